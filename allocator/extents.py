@@ -1,0 +1,195 @@
+"""A pool of numbered blocks that hands out extents, and nothing else.
+
+The pool owns the map of what is free; who holds an extent is the business of `allocator.groups`. Always true:
+
+- free and handed-out extents tile ``0 .. num_blocks`` without gap or overlap;
+- no two free extents touch: they are merged when freed;
+- an extent is known by its start, so freeing twice, or freeing what someone else has cut, raises.
+
+Best fit, split, merge, extend and free cost O(log n) comparisons (`allocator.sizes` has the bound).
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from allocator.errors import NotAllocatedError, OutOfBlocksError, SharedExtentError, require
+from allocator.sizes import SizeIndex
+
+
+class Extent(NamedTuple):
+    """``length`` contiguous blocks of a pool, from block ``start`` on."""
+
+    pool: int
+    start: int
+    length: int
+
+    @property
+    def end(self) -> int:
+        """The block after the last one."""
+        return self.start + self.length
+
+
+class ExtentPool:
+    """Blocks ``0 .. num_blocks`` of pool number ``pool``. Extents given to its methods must be its own."""
+
+    def __init__(self, num_blocks: int, pool: int = 0) -> None:
+        if num_blocks < 0:
+            raise ValueError(f"a pool cannot have {num_blocks} blocks")
+        self.num_blocks = num_blocks
+        self.pool = pool
+        self._num_free = 0
+        self._held: dict[int, int] = {}  # start -> length of extents handed out
+        self._extra_holders: dict[int, int] = {}  # start -> holders beyond the first, where there are any
+        self._free: dict[int, int] = {}  # start -> length of free extents
+        self._free_ends: dict[int, int] = {}  # end -> start of free extents
+        self._by_length = SizeIndex()  # starts of free extents by length
+        if num_blocks:
+            self._release(0, num_blocks)
+
+    @property
+    def num_free(self) -> int:
+        """Blocks in free extents."""
+        return self._num_free
+
+    @property
+    def largest_free(self) -> int:
+        """Length of the longest free extent."""
+        return self._by_length.largest
+
+    def allocate(self, num_blocks: int) -> Extent:
+        """Hand out ``num_blocks`` (at least 1) contiguous blocks from the smallest free extent that has them.
+
+        Raises OutOfBlocksError when no single extent does; ``largest_free`` tells beforehand.
+        """
+        if num_blocks < 1:
+            raise ValueError(f"cannot allocate {num_blocks} blocks")
+        found = self._by_length.pop_at_least(num_blocks)
+        if found is None:
+            raise OutOfBlocksError(self.pool, self.num_blocks, self._num_free, num_blocks)
+        length, start = found
+        del self._free[start], self._free_ends[start + length]
+        if length > num_blocks:
+            self._add_free(start + num_blocks, length - num_blocks)
+        self._num_free -= num_blocks
+        self._held[start] = num_blocks
+        return Extent(self.pool, start, num_blocks)
+
+    def room_after(self, extent: Extent) -> int:
+        """Free blocks right behind the extent."""
+        return self._free.get(extent.start + extent.length, 0)
+
+    def extend(self, extent: Extent, num_blocks: int) -> Extent:
+        """The extent with the ``num_blocks`` free blocks behind it; OutOfBlocksError when `room_after` is smaller."""
+        self._require_sole_holder(extent)
+        end = extent.start + extent.length
+        room = self._free.get(end, 0)
+        if room < num_blocks:
+            raise OutOfBlocksError(self.pool, self.num_blocks, room, num_blocks)
+        self._remove_free(end, room)
+        if room > num_blocks:
+            self._add_free(end + num_blocks, room - num_blocks)
+        self._num_free -= num_blocks
+        self._held[extent.start] = length = extent.length + num_blocks
+        return Extent(self.pool, extent.start, length)
+
+    def split(self, extent: Extent, length: int) -> tuple[Extent, Extent]:
+        """The extent as two: its first ``length`` blocks and the rest, neither empty."""
+        self._require_sole_holder(extent)
+        self._require_inside(extent, length)
+        self._held[extent.start] = length
+        self._held[extent.start + length] = extent.length - length
+        return (
+            Extent(self.pool, extent.start, length),
+            Extent(self.pool, extent.start + length, extent.length - length),
+        )
+
+    def trim(self, extent: Extent, length: int) -> Extent:
+        """Keep the first ``length`` blocks, at least one and not all; free the rest."""
+        self._require_sole_holder(extent)
+        self._require_inside(extent, length)
+        self._held[extent.start] = length
+        self._release(extent.start + length, extent.length - length)
+        return Extent(self.pool, extent.start, length)
+
+    def share(self, extent: Extent) -> None:
+        """Add a holder: the extent then takes one more `free`, and keeps its bounds until only one holder is left."""
+        self._require_held(extent)
+        self._extra_holders[extent.start] = self._extra_holders.get(extent.start, 0) + 1
+
+    def holders(self, extent: Extent) -> int:
+        """The extent's reference count."""
+        self._require_held(extent)
+        return 1 + self._extra_holders.get(extent.start, 0)
+
+    def free(self, extent: Extent) -> None:
+        """Give up one hold; the last one frees the blocks, merging them with free neighbours."""
+        self._require_held(extent)
+        start = extent.start
+        if start in self._extra_holders:
+            self._extra_holders[start] -= 1
+            if not self._extra_holders[start]:
+                del self._extra_holders[start]
+            return
+        del self._held[start]
+        self._release(start, extent.length)
+
+    def allocated(self) -> Iterator[Extent]:
+        """The extents handed out, in no order."""
+        return (Extent(self.pool, start, length) for start, length in self._held.items())
+
+    def check(self) -> None:
+        """Raise InvariantError unless all that the module promises holds. O(n log n) in the number of extents."""
+        end, was_free = 0, False
+        for start, length, is_free in self._all_extents():
+            require(start == end, f"pool {self.pool}: an extent starts at {start}, the one before ends at {end}")
+            require(length > 0, f"pool {self.pool}: empty extent at {start}")
+            require(not (is_free and was_free), f"pool {self.pool}: free extents touch at {start}")
+            end, was_free = start + length, is_free
+        require(end == self.num_blocks, f"pool {self.pool}: extents end at {end} of {self.num_blocks}")
+        require(self._num_free == sum(self._free.values()), f"pool {self.pool}: {self._num_free} counted as free")
+        require(self._free_ends == {s + n: s for s, n in self._free.items()}, f"pool {self.pool}: ends disagree")
+        require(sorted(self._by_length) == sorted((n, s) for s, n in self._free.items()), "length index disagrees")
+        require(self._extra_holders.keys() <= self._held.keys(), f"pool {self.pool}: holders of a free extent")
+
+    def _all_extents(self) -> list[tuple[int, int, bool]]:
+        """(start, length, is free) of every extent by start."""
+        held = [(start, length, False) for start, length in self._held.items()]
+        return sorted(held + [(start, length, True) for start, length in self._free.items()])
+
+    def _release(self, start: int, length: int) -> None:
+        """Make blocks free, merged with the free neighbours on both sides."""
+        self._num_free += length
+        end = start + length
+        after = self._free.get(end)
+        if after is not None:
+            self._remove_free(end, after)
+            length += after
+        before = self._free_ends.get(start)
+        if before is not None:
+            self._remove_free(before, start - before)
+            length += start - before
+            start = before
+        self._add_free(start, length)
+
+    def _add_free(self, start: int, length: int) -> None:
+        self._free[start] = length
+        self._free_ends[start + length] = start
+        self._by_length.add(length, start)
+
+    def _remove_free(self, start: int, length: int) -> None:
+        del self._free[start], self._free_ends[start + length]
+        self._by_length.remove(length, start)
+
+    def _require_held(self, extent: Extent) -> None:
+        if self._held.get(extent.start) != extent.length or extent.pool != self.pool:
+            raise NotAllocatedError(f"{extent} is not handed out by pool {self.pool}")
+
+    def _require_sole_holder(self, extent: Extent) -> None:
+        self._require_held(extent)
+        if extent.start in self._extra_holders:
+            raise SharedExtentError(f"{extent} has {self.holders(extent)} holders")
+
+    @staticmethod
+    def _require_inside(extent: Extent, length: int) -> None:
+        if not 0 < length < extent.length:
+            raise ValueError(f"cannot cut {extent} after {length} blocks")

@@ -1,0 +1,231 @@
+"""The Dynamic Block Group Manager: which owner has which blocks of one pool.
+
+A *block group* is an extent with a used head and a reserved tail. An owner (a sequence, or a copy in flight) has a list
+of groups. Always true:
+
+- only an owner's last group has a reserve, and its head is not empty: growth uses the reserve before anything else;
+- every extent that the pool has handed out is a group of exactly one owner;
+- a reserve is a promise to nobody: whoever needs blocks when none are free splits off another owner's, largest first.
+  So the blocks available to anyone are all that nobody *uses*, and a grow fails only when they are too few.
+
+After FastSwitch (arXiv 2411.18424): large groups make a swap few large copies instead of many small ones.
+"""
+
+from dataclasses import dataclass
+
+from allocator.errors import InvariantError, OutOfBlocksError, UnknownOwnerError, require
+from allocator.extents import Extent, ExtentPool
+from allocator.holding import Holding
+from allocator.sizes import SizeIndex
+
+
+@dataclass(frozen=True, slots=True)
+class GroupStatistics:
+    """How a pool is cut up; blocks, except ``owners`` (those with blocks) and ``groups``."""
+
+    owners: int
+    groups: int
+    used: int
+    reserved: int
+    free: int
+    largest_free: int
+
+    @property
+    def groups_per_owner(self) -> float:
+        """Mean number of groups; 1.0 is every sequence in one piece, 0.0 no sequences."""
+        return self.groups / self.owners if self.owners else 0.0
+
+
+class BlockGroups:
+    """Block groups over one pool. An owner is any int; it comes with its first `grow` and goes with `release`."""
+
+    def __init__(self, num_blocks: int, pool: int = 0, initial_group: int = 60) -> None:
+        if initial_group < 1:
+            raise ValueError(f"a group cannot start with {initial_group} blocks")
+        self.initial_group = initial_group
+        self._pool = ExtentPool(num_blocks, pool)
+        self._owners: dict[int, Holding] = {}
+        self._num_used = 0
+        # Owners by reserve. Growing into the reserve does not refile, so a size is an upper bound until `_pop_victim`
+        # looks: the common step costs nothing, and each later refiling was paid for by a grow (amortised O(log n)).
+        self._reserves = SizeIndex()
+
+    @property
+    def num_blocks(self) -> int:
+        """Blocks of the pool."""
+        return self._pool.num_blocks
+
+    @property
+    def num_free(self) -> int:
+        """Blocks that nobody holds."""
+        return self._pool.num_free
+
+    @property
+    def num_used(self) -> int:
+        """Blocks that owners use."""
+        return self._num_used
+
+    @property
+    def num_reserved(self) -> int:
+        """Blocks that owners hold but do not use."""
+        return self._pool.num_blocks - self._pool.num_free - self._num_used
+
+    @property
+    def num_available(self) -> int:
+        """Blocks that any one owner could still grow by: the free ones and every reserve."""
+        return self._pool.num_blocks - self._num_used
+
+    @property
+    def largest_free(self) -> int:
+        """Length of the longest free extent."""
+        return self._pool.largest_free
+
+    def grow(self, owner: int, num_blocks: int) -> None:
+        """Give ``owner`` at least ``num_blocks`` used blocks in all: own reserve, then in place, then more groups.
+
+        Raises OutOfBlocksError, having changed nothing, when fewer are available. 0 blocks just makes the owner known.
+        """
+        holding = self._owners.get(owner) or Holding()
+        more = num_blocks - holding.used
+        if num_blocks > holding.capacity:
+            if more > self.num_available:
+                raise OutOfBlocksError(self._pool.pool, self.num_blocks, self.num_available, more)
+            self._enlarge(owner, holding, num_blocks)
+        if not holding.used:
+            self._owners[owner] = holding  # a new owner is known once it has its blocks
+        if more > 0:
+            holding.used = num_blocks
+            holding.view = None
+            self._num_used += more
+
+    def shrink(self, owner: int, num_blocks: int) -> None:
+        """Keep the first ``num_blocks`` used blocks; free the ones behind them, and the reserve."""
+        if num_blocks < 0:
+            raise ValueError(f"cannot keep {num_blocks} blocks")
+        holding = self._holding(owner)
+        if num_blocks < holding.used:
+            self._num_used -= holding.used - num_blocks
+            holding.set_used(num_blocks)
+        if holding.capacity > holding.used:
+            self._file(owner, holding, 0)
+            holding.free_reserve(self._pool)
+
+    def release(self, owner: int) -> None:
+        """Free all that ``owner`` has and forget it."""
+        holding = self._holding(owner)
+        del self._owners[owner]
+        self._num_used -= holding.used
+        self._file(owner, holding, 0)
+        for group in holding.groups:
+            self._pool.free(group)
+
+    def hand_over(self, owner: int, first_block: int, to: int) -> None:
+        """Move ``owner``'s used blocks from index ``first_block`` on behind those of ``to``, which may be new.
+
+        A copy in flight so keeps the blocks that its sequence lets go of. Reserves of both are freed on the way.
+        """
+        if first_block < 0:
+            raise ValueError(f"there is no block {first_block}")
+        if owner == to or first_block >= self.used(owner):
+            return
+        self.shrink(owner, self.used(owner))
+        self.grow(to, 0)
+        self.shrink(to, self.used(to))
+        taker = self._owners[to]
+        for group in self._owners[owner].detach(self._pool, first_block):
+            taker.gain(group)
+        taker.set_used(taker.capacity)
+
+    def used(self, owner: int) -> int:
+        """Number of blocks that ``owner`` uses."""
+        return self._holding(owner).used
+
+    def extents(self, owner: int) -> tuple[Extent, ...]:
+        """The used blocks in order, neighbours merged; the same object until they change."""
+        return self._holding(owner).used_extents()
+
+    def __contains__(self, owner: int) -> bool:
+        return owner in self._owners
+
+    @property
+    def owners(self) -> tuple[int, ...]:
+        """All owners, with blocks or without, in the order in which they came."""
+        return tuple(self._owners)
+
+    def statistics(self) -> GroupStatistics:
+        """How the pool is cut up now. O(owners)."""
+        counts = [len(holding.groups) for holding in self._owners.values() if holding.groups]
+        return GroupStatistics(
+            owners=len(counts),
+            groups=sum(counts),
+            used=self._num_used,
+            reserved=self.num_reserved,
+            free=self.num_free,
+            largest_free=self.largest_free,
+        )
+
+    def check(self) -> None:
+        """Raise InvariantError unless all that the module promises holds."""
+        self._pool.check()
+        for owner, holding in self._owners.items():
+            holding.check(owner)
+        held = sorted(group for holding in self._owners.values() for group in holding.groups)
+        require(held == sorted(self._pool.allocated()), "the owners' groups are not the extents handed out")
+        used = sum(holding.used for holding in self._owners.values())
+        require(used == self._num_used, f"{self._num_used} blocks counted as used, owners use {used}")
+        filed = sorted((holding.filed, owner) for owner, holding in self._owners.items() if holding.filed)
+        require(filed == sorted(self._reserves), "the index of reserves disagrees with the owners")
+
+    def _holding(self, owner: int) -> Holding:
+        holding = self._owners.get(owner)
+        if holding is None:
+            raise UnknownOwnerError(f"pool {self._pool.pool} has no owner {owner}")
+        return holding
+
+    def _enlarge(self, owner: int, holding: Holding, num_blocks: int) -> None:
+        """Add groups until there is room for ``num_blocks``, which are known to be available."""
+        while (missing := num_blocks - holding.capacity) > 0:
+            # Whole initial groups: a long prompt's last blocks get a reserve too.
+            wanted = -(-missing // self.initial_group) * self.initial_group
+            room = self._pool.room_after(holding.groups[-1]) if holding.groups else 0
+            if room:
+                holding.extend(self._pool, min(room, wanted))
+            elif largest := self._pool.largest_free:
+                holding.gain(self._pool.allocate(min(wanted, largest)))
+            else:
+                holding.gain(self._steal(owner, missing, wanted))
+        self._file(owner, holding, holding.capacity - num_blocks)
+
+    def _steal(self, thief: int, missing: int, wanted: int) -> Extent:
+        """Split blocks off the end of the largest reserve.
+
+        Half of it, where ``missing`` allows: if all were taken, two sequences that grow side by side would rob each
+        other at every block and end up in single blocks.
+        """
+        victim, holding = self._pop_victim(thief)
+        reserve = holding.reserve
+        size = min(reserve, wanted, max(missing, (reserve + 1) // 2))
+        holding.groups[-1], stolen = self._pool.split(holding.groups[-1], holding.groups[-1].length - size)
+        holding.capacity -= size
+        self._file(victim, holding, reserve - size)
+        return stolen
+
+    def _pop_victim(self, thief: int) -> tuple[int, Holding]:
+        """Take the owner with the largest reserve out of the index. The thief is none: it uses its own from now on."""
+        while found := self._reserves.pop_at_least(self._reserves.largest):
+            size, owner = found
+            holding = self._owners[owner]
+            holding.filed = 0
+            if owner != thief:
+                if holding.reserve == size:
+                    return owner, holding
+                self._file(owner, holding, holding.reserve)
+        raise InvariantError("blocks counted as available are nowhere")
+
+    def _file(self, owner: int, holding: Holding, reserve: int) -> None:
+        """File ``owner`` under its reserve, or not at all if that is 0."""
+        if holding.filed:
+            self._reserves.remove(holding.filed, owner)
+        if reserve:
+            self._reserves.add(reserve, owner)
+        holding.filed = reserve

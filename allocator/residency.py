@@ -1,0 +1,283 @@
+"""Where each sequence's KV is: on the device, on the host, or both.
+
+`KVMemory` owns the block groups of both pools and every sequence's watermarks, which count leading tokens: ``computed``
+(have KV), ``resident`` (are on the device), ``mirrored`` (have a valid copy on the host).
+
+    device  |###########resident###########|....reserved....|
+    host    |######mirrored######|
+                                           ^ computed = max(resident, mirrored)
+
+Always true, and verified by `check`:
+
+- ``max(resident, mirrored) = computed``: no KV is ever only nowhere. A sequence runs only when it is all resident.
+- Where resident < computed, resident ends at a block boundary: a swap-in never writes into a block that has KV.
+- A sequence has exactly its mirrored blocks on the host and at least its resident ones on the device, plus, on either
+  side, those that a copy in flight is writing.
+- A sequence has at most one copy in flight, so a block has at most one writer. Blocks under copy are not freed before
+  the ticket ends: what the sequence lets go of (truncate, drop) is handed over to the ticket until then.
+- Every truncation of KV gives the sequence a new epoch, never used before. A ticket of an older one is stale: its end
+  releases blocks and moves no watermark.
+"""
+
+from itertools import count
+
+from allocator.copies import CopiesInFlight
+from allocator.errors import (
+    CopyPendingError,
+    DuplicateOwnerError,
+    NoRoomError,
+    NothingToCopyError,
+    NotResidentError,
+    UnknownOwnerError,
+    require,
+)
+from allocator.groups import BlockGroups
+from allocator.tickets import Direction, Ticket
+from allocator.watermarks import SequenceState, Watermarks
+
+DEVICE = 0
+HOST = 1
+
+
+class KVMemory:
+    """Both pools and all sequences (ids from 0 up). A call that raises has changed nothing.
+
+    Sizes are in blocks of ``block_tokens`` tokens; ``device`` and ``host`` are the pools' block groups, to read from.
+    """
+
+    def __init__(self, device_blocks: int, host_blocks: int, block_tokens: int = 16, initial_group: int = 60) -> None:
+        if block_tokens < 1:
+            raise ValueError(f"a block cannot hold {block_tokens} tokens")
+        self.device = BlockGroups(device_blocks, DEVICE, initial_group)
+        self.host = BlockGroups(host_blocks, HOST, initial_group)
+        self.block_tokens = block_tokens
+        self._sequences: dict[int, SequenceState] = {}
+        self._copies = CopiesInFlight(self.device, self.host)
+        self._epochs = count()
+
+    def add(self, sequence: int) -> None:
+        """A new sequence without KV."""
+        if sequence < 0:
+            raise ValueError(f"sequence ids start at 0, {sequence} is not one")
+        if sequence in self._sequences:
+            raise DuplicateOwnerError(f"sequence {sequence} is already there")
+        self._sequences[sequence] = SequenceState(next(self._epochs))
+        self.device.grow(sequence, 0)
+        self.host.grow(sequence, 0)
+
+    def drop(self, sequence: int) -> None:
+        """Forget a sequence and free its blocks, those under copy when their ticket ends."""
+        self._cut(sequence, self._state(sequence), 0)
+        del self._sequences[sequence]
+        self.device.release(sequence)
+        self.host.release(sequence)
+
+    @property
+    def sequences(self) -> tuple[int, ...]:
+        """All sequences, in the order in which they were added."""
+        return tuple(self._sequences)
+
+    @property
+    def tickets(self) -> tuple[Ticket, ...]:
+        """All copies in flight, oldest first."""
+        return self._copies.tickets
+
+    def watermarks(self, sequence: int) -> Watermarks:
+        """The sequence's watermarks, in tokens."""
+        state = self._state(sequence)
+        return Watermarks(state.computed, state.resident, state.mirrored, state.epoch)
+
+    def computed(self, sequence: int) -> int:
+        """Tokens that have KV."""
+        return self._state(sequence).computed
+
+    def is_resident(self, sequence: int) -> bool:
+        """Whether the sequence may run: all its KV is on the device."""
+        return self._state(sequence).is_resident
+
+    def pending(self, sequence: int) -> Ticket | None:
+        """The sequence's copy in flight, stale or not."""
+        return self._state(sequence).ticket
+
+    def device_blocks_for(self, tokens: int) -> int:
+        """Blocks that ``tokens`` tokens take: a part of a block is a block."""
+        return -(-tokens // self.block_tokens)
+
+    def reserve(self, sequence: int, tokens: int) -> None:
+        """Device room for ``tokens`` tokens in all, those with KV included. Raises OutOfBlocksError."""
+        self._state(sequence)
+        self.device.grow(sequence, self.device_blocks_for(tokens))
+
+    def append(self, sequence: int, tokens: int) -> None:
+        """The next ``tokens`` tokens now have KV on the device. Raises NotResidentError, NoRoomError."""
+        state = self._state(sequence)
+        if tokens < 0:
+            raise ValueError(f"cannot append {tokens} tokens; truncate takes them away")
+        if not state.is_resident:
+            raise NotResidentError(f"sequence {sequence}: {state.resident} of {state.mirrored} tokens are resident")
+        room = self.device.used(sequence) * self.block_tokens
+        if state.resident + tokens > room:
+            raise NoRoomError(f"sequence {sequence}: {state.resident} + {tokens} tokens, room for {room}")
+        state.resident += tokens
+
+    def truncate(self, sequence: int, tokens: int) -> None:
+        """Forget KV from token ``tokens`` on, and give back all blocks beyond. ``truncate(0)`` precedes recomputing.
+
+        Cutting KV starts a new epoch; giving back mere room does not.
+        """
+        state = self._state(sequence)
+        if tokens < 0:
+            raise ValueError(f"cannot truncate to {tokens} tokens")
+        if tokens >= state.computed:
+            self.device.shrink(sequence, self.device_blocks_for(tokens))
+            return
+        self._cut(sequence, state, self.device_blocks_for(tokens))
+        state.cut(tokens, tokens)
+        state.epoch = next(self._epochs)
+
+    def swap_out(self, sequence: int, upto: int | None = None) -> Ticket:
+        """Start copying to the host what is not mirrored of the first ``upto`` tokens (default: of all).
+
+        Whole blocks from the one where ``mirrored`` ends. The sequence may go on running meanwhile. Raises
+        OutOfBlocksError (host), NothingToCopyError, CopyPendingError.
+        """
+        state = self._idle_state(sequence)
+        end = state.computed if upto is None else min(upto, state.computed)
+        if state.mirrored >= end:
+            raise NothingToCopyError(f"sequence {sequence}: {state.mirrored} tokens are mirrored, {end} asked for")
+        blocks = range(state.mirrored // self.block_tokens, self.device_blocks_for(end))
+        self.host.grow(sequence, blocks.stop)
+        state.ticket = self._copies.issue(sequence, Direction.OUT, blocks, end, state.epoch)
+        return state.ticket
+
+    def swap_in(self, sequence: int) -> Ticket:
+        """Start copying to the device all that is not resident; the sequence runs again when the ticket completes.
+
+        Raises OutOfBlocksError (device), NothingToCopyError, CopyPendingError.
+        """
+        state = self._idle_state(sequence)
+        end = state.computed
+        if state.is_resident:
+            raise NothingToCopyError(f"sequence {sequence}: all {end} tokens are resident")
+        blocks = range(state.resident // self.block_tokens, self.device_blocks_for(end))
+        self.device.grow(sequence, blocks.stop)
+        state.ticket = self._copies.issue(sequence, Direction.IN, blocks, end, state.epoch)
+        return state.ticket
+
+    def complete(self, ticket: Ticket) -> bool:
+        """The copy is done: move the watermark. False for a stale ticket, which moves none.
+
+        Raises UnknownTicketError.
+        """
+        state = self._end(ticket)
+        if state is None:
+            return False
+        moved = state.land(ticket)
+        self._free_host_room(ticket.sequence, state)
+        return moved
+
+    def fail(self, ticket: Ticket) -> None:
+        """The copy failed: what it wrote is void, the room it took is free again, and the other side has the KV still.
+
+        Raises UnknownTicketError.
+        """
+        state = self._end(ticket)
+        if state is None:
+            return
+        if ticket.direction is Direction.OUT:
+            # The block where mirrored ends was being rewritten, so even its valid part is in doubt. The device has it:
+            # a sequence stays resident while it is being swapped out.
+            state.cut(state.resident, ticket.first_block * self.block_tokens)
+        elif state.epoch == ticket.epoch:
+            self.device.shrink(ticket.sequence, self.device_blocks_for(state.resident))
+        self._free_host_room(ticket.sequence, state)
+
+    def reclaimable_device(self, sequence: int) -> int:
+        """Device blocks that `reclaim_device` could free: all when mirrored, else those without KV; none under copy."""
+        state = self._state(sequence)
+        if state.ticket is not None:
+            return 0
+        kept = 0 if state.mirrored == state.computed else self.device_blocks_for(state.resident)
+        return self.device.used(sequence) - kept
+
+    def reclaimable_host(self, sequence: int) -> int:
+        """Host blocks that `reclaim_host` could free: all when all KV is resident, else none; none under copy."""
+        state = self._state(sequence)
+        if state.ticket is not None or not state.is_resident:
+            return 0
+        return self.host.used(sequence)
+
+    def reclaim_device(self, sequence: int, blocks: int) -> int:
+        """Free up to ``blocks`` reclaimable device blocks, tail first; returns how many."""
+        return self._reclaim(self.device, sequence, min(blocks, self.reclaimable_device(sequence)))
+
+    def reclaim_host(self, sequence: int, blocks: int) -> int:
+        """Free up to ``blocks`` reclaimable host blocks, tail first; returns how many.
+
+        Taking them for a higher-ranked sequence is what the paper calls contaminating the copy.
+        """
+        return self._reclaim(self.host, sequence, min(blocks, self.reclaimable_host(sequence)))
+
+    def check(self) -> None:
+        """Raise InvariantError unless all that the module promises holds, in both pools too."""
+        self.device.check()
+        self.host.check()
+        self._copies.check()
+        known = list(self._sequences)
+        for groups in (self.device, self.host):
+            require([owner for owner in groups.owners if owner >= 0] == known, "owners are not the sequences")
+        for sequence, state in self._sequences.items():
+            self._check_sequence(sequence, state)
+
+    def _check_sequence(self, sequence: int, state: SequenceState) -> None:
+        name = f"sequence {sequence}"
+        device, host = self.device.used(sequence), self.host.used(sequence)
+        require(device >= self.device_blocks_for(state.resident), f"{name}: resident tokens without blocks")
+        mirrored = self.device_blocks_for(state.mirrored)
+        require(host == mirrored or (host > mirrored and state.ticket is not None), f"{name}: {host} host blocks")
+        whole = state.is_resident or state.resident % self.block_tokens == 0
+        require(whole, f"{name}: resident ends at token {state.resident}, inside a block")
+        require(state.ticket is None or state.ticket in self.tickets, f"{name}: its ticket has ended")
+
+    def _state(self, sequence: int) -> SequenceState:
+        state = self._sequences.get(sequence)
+        if state is None:
+            raise UnknownOwnerError(f"there is no sequence {sequence}")
+        return state
+
+    def _idle_state(self, sequence: int) -> SequenceState:
+        """The state of a sequence without a copy in flight."""
+        state = self._state(sequence)
+        if state.ticket is not None:
+            raise CopyPendingError(f"sequence {sequence}: ticket {state.ticket.number} is in flight")
+        return state
+
+    def _end(self, ticket: Ticket) -> SequenceState | None:
+        """End the ticket; the state of its sequence, or None if that is gone (its id may be another one's by now)."""
+        self._copies.end(ticket)
+        state = self._sequences.get(ticket.sequence)
+        if state is None or state.ticket != ticket:
+            return None
+        state.ticket = None
+        return state
+
+    def _cut(self, sequence: int, state: SequenceState, blocks: int) -> None:
+        """Keep the first ``blocks`` blocks on both sides."""
+        if state.ticket is not None:
+            self._copies.let_go(state.ticket, blocks)
+        self.device.shrink(sequence, blocks)
+        self.host.shrink(sequence, blocks)
+
+    def _reclaim(self, groups: BlockGroups, sequence: int, blocks: int) -> int:
+        if blocks <= 0:
+            return 0
+        groups.shrink(sequence, groups.used(sequence) - blocks)
+        left = (self.device.used(sequence) * self.block_tokens, self.host.used(sequence) * self.block_tokens)
+        self._state(sequence).cut(*left)
+        return blocks
+
+    def _free_host_room(self, sequence: int, state: SequenceState) -> None:
+        """Give back what a copy took and did not fill; the reserve stays when it filled all."""
+        mirrored = self.device_blocks_for(state.mirrored)
+        if self.host.used(sequence) > mirrored:
+            self.host.shrink(sequence, mirrored)

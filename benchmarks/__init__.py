@@ -1,0 +1,1 @@
+"""What we measure. `python -m benchmarks [NAME ...]` prints and stores each result under benchmarks/results/."""

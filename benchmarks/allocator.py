@@ -1,0 +1,58 @@
+"""What block groups cost: a mix of growing, cutting and freeing by 1,000 owners on 100,000 blocks."""
+
+import random
+import time
+
+from allocator import BlockGroups, KVMemory, OutOfBlocksError
+from benchmarks.record import Figures
+
+BLOCKS, OWNERS, OPERATIONS, SEED = 100_000, 1_000, 300_000, 1
+
+
+def measure() -> Figures:
+    """Operations a second on a full pool, on block groups and on the watermarks above them."""
+    return {
+        "blocks": BLOCKS,
+        "owners": OWNERS,
+        "operations": OPERATIONS,
+        "group_operations_per_s": _rate(_group_operations),
+        "watermark_operations_per_s": _rate(_watermark_operations),
+    }
+
+
+def _rate(operations) -> float:
+    began = time.perf_counter()
+    operations(random.Random(SEED))
+    return OPERATIONS / (time.perf_counter() - began)
+
+
+def _group_operations(rng: random.Random) -> None:
+    groups = BlockGroups(BLOCKS)
+    for _ in range(OPERATIONS):
+        owner, kind = rng.randrange(OWNERS), rng.random()
+        used = groups.used(owner) if owner in groups else 0
+        if kind < 0.90:
+            try:
+                groups.grow(owner, used + rng.randrange(1, 4))
+            except OutOfBlocksError:
+                groups.release(owner)
+        elif owner in groups:
+            groups.shrink(owner, used // 2)
+
+
+def _watermark_operations(rng: random.Random) -> None:
+    memory = KVMemory(BLOCKS, 0)
+    for owner in range(OWNERS):
+        memory.add(owner)
+    for _ in range(OPERATIONS):
+        owner, kind = rng.randrange(OWNERS), rng.random()
+        computed = memory.computed(owner)
+        if kind < 0.98:
+            tokens = rng.randrange(1, 40)
+            try:
+                memory.reserve(owner, computed + tokens)
+                memory.append(owner, tokens)
+            except OutOfBlocksError:
+                memory.truncate(owner, 0)
+        else:
+            memory.truncate(owner, computed // 2)

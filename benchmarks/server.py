@@ -1,0 +1,75 @@
+"""A real server in a process of its own."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import aiohttp
+import psutil
+from prometheus_client.parser import text_string_to_metric_families
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that is ready: where it is, its process, and the seconds from spawn to ready."""
+
+    url: str
+    process: psutil.Process
+    start_s: float
+
+    async def metrics(self) -> dict[str, float]:
+        """All samples of /metrics by name and labels."""
+        async with aiohttp.ClientSession() as http, http.get(f"{self.url}/metrics") as response:
+            families = text_string_to_metric_families(await response.text())
+            return {_key(sample.name, sample.labels): sample.value for family in families for sample in family.samples}
+
+    def peak_memory_mib(self) -> float:
+        """The largest resident set so far."""
+        with open(f"/proc/{self.process.pid}/status") as status:
+            peak = next(line for line in status if line.startswith("VmHWM"))
+        return int(peak.split()[1]) / 1024
+
+
+@asynccontextmanager
+async def running_server(*flags: str, environment: Mapping[str, str] | None = None) -> AsyncIterator[Server]:
+    """Start `fastswitch serve` on a free port, wait until it is ready, stop it at the end."""
+    port = _free_port()
+    command = [sys.executable, "-m", "service.cli", "serve", "--port", str(port), "--log-level", "warning", *flags]
+    began = time.perf_counter()
+    process = subprocess.Popen(command, env={**os.environ, **(environment or {})}, stdout=subprocess.DEVNULL)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        await _until_ready(url, process)
+        yield Server(url, psutil.Process(process.pid), time.perf_counter() - began)
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+async def _until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
+    async with aiohttp.ClientSession() as http:
+        while process.poll() is None:
+            try:
+                async with http.get(f"{url}/ready") as response:
+                    if response.status == 200:
+                        return
+            except aiohttp.ClientConnectorError:
+                pass
+            await asyncio.sleep(0.02)
+    raise RuntimeError(f"the server ended with exit code {process.returncode}")
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _key(name: str, labels: Mapping[str, str]) -> str:
+    return name + "".join(f"{{{key}={value}}}" for key, value in sorted(labels.items()))

@@ -1,0 +1,99 @@
+"""The default model through the whole service, over real sockets: speed, start-up, event-loop lag, memory."""
+
+import asyncio
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+
+from benchmarks.record import Figures
+from benchmarks.server import Server, running_server
+from clients.client import Client
+
+REPEATS = 3
+STREAMS = (1, 4, 16)
+DECODE_TOKENS = 128
+PREFILL_TOKENS = 1_000  # about; the exact number is in the answer's usage
+QUESTION = "Write a long story about a lighthouse keeper and the sea."
+
+
+def measure() -> Figures:
+    """All figures; speeds are medians of three runs."""
+    return asyncio.run(_measure())
+
+
+async def _measure() -> Figures:
+    figures = await _start_up()
+    async with running_server() as server, Client(server.url) as client:
+        await _decode_rate(client, 1)
+        figures["prefill_tokens_per_s"] = await _median(lambda: _prefill_rate(client))
+        for streams in STREAMS:
+            figures[f"decode_tokens_per_s_{streams}_streams"] = await _median(lambda n=streams: _decode_rate(client, n))
+        figures |= await _loop_lag(server)
+        figures["peak_memory_mib"] = server.peak_memory_mib()
+    return figures
+
+
+async def _start_up() -> Figures:
+    """Spawn to ready: cold with an empty compile cache, warm with a full one."""
+    with tempfile.TemporaryDirectory() as cache:
+        starts = []
+        for _ in range(1 + REPEATS):
+            async with running_server(environment={"NUMBA_CACHE_DIR": cache}) as server:
+                starts.append(server.start_s)
+    return {"start_cold_s": starts[0], "start_warm_s": statistics.median(starts[1:])}
+
+
+async def _median(sample) -> float:
+    return statistics.median([await sample() for _ in range(REPEATS)])
+
+
+async def _prefill_rate(client: Client) -> float:
+    """Prompt tokens over the time to the only answer token."""
+    prompt = f"{time.perf_counter_ns()} " + "The sea is wide and the night is long. " * (PREFILL_TOKENS // 10)
+    began = time.perf_counter()
+    answer = await client.complete([{"role": "user", "content": prompt}], max_tokens=1, temperature=0)
+    elapsed = time.perf_counter() - began
+    assert answer.usage is not None
+    assert answer.usage.cached_tokens == 0
+    return answer.usage.prompt_tokens / elapsed
+
+
+@dataclass(slots=True)
+class _Stream:
+    """When each token of one answer came."""
+
+    times: list[float]
+
+
+async def _decode_rate(client: Client, streams: int) -> float:
+    """Tokens a second of all streams together, while all of them decode."""
+    runs = await asyncio.gather(*(_stream(client, n) for n in range(streams)))
+    begin, end = max(run.times[0] for run in runs), min(run.times[-1] for run in runs)
+    tokens = sum(begin < moment <= end for run in runs for moment in run.times)
+    return tokens / (end - begin)
+
+
+async def _stream(client: Client, number: int) -> _Stream:
+    times = []
+    messages = [{"role": "user", "content": f"{number}: {QUESTION}"}]
+    async for _ in client.chat(messages, max_tokens=DECODE_TOKENS, temperature=0, ignore_eos=True):
+        times.append(time.perf_counter())
+    return _Stream(times)
+
+
+async def _loop_lag(server: Server) -> Figures:
+    """How late the event loop ran its timers over all of the above."""
+    metrics = await server.metrics()
+    count = metrics["fastswitch_event_loop_lag_seconds_count"]
+    return {
+        "event_loop_lag_ms_mean": 1e3 * metrics["fastswitch_event_loop_lag_seconds_sum"] / count,
+        "event_loop_lag_ms_p99_at_most": 1e3 * _quantile(metrics, "fastswitch_event_loop_lag_seconds", 0.99),
+    }
+
+
+def _quantile(metrics: dict[str, float], name: str, share: float) -> float:
+    """Upper bound of the histogram bucket that the quantile lies in."""
+    buckets = {float(key.split("=")[1][:-1]): n for key, n in metrics.items() if key.startswith(name + "_bucket")}
+    wanted = share * metrics[name + "_count"]
+    return min(bound for bound, count in buckets.items() if count >= wanted)

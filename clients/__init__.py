@@ -1,0 +1,1 @@
+"""What talks to a FastSwitch server from outside. Nothing here imports the service."""

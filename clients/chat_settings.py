@@ -1,0 +1,27 @@
+"""What `fastswitch chat` can be told. Apart from the program, so that a command line can list it without loading it."""
+
+import os
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+
+def _key_from_environment() -> SecretStr | None:
+    key = os.environ.get("FASTSWITCH_API_KEY")
+    return SecretStr(key) if key else None
+
+
+class ChatSettings(BaseModel):
+    """Chat with a FastSwitch server, or any other that speaks the OpenAI API, in the terminal."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str = Field("http://127.0.0.1:8000", description="address of the server")
+    model: str | None = Field(None, description="model to talk to; unset: the first that the server offers")
+    system: str | None = Field(None, description="system message that opens the conversation")
+    temperature: float | None = Field(None, ge=0, description="0 is greedy; unset: the server's default")
+    max_tokens: int | None = Field(None, ge=1, description="longest answer, in tokens; unset: as long as it fits")
+    seed: int | None = Field(None, description="seed of the draws; unset: another one each turn")
+    api_key: SecretStr | None = Field(
+        default_factory=_key_from_environment,
+        description="key sent to the server; unset: the environment's FASTSWITCH_API_KEY",
+    )

@@ -1,0 +1,129 @@
+"""A conversation: its history and what each turn took. Independent of the transport that carries it."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Unpack
+
+from clients.protocol import ChatOptions, Chunk, Message, Transport, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class TurnStats:
+    """One turn's account, by the client's clock.
+
+    ``outcome`` is the server's finish reason, or ``cancelled`` or ``error``. ``ttft_s`` is the time to the first text,
+    ``decode_s`` from the first text to the last; None when there was no text. ``usage`` is None if it never came.
+    """
+
+    outcome: str
+    ttft_s: float | None
+    decode_s: float | None
+    total_s: float
+    usage: Usage | None
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Tokens a second after the first one; None when that cannot be told."""
+        if self.usage is None or not self.decode_s or self.usage.completion_tokens < 2:
+            return None
+        return (self.usage.completion_tokens - 1) / self.decode_s
+
+
+class _Stopwatch:
+    """A turn in progress: the text so far, and when it came."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._start = clock()
+        self._first: float | None = None
+        self._last: float | None = None
+        self._usage: Usage | None = None
+        self.finish_reason: str | None = None
+        self.text = ""
+
+    def take(self, chunk: Chunk) -> None:
+        self.finish_reason = chunk.finish_reason or self.finish_reason
+        self._usage = chunk.usage or self._usage
+        if chunk.text:
+            self.text += chunk.text
+            self._last = self._clock()
+            self._first = self._last if self._first is None else self._first
+
+    def stats(self, outcome: str) -> TurnStats:
+        total_s = self._clock() - self._start
+        if self._first is None or self._last is None:
+            return TurnStats(outcome, None, None, total_s, self._usage)
+        return TurnStats(outcome, self._first - self._start, self._last - self._first, total_s, self._usage)
+
+
+class Conversation:
+    """Keeps ``messages`` and ``turns``. One turn at a time.
+
+    Always true between turns: after the system message, user and assistant alternate, and the last is the assistant's.
+    A turn that was cut keeps the text received; one without text leaves no message, so it can be asked again.
+    ``options`` hold for every turn; ``clock`` gives seconds.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        system: str | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+        **options: Unpack[ChatOptions],
+    ) -> None:
+        # Without a user the server knows a client by its connection, and a cancelled turn costs the connection: a
+        # random user, which nobody else can guess, keeps this conversation's KV findable.
+        self._options: ChatOptions = {"user": secrets.token_hex(16), **options}
+        self._transport = transport
+        self._clock = clock
+        self._busy = False
+        self._opening: list[Message] = [{"role": "system", "content": system}] if system else []
+        self.messages: list[Message] = list(self._opening)
+        self.turns: list[TurnStats] = []
+
+    def reset(self) -> None:
+        """Forget all but the system message. RuntimeError during a turn."""
+        self._refuse_if_busy()
+        self.messages = list(self._opening)
+        self.turns = []
+
+    async def say(self, text: str, **options: Unpack[ChatOptions]) -> AsyncGenerator[str, None]:
+        """Stream the answer to ``text``; closing the generator cancels the turn.
+
+        ``options`` hold for this turn and override the conversation's. Raises `ClientError`, and RuntimeError while
+        another turn runs.
+        """
+        self._refuse_if_busy()
+        self._busy = True
+        watch = _Stopwatch(self._clock)
+        question: Message = {"role": "user", "content": text}
+        outcome = "error"
+        try:
+            asked: ChatOptions = {**self._options, **options}
+            async with aclosing(self._transport.chat([*self.messages, question], **asked)) as chunks:
+                async for chunk in chunks:
+                    watch.take(chunk)
+                    if chunk.text:
+                        yield chunk.text
+            outcome = "stop"
+        except (GeneratorExit, asyncio.CancelledError):
+            outcome = "cancelled"
+            raise
+        finally:
+            self._busy = False
+            self._record(question, watch, outcome)
+
+    def _record(self, question: Message, watch: _Stopwatch, outcome: str) -> None:
+        if watch.text:
+            self.messages += [question, {"role": "assistant", "content": watch.text}]
+        # A cut after the finish reason came has cut nothing.
+        self.turns.append(watch.stats(watch.finish_reason or outcome))
+
+    def _refuse_if_busy(self) -> None:
+        if self._busy:
+            raise RuntimeError("a turn is running; close it first")

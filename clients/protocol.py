@@ -1,0 +1,80 @@
+"""What goes over the wire as users of the client see it. Other transports speak these same types."""
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypedDict, Unpack
+
+
+class Message(TypedDict):
+    """One message of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class ChatOptions(TypedDict, total=False):
+    """What a request may ask for besides an answer; whatever is left out is the server's default.
+
+    ``user`` keeps the KV of earlier turns findable: only requests of one key and one user share it. ``priority``: lower
+    goes first. ``temperature`` 0 is greedy.
+    """
+
+    model: str
+    max_tokens: int
+    temperature: float
+    top_p: float
+    top_k: int
+    min_p: float
+    presence_penalty: float
+    frequency_penalty: float
+    repetition_penalty: float
+    stop: str | list[str]
+    seed: int
+    user: str
+    priority: int
+    ignore_eos: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts of a request. ``cached_tokens`` of the prompt had KV from an earlier turn."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a streamed answer. The last ones carry ``finish_reason`` and ``usage``, often without text."""
+
+    text: str = ""
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A whole answer."""
+
+    text: str
+    finish_reason: str | None
+    usage: Usage | None
+    request_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model that the server offers. ``max_model_len``: tokens of prompt and answer together, if the server says."""
+
+    id: str
+    max_model_len: int | None
+
+
+class Transport(Protocol):
+    """A way to a server: whatever streams the answer to a history."""
+
+    def chat(self, messages: Sequence[Message], **options: Unpack[ChatOptions]) -> AsyncGenerator[Chunk, None]:
+        """Stream the answer to ``messages``; closing the generator cancels at the server."""
+        ...

@@ -1,0 +1,65 @@
+"""What a chat shows: answers and tables on standard output, notes and errors beside them on standard error."""
+
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from clients.conversation import TurnStats
+
+# An answer may hold anything; control characters in it could move the cursor, or write to the clipboard.
+_CONTROLS = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
+
+
+class Screen:
+    """Standard output and error. Without a terminal it writes no escape codes, whatever the environment asks for."""
+
+    def __init__(self, *, interactive: bool) -> None:
+        colours = None if interactive else False
+        self._out = Console(file=sys.stdout, force_terminal=colours, highlight=False)
+        self._err = Console(file=sys.stderr, force_terminal=colours, highlight=False, soft_wrap=True)
+        self._open_line = False
+
+    def piece(self, text: str) -> None:
+        """Show a piece of an answer at once, safe for a terminal."""
+        text = text.translate(_CONTROLS)
+        if text:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+            self._open_line = not text.endswith("\n")
+
+    def end_answer(self) -> None:
+        """Finish the answer's last line."""
+        if self._open_line:
+            self.piece("\n")
+
+    def note(self, text: str) -> None:
+        """Show a remark of the program's own."""
+        self._err.print(text.translate(_CONTROLS), style="dim", markup=False)
+
+    def error(self, text: str) -> None:
+        """Show an error in one line."""
+        self._err.print(" ".join(text.split()).translate(_CONTROLS), style="red", markup=False)
+
+    def text(self, text: str) -> None:
+        """Show what the user asked the program for."""
+        self._out.print(text, markup=False, soft_wrap=True)
+
+    def stats(self, turns: Sequence[TurnStats]) -> None:
+        """Show a line for each turn."""
+        table = Table("turn", "prompt", "cached", "answer", "TTFT", "tokens/s", "total", "ended by")
+        for column in table.columns[:-1]:
+            column.justify = "right"
+        for number, turn in enumerate(turns, 1):
+            table.add_row(str(number), *_cells(turn))
+        self._out.print(table)
+
+
+def _cells(turn: TurnStats) -> list[str]:
+    usage, rate = turn.usage, turn.tokens_per_s
+    counts = (
+        ["-"] * 3 if usage is None else map(str, (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens))
+    )
+    ttft = "-" if turn.ttft_s is None else f"{turn.ttft_s * 1000:.0f} ms"
+    return [*counts, ttft, "-" if rate is None else f"{rate:.1f}", f"{turn.total_s:.2f} s", turn.outcome]

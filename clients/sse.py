@@ -1,0 +1,69 @@
+"""Server-sent events, parsed without I/O: bytes in, the data of complete events out.
+
+Follows the WHATWG text (https://html.spec.whatwg.org/multipage/server-sent-events.html) as far as a stream of answers
+needs it: CR, LF and CRLF line ends, comments, several data lines an event. Names and ids of events are passed over.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterable
+
+MAX_EVENT_BYTES = 8 * 2**20
+
+
+class SSEDecoder:
+    """One stream's decoder.
+
+    Always true: ``_line`` holds the bytes of a line whose end has not come, ``_data`` the data lines of an event whose
+    blank line has not come. Lines are cut as bytes and decoded whole, so a character split across reads stays one.
+    """
+
+    def __init__(self) -> None:
+        self._line = bytearray()
+        self._data: list[str] = []
+        self._size = 0
+        self._after_cr = False
+        self._first_line = True
+
+    def feed(self, received: bytes) -> list[str]:
+        """Take the next bytes and return the data of the events they completed. ValueError: an event is too large."""
+        if not received:
+            return []
+        if self._after_cr and received.startswith(b"\n"):
+            received = received[1:]
+        events = []
+        for piece in received.splitlines(keepends=True):
+            self._take(piece)
+            if piece.endswith((b"\r", b"\n")) and (data := self._end_line()) is not None:
+                events.append(data)
+        self._after_cr = received.endswith(b"\r")
+        return events
+
+    def _take(self, piece: bytes) -> None:
+        self._line += piece
+        self._size += len(piece)
+        if self._size > MAX_EVENT_BYTES:
+            raise ValueError(f"an event of more than {MAX_EVENT_BYTES} bytes")
+
+    def _end_line(self) -> str | None:
+        """Account for the finished line; if it is the blank one that ends an event, return the event's data."""
+        line = self._line.rstrip(b"\r\n").decode("utf-8", "replace")
+        self._line.clear()
+        if self._first_line:
+            line, self._first_line = line.removeprefix("\ufeff"), False
+        if not line:
+            return self._end_event()
+        name, _, value = line.partition(":")
+        if name == "data":
+            self._data.append(value.removeprefix(" "))
+        return None
+
+    def _end_event(self) -> str | None:
+        data, self._data, self._size = self._data, [], 0
+        return "\n".join(data) if data else None
+
+
+async def decode_stream(pieces: AsyncIterable[bytes]) -> AsyncGenerator[str, None]:
+    """Yield the data of each event in a stream of bytes; an event that the stream's end cuts off is dropped."""
+    decoder = SSEDecoder()
+    async for piece in pieces:
+        for data in decoder.feed(piece):
+            yield data

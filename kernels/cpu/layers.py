@@ -1,0 +1,157 @@
+"""Norms, rotary embedding, activation and storing: whatever touches each value once.
+
+Small batches run on the calling thread, as waking the others would take longer; large ones are shared by tokens.
+"""
+
+import math
+
+import numba
+import numpy as np
+from numba import njit, prange
+
+from kernels.cpu.scalars import exp32
+from kernels.cpu.tiles import make_dot_tile
+from kernels.reference import Array, Ints, Longs
+
+ALONE_TOKENS = 8  # up to so many tokens one thread does it all
+
+dot_single = make_dot_tile(1, 1)
+
+
+def rms_norm(x: Array, weight: Array, eps: float, out: Array) -> None:
+    """See `kernels.reference.rms_norm`."""
+    _rms_norm(x, weight, eps, out)
+
+
+def add_rms_norm(residual: Array, x: Array, weight: Array, eps: float, out: Array) -> None:
+    """See `kernels.reference.add_rms_norm`."""
+    _add_rms_norm(residual, x, weight, eps, out, _threads(len(out)))
+
+
+def head_rms_norm(x: Array, weight: Array, eps: float) -> None:
+    """See `kernels.reference.head_rms_norm`."""
+    _head_rms_norm(x, weight, eps, _threads(len(x)))
+
+
+def rope(x: Array, positions: Ints, cos: Array, sin: Array) -> None:
+    """See `kernels.reference.rope`."""
+    _rope(x, positions, cos, sin, _threads(len(x)))
+
+
+def silu_mul(gate_up: Array, out: Array) -> None:
+    """See `kernels.reference.silu_mul`."""
+    _silu_mul(gate_up, out, _threads(len(out)))
+
+
+def store_kv(kv: Array, layer: int, k: Array, v: Array, places: Longs) -> None:
+    """See `kernels.reference.store_kv`."""
+    _store_kv(kv, layer, k, v, places)
+
+
+def _threads(tokens: int) -> int:
+    return 1 if tokens <= ALONE_TOKENS else numba.get_num_threads()
+
+
+@njit(nogil=True, cache=True)
+def _rms_norm(x, weight, eps, out):  # type: ignore[no-untyped-def]
+    for token in range(len(x)):
+        _norm_row(x[token], weight, eps, out[token])
+
+
+@njit(nogil=True, cache=True)
+def _norm_row(x, weight, eps, out):  # type: ignore[no-untyped-def]
+    """x may be out."""
+    square = np.empty(1, np.float32)
+    dot_single(x, 0, 0, x, 0, 0, x.size, square, 0, 0)
+    scale = np.float32(1.0 / math.sqrt(square[0] / x.size + eps))
+    for i in range(x.size):
+        out[i] = x[i] * scale * weight[i]
+
+
+@njit(nogil=True, parallel=True, cache=True)
+def _add_rms_norm(residual, x, weight, eps, out, threads):  # type: ignore[no-untyped-def]
+    tokens = len(x)
+    if threads == 1:
+        _add_norm_rows(residual, x, weight, eps, out, 0, tokens)
+    else:
+        for thread in prange(threads):
+            begin, end = tokens * thread // threads, tokens * (thread + 1) // threads
+            _add_norm_rows(residual, x, weight, eps, out, begin, end)
+
+
+@njit(nogil=True, cache=True)
+def _add_norm_rows(residual, x, weight, eps, out, begin, end):  # type: ignore[no-untyped-def]
+    for token in range(begin, end):
+        for i in range(x.shape[1]):
+            residual[token, i] += x[token, i]
+        _norm_row(residual[token], weight, eps, out[token])
+
+
+@njit(nogil=True, parallel=True, cache=True)
+def _head_rms_norm(x, weight, eps, threads):  # type: ignore[no-untyped-def]
+    tokens = len(x)
+    if threads == 1:
+        _norm_heads(x, weight, eps, 0, tokens)
+    else:
+        for thread in prange(threads):
+            _norm_heads(x, weight, eps, tokens * thread // threads, tokens * (thread + 1) // threads)
+
+
+@njit(nogil=True, cache=True)
+def _norm_heads(x, weight, eps, begin, end):  # type: ignore[no-untyped-def]
+    for token in range(begin, end):
+        for head in range(x.shape[1]):
+            _norm_row(x[token, head], weight, eps, x[token, head])
+
+
+@njit(nogil=True, parallel=True, cache=True)
+def _rope(x, positions, cos, sin, threads):  # type: ignore[no-untyped-def]
+    tokens = len(x)
+    if threads == 1:
+        _rotate(x, positions, cos, sin, 0, tokens)
+    else:
+        for thread in prange(threads):
+            _rotate(x, positions, cos, sin, tokens * thread // threads, tokens * (thread + 1) // threads)
+
+
+@njit(nogil=True, cache=True)
+def _rotate(x, positions, cos, sin, begin, end):  # type: ignore[no-untyped-def]
+    half = x.shape[2] // 2
+    for token in range(begin, end):
+        c, s = cos[positions[token]], sin[positions[token]]
+        for head in range(x.shape[1]):
+            first, second = x[token, head, :half], x[token, head, half:]
+            for i in range(half):
+                a, b = first[i], second[i]
+                first[i] = a * c[i] - b * s[i]
+                second[i] = b * c[i] + a * s[i]
+
+
+@njit(nogil=True, parallel=True, cache=True)
+def _silu_mul(gate_up, out, threads):  # type: ignore[no-untyped-def]
+    tokens = len(out)
+    if threads == 1:
+        _gate(gate_up, out, 0, tokens)
+    else:
+        for thread in prange(threads):
+            _gate(gate_up, out, tokens * thread // threads, tokens * (thread + 1) // threads)
+
+
+@njit(nogil=True, cache=True)
+def _gate(gate_up, out, begin, end):  # type: ignore[no-untyped-def]
+    width = out.shape[1]
+    for token in range(begin, end):
+        gate, up, row = gate_up[token, :width], gate_up[token, width:], out[token]
+        for i in range(width):
+            row[i] = gate[i] / (np.float32(1.0) + exp32(-gate[i])) * up[i]
+
+
+@njit(nogil=True, cache=True)
+def _store_kv(kv, layer, k, v, places):  # type: ignore[no-untyped-def]
+    block_tokens = kv.shape[4]
+    for token in range(len(places)):
+        block, offset = divmod(places[token], block_tokens)
+        for head in range(kv.shape[3]):
+            for d in range(kv.shape[5]):
+                kv[block, layer, 0, head, offset, d] = k[token, head, d]
+                kv[block, layer, 1, head, offset, d] = v[token, head, d]

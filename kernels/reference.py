@@ -1,0 +1,197 @@
+"""What every op means, in plain NumPy. Clear before fast: the tests hold the other implementations against this.
+
+Arrays are float32 unless said otherwise. Results go to ``out`` or change an argument in place, as each op says, so that
+a caller allocates once. The KV pool is ``kv[block, layer, k_or_v, kv_head, token, head_dim]``; a token's *place* in
+it is ``block * tokens per block + offset``.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+Ints = NDArray[np.int32]
+Longs = NDArray[np.int64]
+
+
+def take_rows(table: Array, rows: Ints, out: Array) -> None:
+    """``out[i] = table[rows[i]]``: embedding lookup, and picking the tokens that sample."""
+    out[:] = table[rows]
+
+
+def linear(x: Array, weight: Array, bias: Array | None, out: Array) -> None:
+    """``out = x @ weight.T + bias``; x [tokens, in], weight [out, in], bias [out], out [tokens, out]."""
+    out[:] = x @ weight.T
+    if bias is not None:
+        out += bias
+
+
+def rms_norm(x: Array, weight: Array, eps: float, out: Array) -> None:
+    """Root-mean-square norm of each row (Zhang and Sennrich 2019); x, out [tokens, hidden], weight [hidden]."""
+    scale = 1 / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + np.float32(eps))
+    out[:] = x * scale * weight
+
+
+def add_rms_norm(residual: Array, x: Array, weight: Array, eps: float, out: Array) -> None:
+    """``residual += x``, then its norm into ``out``; all [tokens, hidden]."""
+    residual += x
+    rms_norm(residual, weight, eps, out)
+
+
+def head_rms_norm(x: Array, weight: Array, eps: float) -> None:
+    """Norm each head of x [tokens, heads, head_dim] in place; weight [head_dim]. Qwen3's q and k norms."""
+    rms_norm(x, weight, eps, out=x)
+
+
+def rope(x: Array, positions: Ints, cos: Array, sin: Array) -> None:
+    """Rotate x [tokens, heads, head_dim] in place by its tokens' positions (RoFormer, half-split order).
+
+    cos, sin [max_positions, head_dim / 2]: element i pairs with element i + head_dim / 2.
+    """
+    half = x.shape[-1] // 2
+    c, s = cos[positions][:, None], sin[positions][:, None]  # [tokens, 1, head_dim / 2]
+    first, second = x[..., :half].copy(), x[..., half:].copy()
+    x[..., :half] = first * c - second * s
+    x[..., half:] = second * c + first * s
+
+
+def silu_mul(gate_up: Array, out: Array) -> None:
+    """``silu(gate) * up``; gate_up [tokens, 2 * intermediate] holds gate then up, out [tokens, intermediate]."""
+    gate, up = np.split(gate_up, 2, axis=1)
+    out[:] = gate / (1 + np.exp(-gate)) * up
+
+
+def store_kv(kv: Array, layer: int, k: Array, v: Array, places: Longs) -> None:
+    """Write the batch's k, v [tokens, kv_heads, head_dim] of one layer to their places in the pool."""
+    blocks, offsets = np.divmod(places, kv.shape[4])
+    kv[blocks, layer, 0, :, offsets] = k
+    kv[blocks, layer, 1, :, offsets] = v
+
+
+def paged_attention(
+    q: Array,
+    kv: Array,
+    layer: int,
+    block_tables: Ints,
+    slots: Ints,
+    query_starts: Ints,
+    lengths: Ints,
+    scale: float,
+    out: Array,
+) -> None:
+    """Causal attention of a ragged batch over its sequences' blocks; grouped query heads share a KV head.
+
+    q, out [tokens, heads, head_dim]. Row r of the batch owns query tokens ``query_starts[r] : query_starts[r + 1]``,
+    which are the last of the ``lengths[r]`` tokens whose blocks ``block_tables[slots[r]]`` lists in order.
+    block_tables [slots, max_blocks], slots [rows], query_starts [rows + 1], lengths [rows].
+    """
+    group = q.shape[1] // kv.shape[3]
+    for row, slot in enumerate(slots):
+        begin, end, length = query_starts[row], query_starts[row + 1], lengths[row]
+        k, v = (np.repeat(_gather(kv, layer, i, block_tables[slot], length), group, axis=0) for i in (0, 1))
+        scores = np.einsum("qhd,htd->hqt", q[begin:end], k) * np.float32(scale)
+        positions = np.arange(length - (end - begin), length)
+        scores[:, np.arange(length)[None, :] > positions[:, None]] = -np.inf
+        weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        weights /= weights.sum(axis=-1, keepdims=True)
+        out[begin:end] = np.einsum("hqt,htd->qhd", weights, v)
+
+
+def _gather(kv: Array, layer: int, k_or_v: int, table: Ints, length: int) -> Array:
+    """The first ``length`` tokens of a sequence: [kv_heads, length, head_dim]."""
+    blocks = table[: -(-length // kv.shape[4])]
+    pieces = kv[blocks, layer, k_or_v]  # [blocks, kv_heads, token, head_dim]
+    return pieces.transpose(1, 0, 2, 3).reshape(kv.shape[3], -1, kv.shape[5])[:, :length]
+
+
+def finite_rows(logits: Array) -> NDArray[np.bool_]:
+    """[rows]: whether all of a row's logits are finite."""
+    return np.isfinite(logits).all(axis=1)
+
+
+def add_bias(logits: Array, tokens: Ints, bias: Array) -> None:
+    """Add bias [n] to the logits [vocab] of the distinct tokens [n], in place."""
+    logits[tokens] += bias
+
+
+def penalize(
+    logits: Array, in_prompt: NDArray[np.bool_], counts: Ints, presence: float, frequency: float, repetition: float
+) -> None:
+    """vLLM's penalties on one row's logits [vocab], in place.
+
+    Repetition acts on tokens of prompt (``in_prompt`` [vocab]) and output, presence and frequency on the output alone
+    (``counts`` [vocab]: how often a token was drawn).
+    """
+    seen = in_prompt | (counts > 0)
+    repeated = np.where(logits > 0, logits / np.float32(repetition), logits * np.float32(repetition))
+    logits[:] = np.where(seen, repeated, logits)
+    logits -= np.float32(frequency) * counts.astype(np.float32)
+    logits -= np.float32(presence) * (counts > 0)
+
+
+def uniform(seed: int, position: int) -> float:
+    """A number in [0, 1) that depends on seed and position alone (SplitMix64, Steele et al. 2014)."""
+    bits = _mix((seed + _mix(position)) % 2**64)
+    return (bits >> 11) * 2.0**-53
+
+
+def _mix(x: int) -> int:
+    x = (x + 0x9E3779B97F4A7C15) % 2**64
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EB % 2**64
+    return x ^ (x >> 31)
+
+
+def sample(
+    logits: Array,
+    temperature: Array,
+    top_k: Ints,
+    top_p: Array,
+    min_p: Array,
+    seeds: NDArray[np.uint64],
+    positions: Longs,
+    out: Ints,
+) -> None:
+    """Draw a token for each row of logits [rows, vocab]; all other arrays are [rows].
+
+    Temperature 0 takes the first largest logit. Otherwise the filters leave the tokens whose logit reaches a
+    threshold, so that equal ones share their fate: min_p keeps probabilities of at least min_p times the largest,
+    top_k (0 is off) the k largest of these, top_p the smallest set with that share of what is left. The token is
+    drawn from the rest, in order of ids, by ``uniform(seed, position)``.
+    """
+    for row in range(len(logits)):
+        if temperature[row] == 0:
+            out[row] = np.argmax(logits[row])
+            continue
+        weights = _filtered(logits[row], temperature[row], top_k[row], top_p[row], min_p[row])
+        cumulative = np.cumsum(weights)
+        target = uniform(int(seeds[row]), int(positions[row])) * cumulative[-1]
+        out[row] = min(np.searchsorted(cumulative, target, side="right"), np.flatnonzero(weights)[-1])
+
+
+def _filtered(logits: Array, temperature: float, top_k: int, top_p: float, min_p: float) -> NDArray[np.float64]:
+    """Unnormalised probabilities [vocab], 0 where a filter dropped the token."""
+    scaled = (logits - logits.max()) / np.float32(temperature)
+    weights = np.exp(scaled.astype(np.float64))
+    floor = np.float32(math.log(min_p)) if min_p > 0 else np.float32(-np.inf)
+    descending = np.sort(scaled[scaled >= floor])[::-1]
+    if 0 < top_k < len(descending):
+        floor = descending[top_k - 1]
+        descending = descending[descending >= floor]
+    if top_p < 1:
+        cumulative = np.cumsum(np.exp(descending.astype(np.float64)))
+        reached = np.searchsorted(cumulative, top_p * cumulative[-1])
+        floor = descending[min(reached, len(descending) - 1)]
+    return np.where(scaled >= floor, weights, 0.0)
+
+
+def top_logprobs(logits: Array, count: int) -> tuple[float, Ints, NDArray[np.float64]]:
+    """Of one row's logits [vocab]: log of the sum of exponentials, the ``count`` likeliest tokens, their log-probabilities.
+
+    Of equal logits the lower id comes first.
+    """
+    wide = logits.astype(np.float64)
+    normalizer = wide.max() + np.log(np.exp(wide - wide.max()).sum())
+    ids = np.argsort(-logits, kind="stable")[:count].astype(np.int32)
+    return float(normalizer), ids, wide[ids] - normalizer

@@ -1,0 +1,71 @@
+"""What handlers find in the application: the model that is served, its limits, and the way to the engine."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from aiohttp import web
+
+from service.api.streams import Streams
+from service.metrics import Metrics
+
+
+class Tokenizer(Protocol):
+    """What the edge needs of a tokenizer; called from several threads."""
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, special tokens in it included."""
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """What a token stands for; for log-probabilities."""
+
+
+class ChatTemplate(Protocol):
+    """Turns messages into one prompt text."""
+
+    def render(self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True) -> str:
+        """Raises `InvalidRequestError` if the model has no template or it refuses the messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """One model as clients see it. ``capacity_tokens``: what the whole KV memory holds."""
+
+    name: str
+    max_model_len: int
+    capacity_tokens: int
+    vocab_size: int  # of the model's output, which may be more than the tokenizer's
+    stop_tokens: frozenset[int]
+    tokenizer: Tokenizer
+    chat_template: ChatTemplate
+    longest_token_bytes: int
+    created: int  # Unix seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds at the edge: bytes, seconds, requests."""
+
+    max_body: int = 4 << 20
+    max_open_requests: int = 1088  # being prepared, queued or running
+    write_timeout_s: float = 30.0
+    keep_alive_s: float = 15.0
+    body_timeout_s: float = 60.0
+
+
+@dataclass(slots=True)
+class Door:
+    """Whether new requests are taken, and how many are inside. Touched by the event loop only."""
+
+    open_requests: int = 0
+    draining: bool = False
+
+
+MODEL = web.AppKey("model", ServedModel)
+LIMITS = web.AppKey("limits", Limits)
+STREAMS = web.AppKey("streams", Streams)
+METRICS = web.AppKey("metrics", Metrics)
+EXECUTOR = web.AppKey("executor", Executor)
+DOOR = web.AppKey("door", Door)
+REQUEST_ID = web.RequestKey("request_id", str)

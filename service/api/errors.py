@@ -1,0 +1,87 @@
+"""The one table from error codes to HTTP status and OpenAI error type, and the body that clients get."""
+
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Any
+
+from aiohttp import web
+
+from service import errors
+
+# OpenAI's types; its clients choose their exception by the status.
+STATUS_AND_TYPE: dict[str, tuple[int, str]] = {
+    errors.InvalidRequestError.code: (HTTPStatus.BAD_REQUEST, "invalid_request_error"),
+    errors.ContextLengthError.code: (HTTPStatus.BAD_REQUEST, "invalid_request_error"),
+    errors.NeverFitsError.code: (HTTPStatus.BAD_REQUEST, "invalid_request_error"),
+    errors.NotFoundError.code: (HTTPStatus.NOT_FOUND, "invalid_request_error"),
+    errors.ModelNotFoundError.code: (HTTPStatus.NOT_FOUND, "invalid_request_error"),
+    errors.MethodNotAllowedError.code: (HTTPStatus.METHOD_NOT_ALLOWED, "invalid_request_error"),
+    errors.PayloadTooLargeError.code: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "invalid_request_error"),
+    errors.ForeignOriginError.code: (HTTPStatus.FORBIDDEN, "permission_error"),
+    errors.OverloadedError.code: (HTTPStatus.TOO_MANY_REQUESTS, "rate_limit_error"),
+    errors.ShuttingDownError.code: (HTTPStatus.SERVICE_UNAVAILABLE, "service_unavailable_error"),
+    errors.SlowReaderError.code: (HTTPStatus.REQUEST_TIMEOUT, "timeout_error"),
+    errors.InternalError.code: (HTTPStatus.INTERNAL_SERVER_ERROR, "server_error"),
+}
+
+SHUTDOWN_RETRY_S = 5.0
+
+
+def status_of(error: errors.RequestError) -> int:
+    """HTTP status of an error."""
+    return STATUS_AND_TYPE[error.code][0]
+
+
+def error_body(error: errors.RequestError, request_id: str) -> dict[str, Any]:
+    """OpenAI's error object, with the request's id so that a report can be matched with the log."""
+    return {
+        "error": {
+            "message": error.message,
+            "type": STATUS_AND_TYPE[error.code][1],
+            "param": error.param,
+            "code": error.code,
+            "request_id": request_id,
+        }
+    }
+
+
+def error_response(error: errors.RequestError, request_id: str) -> web.Response:
+    """The whole answer; busy and stopping servers say when to come back."""
+    headers = {}
+    if (retry_after_s := retry_after(error)) is not None:
+        headers["Retry-After"] = str(max(1, round(retry_after_s)))
+    return web.json_response(error_body(error, request_id), status=status_of(error), headers=headers)
+
+
+def retry_after(error: errors.RequestError) -> float | None:
+    """Seconds until a refused client should try again; None if trying again is pointless."""
+    if isinstance(error, errors.OverloadedError):
+        return error.retry_after_s
+    return SHUTDOWN_RETRY_S if isinstance(error, errors.ShuttingDownError) else None
+
+
+def from_code(code: str, message: str) -> errors.RequestError:
+    """The error that core named in a `Refused`."""
+    return _BY_CODE[code](message)
+
+
+def from_http(exception: web.HTTPException, path: str) -> errors.RequestError:
+    """What aiohttp raises by itself, as one of ours."""
+    match exception:
+        case web.HTTPMethodNotAllowed():
+            allowed = ", ".join(sorted(exception.allowed_methods))
+            return errors.MethodNotAllowedError(f"{exception.method} is not allowed for {path}; {allowed} is")
+        case web.HTTPRequestEntityTooLarge():
+            return errors.PayloadTooLargeError("the request body is larger than the limit")
+        case web.HTTPNotFound():
+            return errors.NotFoundError(f"no route {path}")
+    return errors.InvalidRequestError(exception.reason)
+
+
+def _descendants(root: type[errors.RequestError]) -> Iterator[type[errors.RequestError]]:
+    for child in root.__subclasses__():
+        yield child
+        yield from _descendants(child)
+
+
+_BY_CODE = {kind.code: kind for kind in _descendants(errors.RequestError)}

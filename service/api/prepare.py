@@ -1,0 +1,135 @@
+"""From a request's body to the turns that the engine takes. Runs in an executor: it renders and tokenises.
+
+What could never be served is refused here, before core hears of it.
+"""
+
+import secrets
+from dataclasses import dataclass
+
+from service.api.context import ServedModel
+from service.api.schemas import ChatRequest, SamplingFields, parse_body
+from service.core.commands import Submit
+from service.core.sampling import SamplingParams
+from service.engine import Turn
+from service.errors import ContextLengthError, InvalidRequestError, ModelNotFoundError, NeverFitsError
+
+_SEED_MASK = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request that may run: one turn for each choice."""
+
+    body: ChatRequest
+    turns: tuple[Turn, ...]
+
+
+def prepare_chat(raw: bytes, model: ServedModel, request_id: str, connection: str) -> Prepared:
+    """Validate, render, tokenise, bound. Raises `InvalidRequestError` or `ModelNotFoundError`.
+
+    ``connection`` stands for the tenant of a request that names no user.
+    """
+    body = parse_body(ChatRequest, raw)
+    check_model(body.model, model)
+    _refuse_hopeless(sum(len(message.text) for message in body.messages), model)
+    text = model.chat_template.render([message.for_template() for message in body.messages])
+    prompt = tuple(model.tokenizer.encode(text))
+    limit = answer_room(len(prompt), body.answer_limit, model)
+    logprobs = (body.top_logprobs or 0) if body.logprobs else None
+    return Prepared(body, make_turns(body, prompt, limit, logprobs, model, request_id, _scope(body.user, connection)))
+
+
+def check_model(name: str | None, model: ServedModel) -> None:
+    """Raise `ModelNotFoundError` unless ``name`` is the served model or left out."""
+    if name is not None and name != model.name:
+        raise ModelNotFoundError(f"the model {name!r} is not served here; {model.name!r} is", param="model")
+
+
+def answer_room(prompt_tokens: int, asked: int | None, model: ServedModel) -> int:
+    """Tokens that the answer may have: as asked, or all that is left.
+
+    Raises `ContextLengthError` or `NeverFitsError` if not even that much is possible.
+    """
+    total = prompt_tokens + (asked or 1)
+    if total > model.max_model_len:
+        raise ContextLengthError(
+            f"This model's maximum context length is {model.max_model_len} tokens. However, you requested "
+            f"{total} tokens ({prompt_tokens} in the messages, {asked or 1} in the completion). "
+            "Please reduce the length of the messages or completion.",
+            param="messages",
+        )
+    if total > model.capacity_tokens:
+        raise NeverFitsError(
+            f"The KV memory of this server holds {model.capacity_tokens} tokens. However, you requested "
+            f"{total} tokens ({prompt_tokens} in the messages, {asked or 1} in the completion).",
+            param="messages",
+        )
+    return asked or min(model.max_model_len, model.capacity_tokens) - prompt_tokens
+
+
+def make_turns(
+    body: SamplingFields,
+    prompt: tuple[int, ...],
+    max_tokens: int,
+    logprobs: int | None,
+    model: ServedModel,
+    request_id: str,
+    scope: tuple[str, str],
+) -> tuple[Turn, ...]:
+    """One turn for each choice. Several choices of one prompt are no conversation: they adopt no session."""
+    check_token_ids(body, model)
+    seed = secrets.randbits(63) if body.seed is None else body.seed & _SEED_MASK
+    stop_tokens = frozenset(body.stop_token_ids or ()) | (frozenset() if body.ignore_eos else model.stop_tokens)
+
+    def turn(choice: int) -> Turn:
+        submit = Submit(
+            request_id=request_id if body.n == 1 else f"{request_id}-{choice}",
+            prompt=prompt,
+            max_tokens=max_tokens,
+            sampling=_sampling(body, (seed + choice) & _SEED_MASK, logprobs),
+            stop_tokens=stop_tokens,
+            scope=scope if body.n == 1 else None,
+            priority=body.priority,
+        )
+        return Turn(submit, body.stop_strings)
+
+    return tuple(turn(choice) for choice in range(body.n))
+
+
+def check_token_ids(body: SamplingFields, model: ServedModel) -> None:
+    """Raise `InvalidRequestError` for a token id that the model does not have."""
+    for param, ids in (("logit_bias", body.logit_bias or {}), ("stop_token_ids", body.stop_token_ids or [])):
+        for token in ids:
+            if not 0 <= token < model.vocab_size:
+                raise InvalidRequestError(f"{param}: there is no token {token}, ids end at {model.vocab_size - 1}", param=param)
+
+
+def _sampling(body: SamplingFields, seed: int, logprobs: int | None) -> SamplingParams:
+    return SamplingParams(
+        temperature=body.temperature,
+        top_p=body.top_p,
+        top_k=max(0, body.top_k),
+        min_p=body.min_p,
+        presence_penalty=body.presence_penalty,
+        frequency_penalty=body.frequency_penalty,
+        repetition_penalty=body.repetition_penalty,
+        seed=seed,
+        logprobs=logprobs,
+        logit_bias=dict(body.logit_bias or {}),
+    )
+
+
+def _scope(user: str | None, connection: str) -> tuple[str, str]:
+    """Whose idle sessions may be continued. The two kinds of tenant cannot be mistaken for one another."""
+    return (f"connection:{connection}", "") if user is None else (f"user:{user}", user)
+
+
+def _refuse_hopeless(characters: int, model: ServedModel) -> None:
+    """Refuse, without tokenising it, a text that is too long even if every token were the longest there is."""
+    fewest = characters // model.longest_token_bytes
+    if fewest > model.max_model_len:
+        raise ContextLengthError(
+            f"This model's maximum context length is {model.max_model_len} tokens. However, your messages have "
+            f"{characters} characters, which are at least {fewest} tokens. Please reduce their length.",
+            param="messages",
+        )

@@ -1,0 +1,191 @@
+"""What a chat request may say: OpenAI's fields, and vLLM's where OpenAI has none.
+
+Types are strict. A field that nobody knows is ignored, as OpenAI does, but one that would change the answer and is not
+supported is refused: an answer that silently disregards it would be wrong.
+"""
+
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import from_json
+
+from service.errors import InvalidRequestError
+
+MAX_STOP_STRINGS = 64
+MAX_STOP_LENGTH = 1000  # characters
+
+TokenId = Annotated[int, Field(strict=False)]  # the keys of a JSON object are strings
+
+# Fields that change the answer, each with the values that leave it as it is.
+UNSUPPORTED: dict[str, tuple[Any, ...]] = {
+    "allowed_token_ids": (None,),
+    "add_generation_prompt": (None, True),
+    "audio": (None,),
+    "bad_words": (None, []),
+    "best_of": (None, 1),
+    "chat_template": (None,),
+    "chat_template_kwargs": (None, {}),
+    "continue_final_message": (None, False),
+    "documents": (None, []),
+    "echo": (None, False),
+    "function_call": (None, "none", "auto"),
+    "functions": (None, []),
+    "guided_choice": (None,),
+    "guided_grammar": (None,),
+    "guided_json": (None,),
+    "guided_regex": (None,),
+    "include_stop_str_in_output": (None, False),
+    "min_tokens": (None, 0),
+    "modalities": (None, [], ["text"]),
+    "prompt_logprobs": (None,),
+    "response_format": (None, {"type": "text"}),
+    "skip_special_tokens": (None, True),
+    "structured_outputs": (None,),
+    "tool_choice": (None, "none", "auto"),
+    "tools": (None, []),
+    "truncate_prompt_tokens": (None,),
+    "use_beam_search": (None, False),
+    "web_search_options": (None,),
+}
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+
+
+class TextPart(_Model):
+    """A piece of a message. Pictures and sound are refused."""
+
+    type: Literal["text"]
+    text: str
+
+
+class Message(_Model):
+    """One message of the history."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[TextPart] | None = None
+    tool_calls: list[Any] | None = None
+
+    @model_validator(mode="after")
+    def _is_text(self) -> Self:
+        if self.tool_calls:
+            raise ValueError("tool_calls are not supported")
+        if self.content is None:
+            raise ValueError("content is missing")
+        return self
+
+    @property
+    def text(self) -> str:
+        """Its content as one string."""
+        if isinstance(self.content, list):
+            return "".join(part.text for part in self.content)
+        return self.content or ""
+
+    def for_template(self) -> dict[str, str]:
+        """As chat templates want it; they know OpenAI's newer role *developer* by its old name."""
+        return {"role": "system" if self.role == "developer" else self.role, "content": self.text}
+
+
+class StreamOptions(_Model):
+    """How to stream."""
+
+    include_usage: bool = False
+
+
+class SamplingFields(_Model):
+    """What says how to draw tokens and when to stop; common to all routes that generate."""
+
+    model_config = ConfigDict(extra="allow")
+
+    model: str | None = None
+    n: int = Field(1, ge=1, le=128)
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    max_tokens: int | None = Field(None, ge=1)
+    temperature: float = Field(1.0, ge=0, le=2)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=-1)
+    min_p: float = Field(0.0, ge=0, le=1)
+    presence_penalty: float = Field(0.0, ge=-2, le=2)
+    frequency_penalty: float = Field(0.0, ge=-2, le=2)
+    repetition_penalty: float = Field(1.0, gt=0, le=10)
+    logit_bias: dict[TokenId, Annotated[float, Field(ge=-100, le=100)]] | None = Field(None, max_length=1024)
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    stop: str | list[str] | None = None
+    stop_token_ids: list[int] | None = Field(None, max_length=64)
+    ignore_eos: bool = False
+    priority: int = Field(0, ge=-(2**31), lt=2**31)
+    user: str | None = Field(None, max_length=512)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_default(cls, values: Any) -> Any:
+        """OpenAI takes null for "unset" in every field."""
+        return {k: v for k, v in values.items() if v is not None} if isinstance(values, dict) else values
+
+    @field_validator("stop")
+    @classmethod
+    def _stop_bounded(cls, stop: str | list[str] | None) -> str | list[str] | None:
+        strings = [stop] if isinstance(stop, str) else stop or []
+        if len(strings) > MAX_STOP_STRINGS:
+            raise ValueError(f"at most {MAX_STOP_STRINGS} stop strings are allowed")
+        if not all(0 < len(string) <= MAX_STOP_LENGTH for string in strings):
+            raise ValueError(f"a stop string must have 1 to {MAX_STOP_LENGTH} characters")
+        return stop
+
+    @property
+    def stop_strings(self) -> tuple[str, ...]:
+        """``stop`` in its one form."""
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+
+
+class ChatRequest(SamplingFields):
+    """The body of POST /v1/chat/completions."""
+
+    messages: list[Message] = Field(min_length=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    logprobs: bool = False
+    top_logprobs: int | None = Field(None, ge=0, le=20)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.top_logprobs is not None and not self.logprobs:
+            raise ValueError("top_logprobs needs logprobs to be true")
+        return self
+
+    @property
+    def answer_limit(self) -> int | None:
+        """The bound on the answer under either of its names, in tokens."""
+        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+
+
+Body = TypeVar("Body", bound=SamplingFields)
+
+
+def parse_body(kind: type[Body], raw: bytes) -> Body:
+    """A request's body as ``kind``. Raises `InvalidRequestError` that names the first bad field."""
+    try:
+        body = kind.model_validate(from_json(raw, allow_inf_nan=False))
+    except ValidationError as error:
+        raise _refusal(error) from None
+    except ValueError as error:
+        raise InvalidRequestError(f"the body is not valid JSON: {error}") from None
+    for name, neutral in UNSUPPORTED.items():
+        if (body.model_extra or {}).get(name) not in neutral:
+            raise InvalidRequestError(f"{name} is not supported", param=name)
+    return body
+
+
+def _refusal(error: ValidationError) -> InvalidRequestError:
+    """The problem that lies deepest: of a union's alternatives, the one that the value came nearest to."""
+    problem = max(error.errors(include_url=False, include_input=False), key=lambda each: len(_path(each["loc"])))
+    is_object = problem["type"] == "model_type"  # pydantic's text names our class
+    message = "Input should be an object" if is_object else problem["msg"].removeprefix("Value error, ")
+    param = ".".join(_path(problem["loc"])) or None
+    return InvalidRequestError(f"{param}: {message}" if param else message, param=param)
+
+
+def _path(location: tuple[int | str, ...]) -> list[str]:
+    """Where a field is, without pydantic's names for a union's alternatives."""
+    return [str(part) for part in location if part != "str" and not str(part).endswith("]")]

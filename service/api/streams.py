@@ -1,0 +1,166 @@
+"""The event loop's side of the engine: turns go in, each request's outputs come out in order.
+
+The engine thread hands over a step's outputs in one call, which costs the loop one wake-up. A `Stream` keeps what its
+handler has not taken yet, up to a bound: a handler that stands still, because its client does not read, loses its turn
+rather than filling the memory. Leaving a stream, however it happens, cancels what is unfinished.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self
+
+from service.core.commands import Cancel
+from service.core.events import Event, Finished, Refused, SessionDropped, StepDone
+from service.engine import Listener, Output, Turn
+from service.errors import InternalError, RequestError, SlowReaderError
+
+BUFFERED_OUTPUTS = 1024  # of each choice; a token is one output
+
+
+class Engine(Protocol):
+    """What the edge needs of `service.engine.Engine`."""
+
+    failed: BaseException | None
+
+    def start(self, listener: Listener) -> None:
+        """Begin; ``listener`` is called on the engine's thread."""
+
+    def post(self, item: Turn | Cancel) -> None:
+        """From any thread."""
+
+    def stop(self) -> None:
+        """End after the step under way; blocks until then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """An output and the number of the choice it belongs to."""
+
+    choice: int
+    output: Output
+
+
+class Streams:
+    """All open streams. Belongs to the event loop; only `listen` is called from elsewhere."""
+
+    def __init__(self, engine: Engine, observe: Callable[[Event], None], buffered: int = BUFFERED_OUTPUTS) -> None:
+        self._engine = engine
+        self._observe = observe
+        self._buffered = buffered
+        self._by_request: dict[str, Stream] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the engine can serve."""
+        return self._engine.failed is None
+
+    def start(self) -> None:
+        """Start the engine; its outputs come to the running loop."""
+        self._loop = asyncio.get_running_loop()
+        self._engine.start(self.listen)
+
+    async def stop(self) -> None:
+        """Stop the engine. No stream should be open any more."""
+        await asyncio.to_thread(self._engine.stop)
+
+    def open(self, turns: Sequence[Turn]) -> "Stream":
+        """Post turns that are one request's choices. Raises `InternalError` if the engine is broken."""
+        if not self.healthy:
+            raise InternalError("the engine has failed; the server must be restarted")
+        stream = Stream(self, [turn.submit.request_id for turn in turns], self._buffered * len(turns))
+        for turn in turns:
+            self._by_request[turn.submit.request_id] = stream
+            self._engine.post(turn)
+        return stream
+
+    def cancel(self, request_id: str) -> None:
+        """Forget a request; its KV is free as soon as the engine hears of it."""
+        if self._by_request.pop(request_id, None) is not None:
+            self._engine.post(Cancel(request_id))
+
+    def fail_all(self, error: RequestError) -> None:
+        """End every open stream with ``error``."""
+        for stream in set(self._by_request.values()):
+            stream.fail(error)
+
+    def listen(self, outputs: list[Output]) -> None:
+        """Called by the engine's thread."""
+        assert self._loop is not None
+        try:
+            self._loop.call_soon_threadsafe(self._deliver, outputs)
+        except RuntimeError:  # the loop is closed: nobody is left to tell
+            return
+
+    def _deliver(self, outputs: list[Output]) -> None:
+        for output in outputs:
+            event = output.event
+            self._observe(event)
+            if isinstance(event, StepDone | SessionDropped):
+                continue
+            if (stream := self._by_request.get(event.request_id)) is None:
+                continue
+            if isinstance(event, Finished | Refused):
+                del self._by_request[event.request_id]
+            stream.push(event.request_id, output)
+
+
+class Stream:
+    """One request's outputs, those of all its choices in the order they came. A context manager: leaving it cancels."""
+
+    def __init__(self, streams: Streams, request_ids: Sequence[str], limit: int) -> None:
+        self._streams = streams
+        self._choices = {request_id: choice for choice, request_id in enumerate(request_ids)}
+        self._unfinished = set(request_ids)
+        self._limit = limit
+        self._buffer: list[Delivery] = []
+        self._error: RequestError | None = None
+        self._news = asyncio.Event()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for request_id in self._unfinished:
+            self._streams.cancel(request_id)
+
+    @property
+    def done(self) -> bool:
+        """Every choice has ended and was taken."""
+        return not self._unfinished and not self._buffer and self._error is None
+
+    async def take(self, timeout_s: float) -> list[Delivery]:
+        """All that came since the last call, waiting for at least one; nothing after ``timeout_s`` of silence.
+
+        Raises the `RequestError` that ended the stream, `SlowReaderError` if it was taken from too slowly.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._news.wait()
+        except TimeoutError:
+            return []
+        self._news.clear()
+        if self._error is not None:
+            raise self._error
+        taken, self._buffer = self._buffer, []
+        return taken
+
+    def push(self, request_id: str, output: Output) -> None:
+        """Add an output, or end the stream if too many wait."""
+        if isinstance(output.event, Finished | Refused):
+            self._unfinished.discard(request_id)
+        self._buffer.append(Delivery(self._choices[request_id], output))
+        self._news.set()
+        if len(self._buffer) > self._limit:
+            self.fail(SlowReaderError(f"{self._limit} outputs were not read in time"))
+
+    def fail(self, error: RequestError) -> None:
+        """End it now: cancel what is unfinished, drop what is buffered, raise ``error`` at the next `take`."""
+        for request_id in self._unfinished:
+            self._streams.cancel(request_id)
+        self._unfinished.clear()
+        self._buffer.clear()
+        self._error = error
+        self._news.set()

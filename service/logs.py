@@ -1,0 +1,75 @@
+"""JSON logs on stderr, one object a line, for our own log calls and for those of libraries alike.
+
+What users write never gets into a log. Our own calls pass ids, counts and codes; the texts of exceptions are left out,
+because they may quote the input (a validator's does): a traceback is logged as its type and its frames.
+"""
+
+import logging
+import sys
+import traceback
+from types import TracebackType
+from typing import Any
+
+import structlog
+from structlog.typing import EventDict, Processor
+
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
+
+
+def configure_logs(level: str) -> None:
+    """Send all logs of the process, ``level`` and above, to stderr."""
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        traceback_without_text,
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[first_line, *shared],
+            use_get_message=False,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def first_line(logger: Any, method: str, event: EventDict) -> EventDict:
+    """Of a library's message the template alone: its arguments, and what asyncio appends below it, may quote input."""
+    event["event"] = event["event"].partition("\n")[0]
+    return event
+
+
+def traceback_without_text(logger: Any, method: str, event: EventDict) -> EventDict:
+    """Replace ``exc_info`` by the exception's type and ``file:line function`` of each frame, innermost last."""
+    found = _exc_info(event.pop("exc_info", None))
+    if found is not None:
+        kind, _, frames = found
+        event["exception"] = f"{kind.__module__}.{kind.__qualname__}"
+        event["frames"] = [f"{f.filename}:{f.lineno} {f.name}" for f in traceback.extract_tb(frames)]
+    return event
+
+
+def _exc_info(value: Any) -> ExcInfo | None:
+    """What loggers accept as ``exc_info``: True, an exception or a triple."""
+    if isinstance(value, BaseException):
+        return type(value), value, value.__traceback__
+    if isinstance(value, tuple) and value[0] is not None:
+        return value
+    current = sys.exc_info()
+    return current if value and current[0] is not None else None  # type: ignore[return-value]

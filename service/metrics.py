@@ -1,0 +1,180 @@
+"""What Prometheus sees. An observer: it is told of outputs and HTTP answers and nobody asks it anything.
+
+Everything lives in a registry of its own, so two servers in one process (tests) do not meet. Labels take values from
+closed sets only: reasons, error codes, routes, status codes. docs/metrics.md is the catalogue.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+
+from service.core.events import (
+    Event,
+    Finished,
+    FinishReason,
+    Gauges,
+    Preempted,
+    Refused,
+    SessionDropped,
+    Started,
+    StepDone,
+    TokenOut,
+)
+
+# Seconds. Request times reach from an idle server's to a long queue's; step times from a GPU's decode to a CPU's prefill.
+TTFT_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160)
+GAP_BUCKETS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 40)
+E2E_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640)
+QUEUE_BUCKETS = (0.001, 0.01, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160)
+STEP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+OVERHEAD_BUCKETS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25)
+LAG_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
+
+
+class Metrics:
+    """All metrics of one server. Not thread-safe in its order: `observe` belongs to one thread."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._state = _StateGauges(self.registry)
+        self._requests = _RequestMetrics(self.registry)
+        self._steps = _StepMetrics(self.registry)
+        self._edge = _EdgeMetrics(self.registry)
+        ProcessCollector(registry=self.registry)
+
+    def observe(self, event: Event) -> None:
+        """Account for one of core's or the engine's events."""
+        match event:
+            case StepDone():
+                self._steps.observe(event)
+                self._state.show(event.gauges)
+            case _:
+                self._requests.observe(event)
+
+    def http_answered(self, route: str, method: str, status: int) -> None:
+        """Count an HTTP answer; ``route`` is the pattern it matched, never the path."""
+        self._edge.http_requests.labels(route, method, str(status)).inc()
+
+    def loop_lagged(self, seconds: float) -> None:
+        """The event loop ran a timer this late."""
+        self._edge.loop_lag.observe(seconds)
+
+    def set_capacity(self, blocks: int) -> None:
+        """Device blocks there are, before the first step tells."""
+        self._state.blocks_total.set(blocks)
+
+    def exposition(self) -> bytes:
+        """The text format that Prometheus scrapes."""
+        return generate_latest(self.registry)
+
+
+class _StateGauges:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def gauge(name: str, text: str) -> Gauge:
+            return Gauge(f"fastswitch_{name}", text, registry=registry)
+
+        self.running = gauge("num_requests_running", "Requests in the batch.")
+        self.waiting = gauge("num_requests_waiting", "Requests that wait for their first step.")
+        self.preempted = gauge("num_requests_preempted", "Requests that lost their place in the batch and wait for it.")
+        self.idle_sessions = gauge("idle_sessions", "Conversations between turns that keep their KV.")
+        self.usage = gauge("kv_cache_usage_ratio", "Share of the device's KV blocks that hold KV, 0 to 1.")
+        self.blocks_total = gauge("kv_blocks_total", "KV blocks of 16 tokens on the device.")
+        self.blocks_used = gauge("kv_blocks_used", "KV blocks that hold KV, of requests and of idle sessions.")
+        self.blocks_reserved = gauge("kv_blocks_reserved", "KV blocks held for growth; given up when others need room.")
+
+    def show(self, gauges: Gauges) -> None:
+        self.running.set(gauges.running)
+        self.waiting.set(gauges.waiting)
+        self.preempted.set(gauges.preempted)
+        self.idle_sessions.set(gauges.idle_sessions)
+        self.blocks_total.set(gauges.blocks_total)
+        self.blocks_used.set(gauges.blocks_used)
+        self.blocks_reserved.set(gauges.blocks_reserved)
+        self.usage.set(gauges.blocks_used / gauges.blocks_total if gauges.blocks_total else 0.0)
+
+
+class _RequestMetrics:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"fastswitch_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+            return Histogram(f"fastswitch_{name}", text, buckets=buckets, registry=registry)
+
+        self.preemptions = counter("num_preemptions", "Times that a running request lost its place.")
+        self.prompt_tokens = counter("prompt_tokens", "Prompt tokens of requests that ended.")
+        self.generated = counter("generation_tokens", "Tokens generated.")
+        self.reused = counter("reused_tokens", "Prompt tokens whose KV an earlier turn had left.")
+        self.recomputed = counter("recomputed_tokens", "Tokens whose KV was computed again after a preemption.")
+        self.ended = counter("request_success", "Requests that ended, by reason.", "finished_reason")
+        self.refused = counter("requests_refused", "Requests that were not taken in, by error code.", "code")
+        self.dropped = counter("sessions_dropped", "Idle conversations that lost their KV, by reason.", "reason")
+        self.ttft = histogram("time_to_first_token_seconds", "From arrival to the first token.", TTFT_BUCKETS)
+        self.gaps = histogram("time_between_tokens_seconds", "Between a request's tokens, stalls included.", GAP_BUCKETS)
+        self.e2e = histogram("e2e_request_latency_seconds", "From arrival to the end.", E2E_BUCKETS)
+        self.queue = histogram("request_queue_time_seconds", "From arrival to the first step.", QUEUE_BUCKETS)
+        for reason in FinishReason:
+            self.ended.labels(reason.value)
+
+    def observe(self, event: Event) -> None:
+        match event:
+            case TokenOut(index=index, gap_s=gap_s):
+                self.generated.inc()
+                (self.gaps if index else self.ttft).observe(gap_s)
+            case Started(queue_s=queue_s, reused=reused):
+                self.queue.observe(queue_s)
+                self.reused.inc(reused)
+            case Preempted():
+                self.preemptions.inc()
+            case Refused(code=code):
+                self.refused.labels(code).inc()
+            case SessionDropped(reason=reason):
+                self.dropped.labels(reason).inc()
+            case Finished():
+                self._finish(event)
+
+    def _finish(self, event: Finished) -> None:
+        self.ended.labels(event.reason.value).inc()
+        self.prompt_tokens.inc(event.usage.prompt)
+        self.recomputed.inc(event.usage.recomputed)
+        self.e2e.observe(event.timings.e2e_s)
+
+
+class _StepMetrics:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def histogram(name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+            return Histogram(f"fastswitch_{name}", text, buckets=buckets, registry=registry)
+
+        self.step = histogram("step_seconds", "A step: planned, run and committed.", STEP_BUCKETS)
+        self.plan = histogram("plan_seconds", "Planning a step.", OVERHEAD_BUCKETS)
+        self.commit = histogram("commit_seconds", "Committing a step.", OVERHEAD_BUCKETS)
+        self.device = histogram("device_seconds", "A step on the device.", STEP_BUCKETS)
+        self.idle = Counter(
+            "fastswitch_device_idle_seconds", "Time that the device waited although there was work.", registry=registry
+        )
+        self.tokens = Counter(
+            "fastswitch_computed_tokens", "Query tokens computed, by phase.", ("phase",), registry=registry
+        )
+
+    def observe(self, done: StepDone) -> None:
+        self.step.observe(done.plan_s + done.device_s + done.commit_s)
+        self.plan.observe(done.plan_s)
+        self.commit.observe(done.commit_s)
+        self.device.observe(done.device_s)
+        self.idle.inc(done.idle_s)
+        self.tokens.labels("prefill").inc(done.prefill_tokens)
+        self.tokens.labels("decode").inc(done.decode_tokens)
+
+
+class _EdgeMetrics:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.http_requests = Counter(
+            "fastswitch_http_requests",
+            "HTTP requests answered; status 499 is a client that left first.",
+            ("route", "method", "status"),
+            registry=registry,
+        )
+        self.loop_lag = Histogram(
+            "fastswitch_event_loop_lag_seconds",
+            "How late the event loop ran a timer.",
+            buckets=LAG_BUCKETS,
+            registry=registry,
+        )

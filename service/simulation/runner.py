@@ -1,0 +1,101 @@
+"""A data plane without a model: keeps KV as hashes and draws tokens from them.
+
+The same core, engine and API run on it. Each block holds, for each of its tokens, a hash of the whole sequence up to
+there, and every draw walks the chain through the row's blocks: a block that was freed too early, given to two owners or
+never written breaks the chain and raises `PlanError`. A token depends on the sequence before it and on the request's
+seed, so any schedule must give the same answers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from allocator import Extent
+from service.core.plan import Drawn, Row, SlotOpening, StepPlan, StepResult
+
+BLOCK_TOKENS = 16
+
+
+class PlanError(RuntimeError):
+    """A plan asks for what no data plane could do."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepCost:
+    """Modelled seconds: a fixed part of each step and a part for each query token."""
+
+    step_s: float = 0.0
+    token_s: float = 0.0
+
+    def of(self, plan: StepPlan) -> float:
+        """Seconds that a plan takes."""
+        return self.step_s + self.token_s * plan.num_tokens
+
+
+@dataclass(slots=True)
+class _Block:
+    before: int  # hash of the sequence before this block
+    hashes: list[int] = field(default_factory=list)  # after each of its tokens
+
+
+class SimulatedRunner:
+    """Runs plans on hashes. ``cost`` is reported as the step's device time, not waited for."""
+
+    def __init__(self, vocab_size: int, cost: StepCost | None = None) -> None:
+        self._vocab_size = vocab_size
+        self._cost = cost or StepCost()
+        self._seeds: dict[int, int] = {}  # slot -> seed
+        self._last: dict[int, int] = {}  # slot -> newest token
+        self._blocks: dict[int, _Block] = {}
+
+    def run(self, plan: StepPlan) -> StepResult:
+        """All rows of a plan."""
+        for opening in plan.opened:
+            self._open(opening)
+        ends = [(row, self._write(row)) for row in plan.rows]
+        drawn = [self._draw(row, end) for row, end in ends if row.samples]
+        return StepResult(plan.number, drawn, self._cost.of(plan))
+
+    def _open(self, opening: SlotOpening) -> None:
+        self._seeds[opening.slot] = opening.sampling.seed
+        self._last[opening.slot] = opening.tokens[-1]
+
+    def _write(self, row: Row) -> int:
+        """Store the row's tokens; returns the hash after its last one."""
+        table = _block_table(row.extents)
+        if row.start + row.num_tokens > len(table) * BLOCK_TOKENS:
+            raise PlanError(f"{row.request_id}: ends at {row.start + row.num_tokens}, has {len(table)} blocks")
+        running = self._walk(row, table)
+        tokens = (self._last[row.slot],) if row.tokens is None else row.tokens
+        for position, token in enumerate(tokens, row.start):
+            block = self._block_at(table, position, running)
+            running = hash((running, token))
+            block.hashes.append(running)
+        return running
+
+    def _walk(self, row: Row, table: Sequence[int]) -> int:
+        """Follow the chain up to ``row.start``; later tokens in the blocks are of no account."""
+        running = 0
+        for first in range(0, row.start, BLOCK_TOKENS):
+            block = self._blocks.get(table[first // BLOCK_TOKENS])
+            known = min(BLOCK_TOKENS, row.start - first)
+            if block is None or block.before != running or len(block.hashes) < known:
+                raise PlanError(f"{row.request_id}: KV at {first} is not this sequence's")
+            running = block.hashes[known - 1]
+        return running
+
+    def _block_at(self, table: Sequence[int], position: int, running: int) -> _Block:
+        index, offset = divmod(position, BLOCK_TOKENS)
+        if offset == 0:
+            self._blocks[table[index]] = _Block(running)
+        block = self._blocks[table[index]]
+        del block.hashes[offset:]
+        return block
+
+    def _draw(self, row: Row, end: int) -> Drawn:
+        token = hash((end, self._seeds[row.slot])) % self._vocab_size
+        self._last[row.slot] = token
+        return Drawn(row.slot, token)
+
+
+def _block_table(extents: Sequence[Extent]) -> list[int]:
+    return [block for extent in extents for block in range(extent.start, extent.end)]

@@ -1,0 +1,111 @@
+"""A server that answers from a script, on a real socket."""
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+from aiohttp import web
+
+Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def event(payload: dict) -> bytes:
+    return b"data: " + json.dumps(payload, ensure_ascii=False).encode() + b"\n\n"
+
+
+def chunk(text: str | None, finish_reason: str | None = None) -> bytes:
+    delta = {"role": "assistant", "content": ""} if text is None else {"content": text}
+    return event({"id": "chatcmpl-1", "choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}]})
+
+
+def usage(prompt: int, completion: int, cached: int) -> dict:
+    details = {"cached_tokens": cached}
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "prompt_tokens_details": details}
+
+
+DONE = b"data: [DONE]\n\n"
+
+
+class ScriptedServer:
+    """Plays one scripted answer for each chat request, in order, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.asked: list[dict] = []
+        self.headers: list = []
+        self.peers: list = []
+        self.abandoned = asyncio.Event()
+        self._answers: deque[Answer] = deque()
+
+    def says(self, *texts: str, finish_reason: str = "stop", prompt: int = 10, cached: int = 0) -> None:
+        """Script a whole streamed answer, one text a chunk."""
+        end = [chunk("", finish_reason), event({"choices": [], "usage": usage(prompt, len(texts), cached)}), DONE]
+        self.sends(chunk(None), *map(chunk, texts), *end)
+
+    def sends(self, *pieces: bytes, hang: bool = False) -> None:
+        """Script the bytes of a stream, a write each. ``hang``: then keep it open until the client leaves."""
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            headers = {"Content-Type": "text/event-stream", "X-Request-Id": "req-1"}
+            response = web.StreamResponse(headers=headers)
+            await response.prepare(request)
+            try:
+                for piece in pieces:
+                    await response.write(piece)
+                if hang:
+                    await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.abandoned.set()
+                raise
+            return response
+
+        self._answers.append(answer)
+
+    def refuses(self, status: int, body: str, headers: dict[str, str] | None = None) -> None:
+        """Script an answer that is no stream."""
+
+        async def answer(_: web.Request) -> web.Response:
+            return web.Response(status=status, text=body, headers=headers)
+
+        self._answers.append(answer)
+
+    async def chat(self, request: web.Request) -> web.StreamResponse:
+        """Serve the chat route."""
+        self.asked.append(await request.json())
+        self.headers.append(request.headers)
+        assert request.transport is not None
+        self.peers.append(request.transport.get_extra_info("peername"))
+        return await self._answers.popleft()(request)
+
+    async def models(self, _: web.Request) -> web.Response:
+        """Serve the list of models."""
+        return web.json_response({"object": "list", "data": [{"id": "tiny", "max_model_len": 2048}]})
+
+    async def health(self, _: web.Request) -> web.Response:
+        """Serve the liveness route."""
+        return web.Response()
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ScriptedServer]:
+    scripted = ScriptedServer()
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", scripted.chat)
+    app.router.add_get("/v1/models", scripted.models)
+    app.router.add_get("/health", scripted.health)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    scripted.url = f"http://{host}:{port}"
+    yield scripted
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def closed_url(unused_tcp_port: int) -> str:
+    """An address where nobody listens."""
+    return f"http://127.0.0.1:{unused_tcp_port}"

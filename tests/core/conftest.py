@@ -1,0 +1,40 @@
+"""Core on the simulated runner, and a quick way to say what a request wants."""
+
+from collections.abc import Callable
+
+import pytest
+
+from service.core.commands import Submit
+from service.core.core import Core, CoreSettings
+from service.core.policies import POLICIES
+from service.core.sampling import SamplingParams
+from service.simulation.driver import Simulation
+from service.simulation.runner import SimulatedRunner, StepCost
+
+SCOPE = ("tenant", "user")
+
+
+def _submit(request_id: str, prompt: list[int] | int, max_tokens: int = 4, **fields: object) -> Submit:
+    """A greedy turn; an int prompt is that many tokens, told apart by the request's id."""
+    tokens = [sum(request_id.encode()) + i for i in range(prompt)] if isinstance(prompt, int) else prompt
+    values = {"sampling": SamplingParams(temperature=0), "stop_tokens": frozenset(), "scope": None, **fields}
+    return Submit(request_id=request_id, prompt=tuple(tokens), max_tokens=max_tokens, **values)  # type: ignore[arg-type]
+
+
+def _simulation(policy: str = "fcfs", **settings: object) -> Simulation:
+    """A fresh core with 100 blocks unless told otherwise; a step takes one virtual second."""
+    sizes = {"device_blocks": 100, "max_num_seqs": 8, "max_num_batched_tokens": 64, **settings}
+    core = Core(CoreSettings(**sizes), POLICIES[policy]())  # type: ignore[arg-type]
+    return Simulation(core, SimulatedRunner(1000, StepCost(step_s=1.0)).run)
+
+
+@pytest.fixture
+def simulation() -> Callable[..., Simulation]:
+    """Builds simulations."""
+    return _simulation
+
+
+@pytest.fixture
+def submit() -> Callable[..., Submit]:
+    """Builds turns."""
+    return _submit

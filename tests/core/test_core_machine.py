@@ -1,0 +1,104 @@
+"""Core driven at random on too little memory: everyone finishes, with the tokens of an undisturbed run."""
+
+from functools import cache
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from service.core.commands import Submit
+from service.core.core import Core, CoreSettings
+from service.core.events import Finished, FinishReason
+from service.core.policies import POLICIES
+from service.core.sampling import SamplingParams
+from service.simulation.driver import Simulation
+from service.simulation.runner import SimulatedRunner, StepCost
+
+VOCAB = 50
+BLOCKS = 12
+
+
+def simulation(policy: str, blocks: int, **settings: int) -> Simulation:
+    core = Core(
+        CoreSettings(device_blocks=blocks, block_group_size=4, session_ttl_s=40, **settings), POLICIES[policy]()
+    )
+    return Simulation(core, SimulatedRunner(VOCAB, StepCost(step_s=1.0)).run)
+
+
+@cache
+def undisturbed(prompt: tuple[int, ...], max_tokens: int, seed: int) -> list[int]:
+    sim = simulation("fcfs", 1000)
+    sim.submit(Submit("alone", prompt, max_tokens, SamplingParams(seed=seed), frozenset(), None))
+    sim.run()
+    return sim.answers["alone"]
+
+
+class CoreMachine(RuleBasedStateMachine):
+    """Arrivals, next turns, cancels and time, in any order."""
+
+    @initialize(policy=st.sampled_from(sorted(POLICIES)), slots=st.integers(1, 5), budget=st.integers(5, 40))
+    def start(self, policy: str, slots: int, budget: int) -> None:
+        self.sim = simulation(policy, BLOCKS, max_num_seqs=slots, max_num_batched_tokens=budget, max_idle_sessions=4)
+        self.submitted: dict[str, Submit] = {}
+
+    @rule(
+        length=st.integers(1, 90),
+        max_tokens=st.integers(1, 40),
+        priority=st.integers(0, 2),
+        scope=st.sampled_from([None, ("t", "u"), ("t", "v")]),
+        salt=st.integers(0, 3),
+    )
+    def arrive(self, length: int, max_tokens: int, priority: int, scope: tuple[str, str] | None, salt: int) -> None:
+        self._submit(tuple((salt + i) % VOCAB for i in range(length)), max_tokens, priority, scope)
+
+    @rule(data=st.data(), extra=st.integers(1, 20), max_tokens=st.integers(1, 20))
+    def next_turn(self, data: st.DataObject, extra: int, max_tokens: int) -> None:
+        done = [name for name in self.sim.ended if name in self.submitted]
+        if done:
+            before = self.submitted[data.draw(st.sampled_from(done))]
+            history = (*before.prompt, *self.sim.answers[before.request_id], *range(extra))
+            self._submit(history, max_tokens, before.priority, before.scope)
+
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        if live := [name for name in self.submitted if name not in self.sim.ended]:
+            self.sim.cancel(data.draw(st.sampled_from(live)))
+
+    @rule(steps=st.integers(1, 12))
+    def run(self, steps: int) -> None:
+        for _ in range(steps):
+            self.sim.step()
+            self.sim.core.check()
+
+    @rule(seconds=st.integers(1, 30))
+    def wait(self, seconds: int) -> None:
+        self.sim.now += seconds
+
+    @invariant()
+    @precondition(lambda self: hasattr(self, "sim"))
+    def holds(self) -> None:
+        self.sim.core.check()
+
+    def teardown(self) -> None:
+        if not hasattr(self, "sim"):
+            return
+        self.sim.run(max_steps=20_000)
+        for name, spec in self.submitted.items():
+            end = self.sim.ended[name]
+            if isinstance(end, Finished):
+                answer = undisturbed(spec.prompt, spec.max_tokens, spec.sampling.seed)
+                got = self.sim.answers[name]
+                assert got == answer[: len(got)]
+                assert end.reason is FinishReason.CANCELLED or len(got) == spec.max_tokens
+        self.sim.now += 1000
+        self.sim.step()
+        assert self.sim.core.gauges().blocks_used == self.sim.core.gauges().blocks_reserved == 0
+        self.sim.core.check()
+
+    def _submit(self, prompt: tuple[int, ...], max_tokens: int, priority: int, scope: tuple[str, str] | None) -> None:
+        name = f"r{len(self.submitted)}"
+        sampling = SamplingParams(seed=len(self.submitted) % 3)
+        self.submitted[name] = Submit(name, prompt, max_tokens, sampling, frozenset(), scope, priority)
+        self.sim.submit(self.submitted[name])
+
+
+TestCoreMachine = CoreMachine.TestCase
