@@ -3,7 +3,6 @@
 import asyncio
 import os
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -42,19 +41,22 @@ async def running_server(*flags: str, environment: Mapping[str, str] | None = No
     port = _free_port()
     command = [sys.executable, "-m", "service.cli", "serve", "--port", str(port), "--log-level", "warning", *flags]
     began = time.perf_counter()
-    process = subprocess.Popen(command, env={**os.environ, **(environment or {})}, stdout=subprocess.DEVNULL)
+    process = await asyncio.create_subprocess_exec(
+        *command, env={**os.environ, **(environment or {})}, stdout=asyncio.subprocess.DEVNULL
+    )
     try:
         url = f"http://127.0.0.1:{port}"
         await _until_ready(url, process)
         yield Server(url, psutil.Process(process.pid), time.perf_counter() - began)
     finally:
-        process.terminate()
-        process.wait(timeout=60)
+        if process.returncode is None:
+            process.terminate()
+        await asyncio.wait_for(process.wait(), timeout=60)
 
 
-async def _until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
+async def _until_ready(url: str, process: asyncio.subprocess.Process) -> None:
     async with aiohttp.ClientSession() as http:
-        while process.poll() is None:
+        while process.returncode is None:
             try:
                 async with http.get(f"{url}/ready") as response:
                     if response.status == 200:

@@ -101,13 +101,13 @@ def paged_attention(
 def _gather(kv: Array, layer: int, k_or_v: int, table: Ints, length: int) -> Array:
     """The first ``length`` tokens of a sequence: [kv_heads, length, head_dim]."""
     blocks = table[: -(-length // kv.shape[4])]
-    pieces = kv[blocks, layer, k_or_v]  # [blocks, kv_heads, token, head_dim]
+    pieces: Array = kv[blocks, layer, k_or_v]  # [blocks, kv_heads, token, head_dim]
     return pieces.transpose(1, 0, 2, 3).reshape(kv.shape[3], -1, kv.shape[5])[:, :length]
 
 
 def finite_rows(logits: Array) -> NDArray[np.bool_]:
     """[rows]: whether all of a row's logits are finite."""
-    return np.isfinite(logits).all(axis=1)
+    return np.asarray(np.isfinite(logits).all(axis=1))
 
 
 def add_bias(logits: Array, tokens: Ints, bias: Array) -> None:
@@ -187,7 +187,7 @@ def _filtered(logits: Array, temperature: float, top_k: int, top_p: float, min_p
 
 
 def top_logprobs(logits: Array, count: int) -> tuple[float, Ints, NDArray[np.float64]]:
-    """Of one row's logits [vocab]: log of the sum of exponentials, the ``count`` likeliest tokens, their log-probabilities.
+    """Of one row's logits [vocab]: log of the sum of exponentials, ``count`` likeliest tokens, their log-probabilities.
 
     Of equal logits the lower id comes first.
     """

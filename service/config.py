@@ -82,9 +82,7 @@ class ServeSettings(BaseSettings):
     session_ttl: float = Field(
         600.0, gt=0, allow_inf_nan=False, description="Seconds that an idle conversation keeps its KV"
     )
-    max_body: ByteSize = Field(
-        "4MiB", gt=0, description="Bytes, with a unit if you like: largest request body"
-    )
+    max_body: ByteSize = Field("4MiB", gt=0, description="Bytes, with a unit if you like: largest request body")
     write_timeout: float = Field(
         30.0, gt=0, allow_inf_nan=False, description="Seconds that a client may block a write before it is cut off"
     )
@@ -97,7 +95,9 @@ class ServeSettings(BaseSettings):
     threads: int | None = Field(
         None, ge=1, description="Threads that compute the model. Unset: one for each core this process may use"
     )
-    log_level: LogLevel = Field("info", description="Least severe log line that is written: debug, info, warning, error")
+    log_level: LogLevel = Field(
+        "info", description="Least severe log line that is written: debug, info, warning, error"
+    )
 
     @field_validator("policy")
     @classmethod

@@ -108,7 +108,9 @@ class _RequestMetrics:
         self.refused = counter("requests_refused", "Requests that were not taken in, by error code.", "code")
         self.dropped = counter("sessions_dropped", "Idle conversations that lost their KV, by reason.", "reason")
         self.ttft = histogram("time_to_first_token_seconds", "From arrival to the first token.", TTFT_BUCKETS)
-        self.gaps = histogram("time_between_tokens_seconds", "Between a request's tokens, stalls included.", GAP_BUCKETS)
+        self.gaps = histogram(
+            "time_between_tokens_seconds", "Between a request's tokens, stalls included.", GAP_BUCKETS
+        )
         self.e2e = histogram("e2e_request_latency_seconds", "From arrival to the end.", E2E_BUCKETS)
         self.queue = histogram("request_queue_time_seconds", "From arrival to the first step.", QUEUE_BUCKETS)
         for reason in FinishReason:

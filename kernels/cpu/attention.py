@@ -1,10 +1,12 @@
 """Causal attention over scattered blocks, prefill chunks and decodes in one call.
 
 Online softmax (Milakov and Gimelshein 2018; FlashAttention) block by block, in the order of the sequence, so that a
-token's result does not depend on the chunk it came in. A unit of work is one KV head and the queries of a few neighbouring
-tokens that share it: about `TILE_ROWS` rows, so that a block is read from memory once for all of them. Threads take
-units in turn, which spreads the long ones.
+token's result does not depend on the chunk it came in. A unit of work is one KV head and the queries of a few
+neighbouring tokens that share it: about `TILE_ROWS` rows, so that a block is read from memory once for all of them.
+Threads take units in turn, which spreads the long ones.
 """
+
+# Numba and LLVM know the types. mypy: allow-untyped-defs, allow-untyped-calls
 
 import numba
 import numpy as np
@@ -43,7 +45,7 @@ def paged_attention(
 
 
 @njit(nogil=True, parallel=True, cache=True)
-def _paged_attention(q, kv, layer, block_tables, slots, query_starts, lengths, scale, out, threads):  # type: ignore[no-untyped-def]
+def _paged_attention(q, kv, layer, block_tables, slots, query_starts, lengths, scale, out, threads):
     kv_heads = kv.shape[3]
     group = q.shape[1] // kv_heads
     tile_tokens = max(1, TILE_ROWS // group)
@@ -59,12 +61,14 @@ def _paged_attention(q, kv, layer, block_tables, slots, query_starts, lengths, s
                         position = lengths[row] - (end - first)
                         heads = slice(kv_head * group, (kv_head + 1) * group)
                         queries, outputs = q[first : first + tokens, heads], out[first : first + tokens, heads]
-                        _attend(queries, kv, layer, block_tables[slots[row]], kv_head, position, scale, outputs, scratch)
+                        _attend(
+                            queries, kv, layer, block_tables[slots[row]], kv_head, position, scale, outputs, scratch
+                        )
                     unit += 1
 
 
 @njit(nogil=True, cache=True)
-def _scratch(rows, head_dim):  # type: ignore[no-untyped-def]
+def _scratch(rows, head_dim):
     """queries, mixed [rows, head_dim], scores, masses [rows, BLOCK], peaks [rows]; rows rounded up to whole tiles."""
     rows = (rows + 3) // 4 * 4
     queries, mixed = np.zeros((rows, head_dim), np.float32), np.empty((rows, head_dim), np.float32)
@@ -73,8 +77,8 @@ def _scratch(rows, head_dim):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _attend(q, kv, layer, block_table, kv_head, position, scale, out, scratch):  # type: ignore[no-untyped-def]
-    """q, out [tokens, group, head_dim]: neighbouring tokens from ``position`` on, and the heads that share ``kv_head``."""
+def _attend(q, kv, layer, block_table, kv_head, position, scale, out, scratch):
+    """q, out [tokens, group, head_dim]: neighbours from ``position`` on, and the heads that share ``kv_head``."""
     queries, mixed, scores, masses, peaks = scratch
     tokens, group, head_dim = q.shape
     rows = tokens * group
@@ -102,7 +106,7 @@ def _attend(q, kv, layer, block_table, kv_head, position, scale, out, scratch): 
 
 
 @njit(nogil=True, cache=True)
-def _softmax_step(scores, row, visible, mixed, masses, peaks):  # type: ignore[no-untyped-def]
+def _softmax_step(scores, row, visible, mixed, masses, peaks):
     """Turn a row's scores of one block into weights relative to the row's peak so far; 0 from ``visible`` on."""
     for token in range(max(0, visible), BLOCK):
         scores[row, token] = NOTHING
@@ -123,7 +127,7 @@ def _softmax_step(scores, row, visible, mixed, masses, peaks):  # type: ignore[n
 
 
 @njit(nogil=True, cache=True)
-def _mix(weights, rows, count, kv, v_at, mixed):  # type: ignore[no-untyped-def]
+def _mix(weights, rows, count, kv, v_at, mixed):
     """``mixed[:rows] += weights[:rows, :count] @ values``: never reads the block's tokens from ``count`` on."""
     head_dim = mixed.shape[1]
     for row in range(0, rows, 4):
@@ -132,14 +136,16 @@ def _mix(weights, rows, count, kv, v_at, mixed):  # type: ignore[no-untyped-def]
             mix_4(weights, row * BLOCK, BLOCK, count, kv, v_at + d, head_dim, mixed, row * head_dim + d, head_dim)
             d += MIX_WIDTH
         while d + LANES <= head_dim:
-            mix_4_narrow(weights, row * BLOCK, BLOCK, count, kv, v_at + d, head_dim, mixed, row * head_dim + d, head_dim)
+            mix_4_narrow(
+                weights, row * BLOCK, BLOCK, count, kv, v_at + d, head_dim, mixed, row * head_dim + d, head_dim
+            )
             d += LANES
         if d < head_dim:
             _mix_rest(weights, row, count, kv.reshape(-1), v_at, mixed, d)
 
 
 @njit(nogil=True, cache=True)
-def _mix_rest(weights, row, count, values, v_at, mixed, begin):  # type: ignore[no-untyped-def]
+def _mix_rest(weights, row, count, values, v_at, mixed, begin):
     head_dim = mixed.shape[1]
     for r in range(row, row + 4):
         for token in range(count):

@@ -3,6 +3,8 @@
 Small batches run on the calling thread, as waking the others would take longer; large ones are shared by tokens.
 """
 
+# Numba and LLVM know the types. mypy: allow-untyped-defs, allow-untyped-calls
+
 import math
 
 import numba
@@ -53,13 +55,13 @@ def _threads(tokens: int) -> int:
 
 
 @njit(nogil=True, cache=True)
-def _rms_norm(x, weight, eps, out):  # type: ignore[no-untyped-def]
+def _rms_norm(x, weight, eps, out):
     for token in range(len(x)):
         _norm_row(x[token], weight, eps, out[token])
 
 
 @njit(nogil=True, cache=True)
-def _norm_row(x, weight, eps, out):  # type: ignore[no-untyped-def]
+def _norm_row(x, weight, eps, out):
     """x may be out."""
     square = np.empty(1, np.float32)
     dot_single(x, 0, 0, x, 0, 0, x.size, square, 0, 0)
@@ -69,7 +71,7 @@ def _norm_row(x, weight, eps, out):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, parallel=True, cache=True)
-def _add_rms_norm(residual, x, weight, eps, out, threads):  # type: ignore[no-untyped-def]
+def _add_rms_norm(residual, x, weight, eps, out, threads):
     tokens = len(x)
     if threads == 1:
         _add_norm_rows(residual, x, weight, eps, out, 0, tokens)
@@ -80,7 +82,7 @@ def _add_rms_norm(residual, x, weight, eps, out, threads):  # type: ignore[no-un
 
 
 @njit(nogil=True, cache=True)
-def _add_norm_rows(residual, x, weight, eps, out, begin, end):  # type: ignore[no-untyped-def]
+def _add_norm_rows(residual, x, weight, eps, out, begin, end):
     for token in range(begin, end):
         for i in range(x.shape[1]):
             residual[token, i] += x[token, i]
@@ -88,7 +90,7 @@ def _add_norm_rows(residual, x, weight, eps, out, begin, end):  # type: ignore[n
 
 
 @njit(nogil=True, parallel=True, cache=True)
-def _head_rms_norm(x, weight, eps, threads):  # type: ignore[no-untyped-def]
+def _head_rms_norm(x, weight, eps, threads):
     tokens = len(x)
     if threads == 1:
         _norm_heads(x, weight, eps, 0, tokens)
@@ -98,14 +100,14 @@ def _head_rms_norm(x, weight, eps, threads):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _norm_heads(x, weight, eps, begin, end):  # type: ignore[no-untyped-def]
+def _norm_heads(x, weight, eps, begin, end):
     for token in range(begin, end):
         for head in range(x.shape[1]):
             _norm_row(x[token, head], weight, eps, x[token, head])
 
 
 @njit(nogil=True, parallel=True, cache=True)
-def _rope(x, positions, cos, sin, threads):  # type: ignore[no-untyped-def]
+def _rope(x, positions, cos, sin, threads):
     tokens = len(x)
     if threads == 1:
         _rotate(x, positions, cos, sin, 0, tokens)
@@ -115,7 +117,7 @@ def _rope(x, positions, cos, sin, threads):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _rotate(x, positions, cos, sin, begin, end):  # type: ignore[no-untyped-def]
+def _rotate(x, positions, cos, sin, begin, end):
     half = x.shape[2] // 2
     for token in range(begin, end):
         c, s = cos[positions[token]], sin[positions[token]]
@@ -128,7 +130,7 @@ def _rotate(x, positions, cos, sin, begin, end):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, parallel=True, cache=True)
-def _silu_mul(gate_up, out, threads):  # type: ignore[no-untyped-def]
+def _silu_mul(gate_up, out, threads):
     tokens = len(out)
     if threads == 1:
         _gate(gate_up, out, 0, tokens)
@@ -138,7 +140,7 @@ def _silu_mul(gate_up, out, threads):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _gate(gate_up, out, begin, end):  # type: ignore[no-untyped-def]
+def _gate(gate_up, out, begin, end):
     width = out.shape[1]
     for token in range(begin, end):
         gate, up, row = gate_up[token, :width], gate_up[token, width:], out[token]
@@ -147,7 +149,7 @@ def _gate(gate_up, out, begin, end):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _store_kv(kv, layer, k, v, places):  # type: ignore[no-untyped-def]
+def _store_kv(kv, layer, k, v, places):
     block_tokens = kv.shape[4]
     for token in range(len(places)):
         block, offset = divmod(places[token], block_tokens)

@@ -1,4 +1,6 @@
-"""Drawing tokens. Rows are shared among threads; thresholds come from a few candidates, not from sorting a vocabulary."""
+"""Drawing tokens. Threads share the rows; thresholds come from a few candidates, not from sorting a vocabulary."""
+
+# Numba and LLVM know the types. mypy: allow-untyped-defs, allow-untyped-calls
 
 import math
 
@@ -43,7 +45,7 @@ def sample(
 
 
 @njit(nogil=True, cache=True)
-def _finite_rows(logits, out):  # type: ignore[no-untyped-def]
+def _finite_rows(logits, out):
     for row in range(len(logits)):
         # The sum of x * 0 is NaN exactly when some x is not finite; in lanes, for the compiler may not reorder sums.
         lanes = np.zeros(16, np.float32)
@@ -57,7 +59,7 @@ def _finite_rows(logits, out):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _penalize(logits, in_prompt, counts, presence, frequency, repetition):  # type: ignore[no-untyped-def]
+def _penalize(logits, in_prompt, counts, presence, frequency, repetition):
     for i in range(logits.size):
         if not in_prompt[i] and counts[i] == 0:
             continue
@@ -67,7 +69,7 @@ def _penalize(logits, in_prompt, counts, presence, frequency, repetition):  # ty
 
 
 @njit(nogil=True, parallel=True, cache=True)
-def _sample(logits, temperature, top_k, top_p, min_p, seeds, positions, out, threads):  # type: ignore[no-untyped-def]
+def _sample(logits, temperature, top_k, top_p, min_p, seeds, positions, out, threads):
     for thread in prange(threads):
         for row in range(thread, len(logits), threads):
             best = _largest(logits[row])
@@ -80,7 +82,7 @@ def _sample(logits, temperature, top_k, top_p, min_p, seeds, positions, out, thr
 
 
 @njit(nogil=True, cache=True)
-def _largest(logits):  # type: ignore[no-untyped-def]
+def _largest(logits):
     """Index of the first largest."""
     best = 0
     for i in range(1, logits.size):
@@ -90,7 +92,7 @@ def _largest(logits):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _floor(scaled, top_k, top_p, min_p):  # type: ignore[no-untyped-def]
+def _floor(scaled, top_k, top_p, min_p):
     """The lowest scaled logit that all filters let through."""
     floor = np.float32(math.log(min_p)) if min_p > 0 else NOTHING
     limited = 0 < top_k < scaled.size
@@ -110,7 +112,7 @@ def _floor(scaled, top_k, top_p, min_p):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _reaching(descending, least):  # type: ignore[no-untyped-def]
+def _reaching(descending, least):
     """The leading elements that are at least ``least``."""
     count = 0
     while count < descending.size and descending[count] >= least:
@@ -119,8 +121,8 @@ def _reaching(descending, least):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _share(weights, top_p, mass):  # type: ignore[no-untyped-def]
-    """Index at which the running sum reaches ``top_p`` of ``mass`` (0: of all weights); their number if it never does."""
+def _share(weights, top_p, mass):
+    """Where the running sum reaches ``top_p`` of ``mass`` (0: of all weights); their number if it never does."""
     if top_p >= 1:
         return weights.size
     target = top_p * (mass if mass > 0 else weights.sum())
@@ -133,7 +135,7 @@ def _share(weights, top_p, mass):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _exponentials(scaled):  # type: ignore[no-untyped-def]
+def _exponentials(scaled):
     """float64, for the sums' sake."""
     out = np.empty(scaled.size, np.float64)
     for i in range(scaled.size):
@@ -142,7 +144,7 @@ def _exponentials(scaled):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _draw(scaled, floor, uniform):  # type: ignore[no-untyped-def]
+def _draw(scaled, floor, uniform):
     """Inverse of the cumulative distribution over the tokens that reach ``floor``, in order of ids."""
     weights = _exponentials(scaled)
     for i in range(scaled.size):
@@ -160,13 +162,13 @@ def _draw(scaled, floor, uniform):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _uniform(seed, position):  # type: ignore[no-untyped-def]
+def _uniform(seed, position):
     bits = _mix(seed + _mix(position))
     return np.float64(bits >> np.uint64(11)) * 2.0**-53
 
 
 @njit(nogil=True, cache=True)
-def _mix(x):  # type: ignore[no-untyped-def]
+def _mix(x):
     x = x + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -174,7 +176,7 @@ def _mix(x):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _log_normalizer(logits, peak):  # type: ignore[no-untyped-def]
+def _log_normalizer(logits, peak):
     return peak + math.log(_exponentials(logits - peak).sum())
 
 

@@ -1,13 +1,15 @@
 """The few loops that decide the speed of everything, written in LLVM vectors so that registers and order are fixed.
 
-`dot_tile` is a small matrix product over rows that both run along memory (``x @ w.T``), so nothing needs packing: a tile
-of 4 x 6 keeps 24 sums in registers and reads 10 vectors for 24 multiply-adds. `mix_tile` is the other kind
+`dot_tile` is a small matrix product over rows that both run along memory (``x @ w.T``), so nothing needs packing: a
+tile of 4 x 6 keeps 24 sums in registers and reads 10 vectors for 24 multiply-adds. `mix_tile` is the other kind
 (``weights @ values``). Left to the compiler, the first ran at 160 GFLOP/s on two Zen 4 cores, this at 190, OpenBLAS at
 180 (512 tokens); with 16 tokens it is this at 105, OpenBLAS at 57.
 
 Every sum is made in the same order whatever the tile: lane i adds the elements i, i + LANES, i + 2 LANES ..., then
 the lanes are added in halves. So a sequence's numbers do not depend on what else is in the batch, bit for bit.
 """
+
+# Numba and LLVM know the types. mypy: allow-untyped-defs, allow-untyped-calls
 
 from collections.abc import Callable
 from typing import Any
@@ -38,7 +40,7 @@ def make_dot_tile(rows: int, cols: int) -> Any:
     """
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
-        x, x_at, x_step, w, w_at, w_step, depth, out, out_at, out_step = args
+        _, x_at, x_step, _, w_at, w_step, depth, _, out_at, out_step = args
         bases = [_data(context, builder, signature.args[i], args[i]) for i in (0, 3, 7)]
         x_rows = _rows(builder, bases[0], x_at, x_step, rows)
         w_rows = _rows(builder, bases[1], w_at, w_step, cols)
@@ -49,7 +51,7 @@ def make_dot_tile(rows: int, cols: int) -> Any:
         return context.get_dummy_value()
 
     @intrinsic
-    def dot_tile(typing_context, x, x_at, x_step, w, w_at, w_step, depth, out, out_at, out_step):  # type: ignore[no-untyped-def]
+    def dot_tile(typing_context, x, x_at, x_step, w, w_at, w_step, depth, out, out_at, out_step):
         n = types.int64
         return types.void(x, n, n, w, n, n, n, out, n, n), generate
 
@@ -59,11 +61,12 @@ def make_dot_tile(rows: int, cols: int) -> Any:
 def make_mix_tile(rows: int, vectors: int) -> Any:
     """An op ``mix(weights, w_at, w_step, count, values, v_at, v_step, out, out_at, out_step)``, vectors * LANES wide.
 
-    ``out[out_at + r * out_step + d] += sum over t < count of weights[w_at + r * w_step + t] * values[v_at + t * v_step + d]``.
+    ``out[out_at + r * out_step + d] +=`` the sum over t < count of
+    ``weights[w_at + r * w_step + t] * values[v_at + t * v_step + d]``.
     """
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
-        weights, w_at, w_step, count, values, v_at, v_step, out, out_at, out_step = args
+        _, w_at, w_step, count, _, v_at, v_step, _, out_at, out_step = args
         bases = [_data(context, builder, signature.args[i], args[i]) for i in (0, 4, 7)]
         w_rows = _rows(builder, bases[0], w_at, w_step, rows)
         outs = [
@@ -85,7 +88,7 @@ def make_mix_tile(rows: int, vectors: int) -> Any:
         return context.get_dummy_value()
 
     @intrinsic
-    def mix_tile(typing_context, weights, w_at, w_step, count, values, v_at, v_step, out, out_at, out_step):  # type: ignore[no-untyped-def]
+    def mix_tile(typing_context, weights, w_at, w_step, count, values, v_at, v_step, out, out_at, out_step):
         n = types.int64
         return types.void(weights, n, n, n, values, n, n, out, n, n), generate
 
@@ -93,7 +96,7 @@ def make_mix_tile(rows: int, vectors: int) -> Any:
 
 
 @intrinsic
-def largest_of_16(typing_context, x, at):  # type: ignore[no-untyped-def]
+def largest_of_16(typing_context, x, at) -> Any:
     """``max(x[at : at + 16])``; NaNs are passed over."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:

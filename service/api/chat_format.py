@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from service.api.context import Tokenizer
-from service.core.events import Finished, FinishReason, TokenOut, Usage
+from service.core.events import Finished, TokenOut, Usage
 from service.core.sampling import TokenLogprobs
+from service.engine import Output
 
 # JSON has no infinity; OpenAI's own stand-in for "impossible".
 IMPOSSIBLE_LOGPROB = -9999.0
@@ -67,13 +68,23 @@ class Answer:
     """One choice of a plain answer while it comes in."""
 
     texts: list[str] = field(default_factory=list)
-    logprobs: list[dict[str, Any]] | None = None
+    logprobs: list[dict[str, Any]] = field(default_factory=list)
     finished: Finished | None = None
+
+    def add(self, output: Output, form: ChatFormat) -> None:
+        """Take one more output in."""
+        self.texts.append(output.text)
+        match output.event:
+            case TokenOut():
+                if entry := form.logprob_of(output.event):
+                    self.logprobs.extend(entry)
+            case Finished():
+                self.finished = output.event
 
     def choice(self, index: int) -> dict[str, Any]:
         """As it stands in the completion."""
         assert self.finished is not None
-        content = None if self.logprobs is None else {"content": self.logprobs, "refusal": None}
+        content = {"content": self.logprobs, "refusal": None} if self.logprobs else None
         message = {"role": "assistant", "content": "".join(self.texts), "refusal": None}
         return {"index": index, "message": message, "logprobs": content, "finish_reason": self.finished.reason.value}
 
@@ -90,8 +101,3 @@ def usage_of(usages: Iterable[Usage]) -> dict[str, Any]:
         "total_tokens": prompt + completion,
         "prompt_tokens_details": {"cached_tokens": cached},
     }
-
-
-def ended_well(reason: FinishReason) -> bool:
-    """Whether the answer is whole as far as its own limits go."""
-    return reason in (FinishReason.STOP, FinishReason.LENGTH)

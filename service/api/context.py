@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
+from service.api.connections import Connections
+from service.api.door import Door
 from service.api.streams import Streams
 from service.metrics import Metrics
 
@@ -24,7 +26,7 @@ class Tokenizer(Protocol):
 class ChatTemplate(Protocol):
     """Turns messages into one prompt text."""
 
-    def render(self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True) -> str:
+    def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
         """Raises `InvalidRequestError` if the model has no template or it refuses the messages."""
 
 
@@ -52,14 +54,7 @@ class Limits:
     write_timeout_s: float = 30.0
     keep_alive_s: float = 15.0
     body_timeout_s: float = 60.0
-
-
-@dataclass(slots=True)
-class Door:
-    """Whether new requests are taken, and how many are inside. Touched by the event loop only."""
-
-    open_requests: int = 0
-    draining: bool = False
+    only_local: bool = True  # the listener is a loopback address
 
 
 MODEL = web.AppKey("model", ServedModel)
@@ -68,4 +63,7 @@ STREAMS = web.AppKey("streams", Streams)
 METRICS = web.AppKey("metrics", Metrics)
 EXECUTOR = web.AppKey("executor", Executor)
 DOOR = web.AppKey("door", Door)
+CONNECTIONS = web.AppKey("connections", Connections)
+
 REQUEST_ID = web.RequestKey("request_id", str)
+BEGUN = web.RequestKey("begun", web.StreamResponse)  # a response whose headers are out: no other can follow

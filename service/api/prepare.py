@@ -20,11 +20,12 @@ _SEED_MASK = 2**63 - 1
 class Prepared:
     """A request that may run: one turn for each choice."""
 
+    completion_id: str
     body: ChatRequest
     turns: tuple[Turn, ...]
 
 
-def prepare_chat(raw: bytes, model: ServedModel, request_id: str, connection: str) -> Prepared:
+def prepare_chat(raw: bytes, model: ServedModel, completion_id: str, connection: str) -> Prepared:
     """Validate, render, tokenise, bound. Raises `InvalidRequestError` or `ModelNotFoundError`.
 
     ``connection`` stands for the tenant of a request that names no user.
@@ -36,7 +37,8 @@ def prepare_chat(raw: bytes, model: ServedModel, request_id: str, connection: st
     prompt = tuple(model.tokenizer.encode(text))
     limit = answer_room(len(prompt), body.answer_limit, model)
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
-    return Prepared(body, make_turns(body, prompt, limit, logprobs, model, request_id, _scope(body.user, connection)))
+    turns = make_turns(body, prompt, limit, logprobs, model, completion_id, _scope(body.user, connection))
+    return Prepared(completion_id, body, turns)
 
 
 def check_model(name: str | None, model: ServedModel) -> None:
@@ -101,7 +103,9 @@ def check_token_ids(body: SamplingFields, model: ServedModel) -> None:
     for param, ids in (("logit_bias", body.logit_bias or {}), ("stop_token_ids", body.stop_token_ids or [])):
         for token in ids:
             if not 0 <= token < model.vocab_size:
-                raise InvalidRequestError(f"{param}: there is no token {token}, ids end at {model.vocab_size - 1}", param=param)
+                raise InvalidRequestError(
+                    f"{param}: there is no token {token}, ids end at {model.vocab_size - 1}", param=param
+                )
 
 
 def _sampling(body: SamplingFields, seed: int, logprobs: int | None) -> SamplingParams:

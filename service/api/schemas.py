@@ -135,6 +135,11 @@ class SamplingFields(_Model):
         return stop
 
     @property
+    def wants_usage(self) -> bool:
+        """Whether a stream ends with the token counts."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    @property
     def stop_strings(self) -> tuple[str, ...]:
         """``stop`` in its one form."""
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())

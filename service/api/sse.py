@@ -1,13 +1,13 @@
-"""Server-sent events: the writing side, with a bound on how long a client may block it."""
+"""Server-sent events, the writing side."""
 
-import asyncio
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aiohttp import web
 
-from service.errors import SlowReaderError
+from service.api.context import BEGUN
+from service.api.slow_readers import bounded_write
 
 HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -17,7 +17,7 @@ HEADERS = {
 
 
 class EventStream:
-    """One response of ``data:`` events. Each write raises `SlowReaderError`, and cuts the connection, after the time-out."""
+    """One response of ``data:`` events. The first write sends the headers; each raises `SlowReaderError` if it blocks."""
 
     def __init__(self, request: web.Request, write_timeout_s: float) -> None:
         self.response = web.StreamResponse(headers=HEADERS)
@@ -25,7 +25,7 @@ class EventStream:
         self._write_timeout_s = write_timeout_s
 
     async def send(self, events: Iterable[Mapping[str, Any]]) -> None:
-        """Write events in one go; the first call sends the headers."""
+        """Write events in one go."""
         await self._write("".join(f"data: {compact(event)}\n\n" for event in events))
 
     async def keep_alive(self) -> None:
@@ -37,20 +37,11 @@ class EventStream:
         await self._write("data: [DONE]\n\n")
 
     async def _write(self, text: str) -> None:
-        try:
-            async with asyncio.timeout(self._write_timeout_s):
-                if not self.response.prepared:
-                    await self.response.prepare(self._request)
-                await self.response.write(text.encode())
-        except TimeoutError:
-            cut(self._request)
-            raise SlowReaderError(f"nothing was read for {self._write_timeout_s:g} s") from None
-
-
-def cut(request: web.Request) -> None:
-    """Drop the connection and what waits in its buffers."""
-    if request.transport is not None:
-        request.transport.abort()
+        async with bounded_write(self._request, self._write_timeout_s):
+            if not self.response.prepared:
+                self._request[BEGUN] = self.response
+                await self.response.prepare(self._request)
+            await self.response.write(text.encode())
 
 
 def compact(value: Any) -> str:

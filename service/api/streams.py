@@ -12,8 +12,9 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from service.core.commands import Cancel
-from service.core.events import Event, Finished, Refused, SessionDropped, StepDone
+from service.core.events import Event, Finished, FinishReason, Refused, SessionDropped, StepDone
 from service.engine import Listener, Output, Turn
+from service.api.errors import from_code
 from service.errors import InternalError, RequestError, SlowReaderError
 
 BUFFERED_OUTPUTS = 1024  # of each choice; a token is one output
@@ -131,10 +132,10 @@ class Stream:
         """Every choice has ended and was taken."""
         return not self._unfinished and not self._buffer and self._error is None
 
-    async def take(self, timeout_s: float) -> list[Delivery]:
+    async def take(self, timeout_s: float | None = None) -> list[Delivery]:
         """All that came since the last call, waiting for at least one; nothing after ``timeout_s`` of silence.
 
-        Raises the `RequestError` that ended the stream, `SlowReaderError` if it was taken from too slowly.
+        Raises the `RequestError` that ended the stream: refused, broken, or taken from too slowly (`SlowReaderError`).
         """
         try:
             async with asyncio.timeout(timeout_s):
@@ -148,13 +149,16 @@ class Stream:
         return taken
 
     def push(self, request_id: str, output: Output) -> None:
-        """Add an output, or end the stream if too many wait."""
+        """Add an output, or end the stream if it is bad news or too many wait."""
         if isinstance(output.event, Finished | Refused):
             self._unfinished.discard(request_id)
-        self._buffer.append(Delivery(self._choices[request_id], output))
-        self._news.set()
-        if len(self._buffer) > self._limit:
+        if error := _bad_news(output.event):
+            self.fail(error)
+        elif len(self._buffer) >= self._limit:
             self.fail(SlowReaderError(f"{self._limit} outputs were not read in time"))
+        elif self._error is None:
+            self._buffer.append(Delivery(self._choices[request_id], output))
+            self._news.set()
 
     def fail(self, error: RequestError) -> None:
         """End it now: cancel what is unfinished, drop what is buffered, raise ``error`` at the next `take`."""
@@ -164,3 +168,13 @@ class Stream:
         self._buffer.clear()
         self._error = error
         self._news.set()
+
+
+def _bad_news(event: Event) -> RequestError | None:
+    """The error in an event that ends a request without an answer. Cancels are ours, and their streams are gone."""
+    match event:
+        case Refused(code=code, message=message):
+            return from_code(code, message)
+        case Finished(reason=FinishReason.ERROR | FinishReason.CANCELLED):
+            return InternalError("the model failed on this request")
+    return None

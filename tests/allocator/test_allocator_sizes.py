@@ -1,3 +1,5 @@
+"""`SizeIndex`: items by size."""
+
 import pytest
 
 from allocator.sizes import SizeIndex

@@ -1,3 +1,5 @@
+"""`ExtentPool`, one promise at a time."""
+
 import pytest
 
 from allocator import Extent, ExtentPool, InvariantError, NotAllocatedError, OutOfBlocksError, SharedExtentError

@@ -2,6 +2,7 @@
 
 from itertools import groupby
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
@@ -34,12 +35,11 @@ class ExtentPoolMachine(RuleBasedStateMachine):
     @rule(target=extents, length=lengths)
     def allocate(self, length: int) -> object:
         fitting = [run for run in self.free_runs() if run >= length]
-        try:
-            extent = self.pool.allocate(length)
-        except OutOfBlocksError as error:
-            assert not fitting
-            assert (error.free, error.asked) == (len(self.free), length)
+        if not fitting:
+            with pytest.raises(OutOfBlocksError):
+                self.pool.allocate(length)
             return multiple()
+        extent = self.pool.allocate(length)
         assert self.run_around(extent.start) == min(fitting), "not the best fit"
         assert extent.start - 1 not in self.free, "allocated inside a free extent"
         self.take(extent)
@@ -49,11 +49,11 @@ class ExtentPoolMachine(RuleBasedStateMachine):
     def extend(self, extent: Extent, length: int) -> Extent:
         room = self.run_around(extent.end)
         assert self.pool.room_after(extent) == room
-        try:
-            longer = self.pool.extend(extent, length)
-        except OutOfBlocksError:
-            assert length > room
+        if length > room:
+            with pytest.raises(OutOfBlocksError):
+                self.pool.extend(extent, length)
             return extent
+        longer = self.pool.extend(extent, length)
         assert longer == Extent(0, extent.start, extent.length + length)
         self.take(Extent(0, extent.end, length))
         return longer

@@ -37,6 +37,7 @@ class ScriptedServer:
         self.headers: list = []
         self.peers: list = []
         self.abandoned = asyncio.Event()
+        self.released = asyncio.Event()
         self._answers: deque[Answer] = deque()
 
     def says(self, *texts: str, finish_reason: str = "stop", prompt: int = 10, cached: int = 0) -> None:
@@ -45,7 +46,7 @@ class ScriptedServer:
         self.sends(chunk(None), *map(chunk, texts), *end)
 
     def sends(self, *pieces: bytes, hang: bool = False) -> None:
-        """Script the bytes of a stream, a write each. ``hang``: then keep it open until the client leaves."""
+        """Script the bytes of a stream, a write each. ``hang``: then keep it open until the client leaves or ``released`` is set."""
 
         async def answer(request: web.Request) -> web.StreamResponse:
             headers = {"Content-Type": "text/event-stream", "X-Request-Id": "req-1"}
@@ -55,7 +56,7 @@ class ScriptedServer:
                 for piece in pieces:
                     await response.write(piece)
                 if hang:
-                    await asyncio.Event().wait()
+                    await self.released.wait()
             except asyncio.CancelledError:
                 self.abandoned.set()
                 raise

@@ -171,6 +171,15 @@ async def test_second_ctrl_c_does_not_end_the_program(server, start):
     await terminal.shows("a time")
 
 
+async def test_late_interrupt_does_not_end_the_program(server, start):
+    server.says("Hi")
+    terminal = await start(server.url)
+    await terminal.shows(PROMPT)
+    terminal.process.send_signal(signal.SIGINT)
+    terminal.type("Hello" + ENTER)
+    await terminal.shows("Hi\r\n")
+
+
 async def test_ctrl_c_at_the_prompt_clears_the_line_and_says_how_to_leave(server, start):
     server.says("Hi")
     terminal = await start(server.url)

@@ -81,6 +81,26 @@ async def test_finished_stream_keeps_its_connection(server):
     assert server.peers[0] == server.peers[1]
 
 
+async def test_connection_is_kept_though_the_stream_ends_after_its_last_event(server):
+    server.sends((CHUNK % "Hi").encode() + b"data: [DONE]\n\n", hang=True)
+    server.says("again")
+    async with Client(server.url) as client:
+        async with aclosing(client.chat(HELLO)) as chunks:
+            await anext(chunks)
+            asyncio.get_running_loop().call_soon(server.released.set)
+            assert [chunk async for chunk in chunks] == []
+        await text_of(client)
+    assert server.peers[0] == server.peers[1]
+
+
+async def test_stream_that_stays_open_after_its_last_event_is_closed(server, monkeypatch):
+    monkeypatch.setattr("clients.client._DRAIN_S", 0.01)
+    server.sends((CHUNK % "Hi").encode() + b"data: [DONE]\n\n", hang=True)
+    async with Client(server.url) as client:
+        assert await text_of(client) == "Hi"
+        await server.abandoned.wait()
+
+
 async def test_closing_the_stream_closes_the_connection(server):
     server.sends((CHUNK % "Hi").encode(), hang=True)
     async with Client(server.url) as client:

@@ -8,6 +8,7 @@ they are rounded to the coarser of the two first. ``reference.npz`` holds tokens
 [2, length, vocab] float32. ``sentencepiece.json`` holds a small SentencePiece vocabulary with expected encodings.
 """
 
+import copy
 import io
 import json
 import shutil
@@ -129,9 +130,8 @@ def byte_tokenizer() -> Tokenizer:
 def write_directory(model: transformers.PreTrainedModel, family: Family, directory: Path) -> None:
     """Save the Hugging Face form."""
     shutil.rmtree(directory, ignore_errors=True)
-    stored = model.to(family.stored)
+    stored = copy.deepcopy(model).to(family.stored)  # a copy, since this rounds the rotary frequencies too
     stored.save_pretrained(directory, max_shard_size=family.shard_size)
-    model.float()
     byte_tokenizer().save(str(directory / "tokenizer.json"), pretty=False)
 
 

@@ -1,0 +1,28 @@
+"""Who may come in: bounds the requests that are being prepared, queued or answered, and closes for shutdown."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from service.errors import OverloadedError, ShuttingDownError
+
+
+class Door:
+    """Belongs to the event loop. Always true: 0 <= ``inside`` <= ``limit``."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.inside = 0
+        self.closed = False
+
+    @contextmanager
+    def enter(self) -> Iterator[None]:
+        """Be inside for the block's time. Raises `OverloadedError` or `ShuttingDownError`."""
+        if self.closed:
+            raise ShuttingDownError("the server is shutting down")
+        if self.inside >= self.limit:
+            raise OverloadedError(f"{self.inside} requests are open, the limit is {self.limit}")
+        self.inside += 1
+        try:
+            yield
+        finally:
+            self.inside -= 1

@@ -1,0 +1,21 @@
+"""Keeps other sites' pages, opened in a browser of someone who can reach us, from using the model."""
+
+from urllib.parse import urlsplit
+
+from service.config import is_loopback
+from service.errors import ForeignOriginError
+
+
+def check_origin(origin: str | None, host: str, only_local: bool) -> None:
+    """Raise `ForeignOriginError` unless the page was served from ``host``, or no browser is involved.
+
+    A listener that only this machine can reach (``only_local``) is known to honest pages by a local name only; another
+    name that leads here was bent to do so by DNS rebinding.
+    """
+    if origin is None:
+        return
+    page = urlsplit(origin)
+    if page.scheme not in ("http", "https") or page.netloc.lower() != host.lower():
+        raise ForeignOriginError("requests from pages of other sites are not served")
+    if only_local and not is_loopback(page.hostname or ""):
+        raise ForeignOriginError("requests from pages of other sites are not served")

@@ -1,0 +1,24 @@
+"""The memory that holds keys and values: one array a pool, a block of it one contiguous piece."""
+
+import numpy as np
+
+from service.execution.architecture import ModelConfig
+from service.execution.weights import Array
+
+BLOCK_TOKENS = 16
+
+
+def kv_bytes_per_block(config: ModelConfig) -> int:
+    """Bytes of one block: float32 K and V of `BLOCK_TOKENS` tokens, all layers."""
+    return int(np.prod(config.kv_shape)) * BLOCK_TOKENS * np.dtype(np.float32).itemsize
+
+
+def allocate_kv_pool(config: ModelConfig, num_blocks: int) -> Array:
+    """A pool ``[block, layer, k_or_v, kv_head, token, head_dim]`` in float32, every page touched.
+
+    Raises MemoryError now, rather than in the middle of a request, when the machine cannot have it.
+    """
+    layers, k_or_v, kv_heads, head_dim = config.kv_shape
+    pool = np.empty((num_blocks, layers, k_or_v, kv_heads, BLOCK_TOKENS, head_dim), np.float32)
+    pool.fill(0)
+    return pool

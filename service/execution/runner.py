@@ -1,0 +1,80 @@
+"""The data plane of one device: runs a plan's batch and draws its tokens. Decides nothing.
+
+It owns the KV pool and what its slots remember between steps. Only the device thread calls it.
+"""
+
+from time import perf_counter
+from types import ModuleType
+
+from allocator import Extent
+from kernels import cpu
+from service.core.plan import Drawn, Row, SlotOpening, StepPlan, StepResult
+from service.core.sampling import SamplingParams
+from service.execution.architecture import ModelConfig
+from service.execution.batch import Batcher
+from service.execution.kv import BLOCK_TOKENS, allocate_kv_pool
+from service.execution.model import Model
+from service.execution.sampler import Sampler
+from service.execution.weights import ModelWeights
+
+
+class Runner:
+    """Runs plans of at most ``max_batched_tokens`` tokens in ``num_slots`` slots over ``num_blocks`` blocks of KV.
+
+    Raises MemoryError when the KV pool does not fit.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        weights: ModelWeights,
+        *,
+        num_blocks: int,
+        num_slots: int,
+        max_batched_tokens: int,
+        kernels: ModuleType = cpu,
+    ) -> None:
+        max_positions = min(config.max_position_embeddings, num_blocks * BLOCK_TOKENS)
+        self._max_batched_tokens = max_batched_tokens
+        self._kv = allocate_kv_pool(config, num_blocks)
+        self._batcher = Batcher(num_slots, num_blocks)
+        self._sampler = Sampler(num_slots, config.vocab_size, kernels)
+        self._model = Model(
+            config,
+            weights,
+            kernels,
+            max_positions=max_positions,
+            max_tokens=max_batched_tokens,
+            max_samples=num_slots,
+        )
+
+    def run(self, plan: StepPlan) -> StepResult:
+        """Compute the plan's rows and draw a token for each that samples."""
+        began = perf_counter()
+        for opening in plan.opened:
+            self._batcher.open(opening)
+            self._sampler.open(opening)
+        drawn = self._run_rows(plan.rows) if plan.rows else []
+        for token in drawn:
+            self._batcher.set_next_token(token.slot, token.token)
+        return StepResult(plan.number, drawn, perf_counter() - began)
+
+    def _run_rows(self, rows: tuple[Row, ...]) -> list[Drawn]:
+        logits = self._model.forward(self._batcher.build(rows), self._kv)
+        sampling = [row for row in rows if row.samples]
+        if not sampling:
+            return []
+        slots = [row.slot for row in sampling]
+        return self._sampler.draw(logits, slots, [row.start + row.num_tokens for row in sampling])
+
+    def warm_up(self) -> None:
+        """Compile or load every kernel and read all weights, so that the first request finds them ready.
+
+        Writes to block 0, so call it before anyone owns a block. Takes half a minute without the compile cache.
+        """
+        tokens = (0,) * min(BLOCK_TOKENS - 2, self._max_batched_tokens)
+        extents = (Extent(pool=0, start=0, length=1),)
+        sampling = SamplingParams(top_k=2, top_p=0.5, repetition_penalty=1.1, logprobs=1)
+        opening = SlotOpening(0, tokens, len(tokens), sampling)
+        self.run(StepPlan(0, (opening,), (Row(0, 0, tokens, extents, samples=True),)))
+        self.run(StepPlan(0, (), (Row(0, len(tokens), None, extents, samples=True),)))

@@ -1,0 +1,202 @@
+"""The loop, on real threads, with the simulated data plane."""
+
+import queue
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from service.core.commands import Cancel, Submit
+from service.core.core import Core, CoreSettings
+from service.core.events import Finished, FinishReason, Refused, StepDone, TokenOut
+from service.core.plan import Drawn, StepPlan, StepResult
+from service.core.policies import POLICIES
+from service.core.sampling import SamplingParams
+from service.engine import Engine, Output, Runner, Turn
+from service.execution.text import TextStage
+from service.execution.tokenizer import Tokenizer, read_tokenizer
+from service.simulation.runner import SimulatedRunner
+
+PATIENCE_S = 20
+
+
+class Inbox:
+    """What a listener heard, by request."""
+
+    def __init__(self) -> None:
+        self.batches: queue.Queue[list[Output]] = queue.Queue()
+        self.outputs: dict[str, list[Output]] = defaultdict(list)
+        self.steps: list[StepDone] = []
+
+    def until_ended(self, *request_ids: str) -> None:
+        while not all(self._ended(request_id) for request_id in request_ids):
+            for output in self.batches.get(timeout=PATIENCE_S):
+                if isinstance(output.event, StepDone):
+                    self.steps.append(output.event)
+                else:
+                    self.outputs[output.event.request_id].append(output)
+
+    def _ended(self, request_id: str) -> bool:
+        heard = self.outputs[request_id]
+        return bool(heard) and isinstance(heard[-1].event, Finished | Refused)
+
+    def text(self, request_id: str) -> str:
+        return "".join(output.text for output in self.outputs[request_id])
+
+    def last(self, request_id: str) -> Finished | Refused:
+        event = self.outputs[request_id][-1].event
+        assert isinstance(event, Finished | Refused)
+        return event
+
+
+class Scripted:
+    """A data plane that says what it is told, token by token, to everyone."""
+
+    def __init__(self, tokens: list[int]) -> None:
+        self._tokens = tokens
+        self._said: dict[int, int] = defaultdict(int)
+
+    def run(self, plan: StepPlan) -> StepResult:
+        drawn = []
+        for row in plan.rows:
+            if row.samples:
+                drawn.append(Drawn(row.slot, self._tokens[self._said[row.slot]]))
+                self._said[row.slot] += 1
+        return StepResult(plan.number, drawn, 0.0)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_model_path: Path) -> Tokenizer:
+    return read_tokenizer(tiny_model_path / "tokenizer.json")
+
+
+@pytest.fixture
+def start(tokenizer: Tokenizer) -> Iterator[Callable[[Runner], tuple[Engine, Inbox]]]:
+    engines: list[Engine] = []
+
+    def start_engine(runner: Runner) -> tuple[Engine, Inbox]:
+        core = Core(CoreSettings(device_blocks=50, max_num_seqs=4), POLICIES["fcfs"]())
+        engine, inbox = Engine(core, runner, TextStage(tokenizer), check_every_step=True), Inbox()
+        engine.start(inbox.batches.put)
+        engines.append(engine)
+        return engine, inbox
+
+    yield start_engine
+    for engine in engines:
+        engine.stop()
+
+
+Start = Callable[[Runner], tuple[Engine, Inbox]]
+
+
+def turn(request_id: str, max_tokens: int = 5, stop: tuple[str, ...] = (), **fields: object) -> Turn:
+    values = {"sampling": SamplingParams(), "stop_tokens": frozenset(), "scope": None, **fields}
+    return Turn(Submit(request_id, (1, 2, 3), max_tokens, **values), stop)  # type: ignore[arg-type]
+
+
+def test_answers_stream_out_and_end_with_the_counts(start: Start, tokenizer: Tokenizer) -> None:
+    text = "Hello there!"
+    tokens = tokenizer.encode(text)
+    engine, inbox = start(Scripted(tokens))
+    engine.post(turn("a", max_tokens=len(tokens)))
+    inbox.until_ended("a")
+    assert inbox.text("a") == text
+    assert [o.event.token for o in inbox.outputs["a"] if isinstance(o.event, TokenOut)] == tokens
+    last = inbox.last("a")
+    assert isinstance(last, Finished)
+    assert (last.reason, last.usage.completion) == (FinishReason.LENGTH, len(tokens))
+
+
+def test_a_stop_string_ends_the_answer_before_it(start: Start, tokenizer: Tokenizer) -> None:
+    engine, inbox = start(Scripted(tokenizer.encode("one two three four five six seven eight nine")))
+    engine.post(turn("a", max_tokens=30, stop=("four",)))
+    inbox.until_ended("a")
+    assert inbox.text("a") == "one two three "
+    assert inbox.last("a").reason is FinishReason.STOP
+
+
+def test_text_held_back_for_a_stop_string_comes_with_the_end(start: Start, tokenizer: Tokenizer) -> None:
+    tokens = tokenizer.encode("one two fo")
+    engine, inbox = start(Scripted(tokens))
+    engine.post(turn("a", max_tokens=len(tokens), stop=("four",)))
+    inbox.until_ended("a")
+    assert inbox.text("a") == "one two fo"
+
+
+def test_a_stop_token_has_no_text(start: Start, tokenizer: Tokenizer) -> None:
+    tokens = tokenizer.encode("bye<|im_end|>")
+    engine, inbox = start(Scripted(tokens))
+    engine.post(turn("a", max_tokens=30, stop_tokens=frozenset(tokens[-1:])))
+    inbox.until_ended("a")
+    assert inbox.text("a") == "bye"
+    assert inbox.last("a").reason is FinishReason.STOP
+
+
+def test_many_turns_from_many_threads_all_end(start: Start) -> None:
+    engine, inbox = start(SimulatedRunner(200))
+    names = [f"r{i}" for i in range(60)]
+    posters = [threading.Thread(target=lambda part=names[i::6]: [engine.post(turn(n)) for n in part]) for i in range(6)]
+    for poster in posters:
+        poster.start()
+    inbox.until_ended(*names)
+    assert len({tuple(o.event.token for o in inbox.outputs[n] if isinstance(o.event, TokenOut)) for n in names}) == 1
+
+
+def test_a_cancel_ends_a_long_answer(start: Start) -> None:
+    engine, inbox = start(SimulatedRunner(200))
+    engine.post(turn("a", max_tokens=700))
+    engine.post(Cancel("a"))
+    inbox.until_ended("a")
+    assert inbox.last("a").reason is FinishReason.CANCELLED
+
+
+def test_what_core_refuses_is_told_and_the_engine_goes_on(start: Start) -> None:
+    engine, inbox = start(SimulatedRunner(200))
+    engine.post(turn("large", max_tokens=5000))
+    engine.post(turn("small"))
+    inbox.until_ended("large", "small")
+    assert inbox.last("large").code == "kv_capacity_exceeded"
+    assert inbox.last("small").usage.completion == 5
+
+
+def test_a_step_that_fails_ends_its_requests_and_the_engine_goes_on(start: Start) -> None:
+    class FailsOnce(SimulatedRunner):
+        def run(self, plan: StepPlan) -> StepResult:
+            if plan.number == 1:
+                raise RuntimeError("device lost its mind")
+            return super().run(plan)
+
+    engine, inbox = start(FailsOnce(200))
+    engine.post(turn("unlucky"))
+    inbox.until_ended("unlucky")
+    engine.post(turn("lucky"))
+    inbox.until_ended("lucky")
+    assert inbox.last("unlucky").reason is FinishReason.ERROR
+    assert inbox.last("lucky").reason is FinishReason.LENGTH
+    assert engine.failed is None
+
+
+def test_a_broken_core_ends_everyone_and_says_so(start: Start) -> None:
+    class Forgets(SimulatedRunner):
+        def run(self, plan: StepPlan) -> StepResult:
+            return StepResult(plan.number + 1, [], 0.0)  # an answer to a question that was never asked
+
+    engine, inbox = start(Forgets(200))
+    engine.post(turn("a"))
+    inbox.until_ended("a")
+    assert inbox.last("a").reason is FinishReason.ERROR
+    assert engine.failed is not None
+
+
+def test_every_step_is_accounted_for(start: Start) -> None:
+    engine, inbox = start(SimulatedRunner(200))
+    engine.post(turn("a", max_tokens=4))
+    inbox.until_ended("a")
+    engine.post(turn("b", max_tokens=1))
+    inbox.until_ended("b")
+    steps = inbox.steps[:4]
+    assert [(step.prefill_tokens, step.decode_tokens) for step in steps] == [(3, 0), (0, 1), (0, 1), (0, 1)]
+    assert steps[0].idle_s == 0.0
+    assert all(step.idle_s > 0 for step in steps[1:])
