@@ -2,7 +2,8 @@
 
 Arrays are float32 unless said otherwise. Results go to ``out`` or change an argument in place, as each op says, so that
 a caller allocates once. The KV pool is ``kv[block, layer, k_or_v, kv_head, token, head_dim]``; a token's *place* in
-it is ``block * tokens per block + offset``.
+it is ``block * tokens per block + offset``. ``qkv[token, head, head_dim]`` holds the query heads, then the key heads,
+then the value heads of a batch, as one projection leaves them.
 """
 
 import math
@@ -39,17 +40,17 @@ def add_rms_norm(residual: Array, x: Array, weight: Array, eps: float, out: Arra
     rms_norm(residual, weight, eps, out)
 
 
-def head_rms_norm(x: Array, weight: Array, eps: float) -> None:
-    """Norm each head of x [tokens, heads, head_dim] in place; weight [head_dim]. Qwen3's q and k norms."""
-    rms_norm(x, weight, eps, out=x)
+def head_rms_norm(qkv: Array, first: int, last: int, weight: Array, eps: float) -> None:
+    """Norm each of the heads first..last in place; weight [head_dim]. Qwen3's q and k norms."""
+    rms_norm(qkv[:, first:last], weight, eps, out=qkv[:, first:last])
 
 
-def rope(x: Array, positions: Ints, cos: Array, sin: Array) -> None:
-    """Rotate x [tokens, heads, head_dim] in place by its tokens' positions (RoFormer, half-split order).
+def rope(qkv: Array, heads: int, positions: Ints, cos: Array, sin: Array) -> None:
+    """Rotate the first ``heads`` heads in place by their tokens' positions [tokens] (RoFormer, half-split order).
 
     cos, sin [max_positions, head_dim / 2]: element i pairs with element i + head_dim / 2.
     """
-    half = x.shape[-1] // 2
+    x, half = qkv[:, :heads], qkv.shape[2] // 2
     c, s = cos[positions][:, None], sin[positions][:, None]  # [tokens, 1, head_dim / 2]
     first, second = x[..., :half].copy(), x[..., half:].copy()
     x[..., :half] = first * c - second * s
@@ -62,15 +63,16 @@ def silu_mul(gate_up: Array, out: Array) -> None:
     out[:] = gate / (1 + np.exp(-gate)) * up
 
 
-def store_kv(kv: Array, layer: int, k: Array, v: Array, places: Longs) -> None:
-    """Write the batch's k, v [tokens, kv_heads, head_dim] of one layer to their places in the pool."""
+def store_kv(kv: Array, layer: int, qkv: Array, places: Longs) -> None:
+    """Write a batch's keys and values of one layer to its tokens' places [tokens] in the pool."""
+    k, v = np.split(qkv[:, -2 * kv.shape[3] :], 2, axis=1)
     blocks, offsets = np.divmod(places, kv.shape[4])
     kv[blocks, layer, 0, :, offsets] = k
     kv[blocks, layer, 1, :, offsets] = v
 
 
 def paged_attention(
-    q: Array,
+    qkv: Array,
     kv: Array,
     layer: int,
     block_tables: Ints,
@@ -82,11 +84,12 @@ def paged_attention(
 ) -> None:
     """Causal attention of a ragged batch over its sequences' blocks; grouped query heads share a KV head.
 
-    q, out [tokens, heads, head_dim]. Row r of the batch owns query tokens ``query_starts[r] : query_starts[r + 1]``,
+    Of qkv only the queries are read; out [tokens, heads, head_dim]. Row r of the batch owns query tokens ``query_starts[r] : query_starts[r + 1]``,
     which are the last of the ``lengths[r]`` tokens whose blocks ``block_tables[slots[r]]`` lists in order.
     block_tables [slots, max_blocks], slots [rows], query_starts [rows + 1], lengths [rows].
     """
-    group = q.shape[1] // kv.shape[3]
+    q = qkv[:, : out.shape[1]]
+    group = out.shape[1] // kv.shape[3]
     for row, slot in enumerate(slots):
         begin, end, length = query_starts[row], query_starts[row + 1], lengths[row]
         k, v = (np.repeat(_gather(kv, layer, i, block_tables[slot], length), group, axis=0) for i in (0, 1))

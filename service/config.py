@@ -34,6 +34,13 @@ ENV_PREFIX = "FASTSWITCH_"
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
+class Size(ByteSize):
+    """A number of bytes, read and shown with a unit."""
+
+    def __str__(self) -> str:
+        return self.human_readable(separator=" ")
+
+
 class ServeSettings(BaseSettings):
     """Everything an operator can turn. Frozen; sizes are in bytes, times in seconds."""
 
@@ -64,8 +71,8 @@ class ServeSettings(BaseSettings):
     max_model_len: int | None = Field(
         None, ge=2, description="Tokens: longest prompt and answer together. Unset: the model's own limit"
     )
-    device_kv: ByteSize = Field(
-        "2GiB", gt=0, description="Bytes, with a unit if you like (512MiB, 2GiB): memory for the KV cache"
+    device_kv: Size = Field(
+        Size(2 << 30), gt=0, description="Bytes, with a unit if you like (512MiB, 2GiB): memory for the KV cache"
     )
     block_group_size: int = Field(
         60, ge=1, description="Blocks of 16 tokens that a sequence is first given in one piece"
@@ -76,13 +83,13 @@ class ServeSettings(BaseSettings):
     )
     policy: str = Field("fcfs", description=f"Who goes first when not everyone fits: {', '.join(sorted(POLICIES))}")
     max_queue: int = Field(
-        1024, ge=0, description="Requests that may wait for their first step; more are told to come back later (429)"
+        1024, ge=1, description="Requests that may wait for their first step; more are told to come back later (429)"
     )
     max_sessions: int = Field(1024, ge=0, description="Idle conversations that may keep their KV between turns")
     session_ttl: float = Field(
         600.0, gt=0, allow_inf_nan=False, description="Seconds that an idle conversation keeps its KV"
     )
-    max_body: ByteSize = Field("4MiB", gt=0, description="Bytes, with a unit if you like: largest request body")
+    max_body: Size = Field(Size(4 << 20), gt=0, description="Bytes, with a unit if you like: largest request body")
     write_timeout: float = Field(
         30.0, gt=0, allow_inf_nan=False, description="Seconds that a client may block a write before it is cut off"
     )
@@ -95,9 +102,7 @@ class ServeSettings(BaseSettings):
     threads: int | None = Field(
         None, ge=1, description="Threads that compute the model. Unset: one for each core this process may use"
     )
-    log_level: LogLevel = Field(
-        "info", description="Least severe log line that is written: debug, info, warning, error"
-    )
+    log_level: LogLevel = Field("info", description="Least severe log lines that are written")
 
     @field_validator("policy")
     @classmethod
@@ -165,7 +170,7 @@ def resolve(flags: argparse.Namespace, source: CliSettingsSource[ServeSettings])
     try:
         return CliApp.run(Sourced, cli_args=flags, cli_settings_source=source)
     except ValidationError as error:
-        raise ConfigError("; ".join(_one_line(problem) for problem in error.errors())) from error
+        raise ConfigError(one_line(error)) from error
     except SettingsError as error:
         raise ConfigError(str(error).replace("\n", " ")) from error
 
@@ -186,8 +191,12 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"--config {path}: {error}") from error
 
 
-def _one_line(problem: Any) -> str:
-    """``--port: Input should be a valid integer (got 'x')``."""
+def one_line(error: ValidationError) -> str:
+    """``--port: Input should be a valid integer (got 'x'); --model: ...``."""
+    return "; ".join(_describe(problem) for problem in error.errors(include_url=False))
+
+
+def _describe(problem: Any) -> str:
     if not problem["loc"]:
         return str(problem["msg"]).removeprefix("Value error, ")
     name = ".".join(str(part) for part in problem["loc"])

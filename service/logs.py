@@ -72,4 +72,4 @@ def _exc_info(value: Any) -> ExcInfo | None:
     if isinstance(value, tuple) and value[0] is not None:
         return value
     current = sys.exc_info()
-    return current if value and current[0] is not None else None  # type: ignore[return-value]
+    return current if value and current[0] is not None else None

@@ -6,7 +6,7 @@ neighbouring tokens that share it: about `TILE_ROWS` rows, so that a block is re
 Threads take units in turn, which spreads the long ones.
 """
 
-# Numba and LLVM know the types. mypy: allow-untyped-defs, allow-untyped-calls
+# mypy: allow-untyped-defs, allow-untyped-calls
 
 import numba
 import numpy as np
@@ -29,7 +29,7 @@ NOTHING = np.float32(-np.inf)
 
 
 def paged_attention(
-    q: Array,
+    qkv: Array,
     kv: Array,
     layer: int,
     block_tables: Ints,
@@ -41,17 +41,17 @@ def paged_attention(
 ) -> None:
     """See `kernels.reference.paged_attention`; kv contiguous, with 16 tokens a block."""
     threads = numba.get_num_threads()
-    _paged_attention(q, kv, layer, block_tables, slots, query_starts, lengths, np.float32(scale), out, threads)
+    _paged_attention(qkv, kv, layer, block_tables, slots, query_starts, lengths, np.float32(scale), out, threads)
 
 
 @njit(nogil=True, parallel=True, cache=True)
-def _paged_attention(q, kv, layer, block_tables, slots, query_starts, lengths, scale, out, threads):
+def _paged_attention(qkv, kv, layer, block_tables, slots, query_starts, lengths, scale, out, threads):
     kv_heads = kv.shape[3]
-    group = q.shape[1] // kv_heads
+    group = out.shape[1] // kv_heads
     tile_tokens = max(1, TILE_ROWS // group)
     for thread in prange(threads):
         unit = 0
-        scratch = _scratch(tile_tokens * group, q.shape[2])
+        scratch = _scratch(tile_tokens * group, out.shape[2])
         for row in range(len(slots)):
             end = query_starts[row + 1]
             for first in range(query_starts[row], end, tile_tokens):
@@ -60,7 +60,7 @@ def _paged_attention(q, kv, layer, block_tables, slots, query_starts, lengths, s
                         tokens = min(tile_tokens, end - first)
                         position = lengths[row] - (end - first)
                         heads = slice(kv_head * group, (kv_head + 1) * group)
-                        queries, outputs = q[first : first + tokens, heads], out[first : first + tokens, heads]
+                        queries, outputs = qkv[first : first + tokens, heads], out[first : first + tokens, heads]
                         _attend(
                             queries, kv, layer, block_tables[slots[row]], kv_head, position, scale, outputs, scratch
                         )

@@ -3,7 +3,7 @@
 Small batches run on the calling thread, as waking the others would take longer; large ones are shared by tokens.
 """
 
-# Numba and LLVM know the types. mypy: allow-untyped-defs, allow-untyped-calls
+# mypy: allow-untyped-defs, allow-untyped-calls
 
 import math
 
@@ -30,14 +30,14 @@ def add_rms_norm(residual: Array, x: Array, weight: Array, eps: float, out: Arra
     _add_rms_norm(residual, x, weight, eps, out, _threads(len(out)))
 
 
-def head_rms_norm(x: Array, weight: Array, eps: float) -> None:
+def head_rms_norm(qkv: Array, first: int, last: int, weight: Array, eps: float) -> None:
     """See `kernels.reference.head_rms_norm`."""
-    _head_rms_norm(x, weight, eps, _threads(len(x)))
+    _head_rms_norm(qkv, first, last, weight, eps, _threads(len(qkv)))
 
 
-def rope(x: Array, positions: Ints, cos: Array, sin: Array) -> None:
+def rope(qkv: Array, heads: int, positions: Ints, cos: Array, sin: Array) -> None:
     """See `kernels.reference.rope`."""
-    _rope(x, positions, cos, sin, _threads(len(x)))
+    _rope(qkv, heads, positions, cos, sin, _threads(len(qkv)))
 
 
 def silu_mul(gate_up: Array, out: Array) -> None:
@@ -45,9 +45,9 @@ def silu_mul(gate_up: Array, out: Array) -> None:
     _silu_mul(gate_up, out, _threads(len(out)))
 
 
-def store_kv(kv: Array, layer: int, k: Array, v: Array, places: Longs) -> None:
+def store_kv(kv: Array, layer: int, qkv: Array, places: Longs) -> None:
     """See `kernels.reference.store_kv`."""
-    _store_kv(kv, layer, k, v, places)
+    _store_kv(kv, layer, qkv, places)
 
 
 def _threads(tokens: int) -> int:
@@ -90,39 +90,41 @@ def _add_norm_rows(residual, x, weight, eps, out, begin, end):
 
 
 @njit(nogil=True, parallel=True, cache=True)
-def _head_rms_norm(x, weight, eps, threads):
-    tokens = len(x)
+def _head_rms_norm(qkv, first, last, weight, eps, threads):
+    tokens = len(qkv)
     if threads == 1:
-        _norm_heads(x, weight, eps, 0, tokens)
+        _norm_heads(qkv, first, last, weight, eps, 0, tokens)
     else:
         for thread in prange(threads):
-            _norm_heads(x, weight, eps, tokens * thread // threads, tokens * (thread + 1) // threads)
+            begin, end = tokens * thread // threads, tokens * (thread + 1) // threads
+            _norm_heads(qkv, first, last, weight, eps, begin, end)
 
 
 @njit(nogil=True, cache=True)
-def _norm_heads(x, weight, eps, begin, end):
+def _norm_heads(qkv, first, last, weight, eps, begin, end):
     for token in range(begin, end):
-        for head in range(x.shape[1]):
-            _norm_row(x[token, head], weight, eps, x[token, head])
+        for head in range(first, last):
+            _norm_row(qkv[token, head], weight, eps, qkv[token, head])
 
 
 @njit(nogil=True, parallel=True, cache=True)
-def _rope(x, positions, cos, sin, threads):
-    tokens = len(x)
+def _rope(qkv, heads, positions, cos, sin, threads):
+    tokens = len(qkv)
     if threads == 1:
-        _rotate(x, positions, cos, sin, 0, tokens)
+        _rotate(qkv, heads, positions, cos, sin, 0, tokens)
     else:
         for thread in prange(threads):
-            _rotate(x, positions, cos, sin, tokens * thread // threads, tokens * (thread + 1) // threads)
+            begin, end = tokens * thread // threads, tokens * (thread + 1) // threads
+            _rotate(qkv, heads, positions, cos, sin, begin, end)
 
 
 @njit(nogil=True, cache=True)
-def _rotate(x, positions, cos, sin, begin, end):
-    half = x.shape[2] // 2
+def _rotate(qkv, heads, positions, cos, sin, begin, end):
+    half = qkv.shape[2] // 2
     for token in range(begin, end):
         c, s = cos[positions[token]], sin[positions[token]]
-        for head in range(x.shape[1]):
-            first, second = x[token, head, :half], x[token, head, half:]
+        for head in range(heads):
+            first, second = qkv[token, head, :half], qkv[token, head, half:]
             for i in range(half):
                 a, b = first[i], second[i]
                 first[i] = a * c[i] - b * s[i]
@@ -149,11 +151,12 @@ def _gate(gate_up, out, begin, end):
 
 
 @njit(nogil=True, cache=True)
-def _store_kv(kv, layer, k, v, places):
-    block_tokens = kv.shape[4]
+def _store_kv(kv, layer, qkv, places):
+    kv_heads, block_tokens = kv.shape[3], kv.shape[4]
+    first_k = qkv.shape[1] - 2 * kv_heads
     for token in range(len(places)):
         block, offset = divmod(places[token], block_tokens)
-        for head in range(kv.shape[3]):
+        for head in range(kv_heads):
             for d in range(kv.shape[5]):
-                kv[block, layer, 0, head, offset, d] = k[token, head, d]
-                kv[block, layer, 1, head, offset, d] = v[token, head, d]
+                kv[block, layer, 0, head, offset, d] = qkv[token, first_k + head, d]
+                kv[block, layer, 1, head, offset, d] = qkv[token, first_k + kv_heads + head, d]

@@ -5,7 +5,7 @@ outputs. Two Zen 4 cores, 576 -> 3072: 1 token 28 GB/s of weights (memory reads 
 190 GFLOP/s. OpenBLAS: 22 GB/s, 57 and 180, and its threads would spin against Numba's.
 """
 
-# Numba and LLVM know the types. mypy: allow-untyped-defs, allow-untyped-calls
+# mypy: allow-untyped-defs, allow-untyped-calls
 
 import numba
 import numpy as np

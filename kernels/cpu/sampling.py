@@ -1,6 +1,6 @@
 """Drawing tokens. Threads share the rows; thresholds come from a few candidates, not from sorting a vocabulary."""
 
-# Numba and LLVM know the types. mypy: allow-untyped-defs, allow-untyped-calls
+# mypy: allow-untyped-defs, allow-untyped-calls
 
 import math
 

@@ -1,6 +1,6 @@
 """Scalar functions that the other kernels inline into their loops."""
 
-# Numba and LLVM know the types. mypy: allow-untyped-defs, allow-untyped-calls
+# mypy: allow-untyped-defs, allow-untyped-calls
 
 import numpy as np
 from numba import njit

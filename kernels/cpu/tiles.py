@@ -9,7 +9,7 @@ Every sum is made in the same order whatever the tile: lane i adds the elements 
 the lanes are added in halves. So a sequence's numbers do not depend on what else is in the batch, bit for bit.
 """
 
-# Numba and LLVM know the types. mypy: allow-untyped-defs, allow-untyped-calls
+# mypy: allow-untyped-defs, allow-untyped-calls
 
 from collections.abc import Callable
 from typing import Any
@@ -95,8 +95,7 @@ def make_mix_tile(rows: int, vectors: int) -> Any:
     return mix_tile
 
 
-@intrinsic
-def largest_of_16(typing_context, x, at) -> Any:
+def _largest_of_16(typing_context, x, at):
     """``max(x[at : at + 16])``; NaNs are passed over."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
@@ -108,6 +107,9 @@ def largest_of_16(typing_context, x, at) -> Any:
         return builder.call(reduce, [loaded])
 
     return types.float32(x, types.int64), generate
+
+
+largest_of_16: Any = intrinsic(_largest_of_16)
 
 
 def _data(context: Any, builder: ir.IRBuilder, array_type: Any, array: ir.Value) -> ir.Value:

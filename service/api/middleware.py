@@ -7,6 +7,7 @@ import time
 
 import structlog
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from service.api.context import BEGUN, LIMITS, METRICS, REQUEST_ID
 from service.api.errors import error_response, from_http, status_of
@@ -23,7 +24,7 @@ _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 @web.middleware
-async def account(request: web.Request, handler: web.Handler) -> web.StreamResponse:
+async def account(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Outermost: name the request, then count and log how it ended."""
     request[REQUEST_ID] = _request_id(request)
     structlog.contextvars.clear_contextvars()
@@ -42,7 +43,7 @@ async def account(request: web.Request, handler: web.Handler) -> web.StreamRespo
 
 
 @web.middleware
-async def errors_as_json(request: web.Request, handler: web.Handler) -> web.StreamResponse:
+async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn whatever a handler raises into an answer, or cut the connection if half of one is out."""
     try:
         check_origin(request.headers.get("Origin"), request.host, request.app[LIMITS].only_local)

@@ -37,7 +37,15 @@ def prepare_chat(raw: bytes, model: ServedModel, completion_id: str, connection:
     prompt = tuple(model.tokenizer.encode(text))
     limit = answer_room(len(prompt), body.answer_limit, model)
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
-    turns = make_turns(body, prompt, limit, logprobs, model, completion_id, _scope(body.user, connection))
+    turns = make_turns(
+        body,
+        prompt=prompt,
+        max_tokens=limit,
+        logprobs=logprobs,
+        model=model,
+        request_id=completion_id,
+        scope=_scope(body.user, connection),
+    )
     return Prepared(completion_id, body, turns)
 
 
@@ -71,6 +79,7 @@ def answer_room(prompt_tokens: int, asked: int | None, model: ServedModel) -> in
 
 def make_turns(
     body: SamplingFields,
+    *,
     prompt: tuple[int, ...],
     max_tokens: int,
     logprobs: int | None,

@@ -17,7 +17,7 @@ HEADERS = {
 
 
 class EventStream:
-    """One response of ``data:`` events. The first write sends the headers; each raises `SlowReaderError` if it blocks."""
+    """One response of ``data:`` events. The first write sends the headers; one that blocks raises `SlowReaderError`."""
 
     def __init__(self, request: web.Request, write_timeout_s: float) -> None:
         self.response = web.StreamResponse(headers=HEADERS)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
+from service.api.errors import from_code
 from service.core.commands import Cancel
 from service.core.events import Event, Finished, FinishReason, Refused, SessionDropped, StepDone
 from service.engine import Listener, Output, Turn
-from service.api.errors import from_code
 from service.errors import InternalError, RequestError, SlowReaderError
 
 BUFFERED_OUTPUTS = 1024  # of each choice; a token is one output

@@ -53,10 +53,10 @@ class _CheckedReader(GGUFReader):
 
     def _strings(self, offset: int, count: int) -> list[NDArray[np.uint8]]:
         data = np.asarray(self.data)  # slices of a plain array are far cheaper than a memmap's
-        length_at = struct.Struct("<Q").unpack_from
+        lengths, length_at = data.data, struct.Struct("<Q").unpack_from
         strings = []
         for _ in range(count):
-            end = offset + 8 + length_at(data, offset)[0]
+            end = offset + 8 + length_at(lengths, offset)[0]
             if end > len(data):
                 raise ValueError(f"ends at byte {len(data)}, inside a string that starts at byte {offset}")
             strings.append(data[offset + 8 : end])

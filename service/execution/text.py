@@ -13,7 +13,7 @@ from service.execution.tokenizer import IncrementalDecoder, Tokenizer
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What a token released. ``keep_tokens``: a stop string is complete, and this many tokens of the answer precede it."""
+    """What a token released. ``keep_tokens``: a stop string is complete; so many tokens of the answer precede it."""
 
     text: str
     keep_tokens: int | None = None
@@ -90,7 +90,7 @@ class _Answer:
 
 
 class _StopMatcher:
-    """Knuth-Morris-Pratt: ``matched`` is the length of the longest beginning of the string that ends the text so far."""
+    """Knuth-Morris-Pratt: ``matched`` is the length of the longest prefix of the string that ends the text so far."""
 
     __slots__ = ("_fallback", "_string", "matched")
 

@@ -29,6 +29,7 @@ def byte_alphabet() -> dict[str, int]:
 class Tokenizer:
     """A model's tokenizer. Thread-safe; the package releases the GIL while it encodes.
 
+    ``strips_space``: the first space of a text is the tokenizer's own and not shown.
     Raises `ModelLoadError` if the tokens are neither byte-level nor SentencePiece's.
     """
 
@@ -38,7 +39,7 @@ class Tokenizer:
         if not kinds & {"ByteLevel", "ByteFallback", "Metaspace"}:
             raise ModelLoadError(f"tokenizer: decoder of the kind {sorted(kinds) or None} is not supported")
         self._byte_level = "ByteLevel" in kinds
-        self._strips_space = bool(kinds & {"Strip", "Metaspace"})
+        self.strips_space = bool(kinds & {"Strip", "Metaspace"})
         added = backend.get_added_tokens_decoder()
         self._added = {token_id: token.content for token_id, token in added.items()}
         self._special = frozenset(token_id for token_id, token in added.items() if token.special)
@@ -100,14 +101,17 @@ class Tokenizer:
             return self._added[token_id].encode()
         token = self._backend.id_to_token(token_id) or ""
         if self._byte_level:
-            return bytes(map(byte_alphabet().__getitem__, token))
+            return _from_byte_alphabet(token)
         byte = _BYTE_TOKEN.fullmatch(token)
         return bytes([int(byte[1], 16)]) if byte else token.replace("▁", " ").encode()
 
-    @property
-    def strips_space(self) -> bool:
-        """Whether the first space of a text is the tokenizer's own."""
-        return self._strips_space
+
+def _from_byte_alphabet(token: str) -> bytes:
+    """A token outside the alphabet stands for itself, as in the package."""
+    alphabet = byte_alphabet()
+    if not all(character in alphabet for character in token):
+        return token.encode()
+    return bytes(alphabet[character] for character in token)
 
 
 class IncrementalDecoder:

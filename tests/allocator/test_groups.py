@@ -231,10 +231,8 @@ def test_check_finds_a_block_that_nobody_owns() -> None:
 
 
 def test_side_by_side_growth_without_free_blocks_does_not_end_in_single_blocks() -> None:
-    groups = BlockGroups(2000, initial_group=1000)
-    groups.grow(1, 1)
-    groups.grow(2, 999)
-    for used in range(2, 900):
+    groups = BlockGroups(2000, initial_group=2000)
+    for used in range(1, 1000):
         groups.grow(1, used)
-        groups.grow(2, 999 + used)
-    assert groups.statistics().groups < 25
+        groups.grow(2, used)
+    assert groups.statistics().groups < 30

@@ -46,7 +46,7 @@ class ScriptedServer:
         self.sends(chunk(None), *map(chunk, texts), *end)
 
     def sends(self, *pieces: bytes, hang: bool = False) -> None:
-        """Script the bytes of a stream, a write each. ``hang``: then keep it open until the client leaves or ``released`` is set."""
+        """Script a stream, a write each. ``hang``: then keep it open until the client leaves or ``released`` is set."""
 
         async def answer(request: web.Request) -> web.StreamResponse:
             headers = {"Content-Type": "text/event-stream", "X-Request-Id": "req-1"}

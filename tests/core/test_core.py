@@ -178,6 +178,7 @@ def test_a_stop_string_truncates_the_conversation_to_what_precedes_it(submit: Ma
     for token in (11, 12):
         drive_to_token(core, token, {})
     last = drive_to_token(core, 13, {"a": 1})[-1]
+    core.check()  # no KV beyond the conversation's end
     assert isinstance(last, Finished)
     assert (last.reason, last.usage.completion) == (FinishReason.STOP, 3)
     core.submit(submit("b", [1, 2, 3, 11, 12, 99], scope=SCOPE), 0.0)

@@ -130,3 +130,31 @@ def test_idle_sessions_give_way_before_anyone_live(simulation: MakeSimulation, s
     sim.submit(submit("newer", 150))
     sim.run()
     assert sim.core.gauges().idle_sessions == 0
+
+
+def test_a_newcomer_waits_unless_those_running_can_grow_by_a_block(
+    simulation: MakeSimulation, submit: MakeSubmit
+) -> None:
+    sim = simulation(device_blocks=4)
+    sim.submit(submit("a", 30))
+    sim.submit(submit("b", 30))
+    assert set(rows(sim.step())) == {"a"}
+
+
+def test_those_running_may_fill_memory_to_the_last_block(simulation: MakeSimulation, submit: MakeSubmit) -> None:
+    sim = simulation(device_blocks=4)
+    for name in "ab":
+        sim.submit(submit(name, 10, max_tokens=22))
+    sim.run()
+    assert not any(isinstance(event, Preempted) for event in sim.log)
+
+
+def test_whoever_was_parked_longer_gives_up_kv_first(simulation: MakeSimulation, submit: MakeSubmit) -> None:
+    sim = simulation("priority", device_blocks=10, max_num_seqs=1)
+    for name, priority in (("low", 5), ("middle", 3)):
+        sim.submit(submit(name, 48, max_tokens=10, priority=priority))
+        sim.step()
+    sim.submit(submit("high", 70, priority=1))
+    sim.run()
+    assert sim.ended["middle"].usage.recomputed == 0
+    assert sim.ended["low"].usage.recomputed > 0

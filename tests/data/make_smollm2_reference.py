@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
+from tokenizers import pre_tokenizers
 
 DIRECTORY = Path(__file__).parent
 NUM_TOKENS = 64
@@ -72,6 +73,10 @@ class Reference:
         source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
         self.model = transformers.AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32).eval()
         self._tokenizer = transformers.AutoTokenizer.from_pretrained(**source)
+        # transformers does not read tokenizer.ggml.pre; this is what SmolLM2's own tokenizer.json says.
+        self._tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        )
         self.cases: list[dict[str, object]] = []
         self.logits: dict[str, np.ndarray] = {}
 

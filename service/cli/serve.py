@@ -1,0 +1,119 @@
+"""``fastswitch serve``: loads the model, builds the objects, runs the server."""
+
+import time
+
+from aiohttp import web
+
+from service.api import server
+from service.api.app import create_app
+from service.api.context import Limits, ServedModel
+from service.config import ServeSettings, is_loopback
+from service.core.core import Core, CoreSettings
+from service.core.policies import POLICIES
+from service.engine import Engine
+from service.errors import ConfigError
+from service.execution.kv import BLOCK_TOKENS, kv_bytes_per_block
+from service.execution.loading import LoadedModel, load_model
+from service.execution.runner import Runner
+from service.execution.text import TextStage
+from service.logs import configure_logs
+from service.metrics import Metrics
+
+
+def serve(settings: ServeSettings) -> int:
+    """Run until told to stop. Raises `StartupError`."""
+    began = time.perf_counter()
+    configure_logs(settings.log_level)
+    listener = server.bind(settings.host, settings.port)
+    loaded = load_model(settings.model)
+    app = build(loaded, settings)
+    port = listener.getsockname()[1]
+    name = settings.served_model_name or loaded.name
+
+    def announce() -> None:
+        print(greeting(name, settings.host, port, time.perf_counter() - began), flush=True)
+
+    server.run(app, listener, settings.drain_timeout, announce)
+    return 0
+
+
+def build(loaded: LoadedModel, settings: ServeSettings) -> web.Application:
+    """Everything behind the socket. Raises `ConfigError` if the model does not fit the settings."""
+    blocks = settings.device_kv // kv_bytes_per_block(loaded.config)
+    if not blocks:
+        raise ConfigError(f"--device-kv {settings.device_kv} is too small for one block of {BLOCK_TOKENS} tokens")
+    served = _served(loaded, settings, blocks)
+    engine = Engine(_core(settings, blocks), _runner(loaded, settings, blocks), TextStage(loaded.tokenizer))
+    metrics = Metrics()
+    metrics.set_capacity(blocks)
+    return create_app(engine, served, metrics, _limits(settings))
+
+
+def _core(settings: ServeSettings, blocks: int) -> Core:
+    sizes = CoreSettings(
+        device_blocks=blocks,
+        block_group_size=settings.block_group_size,
+        max_num_seqs=settings.max_num_seqs,
+        max_num_batched_tokens=settings.max_num_batched_tokens,
+        max_queue=settings.max_queue,
+        max_idle_sessions=settings.max_sessions,
+        session_ttl_s=settings.session_ttl,
+    )
+    return Core(sizes, POLICIES[settings.policy]())
+
+
+def _runner(loaded: LoadedModel, settings: ServeSettings, blocks: int) -> Runner:
+    """The data plane, warm."""
+    try:
+        runner = Runner(
+            loaded.config,
+            loaded.weights,
+            num_blocks=blocks,
+            num_slots=settings.max_num_seqs,
+            max_batched_tokens=settings.max_num_batched_tokens,
+        )
+    except MemoryError as error:
+        raise ConfigError(f"--device-kv {settings.device_kv} is more memory than this machine gives") from error
+    runner.warm_up()
+    return runner
+
+
+def _served(loaded: LoadedModel, settings: ServeSettings, blocks: int) -> ServedModel:
+    max_model_len = settings.max_model_len or loaded.max_context
+    if max_model_len > loaded.max_context:
+        raise ConfigError(f"--max-model-len {max_model_len}: the model's own limit is {loaded.max_context} tokens")
+    tokenizer = loaded.tokenizer
+    return ServedModel(
+        name=settings.served_model_name or loaded.name,
+        max_model_len=max_model_len,
+        capacity_tokens=blocks * BLOCK_TOKENS,
+        vocab_size=loaded.config.vocab_size,
+        stop_tokens=loaded.stop_tokens,
+        tokenizer=tokenizer,
+        chat_template=loaded.chat_template,
+        longest_token_bytes=max(len(tokenizer.token_bytes(token)) for token in range(tokenizer.vocab_size)),
+        created=int(time.time()),
+    )
+
+
+def _limits(settings: ServeSettings) -> Limits:
+    return Limits(
+        max_body=settings.max_body,
+        max_open_requests=settings.max_num_seqs + settings.max_queue,
+        write_timeout_s=settings.write_timeout,
+        keep_alive_s=settings.keep_alive,
+        only_local=is_loopback(settings.host),
+    )
+
+
+def greeting(model: str, host: str, port: int, seconds: float) -> str:
+    """What a person who just started the server needs to know."""
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    url = f"http://{f'[{reachable}]' if ':' in reachable else reachable}:{port}"
+    chat = "fastswitch chat" if url == "http://127.0.0.1:8000" else f"fastswitch chat --url {url}"
+    return (
+        f"FastSwitch serves {model} at {url} (started in {seconds:.1f} s)\n"
+        f"  chat        {chat}\n"
+        f"  OpenAI API  {url}/v1/chat/completions\n"
+        "  Ctrl-C stops it"
+    )

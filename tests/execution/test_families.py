@@ -1,0 +1,53 @@
+"""Every supported family, from a Hugging Face directory and from GGUF: the forward pass gives transformers' logits.
+
+The data is made by tests/data/make_families.py. Between them the files are float32, float16, bfloat16, Q4_0, Q4_1,
+Q8_0, sharded, tied and untied, with biases, with q and k norms, with scaled RoPE and with heads of unusual size.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from allocator import Extent
+from kernels import cpu
+from service.core.plan import Row
+from service.execution.batch import Batcher
+from service.execution.kv import BLOCK_TOKENS, allocate_kv_pool
+from service.execution.loading import LoadedModel, load_model
+from service.execution.model import Model
+from service.execution.weights import Array
+
+FAMILIES = Path(__file__).parents[1] / "data" / "families"
+NAMES = ["llama2", "llama3", "mistral", "qwen2", "qwen3", "smollm2", "wide-heads"]
+
+
+def all_logits(loaded: LoadedModel, tokens: Array) -> Array:
+    """Logits [sequences, length, vocab] of ``tokens`` [sequences, length], all in one batch."""
+    sequences, length = tokens.shape
+    blocks = -(-length // BLOCK_TOKENS)
+    model = Model(
+        loaded.config, loaded.weights, cpu, max_positions=length, max_tokens=tokens.size, max_samples=tokens.size
+    )
+    rows = [
+        Row(slot, 0, tuple(prompt), (Extent(pool=0, start=slot * blocks, length=blocks),), samples=False)
+        for slot, prompt in enumerate(tokens.tolist())
+    ]
+    batch = Batcher(sequences, sequences * blocks).build(rows)
+    batch = replace(batch, sampling=np.arange(tokens.size, dtype=np.int32))
+    logits = model.forward(batch, allocate_kv_pool(loaded.config, sequences * blocks))
+    return logits.reshape(sequences, length, -1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("file", ["", "model.gguf"], ids=["safetensors", "gguf"])
+def test_logits_are_those_of_transformers(name: str, file: str) -> None:
+    reference = np.load(FAMILIES / name / "reference.npz")
+    logits = all_logits(load_model(FAMILIES / name / file), reference["tokens"])
+    largest = np.abs(reference["logits"]).max()
+    np.testing.assert_allclose(logits, reference["logits"], rtol=1e-4, atol=1e-5 * largest)
+
+
+def test_every_stored_family_is_compared() -> None:
+    assert sorted(path.name for path in FAMILIES.iterdir()) == sorted(NAMES)
