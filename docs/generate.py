@@ -14,12 +14,12 @@ DOCS = Path(__file__).parent
 SETTINGS_HEAD = f"""\
 # Settings of `fastswitch serve`
 
-Each setting is a flag, an environment variable with the prefix `{ENV_PREFIX}`, and a key of the TOML file that `--config`
-(or `{ENV_PREFIX}CONFIG`) names. A flag wins over the environment, the environment over the file, the file over the default.
-An unknown flag or key is an error, and so is a value out of range: one line, exit code 2.
+Each setting is a flag, an environment variable with the prefix `{ENV_PREFIX}`, and a key of the TOML file that
+`--config` (or `{ENV_PREFIX}CONFIG`) names. A flag wins over the environment, the environment over the file, the file
+over the default. An unknown flag or key is an error, and so is a value out of range: one line, exit code 2.
 
-In Kubernetes set `enableServiceLinks: false`: a service called `fastswitch` would otherwise set `{ENV_PREFIX}PORT` to an
-address.
+In Kubernetes set `enableServiceLinks: false`: a service called `fastswitch` would otherwise set `{ENV_PREFIX}PORT` to
+an address.
 
 This file is written by `python docs/generate.py`.
 

@@ -38,7 +38,7 @@ class Size(ByteSize):
     """A number of bytes, read and shown with a unit."""
 
     def __str__(self) -> str:
-        return self.human_readable(separator=" ")
+        return self.human_readable(separator="")
 
 
 class ServeSettings(BaseSettings):

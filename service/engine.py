@@ -129,6 +129,8 @@ class Engine:
         if self._launched is None and not self._stopping:
             self._launch()
         outputs += self._collect()
+        if outputs and self._launched is None:  # no step will tell
+            outputs.append(Output(self._core.gauges()))
         if outputs:
             self._listener(outputs)
 

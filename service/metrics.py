@@ -57,6 +57,8 @@ class Metrics:
             case StepDone():
                 self._steps.observe(event)
                 self._state.show(event.gauges)
+            case Gauges():
+                self._state.show(event)
             case _:
                 self._requests.observe(event)
 

@@ -14,8 +14,15 @@ def check_origin(origin: str | None, host: str, only_local: bool) -> None:
     """
     if origin is None:
         return
-    page = urlsplit(origin)
+    if not _is_own(origin, host, only_local):
+        raise ForeignOriginError("requests from pages of other sites are not served")
+
+
+def _is_own(origin: str, host: str, only_local: bool) -> bool:
+    try:
+        page = urlsplit(origin)
+    except ValueError:  # half an IPv6 address
+        return False
     if page.scheme not in ("http", "https") or page.netloc.lower() != host.lower():
-        raise ForeignOriginError("requests from pages of other sites are not served")
-    if only_local and not is_loopback(page.hostname or ""):
-        raise ForeignOriginError("requests from pages of other sites are not served")
+        return False
+    return not only_local or is_loopback(page.hostname or "")

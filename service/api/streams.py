@@ -13,7 +13,7 @@ from typing import Protocol, Self
 
 from service.api.errors import from_code
 from service.core.commands import Cancel
-from service.core.events import Event, Finished, FinishReason, Refused, SessionDropped, StepDone
+from service.core.events import Event, Finished, FinishReason, Gauges, Refused, SessionDropped, StepDone
 from service.engine import Listener, Output, Turn
 from service.errors import InternalError, RequestError, SlowReaderError
 
@@ -99,7 +99,7 @@ class Streams:
         for output in outputs:
             event = output.event
             self._observe(event)
-            if isinstance(event, StepDone | SessionDropped):
+            if isinstance(event, StepDone | SessionDropped | Gauges):
                 continue
             if (stream := self._by_request.get(event.request_id)) is None:
                 continue

@@ -104,7 +104,10 @@ class SessionDropped:
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """How full core is after a commit. Blocks are device blocks; ``blocks_reserved`` are held but not yet used."""
+    """How full core is: in each `StepDone`, and by itself when something changed and no step follows.
+
+    Blocks are device blocks; ``blocks_reserved`` are held but not yet used.
+    """
 
     running: int
     waiting: int
@@ -129,4 +132,4 @@ class StepDone:
     gauges: Gauges
 
 
-Event = Refused | Started | TokenOut | Preempted | Resumed | Finished | SessionDropped | StepDone
+Event = Refused | Started | TokenOut | Preempted | Resumed | Finished | SessionDropped | StepDone | Gauges

@@ -118,8 +118,8 @@ def _checked(config: ModelConfig) -> ModelConfig:
     for name, size in sizes.items():
         if isinstance(size, int) and size <= 0:
             raise ModelLoadError(f"{name} is {size}")
-    if config.num_heads % config.num_kv_heads or config.head_dim % 2:
-        raise ModelLoadError(f"{config.num_heads} heads of {config.head_dim} over {config.num_kv_heads} KV heads")
+    if config.num_heads % config.num_kv_heads:
+        raise ModelLoadError(f"{config.num_heads} heads cannot share {config.num_kv_heads} KV heads")
     return config
 
 

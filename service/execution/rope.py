@@ -9,6 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from service.errors import ModelLoadError
+
+_MAX_HEAD_DIM = 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Llama3Scaling:
@@ -30,7 +34,12 @@ class Llama3Scaling:
 def inverse_frequencies(
     head_dim: int, theta: float, scaling: Llama3Scaling | NDArray[np.float32] | None = None
 ) -> tuple[float, ...]:
-    """Radians a position for each of ``head_dim / 2`` pairs; ``scaling`` may be explicit divisors [head_dim / 2]."""
+    """Radians a position for each of ``head_dim / 2`` pairs; ``scaling`` may be explicit divisors [head_dim / 2].
+
+    Raises `ModelLoadError` for a head that no model has, before a damaged file makes this allocate gigabytes.
+    """
+    if not 0 < head_dim <= _MAX_HEAD_DIM or head_dim % 2:
+        raise ModelLoadError(f"heads of {head_dim} dimensions are not supported")
     exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
     frequencies = (1 / np.power(np.float32(theta), exponents)).astype(np.float32)
     if scaling is not None:

@@ -156,12 +156,32 @@ def test_an_only_copy_is_never_taken(memory: KVMemory) -> None:
     assert marks(memory, 1) == (50, 48, 50)
 
 
-def test_blocks_under_copy_are_not_reclaimed(memory: KVMemory) -> None:
+def test_host_blocks_that_a_copy_writes_are_not_contaminated(memory: KVMemory) -> None:
     add(memory, 1, 50)
     mirror(memory, 1)
     memory.append(1, 10)
     memory.swap_out(1)
-    assert memory.reclaim_host(1, 4) == memory.reclaim_device(1, 4) == 0
+    assert memory.reclaim_host(1, 4) == 0
+
+
+def test_device_blocks_that_a_copy_writes_are_not_reclaimed(memory: KVMemory) -> None:
+    add(memory, 1, 50)
+    mirror(memory, 1)
+    memory.reclaim_device(1, 2)
+    memory.swap_in(1)
+    assert memory.reclaim_device(1, 4) == 0
+
+
+def test_device_blocks_that_a_stale_copy_reads_are_not_reclaimed(memory: KVMemory) -> None:
+    add(memory, 1, 50)
+    mirror(memory, 1)
+    memory.append(1, 10)
+    ticket = memory.swap_out(1)
+    memory.truncate(1, 50)
+    assert marks(memory, 1) == (50, 50, 50)
+    assert memory.reclaim_device(1, 1) == 0
+    memory.complete(ticket)
+    assert memory.reclaim_device(1, 1) == 1
 
 
 def test_truncating_lowers_every_watermark_and_gives_blocks_back(memory: KVMemory) -> None:
@@ -273,6 +293,18 @@ def test_a_failed_swap_in_loses_nothing(memory: KVMemory) -> None:
     memory.fail(memory.swap_in(1))
     assert marks(memory, 1) == (50, 16, 50)
     assert memory.device.num_used == 1
+
+
+def test_a_stale_swap_in_that_fails_leaves_the_room_taken_since(memory: KVMemory) -> None:
+    add(memory, 1, 50)
+    mirror(memory, 1)
+    memory.reclaim_device(1, 3)
+    ticket = memory.swap_in(1)
+    memory.truncate(1, 16)
+    memory.reserve(1, 40)
+    memory.fail(ticket)
+    memory.append(1, 24)
+    assert marks(memory, 1) == (40, 40, 16)
 
 
 def test_a_sequence_has_one_copy_at_a_time(memory: KVMemory) -> None:

@@ -18,7 +18,6 @@ DEVICE_BLOCKS = 24
 HOST_BLOCKS = 16
 RUBBISH = -1
 
-shares = st.floats(0, 1)
 blocks = st.integers(1, 6)
 
 
@@ -32,33 +31,42 @@ class KVMemoryMachine(RuleBasedStateMachine):
         self.stale: set[int] = set()  # tickets whose sequence was cut since
         self.copied: set[int] = set()  # tickets that have copied all at least once
         self.numbers = count()
-        self.ids = count()
 
-    def pick(self, data: st.DataObject) -> int:
-        return data.draw(st.sampled_from(sorted(self.kv)))
+    @property
+    def resident(self) -> list[int]:
+        return [sequence for sequence in self.kv if self.memory.is_resident(sequence)]
 
-    def pick_ticket(self, data: st.DataObject) -> Ticket:
-        return data.draw(st.sampled_from(self.memory.tickets))
+    @property
+    def parked(self) -> list[int]:
+        return [sequence for sequence in self.kv if not self.memory.is_resident(sequence)]
+
+    @property
+    def dirty(self) -> list[int]:
+        marks = {sequence: self.memory.watermarks(sequence) for sequence in self.kv}
+        return [sequence for sequence, (computed, _, mirrored, _) in marks.items() if mirrored < computed]
 
     def slots(self, groups: BlockGroups, sequence: int) -> list[int]:
         """Indices into the simulated memory of the sequence's tokens, room included."""
         blocks = (block for extent in groups.extents(sequence) for block in range(extent.start, extent.end))
         return [block * BLOCK + token for block in blocks for token in range(BLOCK)]
 
-    @rule()
-    def add(self) -> None:
-        if len(self.kv) < 5:
-            sequence = next(self.ids)
-            self.memory.add(sequence)
-            self.kv[sequence] = []
+    @precondition(lambda self: len(self.kv) < 4)
+    @rule(tokens=st.integers(0, 20))
+    def add(self, tokens: int) -> None:
+        sequence = min(
+            set(range(4)) - self.kv.keys()
+        )  # ids come back while tickets of their last bearers are in flight
+        self.memory.add(sequence)
+        self.kv[sequence] = []
+        self.compute(sequence, tokens)
 
-    @precondition(lambda self: self.kv)
+    @precondition(lambda self: self.resident)
     @rule(data=st.data(), tokens=st.integers(1, 14))
     def run_sequence(self, data: st.DataObject, tokens: int) -> None:
-        """Reserve and append, as a prefill chunk or a decode does."""
-        sequence = self.pick(data)
-        if not self.memory.is_resident(sequence):
-            return
+        self.compute(data.draw(st.sampled_from(self.resident)), tokens)
+
+    def compute(self, sequence: int, tokens: int) -> None:
+        """Reserve, write and append, as a prefill chunk or a decode does."""
         wanted = len(self.kv[sequence]) + tokens
         missing = -(-wanted // BLOCK) - self.memory.device.used(sequence)
         if missing > self.memory.device.num_available:
@@ -66,31 +74,37 @@ class KVMemoryMachine(RuleBasedStateMachine):
                 self.memory.reserve(sequence, wanted)
             return
         self.memory.reserve(sequence, wanted)
-        self.write(sequence, tokens)
-        self.memory.append(sequence, tokens)
-
-    def write(self, sequence: int, tokens: int) -> None:
         slots = self.slots(self.memory.device, sequence)
         for _ in range(tokens):
             value = next(self.numbers)
             self.device[slots[len(self.kv[sequence])]] = value
             self.kv[sequence].append(value)
+        self.memory.append(sequence, tokens)
 
-    @precondition(lambda self: self.kv)
+    @precondition(lambda self: self.resident)
     @rule(data=st.data(), tokens=st.integers(0, 40))
     def reserve_room_only(self, data: st.DataObject, tokens: int) -> None:
-        sequence = self.pick(data)
+        sequence = data.draw(st.sampled_from(self.resident))
         missing = -(-tokens // BLOCK) - self.memory.device.used(sequence)
-        if self.memory.is_resident(sequence) and missing <= self.memory.device.num_available:
+        if missing <= self.memory.device.num_available:
             self.memory.reserve(sequence, tokens)
 
     @precondition(lambda self: self.kv)
-    @rule(data=st.data(), share=shares)
-    def truncate(self, data: st.DataObject, share: float) -> None:
-        sequence = self.pick(data)
-        tokens = round(share * len(self.kv[sequence]))
+    @rule(data=st.data())
+    def truncate(self, data: st.DataObject) -> None:
+        sequence = data.draw(st.sampled_from(sorted(self.kv)))
+        self.cut(sequence, data.draw(st.integers(0, len(self.kv[sequence]))))
+
+    @precondition(lambda self: self.memory.tickets)
+    @rule(data=st.data())
+    def truncate_during_a_copy(self, data: st.DataObject) -> None:
+        sequence = data.draw(st.sampled_from(self.memory.tickets)).sequence
+        if self.kv.get(sequence):
+            self.cut(sequence, data.draw(st.integers(0, len(self.kv[sequence]) - 1)))
+
+    def cut(self, sequence: int, tokens: int) -> None:
         if tokens < len(self.kv[sequence]):
-            self.cut_short(sequence)
+            self.make_stale(sequence)
         self.memory.truncate(sequence, tokens)
         del self.kv[sequence][tokens:]
         room = -(-tokens // BLOCK)
@@ -100,24 +114,22 @@ class KVMemoryMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.kv)
     @rule(data=st.data())
     def drop(self, data: st.DataObject) -> None:
-        sequence = self.pick(data)
-        self.cut_short(sequence)
+        sequence = data.draw(st.sampled_from(sorted(self.kv)))
+        self.make_stale(sequence)
         self.memory.drop(sequence)
         del self.kv[sequence]
 
-    def cut_short(self, sequence: int) -> None:
+    def make_stale(self, sequence: int) -> None:
         pending = self.memory.pending(sequence)
         if pending is not None:
             self.stale.add(pending.number)
 
-    @precondition(lambda self: self.kv)
-    @rule(data=st.data(), share=shares)
-    def swap_out(self, data: st.DataObject, share: float) -> None:
-        sequence = self.pick(data)
+    @precondition(lambda self: self.dirty)
+    @rule(data=st.data(), whole=st.booleans())
+    def swap_out(self, data: st.DataObject, whole: bool) -> None:
+        sequence = data.draw(st.sampled_from(self.dirty))
         computed, _, mirrored, _ = self.memory.watermarks(sequence)
-        upto = mirrored + round(share * (computed - mirrored))
-        if upto == mirrored:
-            return
+        upto = computed if whole else data.draw(st.integers(mirrored + 1, computed))
         missing = -(-upto // BLOCK) - self.memory.host.used(sequence)
         if self.memory.pending(sequence) is not None:
             with pytest.raises(CopyPendingError):
@@ -129,12 +141,10 @@ class KVMemoryMachine(RuleBasedStateMachine):
             ticket = self.memory.swap_out(sequence, upto)
             assert ticket.num_blocks == -(-upto // BLOCK) - mirrored // BLOCK
 
-    @precondition(lambda self: self.kv)
+    @precondition(lambda self: self.parked)
     @rule(data=st.data())
     def swap_in(self, data: st.DataObject) -> None:
-        sequence = self.pick(data)
-        if self.memory.is_resident(sequence):
-            return
+        sequence = data.draw(st.sampled_from(self.parked))
         missing = -(-len(self.kv[sequence]) // BLOCK) - self.memory.device.used(sequence)
         if self.memory.pending(sequence) is not None:
             with pytest.raises(CopyPendingError):
@@ -143,13 +153,22 @@ class KVMemoryMachine(RuleBasedStateMachine):
             with pytest.raises(OutOfBlocksError):
                 self.memory.swap_in(sequence)
         else:
-            ticket = self.memory.swap_in(sequence)
-            assert ticket.end == len(self.kv[sequence])
+            assert self.memory.swap_in(sequence).end == len(self.kv[sequence])
+
+    @precondition(lambda self: self.dirty)
+    @rule(data=st.data())
+    def park(self, data: st.DataObject) -> None:
+        """A whole preemption: mirror all, give up some of the device."""
+        sequence = data.draw(st.sampled_from(self.dirty))
+        missing = -(-len(self.kv[sequence]) // BLOCK) - self.memory.host.used(sequence)
+        if self.memory.pending(sequence) is None and missing <= self.memory.host.num_available:
+            self.finish(self.memory.swap_out(sequence))
+            self.memory.reclaim_device(sequence, data.draw(blocks))
 
     @precondition(lambda self: self.memory.tickets)
     @rule(data=st.data())
     def copy_data(self, data: st.DataObject) -> None:
-        self.move(self.pick_ticket(data))
+        self.move(data.draw(st.sampled_from(self.memory.tickets)))
 
     def move(self, ticket: Ticket) -> None:
         out = ticket.direction is Direction.OUT
@@ -161,9 +180,9 @@ class KVMemoryMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.memory.tickets)
     @rule(data=st.data())
     def complete(self, data: st.DataObject) -> None:
-        self.complete_one(self.pick_ticket(data))
+        self.finish(data.draw(st.sampled_from(self.memory.tickets)))
 
-    def complete_one(self, ticket: Ticket) -> None:
+    def finish(self, ticket: Ticket) -> None:
         if ticket.number not in self.copied:
             self.move(ticket)
         before = self.memory.watermarks(ticket.sequence) if ticket.sequence in self.kv else None
@@ -178,7 +197,7 @@ class KVMemoryMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.memory.tickets)
     @rule(data=st.data())
     def fail(self, data: st.DataObject) -> None:
-        ticket = self.pick_ticket(data)
+        ticket = data.draw(st.sampled_from(self.memory.tickets))
         destination = self.host if ticket.direction is Direction.OUT else self.device
         for extent in ticket.destination:
             destination[extent.start * BLOCK : extent.end * BLOCK] = [RUBBISH] * (extent.length * BLOCK)
@@ -187,7 +206,7 @@ class KVMemoryMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.kv)
     @rule(data=st.data(), num_blocks=blocks)
     def reclaim_device(self, data: st.DataObject, num_blocks: int) -> None:
-        sequence = self.pick(data)
+        sequence = data.draw(st.sampled_from(sorted(self.kv)))
         used = self.memory.device.used(sequence)
         computed, resident, mirrored, _ = self.memory.watermarks(sequence)
         freed = self.memory.reclaim_device(sequence, num_blocks)
@@ -202,7 +221,7 @@ class KVMemoryMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.kv)
     @rule(data=st.data(), num_blocks=blocks)
     def contaminate(self, data: st.DataObject, num_blocks: int) -> None:
-        sequence = self.pick(data)
+        sequence = data.draw(st.sampled_from(sorted(self.kv)))
         used = self.memory.host.used(sequence)
         may = self.memory.is_resident(sequence) and self.memory.pending(sequence) is None
         freed = self.memory.reclaim_host(sequence, num_blocks)
@@ -222,11 +241,11 @@ class KVMemoryMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         for sequence in list(self.kv):
-            self.cut_short(sequence)
+            self.make_stale(sequence)
             self.memory.drop(sequence)
             del self.kv[sequence]
         for ticket in self.memory.tickets:
-            self.complete_one(ticket)
+            self.finish(ticket)
         self.memory.check()
         assert self.memory.device.largest_free == DEVICE_BLOCKS
         assert self.memory.host.largest_free == HOST_BLOCKS

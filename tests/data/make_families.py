@@ -196,7 +196,7 @@ def write_vocabulary(writer: gguf.GGUFWriter, family: Family) -> None:
     writer.add_eos_token_id(2)
 
 
-SENTENCES = ["", "Hello world", "the capital of France", " two  spaces ", "naïve — 日本 🎉", "a\nb", "<s> not special"]
+SENTENCES = ["", "Hello world", "the capital of France", " two  spaces ", "naïve — 日本 🎉", "a\nb", "1 <2> 3"]
 
 
 def write_sentencepiece(path: Path) -> None:

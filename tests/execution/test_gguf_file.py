@@ -30,24 +30,33 @@ def write(path: Path, blocks: np.ndarray, kind: Quantization) -> GgufFile:
     return GgufFile(path)
 
 
-def refuse_cut(content: bytes, cut: int, path: Path) -> None:
-    path.write_bytes(content[:cut])
-    with pytest.raises(ModelLoadError) as caught:
+def refusal(path: Path) -> str | None:
+    """The one line that loading ``path`` ends with, or None if it loads."""
+    try:
         load_model(path)
-    assert str(caught.value).startswith(str(path))
-    assert "\n" not in str(caught.value)
+    except ModelLoadError as error:
+        return str(error)
+    return None
+
+
+def is_one_clear_line(message: str | None, path: Path) -> bool:
+    return message is not None and message.startswith(str(path)) and "\n" not in message
 
 
 def test_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
     content = LLAMA.read_bytes()
+    path = tmp_path / "cut.gguf"
     for cut in [*range(128), *range(128, len(content), 97), *range(len(content) - 40, len(content))]:
-        refuse_cut(content, cut, tmp_path / "cut.gguf")
+        path.write_bytes(content[:cut])
+        assert is_one_clear_line(refusal(path), path), cut
 
 
 def test_real_file_cut_is_refused(tmp_path: Path) -> None:
     content = default_model_path().read_bytes()
+    path = tmp_path / "cut.gguf"
     for share in (0.001, 0.01, 0.0181, 0.0182, 0.3, 0.9, 0.999999):
-        refuse_cut(content, int(share * len(content)), tmp_path / "cut.gguf")
+        path.write_bytes(content[: int(share * len(content))])
+        assert is_one_clear_line(refusal(path), path), share
 
 
 def test_damaged_header_is_refused_or_harmless(tmp_path: Path) -> None:
@@ -58,10 +67,8 @@ def test_damaged_header_is_refused_or_harmless(tmp_path: Path) -> None:
         damaged = bytearray(content)
         damaged[random.integers(800)] = random.integers(256)
         path.write_bytes(damaged)
-        try:
-            load_model(path)
-        except ModelLoadError as error:
-            assert "\n" not in str(error)
+        message = refusal(path)
+        assert message is None or is_one_clear_line(message, path)
 
 
 def test_file_of_another_kind_is_refused(tmp_path: Path) -> None:
@@ -81,12 +88,12 @@ def test_metadata_is_what_the_package_reads() -> None:
 def test_absent_metadata_is_none_or_refused() -> None:
     file = GgufFile(LLAMA)
     assert file.get("llama.expert_count", int) is None
-    with pytest.raises(ModelLoadError, match="llama.expert_count is missing"):
+    with pytest.raises(ModelLoadError, match=r"llama\.expert_count is missing"):
         file.require("llama.expert_count", int)
 
 
 def test_metadata_of_another_type_is_refused() -> None:
-    with pytest.raises(ModelLoadError, match="llama.block_count is not of type str"):
+    with pytest.raises(ModelLoadError, match=r"llama\.block_count is not of type str"):
         GgufFile(LLAMA).get("llama.block_count", str)
 
 

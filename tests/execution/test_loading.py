@@ -140,7 +140,8 @@ def test_vocabulary_larger_than_the_embedding_is_refused(tiny_model_path: Path, 
         ({"num_hidden_layers": 0}, "num_layers is 0"),
         ({"intermediate_size": 129}, "the config says"),
         ({"tie_word_embeddings": False}, "tensor lm_head.weight is missing"),
-        ({"num_key_value_heads": 3}, "KV heads"),
+        ({"num_key_value_heads": 3}, "4 heads cannot share 3 KV heads"),
+        ({"head_dim": 10**9}, "heads of 1000000000 dimensions"),
     ],
 )
 def test_config_that_contradicts_the_weights_is_refused(

@@ -1,0 +1,159 @@
+"""The whole service on a real socket, over the simulated data plane: everything but the arithmetic."""
+
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.api.app import create_app
+from service.api.context import Limits, ServedModel
+from service.api.server import app_runner
+from service.core.core import Core, CoreSettings
+from service.core.plan import StepPlan, StepResult
+from service.core.policies import POLICIES
+from service.engine import Engine, Runner
+from service.execution.chat_template import ChatTemplate
+from service.execution.text import TextStage
+from service.execution.tokenizer import Tokenizer, read_tokenizer
+from service.metrics import Metrics
+from service.simulation.runner import SimulatedRunner
+
+VOCAB_SIZE = 384
+MODEL = "tiny"
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+class HeldRunner:
+    """A data plane that stands still while it is held."""
+
+    def __init__(self, inner: Runner) -> None:
+        self._inner = inner
+        self._go = threading.Event()
+        self._go.set()
+
+    def hold(self) -> None:
+        self._go.clear()
+
+    def release(self) -> None:
+        self._go.set()
+
+    def run(self, plan: StepPlan) -> StepResult:
+        self._go.wait()
+        return self._inner.run(plan)
+
+
+class BrokenRunner:
+    """A data plane whose every step fails, with the user's text in the exception."""
+
+    def __init__(self, text: str = "broken") -> None:
+        self._text = text
+
+    def run(self, plan: StepPlan) -> StepResult:
+        raise RuntimeError(self._text)
+
+
+@dataclass(frozen=True)
+class Live:
+    """A server that answers, and a client for it."""
+
+    url: str
+    http: aiohttp.ClientSession
+    app: web.Application
+    runner: HeldRunner
+    metrics: Metrics
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port."""
+        host, port = self.url.removeprefix("http://").split(":")
+        return host, int(port)
+
+    async def chat(self, content: str = "Hi there", **fields: Any) -> aiohttp.ClientResponse:
+        """POST a one-message conversation."""
+        body = {"messages": [{"role": "user", "content": content}], "max_tokens": 8, **fields}
+        return await self.http.post("/v1/chat/completions", json=body)
+
+    async def gauges(self) -> dict[str, float]:
+        """Samples without labels of /metrics, by name without prefix."""
+        async with self.http.get("/metrics") as response:
+            families = text_string_to_metric_families(await response.text())
+            samples = [sample for family in families for sample in family.samples if not sample.labels]
+        return {sample.name.removeprefix("fastswitch_"): sample.value for sample in samples}
+
+    async def until(self, holds: Callable[[dict[str, float]], bool]) -> dict[str, float]:
+        """Wait for a state of the metrics; the test's time-out bounds it."""
+        gauges = await self.gauges()
+        while not holds(gauges):
+            gauges = await self.gauges()
+        return gauges
+
+
+Serve = Callable[..., Awaitable[Live]]
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tiny_model_path: Path) -> Tokenizer:
+    return read_tokenizer(tiny_model_path / "tokenizer.json")
+
+
+def served_model(**fields: Any) -> ServedModel:
+    """The simulated model; its answers never end by themselves."""
+    values: dict[str, Any] = {
+        "name": MODEL,
+        "max_model_len": 100_000,
+        "vocab_size": VOCAB_SIZE,
+        "stop_tokens": frozenset(),
+        "chat_template": ChatTemplate(CHATML),
+        "longest_token_bytes": 32,
+        "created": 1_700_000_000,
+        **fields,
+    }
+    return ServedModel(**values)
+
+
+@pytest.fixture
+async def serve(tokenizer: Tokenizer) -> AsyncIterator[Serve]:
+    """Starts servers; ``core`` sets `CoreSettings`, ``limits`` `Limits`, ``model`` `ServedModel`."""
+    running: list[tuple[Live, web.AppRunner]] = []
+
+    async def start(
+        data_plane: Runner | None = None,
+        core: dict[str, Any] | None = None,
+        limits: dict[str, Any] | None = None,
+        model: dict[str, Any] | None = None,
+    ) -> Live:
+        sizes = CoreSettings(**{"device_blocks": 100_000, "max_num_seqs": 16, **(core or {})})
+        held = HeldRunner(data_plane or SimulatedRunner(VOCAB_SIZE))
+        engine = Engine(Core(sizes, POLICIES["fcfs"]()), held, TextStage(tokenizer))
+        metrics = Metrics()
+        served = served_model(**{"tokenizer": tokenizer, "capacity_tokens": sizes.device_blocks * 16, **(model or {})})
+        app = create_app(engine, served, metrics, Limits(**(limits or {})))
+        runner = app_runner(app, 0)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        live = Live(url, aiohttp.ClientSession(url), app, held, metrics)
+        running.append((live, runner))
+        return live
+
+    yield start
+    for live, runner in running:
+        live.runner.release()
+        await live.http.close()
+        await runner.cleanup()
+
+
+@pytest.fixture
+async def live(serve: Serve) -> Live:
+    """A server with room for everything."""
+    return await serve()

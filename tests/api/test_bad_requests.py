@@ -1,0 +1,196 @@
+"""Whatever clients send: a typed error with the request's id, and a server that goes on."""
+
+import asyncio
+import gzip
+import json
+
+import pytest
+
+from service.execution.chat_template import ChatTemplate
+
+CHAT = "/v1/chat/completions"
+HELLO = [{"role": "user", "content": "Hello"}]
+
+
+def body(**fields) -> bytes:
+    return json.dumps({"messages": HELLO, "max_tokens": 2, **fields}).encode()
+
+
+MALFORMED = {
+    "nothing": (b"", None),
+    "not json": (b"{", None),
+    "a list": (b"[]", None),
+    "null": (b"null", None),
+    "nested too deeply": (b"[" * 100_000, None),
+    "bad utf-8": (b'{"messages":[{"role":"user","content":"\xff"}]}', None),
+    "a lone surrogate": (rb'{"messages":[{"role":"user","content":"\ud800"}]}', None),
+    "nan": (body()[:-1] + b',"temperature":NaN}', None),
+    "no messages": (b"{}", "messages"),
+    "empty messages": (body(messages=[]), "messages"),
+    "messages as text": (body(messages="Hello"), "messages"),
+    "a message as text": (body(messages=["Hello"]), "messages.0"),
+    "no content": (body(messages=[{"role": "user"}]), "messages.0"),
+    "content as number": (body(messages=[{"role": "user", "content": 3}]), "messages.0.content"),
+    "unknown role": (body(messages=[{"role": "oracle", "content": "x"}]), "messages.0.role"),
+    "picture": (
+        body(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]),
+        "messages.0.content.0.type",
+    ),
+    "n=0": (body(n=0), "n"),
+    "n as text": (body(n="2"), "n"),
+    "n as bool": (body(n=True), "n"),
+    "temperature -1": (body(temperature=-1), "temperature"),
+    "temperature too big": (body(temperature=10**400), "temperature"),
+    "top_p 0": (body(top_p=0), "top_p"),
+    "max_tokens 0": (body(max_tokens=0), "max_tokens"),
+    "max_tokens too big": (body(max_tokens=10**9), "messages"),
+    "empty stop": (body(stop=[""]), "stop"),
+    "stop as number": (body(stop=3), "stop"),
+    "seed too big": (body(seed=2**64), "seed"),
+    "bias of no token": (body(logit_bias={"384": 1}), "logit_bias"),
+    "bias of a word": (body(logit_bias={"cat": 1}), "logit_bias.cat"),
+    "bias too strong": (body(logit_bias={"3": 1000}), "logit_bias.3"),
+    "stop token that is none": (body(stop_token_ids=[-1]), "stop_token_ids"),
+    "top_logprobs alone": (body(top_logprobs=2), None),
+    "too many logprobs": (body(logprobs=True, top_logprobs=21), "top_logprobs"),
+    "tools": (body(tools=[{"type": "function"}]), "tools"),
+    "json mode": (body(response_format={"type": "json_object"}), "response_format"),
+    "tool calls": (body(messages=[{"role": "assistant", "content": "", "tool_calls": [{}]}]), "messages.0"),
+}
+
+
+async def check_still_serves(live) -> None:
+    assert (await live.chat()).status == 200
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+async def test_malformed_is_400_and_names_the_field(live, case):
+    raw, param = MALFORMED[case]
+    response = await live.http.post(CHAT, data=raw, headers={"X-Request-Id": "mine-1"})
+    error = (await response.json())["error"]
+    assert response.status == 400
+    assert error["type"] == "invalid_request_error"
+    assert error["param"] == param
+    assert error["request_id"] == response.headers["X-Request-Id"] == "mine-1"
+    assert error["message"]
+    await check_still_serves(live)
+
+
+async def test_nobody_knows_a_field_and_it_is_ignored(live):
+    assert (await live.chat(verbosity="low", store=False, metadata={"a": "b"})).status == 200
+
+
+async def test_fields_that_change_nothing_are_accepted(live):
+    response = await live.chat(tools=[], tool_choice="none", response_format={"type": "text"}, top_p=None, stop=None)
+    assert response.status == 200
+
+
+async def test_another_model_is_not_found(live):
+    response = await live.chat(model="gpt-9")
+    error = (await response.json())["error"]
+    assert (response.status, error["code"], error["param"]) == (404, "model_not_found", "model")
+
+
+async def test_a_prompt_longer_than_the_context_tells_the_numbers(serve):
+    live = await serve(model={"max_model_len": 64})
+    response = await live.chat("word " * 100, max_tokens=4)
+    error = (await response.json())["error"]
+    assert (response.status, error["code"]) == (400, "context_length_exceeded")
+    assert "maximum context length is 64 tokens" in error["message"]
+    await check_still_serves(live)
+
+
+async def test_a_huge_message_is_refused_without_tokenising_it(serve):
+    live = await serve(model={"max_model_len": 64, "longest_token_bytes": 4, "tokenizer": None})
+    response = await live.chat("x" * 1000)
+    assert (response.status, (await response.json())["error"]["code"]) == (400, "context_length_exceeded")
+
+
+async def test_a_request_that_no_memory_here_could_hold_is_refused_at_once(serve):
+    live = await serve(core={"device_blocks": 4})
+    response = await live.chat(max_tokens=100)
+    error = (await response.json())["error"]
+    assert (response.status, error["code"]) == (400, "kv_capacity_exceeded")
+    assert "64 tokens" in error["message"]
+    await check_still_serves(live)
+
+
+async def test_core_refuses_too_and_says_so(serve):
+    live = await serve(core={"device_blocks": 4}, model={"capacity_tokens": 1_000_000})
+    response = await live.chat(max_tokens=100, stream=True)
+    assert (response.status, (await response.json())["error"]["code"]) == (400, "kv_capacity_exceeded")
+
+
+async def test_a_body_over_the_limit_is_413(serve):
+    live = await serve(limits={"max_body": 1000})
+    response = await live.chat("x" * 2000)
+    assert (response.status, (await response.json())["error"]["code"]) == (413, "payload_too_large")
+    await check_still_serves(live)
+
+
+async def test_a_body_over_the_limit_is_413_when_its_length_was_not_told(serve):
+    live = await serve(limits={"max_body": 1000})
+
+    async def pieces():
+        yield b"x" * 900
+        yield b"x" * 900
+
+    response = await live.http.post(CHAT, data=pieces())
+    assert response.status == 413
+    await check_still_serves(live)
+
+
+async def test_a_small_body_that_unpacks_to_a_big_one_is_413(serve):
+    live = await serve(limits={"max_body": 10_000})
+    packed = gzip.compress(b" " * 5_000_000)
+    response = await live.http.post(CHAT, data=packed, headers={"Content-Encoding": "gzip"})
+    assert response.status == 413
+    await check_still_serves(live)
+
+
+async def test_a_body_that_is_not_what_its_header_says_is_400(live):
+    reader, writer = await asyncio.open_connection(*live.address)
+    writer.write(f"POST {CHAT} HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nplain".encode())
+    assert b" 400 " in await reader.readline()
+    writer.close()
+    await check_still_serves(live)
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(serve):
+    live = await serve(limits={"body_timeout_s": 0.02})
+
+    async def never():
+        yield b"{"
+        await asyncio.Event().wait()
+
+    response = await live.http.post(CHAT, data=never())
+    assert (response.status, (await response.json())["error"]["code"]) == (400, "invalid_request_error")
+
+
+async def test_a_full_queue_is_429_with_a_time_to_come_back(serve):
+    live = await serve(core={"max_num_seqs": 1, "max_queue": 1})
+    live.runner.hold()
+    running = await live.chat(stream=True, max_tokens=2)
+    response = await live.chat(n=2)
+    error = (await response.json())["error"]
+    assert (response.status, error["code"], error["type"]) == (429, "server_overloaded", "rate_limit_error")
+    assert int(response.headers["Retry-After"]) >= 1
+    live.runner.release()
+    assert b"[DONE]" in await running.read()
+
+
+async def test_too_many_open_requests_are_429(serve):
+    live = await serve(limits={"max_open_requests": 1})
+    live.runner.hold()
+    running = await live.chat(stream=True, max_tokens=2)
+    assert (await live.chat()).status == 429
+    live.runner.release()
+    await running.read()
+    await check_still_serves(live)
+
+
+async def test_a_template_that_refuses_is_400(serve):
+    live = await serve(model={"chat_template": ChatTemplate("{{ raise_exception('roles must alternate') }}")})
+    response = await live.chat()
+    assert response.status == 400
+    assert "roles must alternate" in (await response.json())["error"]["message"]
