@@ -1,9 +1,9 @@
 """Items filed by size: best fit, largest, add and remove.
 
 Disjoint extents of N blocks have fewer than sqrt(2 N) different lengths (1 + 2 + 3 + ... must fit in N), 447 at
-100,000 blocks, however many extents there are. So the sizes are a plain sorted list, where a bisection is a C call and
-an insertion moves at most 3.5 KB, and each size has a dict of its items. A sorted container of all the items was
-slower by a factor of four and scales no better.
+100,000 blocks, however many extents there are. So the sizes are a plain sorted list, where a bisection is one C call
+and an insertion moves less than 4 KB, and each size has a dict of its items. A `sortedcontainers.SortedList` of
+(size, item) took 2 to 5 times as long an operation, at 300 to 30,000 extents.
 """
 
 from bisect import bisect_left, insort

@@ -120,6 +120,15 @@ class ServeSettings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _fit_full_batches(self) -> "ServeSettings":
+        if self.max_num_batched_tokens < self.max_num_seqs:
+            raise ValueError(
+                f"--max-num-batched-tokens {self.max_num_batched_tokens} must be at least "
+                f"--max-num-seqs {self.max_num_seqs}: every running sequence takes a token of the step"
+            )
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls,

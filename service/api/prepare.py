@@ -13,6 +13,8 @@ from service.core.sampling import SamplingParams
 from service.engine import Turn
 from service.errors import ContextLengthError, InvalidRequestError, ModelNotFoundError, NeverFitsError
 
+MAX_REPORTED_LOGPROBS = 1_000_000  # of one request, over all its choices and tokens: they wait in memory
+
 _SEED_MASK = 2**63 - 1
 
 
@@ -37,6 +39,7 @@ def prepare_chat(raw: bytes, model: ServedModel, completion_id: str, connection:
     prompt = tuple(model.tokenizer.encode(text))
     limit = answer_room(len(prompt), body.answer_limit, model)
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
+    _bound_report(body.n * limit, logprobs)
     turns = make_turns(
         body,
         prompt=prompt,
@@ -135,6 +138,15 @@ def _sampling(body: SamplingFields, seed: int, logprobs: int | None) -> Sampling
 def _scope(user: str | None, connection: str) -> tuple[str, str]:
     """Whose idle sessions may be continued. The two kinds of tenant cannot be mistaken for one another."""
     return (f"connection:{connection}", "") if user is None else (f"user:{user}", user)
+
+
+def _bound_report(tokens: int, logprobs: int | None) -> None:
+    if logprobs is not None and tokens * (1 + logprobs) > MAX_REPORTED_LOGPROBS:
+        raise InvalidRequestError(
+            f"{tokens} tokens with {logprobs} alternatives each are more than the {MAX_REPORTED_LOGPROBS} "
+            "log-probabilities that one answer may hold: ask for fewer, or for fewer tokens",
+            param="top_logprobs",
+        )
 
 
 def _refuse_hopeless(characters: int, model: ServedModel) -> None:

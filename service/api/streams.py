@@ -17,7 +17,9 @@ from service.core.events import Event, Finished, FinishReason, Gauges, Refused, 
 from service.engine import Listener, Output, Turn
 from service.errors import InternalError, RequestError, SlowReaderError
 
-BUFFERED_OUTPUTS = 1024  # of each choice; a token is one output
+# Outputs that may wait for a handler, a token being one: at least so many, and those of so many steps of all choices.
+BUFFERED_OUTPUTS = 1024
+BUFFERED_STEPS = 32
 
 
 class Engine(Protocol):
@@ -46,10 +48,9 @@ class Delivery:
 class Streams:
     """All open streams. Belongs to the event loop; only `listen` is called from elsewhere."""
 
-    def __init__(self, engine: Engine, observe: Callable[[Event], None], buffered: int = BUFFERED_OUTPUTS) -> None:
+    def __init__(self, engine: Engine, observe: Callable[[Event], None]) -> None:
         self._engine = engine
         self._observe = observe
-        self._buffered = buffered
         self._by_request: dict[str, Stream] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -71,7 +72,8 @@ class Streams:
         """Post turns that are one request's choices. Raises `InternalError` if the engine is broken."""
         if not self.healthy:
             raise InternalError("the engine has failed; the server must be restarted")
-        stream = Stream(self, [turn.submit.request_id for turn in turns], self._buffered * len(turns))
+        limit = max(BUFFERED_OUTPUTS, BUFFERED_STEPS * len(turns))
+        stream = Stream(self, [turn.submit.request_id for turn in turns], limit)
         for turn in turns:
             self._by_request[turn.submit.request_id] = stream
             self._engine.post(turn)

@@ -33,6 +33,10 @@ class CoreSettings:
     max_idle_sessions: int = 1024
     session_ttl_s: float = 600.0
 
+    def __post_init__(self) -> None:
+        if self.max_num_batched_tokens < self.max_num_seqs:
+            raise ValueError(f"{self.max_num_seqs} sequences do not fit a step of {self.max_num_batched_tokens} tokens")
+
 
 class Core:
     """The decisions of one engine."""

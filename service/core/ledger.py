@@ -105,6 +105,7 @@ class Ledger:
         running = {r for r in self.live.values() if r.state is State.RUNNING}
         assert running == set(self.slots.running)
         assert {r.session for r in self.live.values()} == {s for s in self.sessions if s.idle_since_s is None}
+        assert {s.sequence for s in self.sessions} == set(self.memory.sequences)
         for session in self.sessions:
             assert self.memory.computed(session.sequence) <= len(session.tokens)
 

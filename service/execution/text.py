@@ -47,11 +47,12 @@ class _Answer:
     ``settled`` tokens end in released text; ``ends`` are where the others end, in characters.
     """
 
-    __slots__ = ("decoder", "ends", "held", "matchers", "released", "settled", "stopped")
+    __slots__ = ("beginnings", "decoder", "ends", "held", "matchers", "released", "settled", "stopped")
 
     def __init__(self, decoder: IncrementalDecoder, matchers: "list[_StopMatcher]") -> None:
         self.decoder = decoder
         self.matchers = matchers
+        self.beginnings = {matcher.string[0] for matcher in matchers}  # while nothing is held
         self.released = 0
         self.held = ""
         self.settled = 0
@@ -62,10 +63,11 @@ class _Answer:
         text = self.decoder.push(token_id)
         if not self.matchers:
             return Piece(text)
-        for position, character in enumerate(text):
-            length = max(matcher.push(character) for matcher in self.matchers)
-            if length:
-                return self._stop(len(self.held) + position + 1 - length, text)
+        if self.held or not self.beginnings.isdisjoint(text):
+            for position, character in enumerate(text):
+                length = max(matcher.push(character) for matcher in self.matchers)
+                if length:
+                    return self._stop(len(self.held) + position + 1 - length, text)
         self.held += text
         # A token that ends inside a character ends within the next one.
         self.ends.append(self.released + len(self.held) + (1 if self.decoder.pending else 0))
@@ -92,10 +94,10 @@ class _Answer:
 class _StopMatcher:
     """Knuth-Morris-Pratt: ``matched`` is the length of the longest prefix of the string that ends the text so far."""
 
-    __slots__ = ("_fallback", "_string", "matched")
+    __slots__ = ("_fallback", "matched", "string")
 
     def __init__(self, string: str) -> None:
-        self._string = string
+        self.string = string
         self._fallback = [0] * len(string)  # for each prefix, its longest proper prefix that is also its suffix
         self.matched = 0
         for index in range(1, len(string)):
@@ -106,10 +108,10 @@ class _StopMatcher:
     def push(self, character: str) -> int:
         """Take a character; returns the string's length if that completes it, else 0."""
         self._advance(character)
-        return len(self._string) if self.matched == len(self._string) else 0
+        return len(self.string) if self.matched == len(self.string) else 0
 
     def _advance(self, character: str) -> None:
-        while self.matched and self._string[self.matched] != character:
+        while self.matched and self.string[self.matched] != character:
             self.matched = self._fallback[self.matched - 1]
-        if self._string[self.matched] == character:
+        if self.string[self.matched] == character:
             self.matched += 1

@@ -15,8 +15,9 @@ from service.api.app import create_app
 from service.api.context import Limits, ServedModel
 from service.api.server import app_runner
 from service.core.core import Core, CoreSettings
-from service.core.plan import StepPlan, StepResult
+from service.core.plan import Drawn, StepPlan, StepResult
 from service.core.policies import POLICIES
+from service.core.sampling import TokenLogprobs
 from service.engine import Engine, Runner
 from service.execution.chat_template import ChatTemplate
 from service.execution.text import TextStage
@@ -52,13 +53,22 @@ class HeldRunner:
 
 
 class BrokenRunner:
-    """A data plane whose every step fails, with the user's text in the exception."""
+    """A data plane whose every step fails."""
 
-    def __init__(self, text: str = "broken") -> None:
+    def __init__(self, text: str) -> None:
         self._text = text
 
     def run(self, plan: StepPlan) -> StepResult:
         raise RuntimeError(self._text)
+
+
+class TalkativeRunner:
+    """A data plane that says the same token for ever, with much to say about it: kilobytes a token on the wire."""
+
+    def run(self, plan: StepPlan) -> StepResult:
+        logprobs = TokenLogprobs(-1.0, tuple((token, -2.0) for token in range(100, 120)))
+        drawn = [Drawn(row.slot, 65, logprobs) for row in plan.rows if row.samples]
+        return StepResult(plan.number, drawn, 0.0)
 
 
 @dataclass(frozen=True)
@@ -151,6 +161,26 @@ async def serve(tokenizer: Tokenizer) -> AsyncIterator[Serve]:
         live.runner.release()
         await live.http.close()
         await runner.cleanup()
+
+
+@pytest.fixture
+async def talkative(serve: Serve) -> Serve:
+    """Starts servers whose answers are large."""
+
+    async def start(**options: Any) -> Live:
+        return await serve(TalkativeRunner(), **options)
+
+    return start
+
+
+@pytest.fixture
+async def broken(serve: Serve) -> Serve:
+    """Starts servers whose every step fails with the given text."""
+
+    async def start(text: str = "broken", **options: Any) -> Live:
+        return await serve(BrokenRunner(text), **options)
+
+    return start
 
 
 @pytest.fixture

@@ -285,3 +285,8 @@ def test_the_same_calls_give_the_same_events(simulation: MakeSimulation, submit:
         return list(sim.log), plans
 
     assert trace() == trace()
+
+
+def test_a_step_too_small_for_a_full_batch_is_refused() -> None:
+    with pytest.raises(ValueError, match="64 sequences do not fit a step of 63 tokens"):
+        CoreSettings(device_blocks=10, max_num_seqs=64, max_num_batched_tokens=63)

@@ -160,3 +160,8 @@ def test_every_setting_is_described(name: str) -> None:
 def test_every_number_has_a_unit(name: str) -> None:
     description = (ServeSettings.model_fields[name].description or "").lower()
     assert any(unit in description for unit in UNITS)
+
+
+def test_a_step_must_hold_a_token_of_every_running_sequence() -> None:
+    with pytest.raises(ConfigError, match="--max-num-batched-tokens 32 must be at least --max-num-seqs 64"):
+        parse(["--max-num-batched-tokens", "32"])

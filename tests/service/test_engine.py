@@ -10,7 +10,7 @@ import pytest
 
 from service.core.commands import Cancel, Submit
 from service.core.core import Core, CoreSettings
-from service.core.events import Finished, FinishReason, Refused, StepDone, TokenOut
+from service.core.events import Finished, FinishReason, Gauges, Refused, StepDone, TokenOut
 from service.core.plan import Drawn, StepPlan, StepResult
 from service.core.policies import POLICIES
 from service.core.sampling import SamplingParams
@@ -29,14 +29,21 @@ class Inbox:
         self.batches: queue.Queue[list[Output]] = queue.Queue()
         self.outputs: dict[str, list[Output]] = defaultdict(list)
         self.steps: list[StepDone] = []
+        self.gauges: list[Gauges] = []  # those that came without a step
 
     def until_ended(self, *request_ids: str) -> None:
         while not all(self._ended(request_id) for request_id in request_ids):
-            for output in self.batches.get(timeout=PATIENCE_S):
-                if isinstance(output.event, StepDone):
-                    self.steps.append(output.event)
-                else:
-                    self.outputs[output.event.request_id].append(output)
+            self.hear()
+
+    def hear(self) -> None:
+        """Take one batch in."""
+        for output in self.batches.get(timeout=PATIENCE_S):
+            if isinstance(output.event, StepDone):
+                self.steps.append(output.event)
+            elif isinstance(output.event, Gauges):
+                self.gauges.append(output.event)
+            else:
+                self.outputs[output.event.request_id].append(output)
 
     def _ended(self, request_id: str) -> bool:
         heard = self.outputs[request_id]
@@ -123,6 +130,17 @@ def test_text_held_back_for_a_stop_string_comes_with_the_end(start: Start, token
     engine.post(turn("a", max_tokens=len(tokens), stop=("four",)))
     inbox.until_ended("a")
     assert inbox.text("a") == "one two fo"
+
+
+def test_the_last_to_leave_shows_in_the_gauges(start: Start) -> None:
+    """A cancel that is taken in after a step's commit is followed by no step that could tell."""
+    engine, inbox = start(SimulatedRunner(200))
+    engine.post(turn("a", max_tokens=700))
+    engine.post(Cancel("a"))
+    while not inbox.gauges:
+        inbox.hear()
+    last = inbox.gauges[-1]
+    assert (last.running, last.waiting, last.blocks_used) == (0, 0, 0)
 
 
 def test_a_stop_token_has_no_text(start: Start, tokenizer: Tokenizer) -> None:

@@ -1,0 +1,153 @@
+"""Drawing tokens: what the filters let through, what the noise depends on, and cpu against reference."""
+
+from itertools import product
+from types import ModuleType
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kernels import cpu, reference
+
+MODULES = pytest.mark.parametrize("module", [reference, cpu], ids=["reference", "cpu"])
+
+
+def draw(module: ModuleType, logits: np.ndarray, seeds: range | list[int], **settings: float) -> np.ndarray:
+    """One draw a seed from the same logits [vocab], at position 7 unless told."""
+    rows = len(seeds)
+    out = np.full(rows, -1, np.int32)
+    module.sample(
+        np.repeat(logits[None].astype(np.float32), rows, axis=0),
+        np.full(rows, settings.get("temperature", 1), np.float32),
+        np.full(rows, settings.get("top_k", 0), np.int32),
+        np.full(rows, settings.get("top_p", 1), np.float32),
+        np.full(rows, settings.get("min_p", 0), np.float32),
+        np.array(seeds, np.uint64),
+        np.full(rows, settings.get("position", 7), np.int64),
+        out,
+    )
+    return out
+
+
+def random_logits(vocab: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(vocab).astype(np.float32) * 3
+
+
+@MODULES
+def test_temperature_0_takes_the_first_largest(module: ModuleType) -> None:
+    assert (draw(module, np.array([1.0, 5.0, -2.0, 5.0]), range(20), temperature=0) == 1).all()
+
+
+@MODULES
+def test_follows_the_distribution(module: ModuleType) -> None:
+    probabilities = np.array([0.5, 0.3, 0.15, 0.05])
+    drawn = draw(module, np.log(probabilities), range(4000))
+    np.testing.assert_allclose(np.bincount(drawn, minlength=4) / 4000, probabilities, atol=0.03)
+
+
+@MODULES
+def test_temperature_flattens(module: ModuleType) -> None:
+    expected = np.exp(np.array([2.0, 0.0]) / 4)
+    drawn = draw(module, np.array([2.0, 0.0]), range(4000), temperature=4)
+    np.testing.assert_allclose(np.bincount(drawn) / 4000, expected / expected.sum(), atol=0.03)
+
+
+@MODULES
+@pytest.mark.parametrize(
+    ("settings", "allowed"),
+    [
+        ({"top_k": 1}, {3}),
+        ({"top_k": 2}, {3, 1, 4}),  # 1 and 4 tie
+        ({"top_p": 0.45}, {3}),
+        ({"top_p": 0.55}, {3, 1, 4}),
+        ({"min_p": 0.9}, {3}),
+        ({"min_p": 0.3}, {3, 1, 4}),
+        ({"min_p": 0.2}, {3, 1, 4, 0}),
+        ({"top_k": 4, "top_p": 0.6}, {3, 1, 4}),
+        ({"top_k": 4, "top_p": 0.5}, {3}),  # half of what top_k left, more than half of all
+        ({"top_k": 99}, {0, 1, 2, 3, 4}),
+    ],
+)
+def test_filters_let_through_just_the_allowed(module: ModuleType, settings: dict, allowed: set) -> None:
+    logits = np.log(np.array([0.13, 0.2, 0.02, 0.45, 0.2]))
+    if settings == {"top_k": 4, "top_p": 0.5}:
+        logits = np.log(np.array([0.05, 0.2, 0.16, 0.49, 0.1]))
+    assert set(draw(module, logits, range(600), **settings).tolist()) == allowed
+
+
+@pytest.mark.parametrize("vocab", [5, 1000, 49152])
+def test_cpu_draws_what_the_reference_draws(vocab: int) -> None:
+    logits = random_logits(vocab)
+    for temperature, top_k, top_p, min_p in product((0.3, 1, 50), (0, 3, 600), (0.4, 0.99, 1), (0, 0.05)):
+        settings = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
+        seeds = range(3)
+        np.testing.assert_array_equal(
+            draw(cpu, logits, seeds, **settings), draw(reference, logits, seeds, **settings), str(settings)
+        )
+
+
+@MODULES
+def test_noise_depends_on_seed_and_position_alone(module: ModuleType) -> None:
+    logits = random_logits(1000)
+    alone = [draw(module, logits, [seed])[0] for seed in range(30)]
+    np.testing.assert_array_equal(draw(module, logits, range(30)), alone)
+    assert (draw(module, logits, range(30), position=8) != alone).any()
+    assert len(set(alone)) > 5
+
+
+@given(seed=st.integers(0, 2**64 - 1), position=st.integers(0, 2**31))
+def test_uniform_is_in_range_and_the_same_in_both(seed: int, position: int) -> None:
+    number = reference.uniform(seed, position)
+    assert 0 <= number < 1
+    cumulative = np.linspace(0, 0, 512)  # equal logits: the token drawn is the number's first nine bits
+    assert draw(cpu, cumulative, [seed], position=position)[0] == int(number * 512)
+
+
+@MODULES
+def test_a_tiny_temperature_is_nearly_greedy(module: ModuleType) -> None:
+    logits = random_logits(1000)
+    assert (draw(module, logits, range(10), temperature=1e-5, top_p=0.9) == logits.argmax()).all()
+
+
+@MODULES
+def test_penalties_follow_the_formulas(module: ModuleType) -> None:
+    logits = np.array([2.0, -2.0, 2.0, 2.0, -2.0], np.float32)
+    in_prompt = np.array([True, True, False, False, False])
+    counts = np.array([0, 0, 0, 2, 1], np.int32)
+    module.penalize(logits, in_prompt, counts, 0.5, 0.25, 2.0)
+    np.testing.assert_allclose(logits, [1.0, -4.0, 2.0, 1.0 - 2 * 0.25 - 0.5, -4.0 - 0.25 - 0.5])
+
+
+@MODULES
+def test_bias_is_added_to_its_tokens(module: ModuleType) -> None:
+    logits = np.zeros(4, np.float32)
+    module.add_bias(logits, np.array([3, 1], np.int32), np.array([2.5, -1], np.float32))
+    np.testing.assert_array_equal(logits, [0, -1, 0, 2.5])
+
+
+@MODULES
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("at", [0, 15, 16, 36])
+def test_rows_with_a_non_finite_logit_are_found(module: ModuleType, bad: float, at: int) -> None:
+    logits = np.full((3, 37), 3e38, np.float32)
+    logits[1, at] = bad
+    assert module.finite_rows(logits).tolist() == [True, False, True]
+
+
+@MODULES
+def test_logprobs_are_the_log_softmax_of_the_likeliest(module: ModuleType) -> None:
+    logits = random_logits(2000)
+    logits[[5, 9]] = logits.max() + 1
+    expected = logits.astype(np.float64) - np.log(np.exp(logits.astype(np.float64)).sum())
+    normalizer, ids, values = module.top_logprobs(logits, 4)
+    assert ids[:2].tolist() == [5, 9]
+    assert ids.tolist() == np.argsort(-logits, kind="stable")[:4].tolist()
+    np.testing.assert_allclose(values, expected[ids], rtol=1e-5)
+    np.testing.assert_allclose(float(logits[0]) - normalizer, expected[0], rtol=1e-5)
+
+
+@MODULES
+def test_no_alternatives_are_none(module: ModuleType) -> None:
+    _, ids, values = module.top_logprobs(random_logits(50), 0)
+    assert len(ids) == len(values) == 0
