@@ -1,0 +1,1 @@
+"""The data plane: models and their files, text, KV buffers, the runner."""

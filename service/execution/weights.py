@@ -1,4 +1,4 @@
-"""A model's weights in memory, as the forward pass wants them: q/k/v fused, gate/up fused, rotary in half-split order."""
+"""A model's weights as the forward pass wants them: q/k/v fused, gate/up fused, rotary in half-split order."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class DenseLinear:
-    """y = x @ weight.T + bias in float32. Other weight types will be other classes; the forward pass picks the kernel by class."""
+    """y = x @ weight.T + bias in float32. Another weight type is another class, by which `Model` picks the kernel."""
 
     weight: Array  # [out, in]
     bias: Array | None = None  # [out]

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from service.execution.chat_template import ChatTemplate
 from service.logs import configure_logs
@@ -25,6 +26,7 @@ def log() -> Iterator[io.StringIO]:
     yield written
     root.handlers[:] = handlers
     root.setLevel(level)
+    structlog.reset_defaults()
 
 
 def sung(log: io.StringIO) -> list[dict]:
