@@ -1,9 +1,9 @@
 """Causal attention over scattered blocks, prefill chunks and decodes in one call.
 
-Online softmax (Milakov and Gimelshein 2018; FlashAttention) block by block, in the order of the sequence, so that a
-token's result does not depend on the chunk it came in. A unit of work is one KV head and the queries of a few
-neighbouring tokens that share it: about `TILE_ROWS` rows, so that a block is read from memory once for all of them.
-Threads take units in turn, which spreads the long ones.
+A unit of work is one KV head and the queries of a few neighbouring tokens that share it: about `TILE_ROWS` rows, so that
+a block is read from memory once for all of them. All scores, then the softmax, then the mix of values: a unit's scores
+fit the cache, and without running maxima nothing is rescaled. Threads take units in turn, which spreads the long ones.
+Everything goes in the order of the sequence, so that a token's result does not depend on the chunk it came in.
 """
 
 # mypy: allow-untyped-defs, allow-untyped-calls
@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit, prange
 
 from kernels.cpu.scalars import exp32
-from kernels.cpu.tiles import LANES, largest_of_16, make_dot_tile, make_mix_tile
+from kernels.cpu.tiles import LANES, largest_of_16, make_dot_tile, make_mix_tile, prefetch
 from kernels.reference import Array, Ints
 
 BLOCK = 16  # tokens in a block
@@ -51,7 +51,7 @@ def _paged_attention(qkv, kv, layer, block_tables, slots, query_starts, lengths,
     tile_tokens = max(1, TILE_ROWS // group)
     for thread in prange(threads):
         unit = 0
-        scratch = _scratch(tile_tokens * group, out.shape[2])
+        scratch = _scratch(tile_tokens * group, out.shape[2], lengths.max())
         for row in range(len(slots)):
             end = query_starts[row + 1]
             for first in range(query_starts[row], end, tile_tokens):
@@ -61,93 +61,109 @@ def _paged_attention(qkv, kv, layer, block_tables, slots, query_starts, lengths,
                         position = lengths[row] - (end - first)
                         heads = slice(kv_head * group, (kv_head + 1) * group)
                         queries, outputs = qkv[first : first + tokens, heads], out[first : first + tokens, heads]
-                        _attend(
-                            queries, kv, layer, block_tables[slots[row]], kv_head, position, scale, outputs, scratch
-                        )
+                        _attend(queries, kv, layer, block_tables[slots[row]], kv_head, position, scale, outputs, scratch)
                     unit += 1
 
 
 @njit(nogil=True, cache=True)
-def _scratch(rows, head_dim):
-    """queries, mixed [rows, head_dim], scores, masses [rows, BLOCK], peaks [rows]; rows rounded up to whole tiles."""
+def _scratch(rows, head_dim, length):
+    """queries, mixed [rows, head_dim], masses [rows], scores [rows, length]; rows and length up to whole tiles."""
     rows = (rows + 3) // 4 * 4
+    columns = (length + BLOCK - 1) // BLOCK * BLOCK
     queries, mixed = np.zeros((rows, head_dim), np.float32), np.empty((rows, head_dim), np.float32)
-    scores, masses = np.zeros((rows, BLOCK), np.float32), np.empty((rows, BLOCK), np.float32)
-    return queries, mixed, scores, masses, np.empty(rows, np.float32)
+    return queries, mixed, np.empty(rows, np.float32), np.zeros((rows, columns), np.float32)
 
 
 @njit(nogil=True, cache=True)
 def _attend(q, kv, layer, block_table, kv_head, position, scale, out, scratch):
     """q, out [tokens, group, head_dim]: neighbours from ``position`` on, and the heads that share ``kv_head``."""
-    queries, mixed, scores, masses, peaks = scratch
+    queries, mixed, masses, scores = scratch
     tokens, group, head_dim = q.shape
-    rows = tokens * group
+    rows, visible = tokens * group, position + tokens
     for row in range(rows):
         for d in range(head_dim):
             queries[row, d] = q[row // group, row % group, d] * scale
-    mixed[:], masses[:], peaks[:] = 0.0, 0.0, NOTHING
-    visible = position + tokens  # by the last query
+    mixed[:] = 0.0
+    k_at, step = (layer * 2 * kv.shape[3] + kv_head) * BLOCK * head_dim, kv[0].size
+    v_at = k_at + kv.shape[3] * BLOCK * head_dim
+    _score(queries, rows, kv, k_at, step, block_table, visible, scores)
+    for row in range(rows):
+        masses[row] = _softmax(scores, row, position + row // group + 1, visible)
+    _mix(scores, rows, kv, v_at, step, block_table, visible, mixed)
+    for row in range(rows):
+        for d in range(head_dim):
+            out[row // group, row % group, d] = mixed[row, d] / masses[row]
+
+
+@njit(nogil=True, cache=True)
+def _score(queries, rows, kv, at, step, block_table, visible, scores):
+    """``scores[:rows] = queries @ keys``, whole blocks; block b's keys begin at ``at + step * b``."""
+    head_dim, columns = queries.shape[1], scores.shape[1]
     for number in range((visible + BLOCK - 1) // BLOCK):
-        k_at = (((block_table[number] * kv.shape[1] + layer) * 2) * kv.shape[3] + kv_head) * BLOCK * head_dim
-        v_at = k_at + kv.shape[3] * BLOCK * head_dim
+        keys = at + step * block_table[number]
+        if (number + 1) * BLOCK < visible:
+            prefetch(kv, at + step * block_table[number + 1], BLOCK * head_dim)
         for row in range(0, rows, 4):
             for token in range(0, BLOCK, 4):
+                column = row * columns + number * BLOCK + token
                 dot_4(
-                    queries, row * head_dim, head_dim, kv, k_at + token * head_dim, head_dim, head_dim,
-                    scores, row * BLOCK + token, BLOCK,
+                    queries, row * head_dim, head_dim, kv, keys + token * head_dim, head_dim, head_dim,
+                    scores, column, columns,
                 )  # fmt: skip
-        for row in range(rows):
-            _softmax_step(scores, row, position + row // group + 1 - number * BLOCK, mixed, masses, peaks)
-        _mix(scores, rows, min(BLOCK, visible - number * BLOCK), kv, v_at, mixed)
-    for row in range(rows):
-        mass = masses[row].sum()
-        for d in range(head_dim):
-            out[row // group, row % group, d] = mixed[row, d] / mass
 
 
 @njit(nogil=True, cache=True)
-def _softmax_step(scores, row, visible, mixed, masses, peaks):
-    """Turn a row's scores of one block into weights relative to the row's peak so far; 0 from ``visible`` on."""
-    for token in range(max(0, visible), BLOCK):
-        scores[row, token] = NOTHING
-    peak = largest_of_16(scores, row * BLOCK)
-    if peak > peaks[row]:
-        shrink = exp32(peaks[row] - peak)
-        peaks[row] = peak
-        for d in range(mixed.shape[1]):
-            mixed[row, d] *= shrink
-        for token in range(BLOCK):
-            masses[row, token] *= shrink
-    for token in range(BLOCK):
-        scores[row, token] = exp32(scores[row, token] - peaks[row])
-    for token in range(max(0, visible), BLOCK):
-        scores[row, token] = 0.0
-    for token in range(BLOCK):
-        masses[row, token] += scores[row, token]
+def _softmax(scores, row, own, visible):
+    """Turn a row's ``own`` first scores into weights, the others into 0; returns the sum of the weights."""
+    columns = scores.shape[1]
+    weights = scores[row]
+    whole = (own + BLOCK - 1) // BLOCK * BLOCK
+    weights[own:whole] = NOTHING
+    peak = NOTHING
+    for at in range(0, whole, BLOCK):
+        peak = max(peak, largest_of_16(scores, row * columns + at))
+    for token in range(own):
+        weights[token] = exp32(weights[token] - peak)
+    weights[own:visible] = 0.0
+    return _total(weights, own)
+
+
+@njit(nogil=True, cache=True, fastmath={"reassoc"})
+def _total(weights, count):
+    """Any order, but always the same for a count."""
+    total = np.float32(0.0)
+    for token in range(count):
+        total += weights[token]
+    return total
 
 
 @njit(nogil=True, cache=True)
-def _mix(weights, rows, count, kv, v_at, mixed):
-    """``mixed[:rows] += weights[:rows, :count] @ values``: never reads the block's tokens from ``count`` on."""
-    head_dim = mixed.shape[1]
-    for row in range(0, rows, 4):
-        d = 0
-        while d + MIX_WIDTH <= head_dim:
-            mix_4(weights, row * BLOCK, BLOCK, count, kv, v_at + d, head_dim, mixed, row * head_dim + d, head_dim)
-            d += MIX_WIDTH
-        while d + LANES <= head_dim:
-            mix_4_narrow(
-                weights, row * BLOCK, BLOCK, count, kv, v_at + d, head_dim, mixed, row * head_dim + d, head_dim
-            )
-            d += LANES
-        if d < head_dim:
-            _mix_rest(weights, row, count, kv.reshape(-1), v_at, mixed, d)
+def _mix(weights, rows, kv, at, step, block_table, visible, mixed):
+    """``mixed[:rows] += weights @ values``; never reads a token that is not visible."""
+    head_dim, columns = mixed.shape[1], weights.shape[1]
+    for number in range((visible + BLOCK - 1) // BLOCK):
+        values = at + step * block_table[number]
+        if (number + 1) * BLOCK < visible:
+            prefetch(kv, at + step * block_table[number + 1], BLOCK * head_dim)
+        count = min(BLOCK, visible - number * BLOCK)
+        for row in range(0, rows, 4):
+            w_at, m_at, d = row * columns + number * BLOCK, row * head_dim, 0
+            while d + MIX_WIDTH <= head_dim:
+                mix_4(weights, w_at, columns, count, kv, values + d, head_dim, mixed, m_at + d, head_dim)
+                d += MIX_WIDTH
+            while d + LANES <= head_dim:
+                mix_4_narrow(weights, w_at, columns, count, kv, values + d, head_dim, mixed, m_at + d, head_dim)
+                d += LANES
+            if d < head_dim:
+                _mix_rest(weights, w_at, count, kv.reshape(-1), values, mixed, row, d)
 
 
 @njit(nogil=True, cache=True)
-def _mix_rest(weights, row, count, values, v_at, mixed, begin):
-    head_dim = mixed.shape[1]
-    for r in range(row, row + 4):
+def _mix_rest(weights, w_at, count, values, v_at, mixed, row, begin):
+    """The last elements of heads that are no multiple of LANES."""
+    head_dim, columns = mixed.shape[1], weights.shape[1]
+    for r in range(4):
         for token in range(count):
+            weight = weights[row + r, w_at - row * columns + token]
             for d in range(begin, head_dim):
-                mixed[r, d] += weights[r, token] * values[v_at + token * head_dim + d]
+                mixed[row + r, d] += weight * values[v_at + token * head_dim + d]

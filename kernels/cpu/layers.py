@@ -124,11 +124,11 @@ def _rotate(qkv, heads, positions, cos, sin, begin, end):
     for token in range(begin, end):
         c, s = cos[positions[token]], sin[positions[token]]
         for head in range(heads):
-            first, second = qkv[token, head, :half], qkv[token, head, half:]
+            x = qkv[token, head]
             for i in range(half):
-                a, b = first[i], second[i]
-                first[i] = a * c[i] - b * s[i]
-                second[i] = b * c[i] + a * s[i]
+                a, b = x[i], x[half + i]
+                x[i] = a * c[i] - b * s[i]
+                x[half + i] = b * c[i] + a * s[i]
 
 
 @njit(nogil=True, parallel=True, cache=True)
@@ -145,9 +145,9 @@ def _silu_mul(gate_up, out, threads):
 def _gate(gate_up, out, begin, end):
     width = out.shape[1]
     for token in range(begin, end):
-        gate, up, row = gate_up[token, :width], gate_up[token, width:], out[token]
+        source, target = gate_up[token], out[token]
         for i in range(width):
-            row[i] = gate[i] / (np.float32(1.0) + exp32(-gate[i])) * up[i]
+            target[i] = source[i] / (np.float32(1.0) + exp32(-source[i])) * source[width + i]
 
 
 @njit(nogil=True, cache=True)

@@ -24,6 +24,8 @@ WIDE = bool(llvmlite.binding.get_host_cpu_features().get("avx512f"))
 LANES = 16 if WIDE else 8
 OUTPUTS = 6 if WIDE else 2  # of a 4-token tile: as many as the vector registers hold (32 of AVX-512, 16 of AVX2)
 
+CACHE_LINE = 16  # floats
+
 FLOAT = ir.FloatType()
 INDEX = ir.IntType(64)
 VECTOR = ir.VectorType(FLOAT, LANES)
@@ -110,6 +112,25 @@ def _largest_of_16(typing_context, x, at):
 
 
 largest_of_16: Any = intrinsic(_largest_of_16)
+
+
+def _prefetch(typing_context, x, at, count):
+    """Ask the cache for ``x[at : at + count]``."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
+        byte = ir.IntType(8).as_pointer()
+        flag = ir.IntType(32)
+        prefetch_type = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
+        ask = cgutils.get_or_insert_function(builder.module, prefetch_type, "llvm.prefetch.p0")
+        base = builder.gep(_data(context, builder, signature.args[0], args[0]), [args[1]])
+        with cgutils.for_range_slice(builder, INDEX(0), args[2], INDEX(CACHE_LINE)) as (k, _):
+            builder.call(ask, [builder.bitcast(builder.gep(base, [k]), byte), flag(0), flag(3), flag(1)])
+        return context.get_dummy_value()
+
+    return types.void(x, types.int64, types.int64), generate
+
+
+prefetch: Any = intrinsic(_prefetch)
 
 
 def _data(context: Any, builder: ir.IRBuilder, array_type: Any, array: ir.Value) -> ir.Value:

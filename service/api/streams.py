@@ -134,6 +134,11 @@ class Stream:
         """Every choice has ended and was taken."""
         return not self._unfinished and not self._buffer and self._error is None
 
+    @property
+    def num_buffered(self) -> int:
+        """Outputs that wait to be taken."""
+        return len(self._buffer)
+
     async def take(self, timeout_s: float | None = None) -> list[Delivery]:
         """All that came since the last call, waiting for at least one; nothing after ``timeout_s`` of silence.
 
@@ -144,9 +149,9 @@ class Stream:
                 await self._news.wait()
         except TimeoutError:
             return []
-        self._news.clear()
         if self._error is not None:
             raise self._error
+        self._news.clear()
         taken, self._buffer = self._buffer, []
         return taken
 

@@ -143,7 +143,7 @@ async def serve(tokenizer: Tokenizer) -> AsyncIterator[Serve]:
     ) -> Live:
         sizes = CoreSettings(**{"device_blocks": 100_000, "max_num_seqs": 16, **(core or {})})
         held = HeldRunner(data_plane or SimulatedRunner(VOCAB_SIZE))
-        engine = Engine(Core(sizes, POLICIES["fcfs"]()), held, TextStage(tokenizer))
+        engine = Engine(Core(sizes, POLICIES["fcfs"]()), held, TextStage(tokenizer), check_every_step=True)
         metrics = Metrics()
         served = served_model(**{"tokenizer": tokenizer, "capacity_tokens": sizes.device_blocks * 16, **(model or {})})
         app = create_app(engine, served, metrics, Limits(**(limits or {})))

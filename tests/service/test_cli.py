@@ -1,0 +1,169 @@
+"""The command as a process: exit codes, one-line errors, start, shutdown."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from service.cli.serve import greeting
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "service.cli"]
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("FASTSWITCH_")}
+SMALL = ("--device-kv", "1MiB", "--max-num-seqs", "4")
+
+Start = Callable[..., Awaitable[tuple[Process, str]]]
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**ENVIRONMENT, **environment},
+        check=False,
+    )
+
+
+@pytest.fixture
+async def start(tiny_model_path: Path) -> AsyncIterator[Start]:
+    """Starts servers of the tiny model and waits until they say that they serve."""
+    processes: list[Process] = []
+
+    async def start_server(*flags: str) -> tuple[Process, str]:
+        arguments = [*COMMAND, "serve", "--model", str(tiny_model_path), "--port", "0", *SMALL, *flags]
+        process = await asyncio.create_subprocess_exec(*arguments, stdout=PIPE, stderr=PIPE, cwd=ROOT, env=ENVIRONMENT)
+        processes.append(process)
+        line = (await process.stdout.readline()).decode()
+        found = re.search(r"serves tiny at (http://\S+)", line)
+        assert found, line + (await process.stderr.read()).decode()
+        return process, found[1]
+
+    yield start_server
+    for process in processes:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+def test_the_version_is_told():
+    result = run("--version")
+    assert result.returncode == 0
+    assert result.stdout.startswith("fastswitch ")
+
+
+def test_help_lists_the_commands():
+    assert {"serve", "chat"} <= set(run("--help").stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ((), "COMMAND"),
+        (("sing",), "sing"),
+        (("serve", "--prot", "1"), "--prot"),
+        (("serve", "--port", "x"), "--port"),
+        (("serve", "--host", "0.0.0.0"), "--allow-anonymous"),
+        (("serve", "--config", "/does/not/exist.toml"), "exist.toml"),
+        (("serve", "--host", "127.0.0.1", "--model", "/does/not/exist.gguf", "--port", "0"), "exist.gguf"),
+        (("chat", "--max-tokens", "0"), "--max-tokens"),
+    ],
+)
+def test_what_cannot_start_is_one_line_and_code_2(arguments, complaint):
+    result = run(*arguments)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert complaint in line
+    assert line.startswith("fastswitch")
+
+
+def test_a_port_in_use_is_told_before_a_model_is_loaded():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = run("serve", "--port", str(port), "--model", "/does/not/exist.gguf")
+    assert result.returncode == 2
+    assert f"port {port}: Address already in use" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (("--device-kv", "16"), "--device-kv 16B is too small"),
+        (("--max-model-len", "1000000"), "--max-model-len 1000000"),
+    ],
+)
+def test_settings_that_the_model_does_not_fit_are_one_line(tiny_model_path, flags, complaint):
+    result = run("serve", "--model", str(tiny_model_path), "--port", "0", *flags)
+    assert result.returncode == 2
+    assert complaint in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+async def test_a_server_answers_and_ends_on_sigterm(start):
+    process, url = await start("--threads", "1")
+    async with aiohttp.ClientSession(url) as http:
+        assert (await http.get("/ready")).status == 200
+        body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4}
+        response = await http.post("/v1/chat/completions", json=body)
+        assert response.status == 200
+    process.send_signal(signal.SIGTERM)
+    out, err = await process.communicate()
+    assert process.returncode == 0
+    assert f"{url}/v1/chat/completions" in out.decode()
+    assert all(json.loads(line) for line in err.decode().splitlines())
+
+
+async def test_a_running_answer_is_finished_before_the_end(start):
+    process, url = await start("--drain-timeout", "60")
+    async with aiohttp.ClientSession(url) as http:
+        body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 200, "stream": True, "ignore_eos": True}
+        response = await http.post("/v1/chat/completions", json=body)
+        process.send_signal(signal.SIGTERM)
+        assert (await response.read()).endswith(b"data: [DONE]\n\n")
+    await process.communicate()
+    assert process.returncode == 0
+
+
+async def test_a_second_signal_ends_running_answers_with_an_error(start):
+    process, url = await start("--drain-timeout", "600", "--device-kv", "8MiB")
+    async with aiohttp.ClientSession(url) as http:
+        body = {"messages": [{"role": "user", "content": "Hi"}], "n": 100, "stream": True, "ignore_eos": True}
+        response = await http.post("/v1/chat/completions", json=body)
+        process.send_signal(signal.SIGINT)
+        async for line in response.content:
+            if b"shutting_down" in line:
+                break
+            if b"content" in line and process.returncode is None:
+                process.send_signal(signal.SIGINT)
+        else:
+            pytest.fail("the stream ended without an error")
+    await process.communicate()
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "url", "chat"),
+    [
+        ("127.0.0.1", 8000, "http://127.0.0.1:8000", "fastswitch chat\n"),
+        ("0.0.0.0", 80, "http://127.0.0.1:80", "chat --url http://127.0.0.1:80\n"),
+        ("::1", 8000, "http://[::1]:8000", "chat --url http://[::1]:8000\n"),
+    ],
+)
+def test_the_greeting_says_where_and_how(host, port, url, chat):
+    text = greeting("m", host, port, 1.0)
+    assert f"serves m at {url} " in text
+    assert chat in text
