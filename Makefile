@@ -13,13 +13,16 @@ serve: $(VENV)/.serve
 chat: $(VENV)/.serve
 	$(BIN)/fastswitch chat $(ARGS)
 
+# Two test processes with one compute thread each: threads that wait for each other on busy cores are slow.
+PYTEST := NUMBA_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist worksteal
+
 # Every matrix on a tiny model and one slice on the real one: under 10 minutes on 2 cores.
 test: $(VENV)/.dev
-	$(BIN)/pytest -m "not full" $(ARGS)
+	$(PYTEST) -m "not full" $(ARGS)
 
 # Everything on both: under 80 minutes.
 test-full: $(VENV)/.dev
-	HYPOTHESIS_PROFILE=full $(BIN)/pytest $(ARGS)
+	HYPOTHESIS_PROFILE=full $(PYTEST) --timeout 3000 $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """The one table from error codes to HTTP status and OpenAI error type, and the body that clients get."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -45,9 +45,11 @@ def error_body(error: errors.RequestError, request_id: str) -> dict[str, Any]:
     }
 
 
-def error_response(error: errors.RequestError, request_id: str) -> web.Response:
+def error_response(
+    error: errors.RequestError, request_id: str, headers: Mapping[str, str] | None = None
+) -> web.Response:
     """The whole answer; busy and stopping servers say when to come back."""
-    headers = {}
+    headers = dict(headers or {})
     if (retry_after_s := retry_after(error)) is not None:
         headers["Retry-After"] = str(max(1, round(retry_after_s)))
     return web.json_response(error_body(error, request_id), status=status_of(error), headers=headers)

@@ -45,6 +45,7 @@ async def account(request: web.Request, handler: Handler) -> web.StreamResponse:
 @web.middleware
 async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn whatever a handler raises into an answer, or cut the connection if half of one is out."""
+    headers: dict[str, str] = {}
     try:
         check_origin(request.headers.get("Origin"), request.host, request.app[LIMITS].only_local)
         return await handler(request)
@@ -52,6 +53,7 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
         error = raised
     except web.HTTPException as raised:
         error = from_http(raised, request.path)
+        headers = {name: value for name, value in raised.headers.items() if name == "Allow"}
     except ConnectionError:  # the client left while we wrote; the loop's own notice comes a moment later
         raise asyncio.CancelledError from None
     except Exception:
@@ -60,7 +62,7 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
     if BEGUN in request:
         cut(request)
         raise error
-    return error_response(error, request[REQUEST_ID])
+    return error_response(error, request[REQUEST_ID], headers)
 
 
 async def add_request_id(request: web.Request, response: web.StreamResponse) -> None:

@@ -6,6 +6,7 @@ Whatever is heavy to import waits until the flags are known to be good: a typo i
 import argparse
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import NoReturn
@@ -64,11 +65,12 @@ def _version() -> str:
 
 
 def _serve(settings: ServeSettings) -> int:
+    began = time.perf_counter()
     if settings.threads is not None:
         os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(settings.threads)))
     from service.cli.serve import serve  # noqa: PLC0415 - heavy, and the threads above are read when it is loaded
 
-    return serve(settings)
+    return serve(settings, began)
 
 
 def _chat(settings: ChatSettings) -> int:

@@ -20,9 +20,11 @@ from service.logs import configure_logs
 from service.metrics import Metrics
 
 
-def serve(settings: ServeSettings) -> int:
-    """Run until told to stop. Raises `StartupError`."""
-    began = time.perf_counter()
+def serve(settings: ServeSettings, began: float) -> int:
+    """Run until told to stop; ``began`` is when the start was asked for, by `time.perf_counter`.
+
+    Raises `StartupError`.
+    """
     configure_logs(settings.log_level)
     listener = server.bind(settings.host, settings.port)
     loaded = load_model(settings.model)

@@ -78,6 +78,7 @@ class Live:
     url: str
     http: aiohttp.ClientSession
     app: web.Application
+    engine: Engine
     runner: HeldRunner
     metrics: Metrics
 
@@ -152,7 +153,7 @@ async def serve(tokenizer: Tokenizer) -> AsyncIterator[Serve]:
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        live = Live(url, aiohttp.ClientSession(url), app, held, metrics)
+        live = Live(url, aiohttp.ClientSession(url), app, engine, held, metrics)
         running.append((live, runner))
         return live
 

@@ -6,6 +6,16 @@ import json
 import aiohttp
 import pytest
 
+from service.api.context import STREAMS
+from service.errors import ShuttingDownError
+
+
+class Nameless:
+    """A tokenizer whose tokens have no bytes."""
+
+    def encode(self, text: str) -> list[int]:
+        return [1, 2, 3]
+
 
 async def events(response) -> list:
     """The payloads of a stream, its end mark included."""
@@ -150,6 +160,25 @@ async def test_leaving_cancels_the_turn_and_its_blocks_return(live, stream):
         "fastswitch_request_success_total", {"finished_reason": "cancelled"}
     )
     assert cancelled == 2
+
+
+async def test_an_error_in_mid_stream_is_an_event(live):
+    response = await live.chat(stream=True, max_tokens=90_000)
+    await response.content.readline()
+    live.app[STREAMS].fail_all(ShuttingDownError("going down"))
+    last = (await events(response))[-1]
+    assert last["error"]["code"] == "shutting_down"
+    assert last["error"]["request_id"] == response.headers["X-Request-Id"]
+
+
+async def test_a_fault_of_ours_in_mid_stream_cuts_the_connection(talkative):
+    live = await talkative(model={"tokenizer": Nameless()})
+    live.runner.hold()
+    response = await live.chat(stream=True, logprobs=True)
+    live.runner.release()
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await events(response)
+    assert (await live.http.get("/ready")).status == 200
 
 
 async def test_silence_is_filled_with_comments(serve):

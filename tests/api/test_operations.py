@@ -71,6 +71,19 @@ async def test_wrong_routes_and_methods_are_json_errors(live, method, path, stat
     assert error["request_id"] == response.headers["X-Request-Id"]
 
 
+async def test_a_wrong_method_is_told_the_right_ones(live):
+    response = await live.http.get("/v1/chat/completions")
+    assert response.headers["Allow"] == "POST"
+
+
+async def test_a_failed_engine_is_neither_healthy_nor_ready_and_takes_nothing(live):
+    live.engine.failed = RuntimeError("a bug")
+    assert (await live.http.get("/health")).status == 503
+    assert (await live.http.get("/ready")).status == 503
+    response = await live.chat()
+    assert (response.status, (await response.json())["error"]["code"]) == (500, "internal_error")
+
+
 @pytest.mark.parametrize("path", ["/health", "/ready", "/metrics", "/v1/models", "/none"])
 async def test_every_answer_has_an_id_of_its_own(live, path):
     ids = [(await live.http.get(path)).headers["X-Request-Id"] for _ in range(2)]

@@ -144,13 +144,11 @@ async def test_a_second_signal_ends_running_answers_with_an_error(start):
         body = {"messages": [{"role": "user", "content": "Hi"}], "n": 100, "stream": True, "ignore_eos": True}
         response = await http.post("/v1/chat/completions", json=body)
         process.send_signal(signal.SIGINT)
-        async for line in response.content:
-            if b"shutting_down" in line:
-                break
-            if b"content" in line and process.returncode is None:
-                process.send_signal(signal.SIGINT)
-        else:
-            pytest.fail("the stream ended without an error")
+        while b"shutting_down" not in await process.stderr.readline():
+            assert not process.stderr.at_eof()
+        process.send_signal(signal.SIGINT)
+        lines = [line async for line in response.content if line.startswith(b"data: ")]
+        assert b"shutting_down" in lines[-1]
     await process.communicate()
     assert process.returncode == 0
 
