@@ -1,9 +1,9 @@
 """Causal attention over scattered blocks, prefill chunks and decodes in one call.
 
-A unit of work is one KV head and the queries of a few neighbouring tokens that share it: about `TILE_ROWS` rows, so that
-a block is read from memory once for all of them. All scores, then the softmax, then the mix of values: a unit's scores
-fit the cache, and without running maxima nothing is rescaled. Threads take units in turn, which spreads the long ones.
-Everything goes in the order of the sequence, so that a token's result does not depend on the chunk it came in.
+A unit of work is one KV head and the queries of a few neighbouring tokens that share it: about `TILE_ROWS` rows, so
+that a block is read from memory once for all of them. All scores, then the softmax, then the mix of values: a unit's
+scores fit the cache, and without running maxima nothing is rescaled. Threads take units in turn, which spreads the long
+ones. Everything goes in the order of the sequence, so that a result does not depend on the chunk its token came in.
 """
 
 # mypy: allow-untyped-defs, allow-untyped-calls
@@ -61,7 +61,9 @@ def _paged_attention(qkv, kv, layer, block_tables, slots, query_starts, lengths,
                         position = lengths[row] - (end - first)
                         heads = slice(kv_head * group, (kv_head + 1) * group)
                         queries, outputs = qkv[first : first + tokens, heads], out[first : first + tokens, heads]
-                        _attend(queries, kv, layer, block_tables[slots[row]], kv_head, position, scale, outputs, scratch)
+                        _attend(
+                            queries, kv, layer, block_tables[slots[row]], kv_head, position, scale, outputs, scratch
+                        )
                     unit += 1
 
 
@@ -74,7 +76,7 @@ def _scratch(rows, head_dim, length):
     return queries, mixed, np.empty(rows, np.float32), np.zeros((rows, columns), np.float32)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _attend(q, kv, layer, block_table, kv_head, position, scale, out, scratch):
     """q, out [tokens, group, head_dim]: neighbours from ``position`` on, and the heads that share ``kv_head``."""
     queries, mixed, masses, scores = scratch

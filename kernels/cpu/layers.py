@@ -1,6 +1,7 @@
 """Norms, rotary embedding, activation and storing: whatever touches each value once.
 
 Small batches run on the calling thread, as waking the others would take longer; large ones are shared by tokens.
+``error_model="numpy"`` lets a division by zero be infinite: a check would keep its loop from becoming vector code.
 """
 
 # mypy: allow-untyped-defs, allow-untyped-calls
@@ -60,7 +61,7 @@ def _rms_norm(x, weight, eps, out):
         _norm_row(x[token], weight, eps, out[token])
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _norm_row(x, weight, eps, out):
     """x may be out."""
     square = np.empty(1, np.float32)
@@ -141,7 +142,7 @@ def _silu_mul(gate_up, out, threads):
             _gate(gate_up, out, tokens * thread // threads, tokens * (thread + 1) // threads)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _gate(gate_up, out, begin, end):
     width = out.shape[1]
     for token in range(begin, end):

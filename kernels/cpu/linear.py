@@ -11,12 +11,12 @@ import numba
 import numpy as np
 from numba import njit, prange
 
-from kernels.cpu.tiles import OUTPUTS, make_dot_tile
+from kernels.cpu.tiles import OUTPUTS, WIDE, make_dot_tile
 from kernels.reference import Array
 
 CACHED_ELEMENTS = 128 * 1024  # of x that stay in a core's L2 while the weights stream past: 512 KiB
-OUTPUT_GRANULE = 24  # a multiple of the tiles' widths, so that only the last thread has outputs left over
-ALONE_OUTPUTS = 8  # a token alone waits for memory: more rows of weights in flight
+OUTPUT_GRANULE = 48  # a multiple of the tiles' widths, so that only the last thread has outputs left over
+ALONE_OUTPUTS = 16 if WIDE else 8  # a token alone waits for memory: many rows in flight gain a fifth
 
 dot_4 = make_dot_tile(4, OUTPUTS)
 dot_2 = make_dot_tile(2, OUTPUTS)

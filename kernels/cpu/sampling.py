@@ -58,7 +58,7 @@ def _finite_rows(logits, out):
         out[row] = not np.isnan(lanes.sum())
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _penalize(logits, in_prompt, counts, presence, frequency, repetition):
     for i in range(logits.size):
         if not in_prompt[i] and counts[i] == 0:
@@ -68,7 +68,7 @@ def _penalize(logits, in_prompt, counts, presence, frequency, repetition):
         logits[i] = logit - presence if counts[i] > 0 else logit
 
 
-@njit(nogil=True, parallel=True, cache=True)
+@njit(nogil=True, parallel=True, cache=True, error_model="numpy")
 def _sample(logits, temperature, top_k, top_p, min_p, seeds, positions, out, threads):
     for thread in prange(threads):
         for row in range(thread, len(logits), threads):

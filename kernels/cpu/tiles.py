@@ -124,7 +124,7 @@ def _prefetch(typing_context, x, at, count):
         ask = cgutils.get_or_insert_function(builder.module, prefetch_type, "llvm.prefetch.p0")
         base = builder.gep(_data(context, builder, signature.args[0], args[0]), [args[1]])
         with cgutils.for_range_slice(builder, INDEX(0), args[2], INDEX(CACHE_LINE)) as (k, _):
-            builder.call(ask, [builder.bitcast(builder.gep(base, [k]), byte), flag(0), flag(3), flag(1)])
+            builder.call(ask, [builder.bitcast(builder.gep(base, [k]), byte), flag(0), flag(2), flag(1)])
         return context.get_dummy_value()
 
     return types.void(x, types.int64, types.int64), generate

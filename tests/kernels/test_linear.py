@@ -20,7 +20,7 @@ def random(rng: np.random.Generator, *shape: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("tokens", [1, 2, 3, 4, 7, 16, 33])
-@pytest.mark.parametrize(("inputs", "outputs"), SHAPES.values(), ids=SHAPES.keys())
+@pytest.mark.parametrize(("inputs", "outputs"), list(SHAPES.values()), ids=list(SHAPES))
 def test_equals_the_reference(inputs: int, outputs: int, tokens: int) -> None:
     rng = np.random.default_rng(tokens)
     x, weight = random(rng, tokens, inputs), random(rng, outputs, inputs)
