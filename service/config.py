@@ -152,6 +152,12 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def local_url(host: str, port: int) -> str:
+    """Where this machine reaches a listener on ``host``."""
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://{f'[{reachable}]' if ':' in reachable else reachable}:{port}"
+
+
 def add_serve_flags(parser: argparse.ArgumentParser) -> CliSettingsSource[ServeSettings]:
     """Give ``parser`` one flag a setting, and ``--config``."""
     parser.add_argument(

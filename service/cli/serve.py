@@ -7,7 +7,7 @@ from aiohttp import web
 from service.api import server
 from service.api.app import create_app
 from service.api.context import Limits, ServedModel
-from service.config import ServeSettings, is_loopback
+from service.config import ServeSettings, is_loopback, local_url
 from service.core.core import Core, CoreSettings
 from service.core.policies import POLICIES
 from service.engine import Engine
@@ -110,8 +110,7 @@ def _limits(settings: ServeSettings) -> Limits:
 
 def greeting(model: str, host: str, port: int, seconds: float) -> str:
     """What a person who just started the server needs to know."""
-    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    url = f"http://{f'[{reachable}]' if ':' in reachable else reachable}:{port}"
+    url = local_url(host, port)
     chat = "fastswitch chat" if url == "http://127.0.0.1:8000" else f"fastswitch chat --url {url}"
     return (
         f"FastSwitch serves {model} at {url} (started in {seconds:.1f} s)\n"

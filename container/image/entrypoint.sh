@@ -1,0 +1,20 @@
+#!/bin/sh
+# Starts the server with the container's arguments.
+#
+# Numba uses a cache only if it can write there, and the root file system may be read-only: the baked kernels (a few MB)
+# go to /tmp first. What they lack, for another model or CPU, is compiled there when it is first needed.
+set -eu
+here=$(dirname "$0")
+state=/tmp/fastswitch
+mkdir -p "$state"
+cp -R "$here/kernels" "$state"
+export NUMBA_CACHE_DIR="$state/kernels"
+
+level=$("$here/cpu-levels.sh" | head -n 1)
+if [ -n "$level" ] && [ -z "${NUMBA_CPU_NAME:-}" ]; then
+    export NUMBA_CPU_NAME="$level" NUMBA_CPU_FEATURES=''
+fi
+
+# For the health check, which must find the port.
+if [ $# -gt 0 ]; then printf '%s\0' "$@"; fi > "$state/arguments"
+exec fastswitch serve "$@"

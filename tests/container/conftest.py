@@ -1,0 +1,191 @@
+"""Runs a container of the image with a read-only root file system, whatever engine there is.
+
+Docker and Podman can do that themselves. Where only buildah is, which cannot, the image's tree is mounted read-only in
+a mount and process namespace of its own, and entered as the image's user: nothing of the image knows the difference.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+ENGINE_SCRIPT = Path(__file__).parents[2] / "container/engine.sh"
+HOST = "127.0.0.1"
+STOP_TIMEOUT_S = 30
+
+# $1: the tree; then the directory to start in, the user, and the command.
+READ_ONLY_ROOT = """
+root=$1 directory=$2 user=$3
+shift 3
+mount --bind "$root" "$root"
+mount -o remount,bind,ro "$root"
+mount -t tmpfs -o noexec,nosuid,nodev tmpfs "$root/tmp"
+mount -t proc proc "$root/proc"
+mount --rbind /dev "$root/dev"
+exec chroot --userspec="$user" "$root" env --ignore-environment --chdir="$directory" "$@"
+"""
+
+
+class Engine(Protocol):
+    """Makes command lines; ``config`` is the image's, as Docker words it."""
+
+    config: dict[str, Any]
+
+    def start(self, arguments: list[str]) -> list[str]:
+        """A container in the foreground."""
+
+    def execute(self, server: subprocess.Popen[str], command: list[str]) -> list[str]:
+        """A command inside it, as the image's user."""
+
+    def send(self, server: subprocess.Popen[str], number: signal.Signals) -> None:
+        """A signal to its first process."""
+
+
+class DockerLike:
+    """Docker or Podman."""
+
+    def __init__(self, program: str, image: str) -> None:
+        self._program, self._image, self._name = program, image, f"fastswitch-test-{os.getpid()}"
+        (inspected,) = json.loads(output([program, "image", "inspect", image]))
+        self.config = inspected["Config"]
+        self.config.setdefault("Healthcheck", inspected.get("Healthcheck"))  # where Podman has it
+
+    def start(self, arguments: list[str]) -> list[str]:
+        confined = ["--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
+        run = [self._program, "run", "--rm", "--name", self._name, "--network", "host", *confined]
+        return [*run, self._image, *arguments]
+
+    def execute(self, server: subprocess.Popen[str], command: list[str]) -> list[str]:
+        return [self._program, "exec", self._name, *command]
+
+    def send(self, server: subprocess.Popen[str], number: signal.Signals) -> None:
+        output([self._program, "kill", "--signal", number.name, self._name])
+
+
+class Namespaces:
+    """The tree of an image of buildah's; needs root."""
+
+    def __init__(self, image: str, tree: str) -> None:
+        self._tree = tree
+        self.config = json.loads(output(["buildah", "inspect", "--type", "image", image]))["Docker"]["config"]
+
+    def start(self, arguments: list[str]) -> list[str]:
+        config = self.config
+        isolated = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-euc", READ_ONLY_ROOT, "sh"]
+        command = [*config["Env"], *config["Entrypoint"], *arguments]
+        return [*isolated, self._tree, config["WorkingDir"], config["User"], *command]
+
+    def execute(self, server: subprocess.Popen[str], command: list[str]) -> list[str]:
+        user, _, group = self.config["User"].partition(":")
+        target = ["--target", str(self._first_process(server)), "--mount", "--pid", "--root"]
+        enter = ["nsenter", *target, "--setuid", user, "--setgid", group]
+        return [*enter, "env", "--ignore-environment", *self.config["Env"], *command]
+
+    def send(self, server: subprocess.Popen[str], number: signal.Signals) -> None:
+        os.kill(self._first_process(server), number)
+
+    @staticmethod
+    def _first_process(server: subprocess.Popen[str]) -> int:
+        """The child of ``unshare``, which is process 1 inside."""
+        return int(Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text())
+
+
+class Container:
+    """A running server in a container. It is ready once ``greeting`` is there."""
+
+    def __init__(self, engine: Engine, *arguments: str) -> None:
+        with socket.socket() as free:
+            free.bind((HOST, 0))
+            self.port = free.getsockname()[1]
+        self._engine = engine
+        self.process = subprocess.Popen(
+            engine.start(["--port", str(self.port), *arguments]),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    @property
+    def url(self) -> str:
+        """Where this machine reaches it."""
+        return f"http://{HOST}:{self.port}"
+
+    def wait_until_ready(self) -> None:
+        """Its first line says so. Nobody reads what it prints later, which is little."""
+        assert self.process.stdout
+        assert self.process.stdout.readline().startswith("FastSwitch serves"), self.process.communicate()
+
+    def execute(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command inside."""
+        line = self._engine.execute(self.process, list(command))
+        return subprocess.run(line, capture_output=True, text=True, check=False)
+
+    def terminate(self) -> int:
+        """Stop it as an engine does; returns its exit code."""
+        if self.process.poll() is None:
+            self._engine.send(self.process, signal.SIGTERM)
+            try:
+                self.process.communicate(timeout=STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._engine.send(self.process, signal.SIGKILL)
+                raise
+        return self.process.returncode
+
+
+Start = Callable[..., Container]
+
+
+def output(command: list[str]) -> str:
+    """What a command prints; raises if it fails."""
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@contextmanager
+def working_container(image: str) -> Iterator[str]:
+    """The tree of an image, and nothing left of it."""
+    name = output(["buildah", "from", "--pull-never", image])
+    try:
+        yield output(["buildah", "mount", name])
+    finally:
+        output(["buildah", "rm", name])
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    image = os.environ["FASTSWITCH_TEST_IMAGE"]
+    program = output([str(ENGINE_SCRIPT)])
+    if program != "buildah":
+        yield DockerLike(program, image)
+        return
+    with working_container(image) as tree:
+        yield Namespaces(image, tree)
+
+
+@pytest.fixture(scope="module")
+def container(engine: Engine) -> Iterator[Container]:
+    """A server that answers, on a port given as an argument."""
+    started = Container(engine, "--host", HOST)
+    started.wait_until_ready()
+    yield started
+    started.terminate()
+
+
+@pytest.fixture
+def start(engine: Engine) -> Iterator[Start]:
+    """Starts containers with further arguments, and leaves none running."""
+    started: list[Container] = []
+
+    def run(*arguments: str) -> Container:
+        started.append(Container(engine, *arguments))
+        return started[-1]
+
+    yield run
+    for one in started:
+        one.terminate()

@@ -1,0 +1,133 @@
+"""The dashboard asks only for metrics and labels that the server has, and the compose file's parts find one another."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import promql_parser
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.config import ServeSettings
+from service.core.events import Gauges, StepDone
+from service.metrics import Metrics
+
+ROOT = Path(__file__).parents[2]
+DASHBOARD = ROOT / "container/grafana/dashboards/fastswitch.json"
+SCRAPE_LABELS = {"job", "instance"}  # added by Prometheus
+
+
+def read_yaml(path: str) -> Any:
+    return yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
+
+
+def panels() -> list[dict[str, Any]]:
+    """All but the rows' headings."""
+    dashboard = json.loads(DASHBOARD.read_text(encoding="utf-8"))
+    return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+
+
+def queries() -> list[str]:
+    return [target["expr"] for panel in panels() for target in panel["targets"]]
+
+
+def parsed(query: str) -> list[promql_parser.Expr]:
+    """Every node of a query. Grafana's own variable stands for a duration."""
+    nodes: list[promql_parser.Expr] = []
+    promql_parser.walk(promql_parser.parse(query.replace("$__rate_interval", "1m")), nodes.append)
+    return nodes
+
+
+def selectors(nodes: list[promql_parser.Expr]) -> list[promql_parser.VectorSelector]:
+    return [node for node in nodes if isinstance(node, promql_parser.VectorSelector)]
+
+
+@pytest.fixture(scope="module")
+def series() -> dict[str, set[str]]:
+    """Labels of each series of /metrics, once every kind of event has been seen."""
+    metrics = Metrics()
+    metrics.http_answered("/health", "GET", 200)
+    metrics.observe(StepDone(0, 1, 0, 0.0, 0.0, 0.0, 0.0, Gauges(0, 0, 0, 0, 1, 0, 0)))
+    families = text_string_to_metric_families(metrics.exposition().decode())
+    found: dict[str, set[str]] = {}
+    for sample in (sample for family in families for sample in family.samples):
+        found.setdefault(sample.name, set()).update(sample.labels)
+    return found
+
+
+@pytest.mark.parametrize("query", queries())
+def test_every_metric_of_a_query_exists(query, series):
+    names = {selector.name for selector in selectors(parsed(query))}
+    assert names
+    assert names <= series.keys()
+
+
+@pytest.mark.parametrize("query", queries())
+def test_every_label_of_a_query_exists(query, series):
+    nodes = parsed(query)
+    known = SCRAPE_LABELS.union(*(series[selector.name] for selector in selectors(nodes)))
+    matched = {matcher.name for selector in selectors(nodes) for matcher in selector.matchers.matchers}
+    grouped = {
+        label
+        for node in nodes
+        if isinstance(node, promql_parser.AggregateExpr) and node.modifier
+        for label in node.modifier.labels
+    }
+    assert matched | grouped <= known
+
+
+@pytest.mark.parametrize("query", queries())
+def test_counters_are_charted_as_rates(query):
+    nodes = parsed(query)
+    counters = [s for s in selectors(nodes) if s.name.endswith(("_total", "_bucket", "_sum", "_count"))]
+    rated = [
+        node.args[0].vector_selector.name
+        for node in nodes
+        if isinstance(node, promql_parser.Call) and node.func.name == "rate"
+    ]
+    assert [selector.name for selector in counters if selector.name != "fastswitch_kv_blocks_total"] == rated
+
+
+def test_panels_have_their_own_place_and_the_provisioned_data_source():
+    (source,) = read_yaml("container/grafana/provisioning/datasources/prometheus.yml")["datasources"]
+    cells = set()
+    for panel in panels():
+        place = panel["gridPos"]
+        covered = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
+        assert panel["datasource"] == {"type": source["type"], "uid": source["uid"]}
+        assert not cells & covered
+        cells |= covered
+
+
+def test_prometheus_scrapes_the_server_and_grafana_asks_prometheus():
+    services = read_yaml("compose.yaml")["services"]
+    (job,) = read_yaml("container/prometheus.yml")["scrape_configs"]
+    (source,) = read_yaml("container/grafana/provisioning/datasources/prometheus.yml")["datasources"]
+    assert job["static_configs"] == [{"targets": [f"fastswitch:{inner_port(services['fastswitch'])}"]}]
+    assert source["url"] == f"http://prometheus:{inner_port(services['prometheus'])}"
+    assert inner_port(services["fastswitch"]) == ServeSettings().port
+
+
+def test_compose_publishes_on_loopback_only():
+    services = read_yaml("compose.yaml")["services"].values()
+    assert all(port.startswith("127.0.0.1:") for service in services for port in service["ports"])
+
+
+def test_compose_mounts_what_is_there_where_grafana_is_told_to_look():
+    services = read_yaml("compose.yaml")["services"]
+    mounts = dict(
+        volume.removesuffix(":ro").split(":") for service in services.values() for volume in service.get("volumes", [])
+    )
+    assert all((ROOT / source).exists() for source in mounts if source.startswith("."))
+    (provider,) = read_yaml("container/grafana/provisioning/dashboards/fastswitch.yml")["providers"]
+    assert provider["options"]["path"] == mounts["./container/grafana/dashboards"]
+    assert services["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"] == (
+        f"{provider['options']['path']}/{DASHBOARD.name}"
+    )
+
+
+def inner_port(service: dict[str, Any]) -> int:
+    """The one port of a compose service, as the others reach it."""
+    (port,) = service["ports"]
+    return int(port.rpartition(":")[2])
