@@ -14,7 +14,7 @@ SCRIPT = Path(__file__).parents[2] / "container/image/healthcheck.py"
 
 @pytest.fixture
 def healthcheck(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The script; ``arguments`` in its folder is what the entry point would have written."""
+    """The script, with its file of arguments in a folder of the test's."""
     spec = importlib.util.spec_from_file_location("healthcheck", SCRIPT)
     assert spec
     assert spec.loader
@@ -22,6 +22,11 @@ def healthcheck(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, "ARGUMENTS", tmp_path / "arguments")
     return module
+
+
+def pass_to_server(healthcheck: ModuleType, *arguments: str) -> None:
+    """What the entry point does."""
+    healthcheck.ARGUMENTS.write_text("".join(f"{argument}\0" for argument in arguments))
 
 
 async def serve(status: int) -> tuple[web.AppRunner, int]:
@@ -39,14 +44,14 @@ async def serve(status: int) -> tuple[web.AppRunner, int]:
 @pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)])
 async def test_its_exit_code_is_the_servers_health(healthcheck, status, code):
     runner, port = await serve(status)
-    healthcheck.ARGUMENTS.write_text(f"--port\0{port}\0--allow-anonymous\0--host\00.0.0.0\0")
+    pass_to_server(healthcheck, "--port", str(port), "--allow-anonymous", "--host", "0.0.0.0")
     assert await asyncio.to_thread(healthcheck.main) == code
     await runner.cleanup()
 
 
 async def test_the_port_may_come_from_the_environment(healthcheck, monkeypatch):
     runner, port = await serve(200)
-    healthcheck.ARGUMENTS.write_text("")
+    pass_to_server(healthcheck)
     monkeypatch.setenv("FASTSWITCH_PORT", str(port))
     assert await asyncio.to_thread(healthcheck.main) == 0
     await runner.cleanup()
@@ -55,5 +60,5 @@ async def test_the_port_may_come_from_the_environment(healthcheck, monkeypatch):
 def test_no_server_is_no_health(healthcheck):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        healthcheck.ARGUMENTS.write_text(f"--port\0{closed.getsockname()[1]}\0")
+        pass_to_server(healthcheck, "--port", str(closed.getsockname()[1]))
         assert healthcheck.main() == 1
