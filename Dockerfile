@@ -1,7 +1,7 @@
 # What the image is made of and why: container/README.md. Build it with `make image`, or `docker build .`.
 
 # Any Debian 12 or newer.
-ARG BASE=docker.io/library/debian:12-slim
+ARG BASE=debian:12-slim
 
 # hadolint ignore=DL3006
 FROM ${BASE} AS build
