@@ -1,8 +1,8 @@
 """The loop: plan -> run -> commit.
 
-Three threads, one queue. Anybody posts turns and cancels to the inbox. The *engine thread* alone touches core: it takes
-the inbox in, plans, and hands the plan to the *device thread*, which runs the model and posts the result to the same
-inbox. Outputs leave by the listener, once for each batch of work. Nothing polls and core needs no lock.
+Three threads, one queue. Anybody posts turns, cancels and questions to the inbox. The *engine thread* alone touches
+core: it takes the inbox in, plans, and hands the plan to the *device thread*, which runs the model and posts the result
+to the same inbox. Outputs leave by the listener, once for each batch of work. Nothing polls and core needs no lock.
 
 Text stands between run and commit: the engine thread detokenises what was drawn and tells core where a stop string cut
 the answer.
@@ -19,7 +19,7 @@ from typing import Protocol
 
 import structlog
 
-from service.core.commands import Cancel, Submit
+from service.core.commands import Cancel, Inspect, Submit
 from service.core.core import Core
 from service.core.events import Event, Finished, FinishReason, StepDone, Timings, TokenOut, Usage
 from service.core.plan import StepPlan, StepResult
@@ -30,10 +30,11 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A submit with what core must not know: the strings that end the answer."""
+    """A submit with what core must not know: the strings that end the answer, and the id that its client knows."""
 
     submit: Submit
     stop: tuple[str, ...] = ()
+    client_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,9 @@ class _Stop:
     """Asks the engine thread to end."""
 
 
+_Item = Turn | Cancel | Inspect | StepResult | _StepFailed | _Stop
+
+
 @dataclass(frozen=True, slots=True)
 class _Launched:
     """The plan that the device thread has, what it cost to make and how long the device waited for it."""
@@ -90,7 +94,7 @@ class Engine:
         self._texts = texts
         self._clock = clock
         self._check_every_step = check_every_step
-        self._inbox: SimpleQueue[Turn | Cancel | StepResult | _StepFailed | _Stop] = SimpleQueue()
+        self._inbox: SimpleQueue[_Item] = SimpleQueue()
         self._turns: dict[str, Turn] = {}
         self._launched: _Launched | None = None
         self._device_free_since: float | None = None  # None: running, or there was nothing to run
@@ -104,7 +108,7 @@ class Engine:
         self._listener = listener
         self._thread.start()
 
-    def post(self, item: Turn | Cancel) -> None:
+    def post(self, item: Turn | Cancel | Inspect) -> None:
         """Ask for something, from any thread. The answer comes to the listener."""
         self._inbox.put(item)
 
@@ -162,6 +166,8 @@ class Engine:
                     self._begin(item)
                 case Cancel():
                     self._core.cancel(item.request_id, self._clock())
+                case Inspect():
+                    outputs.append(Output(self._core.snapshot(item.number, self._clock())))
                 case StepResult():
                     outputs += self._commit(item)
                 case _StepFailed():
@@ -171,7 +177,7 @@ class Engine:
             item = None if self._inbox.empty() else self._inbox.get()
         return outputs
 
-    def _wait(self) -> Turn | Cancel | StepResult | _StepFailed | _Stop | None:
+    def _wait(self) -> _Item | None:
         """The next item; None when the oldest idle session expires first."""
         expiry = self._core.next_expiry_s() if self._launched is None else None
         try:

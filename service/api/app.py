@@ -1,18 +1,40 @@
 """The aiohttp application: routes, and what lives as long as they do."""
 
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from aiohttp import web
 
+from service.api.accounts import Accounts
+from service.api.auth import identify
 from service.api.connections import Connections
-from service.api.context import CONNECTIONS, DOOR, EXECUTOR, LIMITS, METRICS, MODEL, STREAMS, Limits, ServedModel
+from service.api.context import (
+    ACCOUNTS,
+    CONNECTIONS,
+    DOOR,
+    EXECUTOR,
+    HISTORY,
+    KEYS,
+    LIMITS,
+    METRICS,
+    MODEL,
+    STREAMS,
+    Limits,
+    ServedModel,
+)
+from service.api.debug import debug_request, debug_state
 from service.api.door import Door
+from service.api.history import History
+from service.api.keys import Keys
 from service.api.loop_lag import LoopLag
+from service.api.metrics_site import metrics_site
 from service.api.middleware import account, add_request_id, errors_as_json
 from service.api.openai_chat import chat_completions
-from service.api.operations import health, list_models, metrics, ready, show_model
+from service.api.operations import health, list_models, ready, show_metrics, show_model
 from service.api.streams import Engine, Streams
+from service.core.events import Event
+from service.engine import Turn
 from service.metrics import Metrics
 
 # Rendering and tokenising take a core each; more threads would only take cores from the model.
@@ -24,24 +46,58 @@ ROUTES = [
     web.get("/v1/models/{id:.+}", show_model),
     web.get("/health", health),
     web.get("/ready", ready),
-    web.get("/metrics", metrics),
+    web.get("/debug/state", debug_state),
+    web.get("/debug/requests/{id}", debug_request),
 ]
 
 
-def create_app(engine: Engine, model: ServedModel, metrics: Metrics, limits: Limits) -> web.Application:
-    """An application that starts ``engine`` when it starts and stops it when it ends."""
-    app = web.Application(client_max_size=limits.max_body, middlewares=[account, errors_as_json])
+def create_app(
+    engine: Engine,
+    model: ServedModel,
+    metrics: Metrics,
+    limits: Limits,
+    keys: Keys | None = None,
+    metrics_listener: socket.socket | None = None,
+) -> web.Application:
+    """An application that starts ``engine`` when it starts and stops it when it ends.
+
+    ``keys``: None lets everybody in. Metrics move to ``metrics_listener`` if there is one.
+    """
+    app = web.Application(client_max_size=limits.max_body, middlewares=[account, errors_as_json, identify])
     app[MODEL] = model
     app[LIMITS] = limits
     app[METRICS] = metrics
-    app[STREAMS] = Streams(engine, metrics.observe)
-    app[DOOR] = Door(limits.max_open_requests)
+    app[KEYS] = keys or Keys()
+    app[ACCOUNTS] = Accounts(metrics.tenants)
+    app[HISTORY] = History()
+    app[STREAMS] = _streams(engine, app)
+    app[DOOR] = Door(limits.max_open_requests, app[ACCOUNTS])
     app[CONNECTIONS] = Connections()
     app.router.add_routes(ROUTES)
+    if metrics_listener is None:
+        app.router.add_get("/metrics", show_metrics)
+    else:
+        app.cleanup_ctx.append(metrics_site(metrics_listener, metrics))
     app.on_response_prepare.append(add_request_id)
     app.on_shutdown.append(_close_door)
     app.cleanup_ctx.extend([_executor, _engine, _loop_lag])
     return app
+
+
+def _streams(engine: Engine, app: web.Application) -> Streams:
+    """Streams that those who keep accounts watch."""
+    metrics, accounts, history = app[METRICS], app[ACCOUNTS], app[HISTORY]
+
+    def observe(event: Event) -> None:
+        metrics.observe(event)
+        accounts.observe(event)
+        history.observe(event)
+
+    def admit(turns: Sequence[Turn]) -> None:
+        accounts.admit(turns)  # first: it may refuse them
+        history.admit(turns)
+
+    return Streams(engine, observe, admit)
 
 
 async def _close_door(app: web.Application) -> None:

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from service.api.body import read_body
 from service.api.chat_format import Answer, ChatFormat
-from service.api.context import BEGUN, CONNECTIONS, DOOR, EXECUTOR, LIMITS, MODEL, REQUEST_ID, STREAMS
+from service.api.context import BEGUN, CALLER, DOOR, EXECUTOR, LIMITS, MODEL, REQUEST_ID, STREAMS
 from service.api.errors import error_body
 from service.api.prepare import Prepared, prepare_chat
 from service.api.slow_readers import bounded_write, cut
@@ -23,7 +23,7 @@ from service.errors import RequestError, SlowReaderError
 
 async def chat_completions(request: web.Request) -> web.StreamResponse:
     """Answer a conversation. The client's leaving, at any point, cancels the turn."""
-    with request.app[DOOR].enter():
+    with request.app[DOOR].enter(request[CALLER].tenant):
         prepared = await _prepare(request)
         form = _format(request, prepared)
         with request.app[STREAMS].open(prepared.turns) as stream:
@@ -38,8 +38,7 @@ async def _prepare(request: web.Request) -> Prepared:
     app = request.app
     completion_id = f"chatcmpl-{secrets.token_hex(16)}"
     loop = asyncio.get_running_loop()
-    connection = app[CONNECTIONS].name(request)
-    return await loop.run_in_executor(app[EXECUTOR], prepare_chat, raw, app[MODEL], completion_id, connection)
+    return await loop.run_in_executor(app[EXECUTOR], prepare_chat, raw, app[MODEL], completion_id, request[CALLER])
 
 
 def _format(request: web.Request, prepared: Prepared) -> ChatFormat:

@@ -3,6 +3,7 @@
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from service.api.auth import check_metrics_reader
 from service.api.context import DOOR, METRICS, MODEL, STREAMS, ServedModel
 from service.api.prepare import check_model
 
@@ -15,14 +16,25 @@ async def health(request: web.Request) -> web.Response:
 
 async def ready(request: web.Request) -> web.Response:
     """Ready for traffic: 503 while shutting down, or when not alive."""
-    if not request.app[STREAMS].healthy:
-        return web.json_response({"status": "failed"}, status=503)
-    closed = request.app[DOOR].closed
-    return web.json_response({"status": "shutting_down" if closed else "ready"}, status=503 if closed else 200)
+    status = readiness(request.app)
+    return web.json_response({"status": status}, status=200 if status == "ready" else 503)
 
 
-async def metrics(request: web.Request) -> web.Response:
-    """Prometheus text."""
+def readiness(app: web.Application) -> str:
+    """``ready``, or why not."""
+    if not app[STREAMS].healthy:
+        return "failed"
+    return "shutting_down" if app[DOOR].closed else "ready"
+
+
+async def show_metrics(request: web.Request) -> web.Response:
+    """Prometheus text, for whoever may read it."""
+    check_metrics_reader(request)
+    return await open_metrics(request)
+
+
+async def open_metrics(request: web.Request) -> web.Response:
+    """Prometheus text, for everybody who reaches the listener."""
     return web.Response(body=request.app[METRICS].exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 

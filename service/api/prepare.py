@@ -6,6 +6,7 @@ What could never be served is refused here, before core hears of it.
 import secrets
 from dataclasses import dataclass
 
+from service.api.caller import Caller
 from service.api.context import ServedModel
 from service.api.schemas import ChatRequest, SamplingFields, parse_body
 from service.core.commands import Submit
@@ -27,11 +28,8 @@ class Prepared:
     turns: tuple[Turn, ...]
 
 
-def prepare_chat(raw: bytes, model: ServedModel, completion_id: str, connection: str) -> Prepared:
-    """Validate, render, tokenise, bound. Raises `InvalidRequestError` or `ModelNotFoundError`.
-
-    ``connection`` stands for the tenant of a request that names no user.
-    """
+def prepare_chat(raw: bytes, model: ServedModel, completion_id: str, caller: Caller) -> Prepared:
+    """Validate, render, tokenise, bound. Raises `InvalidRequestError`, `ModelNotFoundError` or `PriorityError`."""
     body = parse_body(ChatRequest, raw)
     check_model(body.model, model)
     _refuse_hopeless(sum(len(message.text) for message in body.messages), model)
@@ -47,7 +45,7 @@ def prepare_chat(raw: bytes, model: ServedModel, completion_id: str, connection:
         logprobs=logprobs,
         model=model,
         request_id=completion_id,
-        scope=_scope(body.user, connection),
+        caller=caller,
     )
     return Prepared(completion_id, body, turns)
 
@@ -88,11 +86,13 @@ def make_turns(
     logprobs: int | None,
     model: ServedModel,
     request_id: str,
-    scope: tuple[str, str],
+    caller: Caller,
 ) -> tuple[Turn, ...]:
     """One turn for each choice. Several choices of one prompt are no conversation: they adopt no session."""
     check_token_ids(body, model)
     seed = secrets.randbits(63) if body.seed is None else body.seed & _SEED_MASK
+    scope = caller.scope(body.user)
+    priority = caller.priority(body.priority)
     stop_tokens = frozenset(body.stop_token_ids or ()) | (frozenset() if body.ignore_eos else model.stop_tokens)
 
     def turn(choice: int) -> Turn:
@@ -103,9 +103,12 @@ def make_turns(
             sampling=_sampling(body, (seed + choice) & _SEED_MASK, logprobs),
             stop_tokens=stop_tokens,
             scope=scope if body.n == 1 else None,
-            priority=body.priority,
+            priority=priority,
+            tenant=scope[0],
+            weight=caller.tenant.weight,
+            max_idle_sessions=caller.tenant.max_sessions,
         )
-        return Turn(submit, body.stop_strings)
+        return Turn(submit, body.stop_strings, caller.request_id)
 
     return tuple(turn(choice) for choice in range(body.n))
 
@@ -133,11 +136,6 @@ def _sampling(body: SamplingFields, seed: int, logprobs: int | None) -> Sampling
         logprobs=logprobs,
         logit_bias=dict(body.logit_bias or {}),
     )
-
-
-def _scope(user: str | None, connection: str) -> tuple[str, str]:
-    """Whose idle sessions may be continued. The two kinds of tenant cannot be mistaken for one another."""
-    return (f"connection:{connection}", "") if user is None else (f"user:{user}", user)
 
 
 def _bound_report(tokens: int, logprobs: int | None) -> None:

@@ -9,6 +9,7 @@ import structlog
 from aiohttp import web
 
 from service.api.context import STREAMS
+from service.api.stack_dump import stack_dumps
 from service.errors import ConfigError, ShuttingDownError
 
 log = structlog.get_logger(__name__)
@@ -53,13 +54,15 @@ async def _serve(app: web.Application, listener: socket.socket, drain_s: float, 
     runner = app_runner(app, drain_s)
     await runner.setup()
     stop = _on_signals(lambda: _give_up(app))
-    await web.SockSite(runner, listener, backlog=BACKLOG).start()
-    announce()
-    await stop.wait()
-    log.info("shutting_down", drain_s=drain_s)
-    give_up = asyncio.get_running_loop().call_later(drain_s, _give_up, app)
-    await runner.cleanup()
-    give_up.cancel()
+    loop = asyncio.get_running_loop()
+    with stack_dumps(loop):
+        await web.SockSite(runner, listener, backlog=BACKLOG).start()
+        announce()
+        await stop.wait()
+        log.info("shutting_down", drain_s=drain_s)
+        give_up = loop.call_later(drain_s, _give_up, app)
+        await runner.cleanup()
+        give_up.cancel()
 
 
 def _on_signals(again: Callable[[], None]) -> asyncio.Event:

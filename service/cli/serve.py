@@ -1,5 +1,6 @@
 """``fastswitch serve``: loads the model, builds the objects, runs the server."""
 
+import socket
 import time
 
 from aiohttp import web
@@ -7,6 +8,7 @@ from aiohttp import web
 from service.api import server
 from service.api.app import create_app
 from service.api.context import Limits, ServedModel
+from service.api.keys import Keys
 from service.config import ServeSettings, is_loopback, local_url
 from service.core.core import Core, CoreSettings
 from service.core.policies import POLICIES
@@ -26,9 +28,12 @@ def serve(settings: ServeSettings, began: float) -> int:
     Raises `StartupError`.
     """
     configure_logs(settings.log_level)
+    keys = Keys(settings.keys, None if settings.api_keys is None else settings.api_keys.get_secret_value())
     listener = server.bind(settings.host, settings.port)
+    metrics_port = settings.metrics_port
+    metrics_listener = None if metrics_port is None else server.bind(settings.host, metrics_port)
     loaded = load_model(settings.model)
-    app = build(loaded, settings)
+    app = build(loaded, settings, keys, metrics_listener)
     port = listener.getsockname()[1]
     name = settings.served_model_name or loaded.name
 
@@ -39,7 +44,12 @@ def serve(settings: ServeSettings, began: float) -> int:
     return 0
 
 
-def build(loaded: LoadedModel, settings: ServeSettings) -> web.Application:
+def build(
+    loaded: LoadedModel,
+    settings: ServeSettings,
+    keys: Keys | None = None,
+    metrics_listener: socket.socket | None = None,
+) -> web.Application:
     """Everything behind the socket. Raises `ConfigError` if the model does not fit the settings."""
     blocks = settings.device_kv // kv_bytes_per_block(loaded.config)
     if not blocks:
@@ -48,7 +58,7 @@ def build(loaded: LoadedModel, settings: ServeSettings) -> web.Application:
     engine = Engine(_core(settings, blocks), _runner(loaded, settings, blocks), TextStage(loaded.tokenizer))
     metrics = Metrics()
     metrics.set_capacity(blocks)
-    return create_app(engine, served, metrics, _limits(settings))
+    return create_app(engine, served, metrics, _limits(settings), keys, metrics_listener)
 
 
 def _core(settings: ServeSettings, blocks: int) -> Core:
