@@ -21,10 +21,11 @@ def run(url: str, api_key: str | None) -> int:
     """Show it. Return the exit code: 0 if the server is ready, else 1."""
     width = None if sys.stdout.isatty() else PIPE_WIDTH
     out, err = Console(highlight=False, width=width), Console(stderr=True, highlight=False, soft_wrap=True)
-    return asyncio.run(_run(Client(url, api_key, read_timeout_s=15.0), out, err))
+    return asyncio.run(show_status(Client(url, api_key, read_timeout_s=15.0), out, err))
 
 
-async def _run(client: Client, out: Console, err: Console) -> int:
+async def show_status(client: Client, out: Console, err: Console) -> int:
+    """Print what the server tells, errors on ``err``. Return the exit code."""
     async with client:
         try:
             status = await client.readiness()

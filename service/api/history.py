@@ -40,7 +40,8 @@ class Record:
 
     def is_called(self, name: str) -> bool:
         """Whether an operator means it by ``name``: its own id, its answer's, or the X-Request-Id."""
-        return name in (self.request_id, self.client_id) or self.request_id.startswith(f"{name}-")
+        choice = self.request_id.removeprefix(f"{name}-")
+        return name in (self.request_id, self.client_id) or choice.isdigit()
 
 
 class History:

@@ -30,15 +30,15 @@ def serve(settings: ServeSettings, began: float) -> int:
     configure_logs(settings.log_level)
     keys = Keys(settings.keys, None if settings.api_keys is None else settings.api_keys.get_secret_value())
     listener = server.bind(settings.host, settings.port)
-    metrics_port = settings.metrics_port
-    metrics_listener = None if metrics_port is None else server.bind(settings.host, metrics_port)
+    metrics_listener = None if settings.metrics_port is None else server.bind(settings.host, settings.metrics_port)
     loaded = load_model(settings.model)
     app = build(loaded, settings, keys, metrics_listener)
     port = listener.getsockname()[1]
+    metrics_port = None if metrics_listener is None else metrics_listener.getsockname()[1]
     name = settings.served_model_name or loaded.name
 
     def announce() -> None:
-        print(greeting(name, settings.host, port, time.perf_counter() - began), flush=True)
+        print(greeting(name, settings.host, port, time.perf_counter() - began, metrics_port), flush=True)
 
     server.run(app, listener, settings.drain_timeout, announce)
     return 0
@@ -118,7 +118,7 @@ def _limits(settings: ServeSettings) -> Limits:
     )
 
 
-def greeting(model: str, host: str, port: int, seconds: float) -> str:
+def greeting(model: str, host: str, port: int, seconds: float, metrics_port: int | None = None) -> str:
     """What a person who just started the server needs to know."""
     url = local_url(host, port)
     chat = "fastswitch chat" if url == "http://127.0.0.1:8000" else f"fastswitch chat --url {url}"
@@ -126,5 +126,6 @@ def greeting(model: str, host: str, port: int, seconds: float) -> str:
         f"FastSwitch serves {model} at {url} (started in {seconds:.1f} s)\n"
         f"  chat        {chat}\n"
         f"  OpenAI API  {url}/v1/chat/completions\n"
+        f"  metrics     {local_url(host, metrics_port or port)}/metrics\n"
         "  Ctrl-C stops it"
     )
