@@ -1,5 +1,6 @@
 """What operators see of the inside is true, and it is numbers."""
 
+import asyncio
 import json
 
 import pytest
@@ -34,11 +35,13 @@ async def test_an_idle_server_has_nothing_to_tell(live):
 
 async def test_it_tells_who_runs_who_waits_and_why(serve):
     live = await serve(core={"max_num_seqs": 1})
-    async with await live.chat(stream=True, max_tokens=50_000), await live.chat(stream=True, max_tokens=5):
-        view = await settled(live, lambda core: sorted(states(core)) == ["running", "waiting"])
-        running, waiting = sorted(view["core"]["requests"], key=lambda request: request["state"])
-    assert (running["because"], running["slot"]) == (None, 0)
-    assert (waiting["because"], waiting["slot"]) == ("slot", None)
+    async with await live.chat(stream=True, max_tokens=50_000):
+        second = asyncio.create_task(live.chat())
+        view = await settled(live, lambda core: [each["because"] for each in core["requests"]] == [None, "slot"])
+        second.cancel()
+    running, waiting = view["core"]["requests"]
+    assert (running["state"], running["slot"]) == ("running", 0)
+    assert (waiting["state"], waiting["slot"]) == ("waiting", None)
     assert waiting["since_s"] == waiting["age_s"] >= 0
     assert view["open_requests"] == 2
 
