@@ -8,11 +8,12 @@ from aiohttp import web
 from service.api.connections import Connections
 from service.api.context import CONNECTIONS, DOOR, EXECUTOR, LIMITS, METRICS, MODEL, STREAMS, Limits, ServedModel
 from service.api.door import Door
+from service.api.generate import chat_completions, completions
 from service.api.loop_lag import LoopLag
 from service.api.middleware import account, add_request_id, errors_as_json
-from service.api.openai_chat import chat_completions
 from service.api.operations import health, list_models, metrics, ready, show_model
 from service.api.streams import Engine, Streams
+from service.api.tokens import detokenize, tokenize
 from service.metrics import Metrics
 
 # Rendering and tokenising take a core each; more threads would only take cores from the model.
@@ -20,6 +21,9 @@ PREPARING_THREADS = 2
 
 ROUTES = [
     web.post("/v1/chat/completions", chat_completions),
+    web.post("/v1/completions", completions),
+    web.post("/tokenize", tokenize),
+    web.post("/detokenize", detokenize),
     web.get("/v1/models", list_models),
     web.get("/v1/models/{id:.+}", show_model),
     web.get("/health", health),

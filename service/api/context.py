@@ -1,6 +1,6 @@
 """What handlers find in the application: the model that is served, its limits, and the way to the engine."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,6 +19,12 @@ class Tokenizer(Protocol):
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, special tokens in it included."""
 
+    def encode_prompt(self, text: str) -> list[int]:
+        """The same with the special tokens that the model wants around a bare prompt."""
+
+    def decode(self, token_ids: Iterable[int], skip_special: bool) -> str:
+        """The text of tokens, with or without that of special ones."""
+
     def token_bytes(self, token_id: int) -> bytes:
         """What a token stands for; for log-probabilities."""
 
@@ -26,7 +32,7 @@ class Tokenizer(Protocol):
 class ChatTemplate(Protocol):
     """Turns messages into one prompt text."""
 
-    def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
+    def render(self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True) -> str:
         """Raises `InvalidRequestError` if the model has no template or it refuses the messages."""
 
 

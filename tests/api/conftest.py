@@ -1,5 +1,6 @@
 """The whole service on a real socket, over the simulated data plane: everything but the arithmetic."""
 
+import json
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -92,6 +93,18 @@ class Live:
         """POST a one-message conversation."""
         body = {"messages": [{"role": "user", "content": content}], "max_tokens": 8, **fields}
         return await self.http.post("/v1/chat/completions", json=body)
+
+    async def complete(self, prompt: Any = "Once upon a time", **fields: Any) -> aiohttp.ClientResponse:
+        """POST bare prompts."""
+        return await self.http.post("/v1/completions", json={"prompt": prompt, "max_tokens": 8, **fields})
+
+    @staticmethod
+    async def events(response: aiohttp.ClientResponse) -> list[Any]:
+        """The payloads of a stream, its end mark included."""
+        data = [
+            line.decode().removeprefix("data: ").rstrip("\n") async for line in response.content if line[:1] == b"d"
+        ]
+        return [payload if payload == "[DONE]" else json.loads(payload) for payload in data]
 
     async def gauges(self) -> dict[str, float]:
         """Samples without labels of /metrics, by name without prefix."""
