@@ -9,6 +9,7 @@ from service.api.connections import Connections
 from service.api.context import CONNECTIONS, DOOR, EXECUTOR, LIMITS, METRICS, MODEL, STREAMS, Limits, ServedModel
 from service.api.door import Door
 from service.api.generate import chat_completions, completions
+from service.api.lifecycle import part_when_draining
 from service.api.loop_lag import LoopLag
 from service.api.middleware import account, add_request_id, errors_as_json
 from service.api.operations import health, list_models, metrics, ready, show_model
@@ -42,14 +43,9 @@ def create_app(engine: Engine, model: ServedModel, metrics: Metrics, limits: Lim
     app[DOOR] = Door(limits.max_open_requests)
     app[CONNECTIONS] = Connections()
     app.router.add_routes(ROUTES)
-    app.on_response_prepare.append(add_request_id)
-    app.on_shutdown.append(_close_door)
+    app.on_response_prepare.extend([add_request_id, part_when_draining])
     app.cleanup_ctx.extend([_executor, _engine, _loop_lag])
     return app
-
-
-async def _close_door(app: web.Application) -> None:
-    app[DOOR].closed = True
 
 
 async def _executor(app: web.Application) -> AsyncIterator[None]:

@@ -60,6 +60,7 @@ class Limits:
     write_timeout_s: float = 30.0
     keep_alive_s: float = 15.0
     body_timeout_s: float = 60.0
+    hang_timeout_s: float = 60.0
     only_local: bool = True  # the listener is a loopback address
 
 

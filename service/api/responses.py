@@ -7,6 +7,8 @@ from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict  # pydantic reads typing's own only from Python 3.12 on
 
+State = Literal["loading", "ready", "shutting_down", "hung", "failed"]
+
 
 class PromptDetails(TypedDict):
     """``cached_tokens``: prompt tokens whose KV an earlier turn had left."""
@@ -168,9 +170,9 @@ class ModelList(TypedDict):
 
 
 class Status(TypedDict):
-    """How the server is."""
+    """How the server is; *ok* is alive."""
 
-    status: Literal["ok", "ready", "loading", "shutting_down", "hung", "failed"]
+    status: State | Literal["ok"]
 
 
 class ErrorDetails(TypedDict):
