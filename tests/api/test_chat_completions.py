@@ -173,8 +173,8 @@ async def test_leaving_cancels_the_turn_and_its_blocks_return(live, stream):
 async def test_an_error_in_mid_stream_is_an_event(live):
     response = await live.chat(stream=True, max_tokens=90_000)
     await response.content.readline()
-    live.app[STREAMS].fail_all(ShuttingDownError("going down"))
-    last = (await events(response))[-1]
+    live.app[STREAMS].close(ShuttingDownError("going down"))
+    last = (await live.events(response))[-1]
     assert last["error"]["code"] == "shutting_down"
     assert last["error"]["request_id"] == response.headers["X-Request-Id"]
 
@@ -185,7 +185,7 @@ async def test_a_fault_of_ours_in_mid_stream_cuts_the_connection(talkative):
     response = await live.chat(stream=True, logprobs=True)
     live.runner.release()
     with pytest.raises(aiohttp.ClientPayloadError):
-        await events(response)
+        await live.events(response)
     assert (await live.http.get("/ready")).status == 200
 
 
