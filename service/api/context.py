@@ -71,6 +71,7 @@ METRICS = web.AppKey("metrics", Metrics)
 EXECUTOR = web.AppKey("executor", Executor)
 DOOR = web.AppKey("door", Door)
 CONNECTIONS = web.AppKey("connections", Connections)
+DOCUMENT = web.AppKey("document", dict[str, Any])  # OpenAPI's
 
 REQUEST_ID = web.RequestKey("request_id", str)
 BEGUN = web.RequestKey("begun", web.StreamResponse)  # a response whose headers are out: no other can follow

@@ -6,7 +6,7 @@ import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from service.api.context import METRICS, MODEL, STREAMS, ServedModel
+from service.api.context import DOCUMENT, METRICS, MODEL, STREAMS, ServedModel
 from service.api.lifecycle import DEAD, state_of
 from service.api.prepare import check_model
 from service.api.responses import Model, ModelList, State, Status
@@ -30,7 +30,7 @@ async def ready(request: web.Request) -> web.Response:
 
 
 async def metrics(request: web.Request) -> web.Response:
-    """Prometheus text."""
+    """Show all metrics in Prometheus' text format."""
     return web.Response(body=request.app[METRICS].exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
@@ -44,6 +44,11 @@ async def show_model(request: web.Request) -> web.Response:
     model = request.app[MODEL]
     check_model(request.match_info["id"], model)
     return web.json_response(_describe(model))
+
+
+async def openapi(request: web.Request) -> web.Response:
+    """Describe all routes in OpenAPI's form."""
+    return web.json_response(request.app[DOCUMENT])
 
 
 def _status(status: State | Literal["ok"], code: int) -> web.Response:

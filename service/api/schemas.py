@@ -25,6 +25,10 @@ MAX_STOP_STRINGS = 64
 MAX_STOP_LENGTH = 1000  # characters
 
 TokenId = Annotated[int, Field(strict=False)]  # the keys of a JSON object are strings
+LogitBias = Annotated[
+    dict[TokenId, Annotated[float, Field(ge=-100, le=100)]],
+    Field(max_length=1024, json_schema_extra={"propertyNames": {"pattern": "^[0-9]+$"}}),
+]
 
 # Fields that change the answer, each with the values that leave it as it is.
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
@@ -74,8 +78,19 @@ class TextPart(_Model):
     text: str
 
 
+def _only_text(schema: JsonSchemaValue) -> None:
+    """What the schema of a message leaves out: its class takes more, so as to say what is wrong with it."""
+    schema["required"] = ["role", "content"]
+    schema["properties"].pop("tool_calls")
+    content = schema["properties"]["content"]
+    content.pop("default")
+    content["anyOf"].remove({"type": "null"})
+
+
 class Message(_Model):
     """One message of the history."""
+
+    model_config = ConfigDict(json_schema_extra=_only_text)
 
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[TextPart] | None = None
@@ -145,8 +160,8 @@ class SamplingFields(Body):
     min_p: float = Field(0.0, ge=0, le=1)
     presence_penalty: float = Field(0.0, ge=-2, le=2)
     frequency_penalty: float = Field(0.0, ge=-2, le=2)
-    repetition_penalty: float = Field(1.0, gt=0, le=10)
-    logit_bias: dict[TokenId, Annotated[float, Field(ge=-100, le=100)]] | None = Field(None, max_length=1024)
+    repetition_penalty: float = Field(1.0, ge=0.01, le=10)  # a divisor: what is next to nothing would be infinite
+    logit_bias: LogitBias | None = None
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     stop: str | list[str] | None = None
     stop_token_ids: list[int] | None = Field(None, max_length=64)
@@ -234,4 +249,4 @@ def _refusal(error: ValidationError) -> InvalidRequestError:
 
 def _path(location: tuple[int | str, ...]) -> list[str]:
     """Where a field is, without pydantic's names for a union's alternatives."""
-    return [str(part) for part in location if part != "str" and not str(part).endswith("]")]
+    return [str(part) for part in location if part not in ("str", "constrained-str") and not str(part).endswith("]")]

@@ -7,14 +7,15 @@ from pydantic import ConfigDict, Field, model_validator
 from service.api.schemas import MAX_CHOICES, Body, Message, SamplingFields
 
 TokenIds = Annotated[list[int], Field(min_length=1)]
-Texts = Annotated[list[str], Field(min_length=1, max_length=MAX_CHOICES)]
+Text = Annotated[str, Field(min_length=1)]
+Texts = Annotated[list[Text], Field(min_length=1, max_length=MAX_CHOICES)]
 TokenLists = Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_CHOICES)]
 
 
 class CompletionRequest(SamplingFields):
     """The body of POST /v1/completions. ``prompt``: one or several, as text or as token ids."""
 
-    prompt: str | Texts | TokenIds | TokenLists
+    prompt: Text | Texts | TokenIds | TokenLists
     max_tokens: int = Field(16, ge=1)
     echo: bool = False
     logprobs: int | None = Field(None, ge=0, le=20)

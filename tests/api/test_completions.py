@@ -115,7 +115,7 @@ async def test_a_users_prompt_is_computed_once(live):
         ({"prompt": ""}, "prompt"),
         ({"prompt": []}, "prompt"),
         ({"prompt": [[]]}, "prompt.0"),
-        ({"prompt": ["a", ""]}, "prompt"),
+        ({"prompt": ["a", ""]}, "prompt.1"),
         ({"prompt": [1, "a"]}, "prompt.0"),
         ({"prompt": [384]}, "prompt"),
         ({"prompt": [[1], [-1]]}, "prompt"),
