@@ -111,7 +111,7 @@ def make_turns(
             request_id=request_id if body.n == 1 else f"{request_id}-{choice}",
             prompt=prompt,
             max_tokens=max_tokens,
-            sampling=_sampling(body, (seed + choice) & _SEED_MASK, logprobs),
+            sampling=_sampling(body, (seed + choice) & _SEED_MASK, logprobs, model),
             stop_tokens=stop_tokens,
             scope=scope if body.n == 1 else None,
             priority=body.priority,
@@ -130,11 +130,11 @@ def refuse_unknown_tokens(ids: Iterable[int], model: ServedModel, param: str) ->
             )
 
 
-def _sampling(body: SamplingFields, seed: int, logprobs: int | None) -> SamplingParams:
+def _sampling(body: SamplingFields, seed: int, logprobs: int | None, model: ServedModel) -> SamplingParams:
     return SamplingParams(
         temperature=body.temperature,
         top_p=body.top_p,
-        top_k=max(0, body.top_k),
+        top_k=min(max(0, body.top_k), model.vocab_size),
         min_p=body.min_p,
         presence_penalty=body.presence_penalty,
         frequency_penalty=body.frequency_penalty,

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, JsonValue, model_validator
 
 from service.api.schemas import MAX_CHOICES, Body, Message, SamplingFields
 
@@ -37,6 +37,12 @@ class CompletionRequest(SamplingFields):
         return [ids] if ids else [each for each in self.prompt if not isinstance(each, int)]
 
 
+def _only(name: str, other: str) -> dict[str, JsonValue]:
+    """The schema of bodies that have one field and not another; null is not to have it."""
+    null: dict[str, JsonValue] = {"type": "null"}
+    return {"required": [name], "properties": {name: {"not": null}, other: null}}
+
+
 class TokenizeRequest(Body):
     """The body of POST /tokenize: a text, or a conversation as the chat template writes it.
 
@@ -44,7 +50,7 @@ class TokenizeRequest(Body):
     conversation, whose template brings its own, does not.
     """
 
-    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["prompt"]}, {"required": ["messages"]}]})
+    model_config = ConfigDict(json_schema_extra={"oneOf": [_only("prompt", "messages"), _only("messages", "prompt")]})
 
     prompt: str | None = None
     messages: list[Message] | None = Field(None, min_length=1)
