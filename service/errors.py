@@ -14,6 +14,7 @@
         ├── PayloadTooLargeError     payload_too_large           413
         ├── ForeignOriginError       foreign_origin              403
         ├── OverloadedError          server_overloaded           429
+        ├── LoadingError             loading                     503
         ├── ShuttingDownError        shutting_down               503
         ├── SlowReaderError          slow_reader                 -      the stream is cut
         └── InternalError            internal_error              500
@@ -109,6 +110,12 @@ class OverloadedError(RequestError):
     def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class LoadingError(RequestError):
+    """The server is alive but has no model yet."""
+
+    code = "loading"
 
 
 class ShuttingDownError(RequestError):

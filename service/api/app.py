@@ -1,4 +1,4 @@
-"""The aiohttp application: routes, and what lives as long as they do."""
+"""The aiohttp application: the routes with what lives as long as they do."""
 
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -6,26 +6,29 @@ from concurrent.futures import ThreadPoolExecutor
 from aiohttp import web
 
 from service.api.connections import Connections
-from service.api.context import CONNECTIONS, DOOR, EXECUTOR, LIMITS, METRICS, MODEL, STREAMS, Limits, ServedModel
+from service.api.context import (
+    CONNECTIONS,
+    DOCUMENT,
+    DOOR,
+    EXECUTOR,
+    LIMITS,
+    METRICS,
+    MODEL,
+    STREAMS,
+    Limits,
+    ServedModel,
+)
 from service.api.door import Door
+from service.api.lifecycle import part_when_draining
 from service.api.loop_lag import LoopLag
 from service.api.middleware import account, add_request_id, errors_as_json
-from service.api.openai_chat import chat_completions
-from service.api.operations import health, list_models, metrics, ready, show_model
+from service.api.openapi import document
+from service.api.routes import OPERATIONS
 from service.api.streams import Engine, Streams
 from service.metrics import Metrics
 
 # Rendering and tokenising take a core each; more threads would only take cores from the model.
 PREPARING_THREADS = 2
-
-ROUTES = [
-    web.post("/v1/chat/completions", chat_completions),
-    web.get("/v1/models", list_models),
-    web.get("/v1/models/{id:.+}", show_model),
-    web.get("/health", health),
-    web.get("/ready", ready),
-    web.get("/metrics", metrics),
-]
 
 
 def create_app(engine: Engine, model: ServedModel, metrics: Metrics, limits: Limits) -> web.Application:
@@ -37,15 +40,11 @@ def create_app(engine: Engine, model: ServedModel, metrics: Metrics, limits: Lim
     app[STREAMS] = Streams(engine, metrics.observe)
     app[DOOR] = Door(limits.max_open_requests)
     app[CONNECTIONS] = Connections()
-    app.router.add_routes(ROUTES)
-    app.on_response_prepare.append(add_request_id)
-    app.on_shutdown.append(_close_door)
+    app[DOCUMENT] = document(OPERATIONS)
+    app.router.add_routes(operation.route() for operation in OPERATIONS)
+    app.on_response_prepare.extend([add_request_id, part_when_draining])
     app.cleanup_ctx.extend([_executor, _engine, _loop_lag])
     return app
-
-
-async def _close_door(app: web.Application) -> None:
-    app[DOOR].closed = True
 
 
 async def _executor(app: web.Application) -> AsyncIterator[None]:

@@ -1,6 +1,6 @@
 """What handlers find in the application: the model that is served, its limits, and the way to the engine."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,6 +19,12 @@ class Tokenizer(Protocol):
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, special tokens in it included."""
 
+    def encode_prompt(self, text: str) -> list[int]:
+        """The same with the special tokens that the model wants around a bare prompt."""
+
+    def decode(self, token_ids: Iterable[int], skip_special: bool) -> str:
+        """The text of tokens, with or without that of special ones."""
+
     def token_bytes(self, token_id: int) -> bytes:
         """What a token stands for; for log-probabilities."""
 
@@ -26,7 +32,7 @@ class Tokenizer(Protocol):
 class ChatTemplate(Protocol):
     """Turns messages into one prompt text."""
 
-    def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
+    def render(self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True) -> str:
         """Raises `InvalidRequestError` if the model has no template or it refuses the messages."""
 
 
@@ -54,6 +60,7 @@ class Limits:
     write_timeout_s: float = 30.0
     keep_alive_s: float = 15.0
     body_timeout_s: float = 60.0
+    hang_timeout_s: float = 60.0
     only_local: bool = True  # the listener is a loopback address
 
 
@@ -64,6 +71,7 @@ METRICS = web.AppKey("metrics", Metrics)
 EXECUTOR = web.AppKey("executor", Executor)
 DOOR = web.AppKey("door", Door)
 CONNECTIONS = web.AppKey("connections", Connections)
+DOCUMENT = web.AppKey("document", dict[str, Any])  # OpenAPI's
 
 REQUEST_ID = web.RequestKey("request_id", str)
 BEGUN = web.RequestKey("begun", web.StreamResponse)  # a response whose headers are out: no other can follow

@@ -27,6 +27,10 @@ class Engine(Protocol):
 
     failed: BaseException | None
 
+    @property
+    def step_age_s(self) -> float:
+        """Seconds that the step under way has taken, 0 if there is none; from any thread."""
+
     def start(self, listener: Listener) -> None:
         """Begin; ``listener`` is called on the engine's thread."""
 
@@ -53,6 +57,12 @@ class Streams:
         self._observe = observe
         self._by_request: dict[str, Stream] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed: RequestError | None = None
+
+    @property
+    def step_age_s(self) -> float:
+        """Seconds that the step under way has taken, 0 if there is none."""
+        return self._engine.step_age_s
 
     @property
     def healthy(self) -> bool:
@@ -69,7 +79,12 @@ class Streams:
         await asyncio.to_thread(self._engine.stop)
 
     def open(self, turns: Sequence[Turn]) -> "Stream":
-        """Post turns that are one request's choices. Raises `InternalError` if the engine is broken."""
+        """Post turns that are one request's choices.
+
+        Raises `InternalError` if the engine is broken, and the error that the streams were closed with.
+        """
+        if self._closed is not None:
+            raise self._closed
         if not self.healthy:
             raise InternalError("the engine has failed; the server must be restarted")
         limit = max(BUFFERED_OUTPUTS, BUFFERED_STEPS * len(turns))
@@ -84,8 +99,9 @@ class Streams:
         if self._by_request.pop(request_id, None) is not None:
             self._engine.post(Cancel(request_id))
 
-    def fail_all(self, error: RequestError) -> None:
-        """End every open stream with ``error``."""
+    def close(self, error: RequestError) -> None:
+        """End every open stream, and each that would be opened, with ``error``."""
+        self._closed = error
         for stream in set(self._by_request.values()):
             stream.fail(error)
 

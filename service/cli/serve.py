@@ -6,7 +6,8 @@ from aiohttp import web
 
 from service.api import server
 from service.api.app import create_app
-from service.api.context import Limits, ServedModel
+from service.api.context import MODEL, Limits, ServedModel
+from service.api.loading import create_loading_app
 from service.config import ServeSettings, is_loopback, local_url
 from service.core.core import Core, CoreSettings
 from service.core.policies import POLICIES
@@ -27,15 +28,15 @@ def serve(settings: ServeSettings, began: float) -> int:
     """
     configure_logs(settings.log_level)
     listener = server.bind(settings.host, settings.port)
-    loaded = load_model(settings.model)
-    app = build(loaded, settings)
     port = listener.getsockname()[1]
-    name = settings.served_model_name or loaded.name
 
-    def announce() -> None:
-        print(greeting(name, settings.host, port, time.perf_counter() - began), flush=True)
+    def load() -> web.Application:
+        return build(load_model(settings.model), settings)
 
-    server.run(app, listener, settings.drain_timeout, announce)
+    def announce(app: web.Application) -> None:
+        print(greeting(app[MODEL].name, settings.host, port, time.perf_counter() - began), flush=True)
+
+    server.run(create_loading_app(_limits(settings)), load, listener, settings.drain_timeout, announce)
     return 0
 
 
@@ -104,6 +105,7 @@ def _limits(settings: ServeSettings) -> Limits:
         max_open_requests=settings.max_num_seqs + settings.max_queue,
         write_timeout_s=settings.write_timeout,
         keep_alive_s=settings.keep_alive,
+        hang_timeout_s=settings.hang_timeout,
         only_local=is_loopback(settings.host),
     )
 
