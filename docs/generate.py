@@ -1,4 +1,4 @@
-"""Writes docs/settings.md and docs/metrics.md from the code: ``python docs/generate.py``. A test keeps them current."""
+"""Writes docs/{settings,metrics,api}.md from the code: ``python docs/generate.py``. A test keeps them current."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -6,7 +6,11 @@ from pathlib import Path
 from prometheus_client import Metric
 from pydantic_core import PydanticUndefined
 
+from service.api.errors import STATUS_AND_TYPE
+from service.api.openapi import Operation
+from service.api.routes import OPERATIONS
 from service.config import ENV_PREFIX, ServeSettings
+from service.errors import RequestError
 from service.metrics import Metrics
 
 DOCS = Path(__file__).parent
@@ -40,6 +44,30 @@ This file is written by `python docs/generate.py`.
 """
 
 
+API_HEAD = """\
+# HTTP API
+
+`GET /openapi.json` describes every field, answer and error in OpenAPI 3.1. Fields are OpenAI's, and vLLM's where OpenAI
+has none; an unknown field is ignored, one that would change the answer and is not supported is refused. Every answer
+has an `X-Request-Id`, the client's own if it sent one that is fit for a log; errors and log lines have it too.
+
+While the model loads and while the server drains, `/health` is 200 and `/ready` is 503; other requests get 503 with
+`Retry-After`. `/health` is 503 when only a restart helps. The first SIGTERM or SIGINT drains: answers under way get
+`--drain-timeout` seconds, then end with the error `shutting_down`. The second ends the process at once, with exit code
+128 and the signal's number.
+
+This file is written by `python docs/generate.py`.
+
+| Route | What it does | Body | Answer | Errors |
+|---|---|---|---|---|
+"""
+
+ERRORS_HEAD = """
+| Error code | Status | Type | When |
+|---|---|---|---|
+"""
+
+
 def settings_page() -> str:
     """The table of settings."""
     return SETTINGS_HEAD + "".join(_setting_line(name) for name in ServeSettings.model_fields)
@@ -52,6 +80,31 @@ def metrics_page() -> str:
     metrics.tenants.meter("name")
     metrics.tenants.limited("name", "code")
     return METRICS_HEAD + "".join(_metric_line(metric) for metric in metrics.registry.collect())
+
+
+def api_page() -> str:
+    """The table of routes and that of errors."""
+    named = {error for operation in OPERATIONS for error in operation.errors}
+    errors = sorted(named, key=lambda error: (STATUS_AND_TYPE[error.code], error.code))
+    return "".join([API_HEAD, *map(_route_line, OPERATIONS), ERRORS_HEAD, *map(_error_line, errors)])
+
+
+def _route_line(operation: Operation) -> str:
+    names = (_type_name(kind) for kind in (operation.body, operation.answer))
+    unavailable = set() if operation.unavailable is None else {503}
+    statuses = sorted({int(STATUS_AND_TYPE[error.code][0]) for error in operation.errors} | unavailable)
+    what = (operation.handler.__doc__ or "").partition("\n")[0]
+    route = f"{operation.method} {operation.path.partition(':')[0]}{'}' if ':' in operation.path else ''}"
+    return _row(f"`{route}`", what, *names, ", ".join(map(str, statuses)))
+
+
+def _type_name(kind: type | None) -> str:
+    return "" if kind is None else f"`{kind.__name__}`"
+
+
+def _error_line(error: type[RequestError]) -> str:
+    status, kind = STATUS_AND_TYPE[error.code]
+    return _row(f"`{error.code}`", str(int(status)), f"`{kind}`", (error.__doc__ or "").partition("\n")[0])
 
 
 def _setting_line(name: str) -> str:
@@ -78,4 +131,4 @@ def write(pages: Iterable[tuple[str, str]]) -> None:
 
 
 if __name__ == "__main__":
-    write([("settings.md", settings_page()), ("metrics.md", metrics_page())])
+    write([("settings.md", settings_page()), ("metrics.md", metrics_page()), ("api.md", api_page())])

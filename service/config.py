@@ -109,6 +109,9 @@ class ServeSettings(BaseSettings):
     drain_timeout: float = Field(
         5.0, ge=0, allow_inf_nan=False, description="Seconds that running requests are given when the server stops"
     )
+    hang_timeout: float = Field(
+        60.0, gt=0, allow_inf_nan=False, description="Seconds that a step may take before the server counts as dead"
+    )
     threads: int | None = Field(
         None, ge=1, description="Threads that compute the model. Unset: one for each core this process may use"
     )

@@ -11,7 +11,6 @@ the answer.
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from types import MappingProxyType
@@ -26,6 +25,8 @@ from service.core.plan import StepPlan, StepResult
 from service.execution.text import TextStage
 
 log = structlog.get_logger(__name__)
+
+STOP_PATIENCE_S = 5.0  # with the step under way, when the engine is stopped
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class _StepFailed:
 
 
 class _Stop:
-    """Asks the engine thread to end."""
+    """Asks a thread to end."""
 
 
 _Item = Turn | Cancel | Inspect | StepResult | _StepFailed | _Stop
@@ -70,9 +71,10 @@ _Item = Turn | Cancel | Inspect | StepResult | _StepFailed | _Stop
 
 @dataclass(frozen=True, slots=True)
 class _Launched:
-    """The plan that the device thread has, what it cost to make and how long the device waited for it."""
+    """The plan that the device thread has, since when, what it cost to make and how long the device waited for it."""
 
     plan: StepPlan
+    since: float
     plan_s: float
     idle_s: float
 
@@ -99,24 +101,36 @@ class Engine:
         self._launched: _Launched | None = None
         self._device_free_since: float | None = None  # None: running, or there was nothing to run
         self._stopping = False
-        self._device = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
+        self._plans: SimpleQueue[StepPlan | _Stop] = SimpleQueue()
+        # Daemons: a device that hangs must not keep the process alive.
+        self._device = threading.Thread(target=self._run_plans, name="device", daemon=True)
         self._thread = threading.Thread(target=self._main, name="engine", daemon=True)
         self._listener: Listener = lambda outputs: None
 
     def start(self, listener: Listener) -> None:
         """Begin. ``listener`` is called on the engine thread and must not block."""
         self._listener = listener
+        self._device.start()
         self._thread.start()
+
+    @property
+    def step_age_s(self) -> float:
+        """Seconds that the step under way has taken, 0 if there is none. From any thread: it reads one reference."""
+        launched = self._launched
+        return 0.0 if launched is None else self._clock() - launched.since
 
     def post(self, item: Turn | Cancel | Inspect) -> None:
         """Ask for something, from any thread. The answer comes to the listener."""
         self._inbox.put(item)
 
     def stop(self) -> None:
-        """End after the step under way. Live requests get no further events."""
+        """End after the step under way, without it if it hangs. Live requests get no further events."""
         self._inbox.put(_Stop())
         self._thread.join()
-        self._device.shutdown()
+        self._plans.put(_Stop())
+        self._device.join(STOP_PATIENCE_S)
+        if self._device.is_alive():
+            log.error("device_hangs", step_age_s=self.step_age_s)
 
     def _main(self) -> None:
         try:
@@ -146,11 +160,15 @@ class Engine:
             return
         now = self._clock()
         idle_s = 0.0 if self._device_free_since is None else now - self._device_free_since
-        self._launched = _Launched(plan, now - began, idle_s)
-        self._device.submit(self._run, plan)
+        self._launched = _Launched(plan, now, now - began, idle_s)
+        self._plans.put(plan)
+
+    def _run_plans(self) -> None:
+        """The device thread."""
+        while isinstance(plan := self._plans.get(), StepPlan):
+            self._run(plan)
 
     def _run(self, plan: StepPlan) -> None:
-        """On the device thread."""
         try:
             self._inbox.put(self._runner.run(plan))
         except Exception as error:  # whatever it is, the engine must hear of it
@@ -214,7 +232,10 @@ class Engine:
         stopped: dict[str, int] = {}
         for row, drawn in zip((row for row in plan.rows if row.samples), result.drawn, strict=True):
             turn = self._turns.get(row.request_id)
-            if turn is None or drawn.invalid:  # cancelled meanwhile, or about to end with an error
+            if drawn.invalid:  # core is about to end it with an error
+                log.error("logits_not_finite", answer_id=row.request_id, step=plan.number)
+                continue
+            if turn is None:  # cancelled meanwhile
                 continue
             piece = self._texts.push(row.request_id, drawn.token, drawn.token in turn.submit.stop_tokens)
             texts[row.request_id] = piece.text

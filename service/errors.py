@@ -21,6 +21,7 @@
         │   ├── QueueLimitError      queue_limit_exceeded        429
         │   ├── TokenLimitError      token_limit_exceeded        429
         │   └── SessionLimitError    session_limit_exceeded      429
+        ├── LoadingError             loading                     503
         ├── ShuttingDownError        shutting_down               503
         ├── SlowReaderError          slow_reader                 -      the stream is cut
         └── InternalError            internal_error              500
@@ -158,6 +159,12 @@ class SessionLimitError(OverloadedError):
     """The tenant has as many open sessions as it may have."""
 
     code = "session_limit_exceeded"
+
+
+class LoadingError(RequestError):
+    """The server is alive but has no model yet."""
+
+    code = "loading"
 
 
 class ShuttingDownError(RequestError):

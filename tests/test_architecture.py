@@ -68,7 +68,7 @@ def room(name: str) -> str:
     return max((r for r in MAY_IMPORT if name == r or name.startswith(r + ".")), key=len)
 
 
-@pytest.mark.parametrize(("name", "path"), modules(), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(("name", "path"), list(modules()), ids=lambda value: value if isinstance(value, str) else "")
 def test_arrows_only_run_this_way(name: str, path: Path) -> None:
     here = room(name)
     for target in imports(path):

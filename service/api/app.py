@@ -1,4 +1,4 @@
-"""The aiohttp application: routes, and what lives as long as they do."""
+"""The aiohttp application: the routes with what lives as long as they do."""
 
 import socket
 from collections.abc import AsyncIterator, Sequence
@@ -12,6 +12,7 @@ from service.api.connections import Connections
 from service.api.context import (
     ACCOUNTS,
     CONNECTIONS,
+    DOCUMENT,
     DOOR,
     EXECUTOR,
     HISTORY,
@@ -23,15 +24,15 @@ from service.api.context import (
     Limits,
     ServedModel,
 )
-from service.api.debug import debug_request, debug_state
 from service.api.door import Door
 from service.api.history import History
 from service.api.keys import Keys
+from service.api.lifecycle import part_when_draining
 from service.api.loop_lag import LoopLag
 from service.api.metrics_site import metrics_site
 from service.api.middleware import account, add_request_id, errors_as_json
-from service.api.openai_chat import chat_completions
-from service.api.operations import health, list_models, ready, show_metrics, show_model
+from service.api.openapi import document
+from service.api.routes import METRICS_ROUTE, ROUTES
 from service.api.streams import Engine, Streams
 from service.core.events import Event
 from service.engine import Turn
@@ -39,16 +40,6 @@ from service.metrics import Metrics
 
 # Rendering and tokenising take a core each; more threads would only take cores from the model.
 PREPARING_THREADS = 2
-
-ROUTES = [
-    web.post("/v1/chat/completions", chat_completions),
-    web.get("/v1/models", list_models),
-    web.get("/v1/models/{id:.+}", show_model),
-    web.get("/health", health),
-    web.get("/ready", ready),
-    web.get("/debug/state", debug_state),
-    web.get("/debug/requests/{id}", debug_request),
-]
 
 
 def create_app(
@@ -73,13 +64,12 @@ def create_app(
     app[STREAMS] = _streams(engine, app)
     app[DOOR] = Door(limits.max_open_requests, app[ACCOUNTS])
     app[CONNECTIONS] = Connections()
-    app.router.add_routes(ROUTES)
-    if metrics_listener is None:
-        app.router.add_get("/metrics", show_metrics)
-    else:
+    operations = ROUTES if metrics_listener is not None else (*ROUTES, METRICS_ROUTE)
+    app[DOCUMENT] = document(operations)
+    app.router.add_routes(operation.route() for operation in operations)
+    app.on_response_prepare.extend([add_request_id, part_when_draining])
+    if metrics_listener is not None:
         app.cleanup_ctx.append(metrics_site(metrics_listener, metrics))
-    app.on_response_prepare.append(add_request_id)
-    app.on_shutdown.append(_close_door)
     app.cleanup_ctx.extend([_executor, _engine, _loop_lag])
     return app
 
@@ -98,10 +88,6 @@ def _streams(engine: Engine, app: web.Application) -> Streams:
         history.admit(turns)
 
     return Streams(engine, observe, admit)
-
-
-async def _close_door(app: web.Application) -> None:
-    app[DOOR].closed = True
 
 
 async def _executor(app: web.Application) -> AsyncIterator[None]:

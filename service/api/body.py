@@ -1,11 +1,30 @@
-"""Takes a request's body in, within bounds of size and time."""
+"""Takes a request's body in, within bounds of size and time, and has it worked on off the event loop."""
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Concatenate, ParamSpec, TypeVar
 
 from aiohttp import web
 
-from service.api.context import LIMITS
+from service.api.context import EXECUTOR, LIMITS, MODEL, ServedModel
 from service.errors import InvalidRequestError, PayloadTooLargeError
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+async def with_body(
+    request: web.Request,
+    work: Callable[Concatenate[bytes, ServedModel, Arguments], Result],
+    *arguments: Arguments.args,
+    **named: Arguments.kwargs,
+) -> Result:
+    """What ``work``, which renders and tokenises, makes of the body in an executor. Raises what it and we raise."""
+    raw = await read_body(request)
+    app = request.app
+    call = partial(work, raw, app[MODEL], *arguments, **named)
+    return await asyncio.get_running_loop().run_in_executor(app[EXECUTOR], call)
 
 
 async def read_body(request: web.Request) -> bytes:

@@ -1,103 +1,82 @@
-"""Chat answers as OpenAI writes them: chunks of a stream, or the whole completion."""
+"""Chat answers as OpenAI writes them."""
 
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from service.api.context import Tokenizer
-from service.core.events import Finished, TokenOut, Usage
-from service.core.sampling import TokenLogprobs
+from service.api.answer import Answer, AnswerFormat, json_logprob
+from service.api.responses import (
+    ChatChoice,
+    ChatChunk,
+    ChatCompletion,
+    ChatDelta,
+    ChatLogprobs,
+    ChosenLogprob,
+    TokenLogprob,
+    UsageCounts,
+)
+from service.core.events import Finished, TokenOut
 from service.engine import Output
-
-# JSON has no infinity; OpenAI's own stand-in for "impossible".
-IMPOSSIBLE_LOGPROB = -9999.0
-
-
-@dataclass(frozen=True, slots=True)
-class ChatFormat:
-    """The fields that all parts of one answer share."""
-
-    completion_id: str
-    created: int  # Unix seconds
-    model: str
-    tokenizer: Tokenizer
-
-    def chunk(
-        self,
-        choice: int,
-        delta: dict[str, str],
-        logprobs: list[dict[str, Any]] | None = None,
-        finish_reason: str | None = None,
-    ) -> dict[str, Any]:
-        """A piece of one choice."""
-        content = None if logprobs is None else {"content": logprobs, "refusal": None}
-        choices = [{"index": choice, "delta": delta, "logprobs": content, "finish_reason": finish_reason}]
-        return {**self._head("chat.completion.chunk"), "choices": choices}
-
-    def usage_chunk(self, usages: Iterable[Usage]) -> dict[str, Any]:
-        """The last piece, for those who asked for it."""
-        return {**self._head("chat.completion.chunk"), "choices": [], "usage": usage_of(usages)}
-
-    def completion(self, answers: "Sequence[Answer]") -> dict[str, Any]:
-        """Everything at once."""
-        choices = [answer.choice(index) for index, answer in enumerate(answers)]
-        usage = usage_of(answer.finished.usage for answer in answers if answer.finished is not None)
-        return {**self._head("chat.completion"), "choices": choices, "usage": usage}
-
-    def logprob_of(self, event: TokenOut) -> list[dict[str, Any]] | None:
-        """The entry of one token, if the request asked for it."""
-        if event.logprobs is None:
-            return None
-        return [{**self._token(event.token, event.logprobs.logprob), "top_logprobs": self._top(event.logprobs)}]
-
-    def _top(self, logprobs: TokenLogprobs) -> list[dict[str, Any]]:
-        return [self._token(token, logprob) for token, logprob in logprobs.top]
-
-    def _token(self, token: int, logprob: float) -> dict[str, Any]:
-        raw = self.tokenizer.token_bytes(token)
-        finite = logprob if math.isfinite(logprob) else IMPOSSIBLE_LOGPROB
-        return {"token": raw.decode(errors="replace"), "logprob": finite, "bytes": list(raw)}
-
-    def _head(self, kind: str) -> dict[str, Any]:
-        return {"id": self.completion_id, "object": kind, "created": self.created, "model": self.model}
 
 
 @dataclass(slots=True)
-class Answer:
-    """One choice of a plain answer while it comes in."""
+class ChatFormat(AnswerFormat):
+    """The answer to a conversation in ``choices`` choices."""
 
-    texts: list[str] = field(default_factory=list)
-    logprobs: list[dict[str, Any]] = field(default_factory=list)
-    finished: Finished | None = None
+    choices: int
 
-    def add(self, output: Output, form: ChatFormat) -> None:
-        """Take one more output in."""
-        self.texts.append(output.text)
-        match output.event:
-            case TokenOut():
-                if entry := form.logprob_of(output.event):
-                    self.logprobs.extend(entry)
-            case Finished():
-                self.finished = output.event
+    def opening(self) -> Iterator[tuple[int, ChatChunk]]:
+        """The role of every choice comes before anything else."""
+        for choice in range(self.choices):
+            yield choice, self._chunk(choice, {"role": "assistant", "content": ""})
 
-    def choice(self, index: int) -> dict[str, Any]:
-        """As it stands in the completion."""
-        assert self.finished is not None
-        content = {"content": self.logprobs, "refusal": None} if self.logprobs else None
-        message = {"role": "assistant", "content": "".join(self.texts), "refusal": None}
-        return {"index": index, "message": message, "logprobs": content, "finish_reason": self.finished.reason.value}
+    def chunks(self, choice: int, output: Output) -> Iterator[ChatChunk]:
+        """Text and its log-probabilities; the reason of the end stands alone."""
+        event = output.event
+        logprobs = self._logprobs([event]) if isinstance(event, TokenOut) else None
+        if output.text or logprobs:
+            yield self._chunk(choice, {"content": output.text}, logprobs)
+        if isinstance(event, Finished):
+            yield self._chunk(choice, {}, finish_reason=event.reason.value)
 
+    def usage_chunk(self, usage: UsageCounts) -> ChatChunk:
+        """A chunk of no choice."""
+        return {**self.head, "object": "chat.completion.chunk", "choices": [], "usage": usage}
 
-def usage_of(usages: Iterable[Usage]) -> dict[str, Any]:
-    """One request's token counts: its choices share the prompt."""
-    counted = list(usages)
-    prompt = max((usage.prompt for usage in counted), default=0)
-    completion = sum(usage.completion for usage in counted)
-    cached = max((usage.reused for usage in counted), default=0)
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "total_tokens": prompt + completion,
-        "prompt_tokens_details": {"cached_tokens": cached},
-    }
+    def whole(self, answers: Sequence[Answer], usage: UsageCounts) -> ChatCompletion:
+        """The completion."""
+        choices = [self._choice(index, answer) for index, answer in enumerate(answers)]
+        return {**self.head, "object": "chat.completion", "choices": choices, "usage": usage}
+
+    def _choice(self, index: int, answer: Answer) -> ChatChoice:
+        return {
+            "index": index,
+            "message": {"role": "assistant", "content": answer.text, "refusal": None},
+            "logprobs": self._logprobs(answer.tokens),
+            "finish_reason": answer.finish_reason,
+        }
+
+    def _chunk(
+        self, choice: int, delta: ChatDelta, logprobs: ChatLogprobs | None = None, finish_reason: str | None = None
+    ) -> ChatChunk:
+        head = self.head
+        return {
+            "id": head["id"],
+            "object": "chat.completion.chunk",
+            "created": head["created"],
+            "model": head["model"],
+            "choices": [{"index": choice, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}],
+        }
+
+    def _logprobs(self, tokens: Sequence[TokenOut]) -> ChatLogprobs | None:
+        content = [chosen for token in tokens if (chosen := self._chosen(token))]
+        return {"content": content, "refusal": None} if content else None
+
+    def _chosen(self, event: TokenOut) -> ChosenLogprob | None:
+        if event.logprobs is None:
+            return None
+        top = [self._token(token, logprob) for token, logprob in event.logprobs.top]
+        return {**self._token(event.token, event.logprobs.logprob), "top_logprobs": top}
+
+    def _token(self, token: int, logprob: float) -> TokenLogprob:
+        raw = self.tokenizer.token_bytes(token)
+        return {"token": raw.decode(errors="replace"), "logprob": json_logprob(logprob), "bytes": list(raw)}

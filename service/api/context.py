@@ -1,6 +1,6 @@
 """What handlers find in the application: the model that is served, its limits, and the way to the engine."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -23,6 +23,12 @@ class Tokenizer(Protocol):
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, special tokens in it included."""
 
+    def encode_prompt(self, text: str) -> list[int]:
+        """The same with the special tokens that the model wants around a bare prompt."""
+
+    def decode(self, token_ids: Iterable[int], skip_special: bool) -> str:
+        """The text of tokens, with or without that of special ones."""
+
     def token_bytes(self, token_id: int) -> bytes:
         """What a token stands for; for log-probabilities."""
 
@@ -30,7 +36,7 @@ class Tokenizer(Protocol):
 class ChatTemplate(Protocol):
     """Turns messages into one prompt text."""
 
-    def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
+    def render(self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True) -> str:
         """Raises `InvalidRequestError` if the model has no template or it refuses the messages."""
 
 
@@ -58,6 +64,7 @@ class Limits:
     write_timeout_s: float = 30.0
     keep_alive_s: float = 15.0
     body_timeout_s: float = 60.0
+    hang_timeout_s: float = 60.0
     only_local: bool = True  # the listener is a loopback address
 
 
@@ -71,6 +78,7 @@ CONNECTIONS = web.AppKey("connections", Connections)
 KEYS = web.AppKey("keys", Keys)
 ACCOUNTS = web.AppKey("accounts", Accounts)
 HISTORY = web.AppKey("history", History)
+DOCUMENT = web.AppKey("document", dict[str, Any])  # OpenAPI's
 
 REQUEST_ID = web.RequestKey("request_id", str)
 CALLER = web.RequestKey("caller", Caller)  # on every route but the open ones

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from service.api.auth import check_admin
 from service.api.context import ACCOUNTS, DOOR, HISTORY, MODEL, STREAMS
-from service.api.operations import readiness
+from service.api.lifecycle import state_of
 from service.core.events import Snapshot
 from service.errors import NotFoundError
 
@@ -17,13 +17,13 @@ SILENCE_S = 5.0  # of the engine, after which the rest is shown without it
 
 
 async def debug_state(request: web.Request) -> web.Response:
-    """GET /debug/state: who runs, waits and is preempted, since when and why; sessions, pools, tenants."""
+    """Show who runs, waits and is preempted, since when and why; sessions, pools, tenants."""
     check_admin(request)
     app = request.app
     return web.json_response(
         {
             "at": time.time(),
-            "status": readiness(app),
+            "status": state_of(app),
             "model": app[MODEL].name,
             "open_requests": app[DOOR].inside,
             "max_open_requests": app[DOOR].limit,
@@ -34,7 +34,7 @@ async def debug_state(request: web.Request) -> web.Response:
 
 
 async def debug_request(request: web.Request) -> web.Response:
-    """GET /debug/requests/{id}: what became of a request, by the id of its answer or its X-Request-Id."""
+    """Tell what became of a request, by the id of its answer or its X-Request-Id."""
     check_admin(request)
     found = request.app[HISTORY].find(request.match_info["id"])
     if not found:

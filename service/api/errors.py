@@ -27,12 +27,13 @@ STATUS_AND_TYPE: dict[str, tuple[int, str]] = {
     errors.QueueLimitError.code: (HTTPStatus.TOO_MANY_REQUESTS, "rate_limit_error"),
     errors.TokenLimitError.code: (HTTPStatus.TOO_MANY_REQUESTS, "rate_limit_error"),
     errors.SessionLimitError.code: (HTTPStatus.TOO_MANY_REQUESTS, "rate_limit_error"),
+    errors.LoadingError.code: (HTTPStatus.SERVICE_UNAVAILABLE, "service_unavailable_error"),
     errors.ShuttingDownError.code: (HTTPStatus.SERVICE_UNAVAILABLE, "service_unavailable_error"),
     errors.SlowReaderError.code: (HTTPStatus.REQUEST_TIMEOUT, "timeout_error"),
     errors.InternalError.code: (HTTPStatus.INTERNAL_SERVER_ERROR, "server_error"),
 }
 
-SHUTDOWN_RETRY_S = 5.0
+UNAVAILABLE_RETRY_S = 5.0
 
 
 def status_of(error: errors.RequestError) -> int:
@@ -69,7 +70,7 @@ def retry_after(error: errors.RequestError) -> float | None:
     """Seconds until a refused client should try again; None if trying again is pointless."""
     if isinstance(error, errors.OverloadedError):
         return error.retry_after_s
-    return SHUTDOWN_RETRY_S if isinstance(error, errors.ShuttingDownError) else None
+    return UNAVAILABLE_RETRY_S if isinstance(error, errors.LoadingError | errors.ShuttingDownError) else None
 
 
 def from_code(code: str, message: str) -> errors.RequestError:

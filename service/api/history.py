@@ -40,8 +40,10 @@ class Record:
 
     def is_called(self, name: str) -> bool:
         """Whether an operator means it by ``name``: its own id, its answer's, or the X-Request-Id."""
-        choice = self.request_id.removeprefix(f"{name}-")
-        return name in (self.request_id, self.client_id) or choice.isdigit()
+        if name in (self.request_id, self.client_id):
+            return True
+        place = self.request_id.removeprefix(f"{name}-")  # of the prompt, the choice or both
+        return place.replace("-", "").isdigit()
 
 
 class History:

@@ -1,56 +1,68 @@
 """What operators and their probes ask: alive, ready, metrics. And which models there are."""
 
+from typing import Literal
+
+import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from service.api.auth import check_metrics_reader
-from service.api.context import DOOR, METRICS, MODEL, STREAMS, ServedModel
+from service.api.context import DOCUMENT, METRICS, MODEL, STREAMS, ServedModel
+from service.api.lifecycle import DEAD, state_of
 from service.api.prepare import check_model
+from service.api.responses import Model, ModelList, State, Status
+
+log = structlog.get_logger(__name__)
 
 
 async def health(request: web.Request) -> web.Response:
-    """Alive: 503 once the engine has failed, when only a restart helps."""
-    healthy = request.app[STREAMS].healthy
-    return web.json_response({"status": "ok" if healthy else "failed"}, status=200 if healthy else 503)
+    """Alive: 503 once the engine has failed or the device hangs, when only a restart helps."""
+    state = state_of(request.app)
+    if state in DEAD:
+        log.error("not_alive", state=state, step_age_s=request.app[STREAMS].step_age_s)
+        return _status(state, 503)
+    return _status("ok", 200)
 
 
 async def ready(request: web.Request) -> web.Response:
-    """Ready for traffic: 503 while shutting down, or when not alive."""
-    status = readiness(request.app)
-    return web.json_response({"status": status}, status=200 if status == "ready" else 503)
-
-
-def readiness(app: web.Application) -> str:
-    """``ready``, or why not."""
-    if not app[STREAMS].healthy:
-        return "failed"
-    return "shutting_down" if app[DOOR].closed else "ready"
+    """Ready for traffic: 503 while loading or shutting down, or when not alive."""
+    state = state_of(request.app)
+    return _status(state, 200 if state == "ready" else 503)
 
 
 async def show_metrics(request: web.Request) -> web.Response:
-    """Prometheus text, for whoever may read it."""
+    """Show all metrics in Prometheus' text format; with keys, to an admin's only."""
     check_metrics_reader(request)
     return await open_metrics(request)
 
 
 async def open_metrics(request: web.Request) -> web.Response:
-    """Prometheus text, for everybody who reaches the listener."""
+    """Show them to everybody who reaches the listener."""
     return web.Response(body=request.app[METRICS].exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 async def list_models(request: web.Request) -> web.Response:
-    """GET /v1/models: the one that is served."""
-    return web.json_response({"object": "list", "data": [_describe(request.app[MODEL])]})
+    """List the models: the one that is served."""
+    return web.json_response(ModelList(object="list", data=[_describe(request.app[MODEL])]))
 
 
 async def show_model(request: web.Request) -> web.Response:
-    """GET /v1/models/{id}; ids may contain slashes."""
+    """Describe a model; ids may contain slashes."""
     model = request.app[MODEL]
     check_model(request.match_info["id"], model)
     return web.json_response(_describe(model))
 
 
-def _describe(model: ServedModel) -> dict[str, str | int]:
+async def openapi(request: web.Request) -> web.Response:
+    """Describe all routes in OpenAPI's form."""
+    return web.json_response(request.app[DOCUMENT])
+
+
+def _status(status: State | Literal["ok"], code: int) -> web.Response:
+    return web.json_response(Status(status=status), status=code)
+
+
+def _describe(model: ServedModel) -> Model:
     return {
         "id": model.name,
         "object": "model",

@@ -4,10 +4,15 @@ What could never be served is refused here, before core hears of it.
 """
 
 import secrets
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from service.api.answer import AnswerFormat
 from service.api.caller import Caller
+from service.api.chat_format import ChatFormat
 from service.api.context import ServedModel
+from service.api.responses import Head
 from service.api.schemas import ChatRequest, SamplingFields, parse_body
 from service.core.commands import Submit
 from service.core.sampling import SamplingParams
@@ -21,33 +26,38 @@ _SEED_MASK = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A request that may run: one turn for each choice."""
+    """A request that may run: one turn for each choice, and the form of its answer."""
 
-    completion_id: str
-    body: ChatRequest
+    body: SamplingFields
     turns: tuple[Turn, ...]
+    form: AnswerFormat
 
 
-def prepare_chat(raw: bytes, model: ServedModel, completion_id: str, caller: Caller) -> Prepared:
+def prepare_chat(raw: bytes, model: ServedModel, answer_id: str, caller: Caller) -> Prepared:
     """Validate, render, tokenise, bound. Raises `InvalidRequestError`, `ModelNotFoundError` or `PriorityError`."""
     body = parse_body(ChatRequest, raw)
     check_model(body.model, model)
-    _refuse_hopeless(sum(len(message.text) for message in body.messages), model)
+    refuse_hopeless(sum(len(message.text) for message in body.messages), model)
     text = model.chat_template.render([message.for_template() for message in body.messages])
     prompt = tuple(model.tokenizer.encode(text))
     limit = answer_room(len(prompt), body.answer_limit, model)
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
-    _bound_report(body.n * limit, logprobs)
+    bound_report(body.n * limit, logprobs, "top_logprobs")
     turns = make_turns(
         body,
         prompt=prompt,
         max_tokens=limit,
         logprobs=logprobs,
         model=model,
-        request_id=completion_id,
+        request_id=answer_id,
         caller=caller,
     )
-    return Prepared(completion_id, body, turns)
+    return Prepared(body, turns, ChatFormat(head_of(answer_id, model), model.tokenizer, body.n))
+
+
+def head_of(answer_id: str, model: ServedModel) -> Head:
+    """The head of an answer that begins now."""
+    return {"id": answer_id, "created": int(time.time()), "model": model.name}
 
 
 def check_model(name: str | None, model: ServedModel) -> None:
@@ -56,7 +66,7 @@ def check_model(name: str | None, model: ServedModel) -> None:
         raise ModelNotFoundError(f"the model {name!r} is not served here; {model.name!r} is", param="model")
 
 
-def answer_room(prompt_tokens: int, asked: int | None, model: ServedModel) -> int:
+def answer_room(prompt_tokens: int, asked: int | None, model: ServedModel, param: str = "messages") -> int:
     """Tokens that the answer may have: as asked, or all that is left.
 
     Raises `ContextLengthError` or `NeverFitsError` if not even that much is possible.
@@ -65,15 +75,15 @@ def answer_room(prompt_tokens: int, asked: int | None, model: ServedModel) -> in
     if total > model.max_model_len:
         raise ContextLengthError(
             f"This model's maximum context length is {model.max_model_len} tokens. However, you requested "
-            f"{total} tokens ({prompt_tokens} in the messages, {asked or 1} in the completion). "
-            "Please reduce the length of the messages or completion.",
-            param="messages",
+            f"{total} tokens ({prompt_tokens} in the {param}, {asked or 1} in the completion). "
+            f"Please reduce the length of the {param} or completion.",
+            param=param,
         )
     if total > model.capacity_tokens:
         raise NeverFitsError(
             f"The KV memory of this server holds {model.capacity_tokens} tokens. However, you requested "
-            f"{total} tokens ({prompt_tokens} in the messages, {asked or 1} in the completion).",
-            param="messages",
+            f"{total} tokens ({prompt_tokens} in the {param}, {asked or 1} in the completion).",
+            param=param,
         )
     return asked or min(model.max_model_len, model.capacity_tokens) - prompt_tokens
 
@@ -87,9 +97,11 @@ def make_turns(
     model: ServedModel,
     request_id: str,
     caller: Caller,
+    several_prompts: bool = False,
 ) -> tuple[Turn, ...]:
-    """One turn for each choice. Several choices of one prompt are no conversation: they adopt no session."""
-    check_token_ids(body, model)
+    """One turn for each choice. Several choices, or prompts, are no conversation: they adopt no session."""
+    refuse_unknown_tokens(body.logit_bias or (), model, "logit_bias")
+    refuse_unknown_tokens(body.stop_token_ids or (), model, "stop_token_ids")
     seed = secrets.randbits(63) if body.seed is None else body.seed & _SEED_MASK
     scope = caller.scope(body.user)
     priority = caller.priority(body.priority)
@@ -100,9 +112,9 @@ def make_turns(
             request_id=request_id if body.n == 1 else f"{request_id}-{choice}",
             prompt=prompt,
             max_tokens=max_tokens,
-            sampling=_sampling(body, (seed + choice) & _SEED_MASK, logprobs),
+            sampling=_sampling(body, (seed + choice) & _SEED_MASK, logprobs, model),
             stop_tokens=stop_tokens,
-            scope=scope if body.n == 1 else None,
+            scope=None if several_prompts or body.n > 1 else scope,
             priority=priority,
             tenant=scope[0],
             weight=caller.tenant.weight,
@@ -113,21 +125,20 @@ def make_turns(
     return tuple(turn(choice) for choice in range(body.n))
 
 
-def check_token_ids(body: SamplingFields, model: ServedModel) -> None:
+def refuse_unknown_tokens(ids: Iterable[int], model: ServedModel, param: str) -> None:
     """Raise `InvalidRequestError` for a token id that the model does not have."""
-    for param, ids in (("logit_bias", body.logit_bias or {}), ("stop_token_ids", body.stop_token_ids or [])):
-        for token in ids:
-            if not 0 <= token < model.vocab_size:
-                raise InvalidRequestError(
-                    f"{param}: there is no token {token}, ids end at {model.vocab_size - 1}", param=param
-                )
+    for token in ids:
+        if not 0 <= token < model.vocab_size:
+            raise InvalidRequestError(
+                f"{param}: there is no token {token}, ids end at {model.vocab_size - 1}", param=param
+            )
 
 
-def _sampling(body: SamplingFields, seed: int, logprobs: int | None) -> SamplingParams:
+def _sampling(body: SamplingFields, seed: int, logprobs: int | None, model: ServedModel) -> SamplingParams:
     return SamplingParams(
         temperature=body.temperature,
         top_p=body.top_p,
-        top_k=max(0, body.top_k),
+        top_k=min(max(0, body.top_k), model.vocab_size),
         min_p=body.min_p,
         presence_penalty=body.presence_penalty,
         frequency_penalty=body.frequency_penalty,
@@ -138,21 +149,22 @@ def _sampling(body: SamplingFields, seed: int, logprobs: int | None) -> Sampling
     )
 
 
-def _bound_report(tokens: int, logprobs: int | None) -> None:
+def bound_report(tokens: int, logprobs: int | None, param: str) -> None:
+    """Refuse a request whose log-probabilities, of so many alternatives at up to ``tokens`` tokens, are too many."""
     if logprobs is not None and tokens * (1 + logprobs) > MAX_REPORTED_LOGPROBS:
         raise InvalidRequestError(
             f"{tokens} tokens with {logprobs} alternatives each are more than the {MAX_REPORTED_LOGPROBS} "
             "log-probabilities that one answer may hold: ask for fewer, or for fewer tokens",
-            param="top_logprobs",
+            param=param,
         )
 
 
-def _refuse_hopeless(characters: int, model: ServedModel) -> None:
+def refuse_hopeless(characters: int, model: ServedModel, param: str = "messages") -> None:
     """Refuse, without tokenising it, a text that is too long even if every token were the longest there is."""
     fewest = characters // model.longest_token_bytes
     if fewest > model.max_model_len:
         raise ContextLengthError(
-            f"This model's maximum context length is {model.max_model_len} tokens. However, your messages have "
+            f"This model's maximum context length is {model.max_model_len} tokens. However, your {param} have "
             f"{characters} characters, which are at least {fewest} tokens. Please reduce their length.",
-            param="messages",
+            param=param,
         )

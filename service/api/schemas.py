@@ -1,4 +1,4 @@
-"""What a chat request may say: OpenAI's fields, and vLLM's where OpenAI has none.
+"""What requests may say: OpenAI's fields, and vLLM's where OpenAI has none. Here is what they share, and chat.
 
 Types are strict. A field that nobody knows is ignored, as OpenAI does, but one that would change the answer and is not
 supported is refused: an answer that silently disregards it would be wrong.
@@ -6,15 +6,29 @@ supported is refused: an answer that silently disregards it would be wrong.
 
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_core import from_json
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, from_json
 
 from service.errors import InvalidRequestError
 
+MAX_CHOICES = 128  # of all prompts of a request together
 MAX_STOP_STRINGS = 64
 MAX_STOP_LENGTH = 1000  # characters
 
 TokenId = Annotated[int, Field(strict=False)]  # the keys of a JSON object are strings
+LogitBias = Annotated[
+    dict[TokenId, Annotated[float, Field(ge=-100, le=100)]],
+    Field(max_length=1024, json_schema_extra={"propertyNames": {"pattern": "^[0-9]+$"}}),
+]
 
 # Fields that change the answer, each with the values that leave it as it is.
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
@@ -37,10 +51,14 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "include_stop_str_in_output": (None, False),
     "min_tokens": (None, 0),
     "modalities": (None, [], ["text"]),
+    "prompt_embeds": (None,),
     "prompt_logprobs": (None,),
+    "return_token_ids": (None, False),
+    "return_tokens_as_token_ids": (None, False),
     "response_format": (None, {"type": "text"}),
     "skip_special_tokens": (None, True),
     "structured_outputs": (None,),
+    "suffix": (None, ""),
     "tool_choice": (None, "none", "auto"),
     "tools": (None, []),
     "truncate_prompt_tokens": (None,),
@@ -60,8 +78,19 @@ class TextPart(_Model):
     text: str
 
 
+def _only_text(schema: JsonSchemaValue) -> None:
+    """What the schema of a message leaves out: its class takes more, so as to say what is wrong with it."""
+    schema["required"] = ["role", "content"]
+    schema["properties"].pop("tool_calls")
+    content = schema["properties"]["content"]
+    content.pop("default")
+    content["anyOf"].remove({"type": "null"})
+
+
 class Message(_Model):
     """One message of the history."""
+
+    model_config = ConfigDict(json_schema_extra=_only_text)
 
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[TextPart] | None = None
@@ -88,18 +117,40 @@ class Message(_Model):
 
 
 class StreamOptions(_Model):
-    """How to stream."""
+    """How to stream. ``continuous_usage_stats``: each chunk, not the last alone, has its choice's counts."""
 
     include_usage: bool = False
+    continuous_usage_stats: bool = False
 
 
-class SamplingFields(_Model):
-    """What says how to draw tokens and when to stop; common to all routes that generate."""
+class Body(_Model):
+    """The body of a request: unknown fields are let in, and null means that a field was left out."""
 
     model_config = ConfigDict(extra="allow")
 
     model: str | None = None
-    n: int = Field(1, ge=1, le=128)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_default(cls, values: Any) -> Any:
+        """OpenAI takes null for "unset" in every field."""
+        return {k: v for k, v in values.items() if v is not None} if isinstance(values, dict) else values
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """The schema says the same of null."""
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        required = schema.get("required", ())
+        for name, field in schema["properties"].items():
+            if name not in required and {"type": "null"} not in field.get("anyOf", ()):
+                schema["properties"][name] = {"anyOf": [field, {"type": "null"}]}
+        return schema
+
+
+class SamplingFields(Body):
+    """What says how to draw tokens and when to stop; common to all routes that generate."""
+
+    n: int = Field(1, ge=1, le=MAX_CHOICES)
     stream: bool = False
     stream_options: StreamOptions | None = None
     max_tokens: int | None = Field(None, ge=1)
@@ -109,20 +160,14 @@ class SamplingFields(_Model):
     min_p: float = Field(0.0, ge=0, le=1)
     presence_penalty: float = Field(0.0, ge=-2, le=2)
     frequency_penalty: float = Field(0.0, ge=-2, le=2)
-    repetition_penalty: float = Field(1.0, gt=0, le=10)
-    logit_bias: dict[TokenId, Annotated[float, Field(ge=-100, le=100)]] | None = Field(None, max_length=1024)
+    repetition_penalty: float = Field(1.0, ge=0.01, le=10)  # a divisor: what is next to nothing would be infinite
+    logit_bias: LogitBias | None = None
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     stop: str | list[str] | None = None
     stop_token_ids: list[int] | None = Field(None, max_length=64)
     ignore_eos: bool = False
     priority: int | None = Field(None, ge=-(2**31), lt=2**31)
     user: str | None = Field(None, max_length=512)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _null_is_default(cls, values: Any) -> Any:
-        """OpenAI takes null for "unset" in every field."""
-        return {k: v for k, v in values.items() if v is not None} if isinstance(values, dict) else values
 
     @field_validator("stop")
     @classmethod
@@ -134,10 +179,21 @@ class SamplingFields(_Model):
             raise ValueError(f"a stop string must have 1 to {MAX_STOP_LENGTH} characters")
         return stop
 
+    @model_validator(mode="after")
+    def _streams_with_options(self) -> Self:
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("stream_options need stream to be true")
+        return self
+
     @property
     def wants_usage(self) -> bool:
         """Whether a stream ends with the token counts."""
         return self.stream_options is not None and self.stream_options.include_usage
+
+    @property
+    def wants_usage_always(self) -> bool:
+        """Whether each chunk of a stream tells them, too."""
+        return self.wants_usage and self.stream_options is not None and self.stream_options.continuous_usage_stats
 
     @property
     def stop_strings(self) -> tuple[str, ...]:
@@ -165,10 +221,10 @@ class ChatRequest(SamplingFields):
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
 
 
-Body = TypeVar("Body", bound=SamplingFields)
+AnyBody = TypeVar("AnyBody", bound=Body)
 
 
-def parse_body(kind: type[Body], raw: bytes) -> Body:
+def parse_body(kind: type[AnyBody], raw: bytes) -> AnyBody:
     """A request's body as ``kind``. Raises `InvalidRequestError` that names the first bad field."""
     try:
         body = kind.model_validate(from_json(raw, allow_inf_nan=False))
@@ -193,4 +249,4 @@ def _refusal(error: ValidationError) -> InvalidRequestError:
 
 def _path(location: tuple[int | str, ...]) -> list[str]:
     """Where a field is, without pydantic's names for a union's alternatives."""
-    return [str(part) for part in location if part != "str" and not str(part).endswith("]")]
+    return [str(part) for part in location if part not in ("str", "constrained-str") and not str(part).endswith("]")]

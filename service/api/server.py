@@ -1,29 +1,36 @@
-"""Runs the application on a socket until it is told to stop."""
+"""Runs the application on a socket, from before its model is loaded until it is told to stop.
+
+    signal          while loading          first after that          second
+    SIGTERM/SIGINT  exit at once           drain, then exit 0        exit at once
+
+*At once* is with 128 and the signal's number, as shells have it, and whatever is under way is lost.
+"""
 
 import asyncio
+import concurrent.futures
+import logging
+import os
 import signal
 import socket
+import sys
+import threading
 from collections.abc import Callable
+from typing import NoReturn
 
 import structlog
 from aiohttp import web
 
-from service.api.context import STREAMS
+from service.api.lifecycle import GRACE_S, drain
 from service.api.stack_dump import stack_dumps
-from service.errors import ConfigError, ShuttingDownError
+from service.errors import ConfigError
 
 log = structlog.get_logger(__name__)
 
-GRACE_S = 2.0  # for handlers to tell their clients after the drain time is over
 BACKLOG = 1024
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket that has its address but does not listen yet. Raises `ConfigError`.
-
-    Taken before the model is loaded, so that a port in use is known at once, while nobody finds a server that is not
-    ready.
-    """
+    """A socket that listens: who comes before `run` waits. Raises `ConfigError`."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -31,57 +38,101 @@ def bind(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        listener.listen(BACKLOG)
     except OSError as error:
         raise ConfigError(f"cannot listen on {host} port {port}: {error.strerror}") from error
     return listener
 
 
-def run(app: web.Application, listener: socket.socket, drain_s: float, announce: Callable[[], None]) -> None:
-    """Serve until SIGTERM or SIGINT, then give what runs ``drain_s`` seconds; a second signal gives it none.
+def run(
+    loading: web.Application,
+    load: Callable[[], web.Application],
+    listener: socket.socket,
+    drain_s: float,
+    announce: Callable[[web.Application], None],
+) -> None:
+    """Serve until SIGTERM or SIGINT: ``loading`` until ``load``, in a thread of its own, returns the application.
 
-    ``announce`` is called when requests are taken.
+    ``announce`` is called when requests are taken. Requests that run when the server is stopped get ``drain_s``
+    seconds. Raises what ``load`` raises.
     """
     with asyncio.Runner(loop_factory=_fastest_loop()) as runner:
-        runner.run(_serve(app, listener, drain_s, announce))
+        runner.run(serve(loading, load, listener, drain_s, announce))
 
 
-def app_runner(app: web.Application, drain_s: float) -> web.AppRunner:
+def app_runner(app: web.Application) -> web.AppRunner:
     """Runs ``app`` as it needs: a client's leaving cancels its handler, and logs are the middleware's."""
-    return web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=drain_s + GRACE_S)
+    return web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=GRACE_S)
 
 
-async def _serve(app: web.Application, listener: socket.socket, drain_s: float, announce: Callable[[], None]) -> None:
-    runner = app_runner(app, drain_s)
-    await runner.setup()
-    stop = _on_signals(lambda: _give_up(app))
-    loop = asyncio.get_running_loop()
-    with stack_dumps(loop):
-        await web.SockSite(runner, listener, backlog=BACKLOG).start()
-        announce()
+async def serve(
+    loading: web.Application,
+    load: Callable[[], web.Application],
+    listener: socket.socket,
+    drain_s: float,
+    announce: Callable[[web.Application], None],
+) -> None:
+    """`run` on a loop of the main thread."""
+    _on_signals(_leave)
+    with listener, stack_dumps(asyncio.get_running_loop()):
+        stand_in = await _listen(loading, listener.dup())
+        try:
+            app = await _in_daemon(load)
+            runner = await _listen(app, listener)  # both listen for a moment: nobody is turned away
+        finally:
+            await stand_in.cleanup()
+        stop = _stop_at_signal()
+        announce(app)
         await stop.wait()
-        log.info("shutting_down", drain_s=drain_s)
-        give_up = loop.call_later(drain_s, _give_up, app)
+        await drain(app, drain_s)
         await runner.cleanup()
-        give_up.cancel()
 
 
-def _on_signals(again: Callable[[], None]) -> asyncio.Event:
-    """An event that the first signal sets; each further one calls ``again``."""
-    first = asyncio.Event()
+async def _listen(app: web.Application, listener: socket.socket) -> web.AppRunner:
+    runner = app_runner(app)
+    await runner.setup()
+    await web.SockSite(runner, listener, backlog=BACKLOG).start()
+    return runner
 
-    def received() -> None:
-        if first.is_set():
-            again()
-        first.set()
 
+def _in_daemon(load: Callable[[], web.Application]) -> asyncio.Future[web.Application]:
+    """Load in a thread that does not keep the process alive."""
+    outcome: concurrent.futures.Future[web.Application] = concurrent.futures.Future()
+
+    def work() -> None:
+        try:
+            outcome.set_result(load())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=work, name="load", daemon=True).start()
+    return asyncio.wrap_future(outcome)
+
+
+def _stop_at_signal() -> asyncio.Event:
+    """An event that the first signal sets; the second ends the process."""
+    stop = asyncio.Event()
+
+    def first(number: int) -> None:
+        stop.set()
+        _on_signals(_leave)
+
+    _on_signals(first)
+    return stop
+
+
+def _on_signals(react: Callable[[int], object]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, received)
-    return first
+        loop.add_signal_handler(number, react, number)
 
 
-def _give_up(app: web.Application) -> None:
-    app[STREAMS].fail_all(ShuttingDownError("the server is shutting down"))
+def _leave(number: int) -> NoReturn:
+    """End the process now: no thread is waited for, since any may hang."""
+    log.warning("leaving_at_once", signal=signal.Signals(number).name)
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(128 + number)
 
 
 def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:

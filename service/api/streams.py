@@ -28,6 +28,10 @@ class Engine(Protocol):
 
     failed: BaseException | None
 
+    @property
+    def step_age_s(self) -> float:
+        """Seconds that the step under way has taken, 0 if there is none; from any thread."""
+
     def start(self, listener: Listener) -> None:
         """Begin; ``listener`` is called on the engine's thread."""
 
@@ -62,6 +66,12 @@ class Streams:
         self._questions: dict[int, asyncio.Future[Snapshot]] = {}
         self._numbers = count()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed: RequestError | None = None
+
+    @property
+    def step_age_s(self) -> float:
+        """Seconds that the step under way has taken, 0 if there is none."""
+        return self._engine.step_age_s
 
     @property
     def healthy(self) -> bool:
@@ -80,8 +90,11 @@ class Streams:
     def open(self, turns: Sequence[Turn]) -> "Stream":
         """Post turns that are one request's choices.
 
-        Raises `InternalError` if the engine is broken, or the `RequestError` by which ``admit`` keeps the turns out.
+        Raises `InternalError` if the engine is broken, the error that the streams were closed with, or the
+        `RequestError` by which ``admit`` keeps the turns out.
         """
+        if self._closed is not None:
+            raise self._closed
         if not self.healthy:
             raise InternalError("the engine has failed; the server must be restarted")
         self._admit(turns)
@@ -108,8 +121,9 @@ class Streams:
         finally:
             del self._questions[number]
 
-    def fail_all(self, error: RequestError) -> None:
-        """End every open stream with ``error``."""
+    def close(self, error: RequestError) -> None:
+        """End every open stream, and each that would be opened, with ``error``."""
+        self._closed = error
         for stream in set(self._by_request.values()):
             stream.fail(error)
 

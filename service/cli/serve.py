@@ -7,8 +7,9 @@ from aiohttp import web
 
 from service.api import server
 from service.api.app import create_app
-from service.api.context import Limits, ServedModel
+from service.api.context import MODEL, Limits, ServedModel
 from service.api.keys import Keys
+from service.api.loading import create_loading_app
 from service.config import ServeSettings, is_loopback, local_url
 from service.core.core import Core, CoreSettings
 from service.core.policies import POLICIES
@@ -31,16 +32,17 @@ def serve(settings: ServeSettings, began: float) -> int:
     keys = Keys(settings.keys, None if settings.api_keys is None else settings.api_keys.get_secret_value())
     listener = server.bind(settings.host, settings.port)
     metrics_listener = None if settings.metrics_port is None else server.bind(settings.host, settings.metrics_port)
-    loaded = load_model(settings.model)
-    app = build(loaded, settings, keys, metrics_listener)
     port = listener.getsockname()[1]
     metrics_port = None if metrics_listener is None else metrics_listener.getsockname()[1]
-    name = settings.served_model_name or loaded.name
 
-    def announce() -> None:
-        print(greeting(name, settings.host, port, time.perf_counter() - began, metrics_port), flush=True)
+    def load() -> web.Application:
+        return build(load_model(settings.model), settings, keys, metrics_listener)
 
-    server.run(app, listener, settings.drain_timeout, announce)
+    def announce(app: web.Application) -> None:
+        seconds = time.perf_counter() - began
+        print(greeting(app[MODEL].name, settings.host, port, seconds, metrics_port), flush=True)
+
+    server.run(create_loading_app(_limits(settings)), load, listener, settings.drain_timeout, announce)
     return 0
 
 
@@ -114,6 +116,7 @@ def _limits(settings: ServeSettings) -> Limits:
         max_open_requests=settings.max_num_seqs + settings.max_queue,
         write_timeout_s=settings.write_timeout,
         keep_alive_s=settings.keep_alive,
+        hang_timeout_s=settings.hang_timeout,
         only_local=is_loopback(settings.host),
     )
 

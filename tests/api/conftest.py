@@ -1,10 +1,11 @@
 """The whole service on a real socket, over the simulated data plane: everything but the arithmetic."""
 
 import io
+import json
 import logging
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.api.app import create_app
-from service.api.context import Limits, ServedModel
+from service.api.context import METRICS, Limits, ServedModel
 from service.api.key_ring import digest, new_key
 from service.api.keys import Keys
 from service.api.server import app_runner
@@ -43,7 +44,7 @@ class HeldRunner:
     """A data plane that stands still while it is held."""
 
     def __init__(self, inner: Runner) -> None:
-        self._inner = inner
+        self.inner = inner
         self._go = threading.Event()
         self._go.set()
 
@@ -55,7 +56,7 @@ class HeldRunner:
 
     def run(self, plan: StepPlan) -> StepResult:
         self._go.wait()
-        return self._inner.run(plan)
+        return self.inner.run(plan)
 
 
 class BrokenRunner:
@@ -66,6 +67,22 @@ class BrokenRunner:
 
     def run(self, plan: StepPlan) -> StepResult:
         raise RuntimeError(self._text)
+
+
+class PoisonedRunner:
+    """A data plane whose logits are not finite for requests of some seeds."""
+
+    def __init__(self) -> None:
+        self._inner = SimulatedRunner(VOCAB_SIZE)
+        self._seeds: dict[int, int] = {}
+        self.bad_seeds: set[int] = set()
+
+    def run(self, plan: StepPlan) -> StepResult:
+        for opening in plan.opened:
+            self._seeds[opening.slot] = opening.sampling.seed
+        result = self._inner.run(plan)
+        drawn = [replace(token, invalid=self._seeds[token.slot] in self.bad_seeds) for token in result.drawn]
+        return replace(result, drawn=drawn)
 
 
 class TalkativeRunner:
@@ -98,6 +115,18 @@ class Live:
         """POST a one-message conversation."""
         body = {"messages": [{"role": "user", "content": content}], "max_tokens": 8, **fields}
         return await self.http.post("/v1/chat/completions", json=body)
+
+    async def complete(self, prompt: Any = "Once upon a time", **fields: Any) -> aiohttp.ClientResponse:
+        """POST bare prompts."""
+        return await self.http.post("/v1/completions", json={"prompt": prompt, "max_tokens": 8, **fields})
+
+    @staticmethod
+    async def events(response: aiohttp.ClientResponse) -> list[Any]:
+        """The payloads of a stream, its end mark included."""
+        data = [
+            line.decode().removeprefix("data: ").rstrip("\n") async for line in response.content if line[:1] == b"d"
+        ]
+        return [payload if payload == "[DONE]" else json.loads(payload) for payload in data]
 
     async def gauges(self) -> dict[str, float]:
         """Samples without labels of /metrics, by name without prefix."""
@@ -194,34 +223,46 @@ def served_model(**fields: Any) -> ServedModel:
     return ServedModel(**values)
 
 
-@pytest.fixture
-async def serve(tokenizer: Tokenizer) -> AsyncIterator[Serve]:
-    """Starts servers; ``core`` sets `CoreSettings`, ``limits`` `Limits`, ``model`` `ServedModel`.
+Build = Callable[..., tuple[web.Application, Engine, HeldRunner]]
 
-    With ``keys`` the client has none of its own: each request brings one in its headers.
-    """
-    running: list[tuple[Live, web.AppRunner]] = []
 
-    async def start(
+@pytest.fixture(scope="session")
+def build(tokenizer: Tokenizer) -> Build:
+    """Makes applications; ``core`` sets `CoreSettings`, ``limits`` `Limits`, ``model`` `ServedModel`."""
+
+    def build_app(
         data_plane: Runner | None = None,
         core: dict[str, Any] | None = None,
         limits: dict[str, Any] | None = None,
         model: dict[str, Any] | None = None,
         keys: Keys | None = None,
         policy: str = "fcfs",
-    ) -> Live:
+    ) -> tuple[web.Application, Engine, HeldRunner]:
         sizes = CoreSettings(**{"device_blocks": 100_000, "max_num_seqs": 16, **(core or {})})
         held = HeldRunner(data_plane or SimulatedRunner(VOCAB_SIZE))
         engine = Engine(Core(sizes, POLICIES[policy]()), held, TextStage(tokenizer), check_every_step=True)
-        metrics = Metrics()
         served = served_model(**{"tokenizer": tokenizer, "capacity_tokens": sizes.device_blocks * 16, **(model or {})})
-        app = create_app(engine, served, metrics, Limits(**(limits or {})), keys)
-        runner = app_runner(app, 0)
+        return create_app(engine, served, Metrics(), Limits(**(limits or {})), keys), engine, held
+
+    return build_app
+
+
+@pytest.fixture
+async def serve(build: Build) -> AsyncIterator[Serve]:
+    """Starts servers of what `build` makes.
+
+    With ``keys`` the client has none of its own: each request brings one in its headers.
+    """
+    running: list[tuple[Live, web.AppRunner]] = []
+
+    async def start(*arguments: Any, **options: Any) -> Live:
+        app, engine, held = build(*arguments, **options)
+        runner = app_runner(app)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        live = Live(url, aiohttp.ClientSession(url), app, engine, held, metrics)
+        live = Live(url, aiohttp.ClientSession(url), app, engine, held, app[METRICS])
         running.append((live, runner))
         return live
 
@@ -240,6 +281,12 @@ async def talkative(serve: Serve) -> Serve:
         return await serve(TalkativeRunner(), **options)
 
     return start
+
+
+@pytest.fixture
+async def poisoned(serve: Serve) -> Live:
+    """A server whose model fails the requests whose seeds are ``runner.inner.bad_seeds``."""
+    return await serve(PoisonedRunner())
 
 
 @pytest.fixture

@@ -4,13 +4,14 @@ import json
 
 import pytest
 
-from service.api.app import ROUTES
 from service.api.key_ring import new_key
+from service.api.lifecycle import drain
+from service.api.routes import OPERATIONS
 
 HELLO = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
 OPEN = {"/health", "/ready"}
 ADMINS = {"/metrics", "/debug/state", "/debug/requests/{id}"}
-METHODS = {"/metrics": "GET", **{route.path: route.method for route in ROUTES}}
+METHODS = {operation.path: operation.method for operation in OPERATIONS}
 CLOSED = sorted(METHODS.keys() - OPEN)
 
 
@@ -21,14 +22,14 @@ async def guarded(serve, tenants):
 
 async def ask(live, path, headers):
     method = METHODS.get(path, "GET")
-    path = path.replace("{id:.+}", "tiny").replace("{id}", "nobody")
+    path = path.replace(r"{id:[\s\S]+}", "tiny").replace("{id}", "nobody")
     return await live.http.request(method, path, data=json.dumps(HELLO), headers=headers)
 
 
 @pytest.mark.parametrize("path", [*CLOSED, "/no/such/route"])
-@pytest.mark.parametrize("credentials", [None, f"Bearer {new_key()}", "Bearer", "Basic {alice}", "{alice}"])
+@pytest.mark.parametrize("credentials", [None, "Bearer {nobody}", "Bearer", "Basic {alice}", "{alice}"])
 async def test_a_closed_route_needs_a_good_key(guarded, tenants, path, credentials):
-    headers = {} if credentials is None else {"Authorization": credentials.format(**tenants.key)}
+    headers = {} if credentials is None else {"Authorization": credentials.format(**tenants.key, nobody=new_key())}
     response = await ask(guarded, path, headers)
     error = (await response.json())["error"]
     assert (response.status, error["code"], error["type"]) == (401, "invalid_api_key", "invalid_request_error")
@@ -116,3 +117,10 @@ async def test_another_tenant_with_the_same_user_name_reuses_nothing(guarded, te
     ]
     usage = (await (await tenants.chat(guarded, name, messages=history, user="ann")).json())["usage"]
     assert (usage["prompt_tokens_details"]["cached_tokens"] > 0) is reuses
+
+
+async def test_probes_tell_without_a_key_that_the_server_drains(guarded):
+    await drain(guarded.app, 0)
+    response = await guarded.http.get("/ready")
+    assert (response.status, (await response.json())["status"]) == (503, "shutting_down")
+    assert (await guarded.http.get("/health")).status == 200

@@ -41,6 +41,7 @@ MALFORMED = {
     "n as bool": (body(n=True), "n"),
     "temperature -1": (body(temperature=-1), "temperature"),
     "temperature too big": (body(temperature=10**400), "temperature"),
+    "repetition_penalty next to 0": (body(repetition_penalty=1e-50), "repetition_penalty"),
     "top_p 0": (body(top_p=0), "top_p"),
     "max_tokens 0": (body(max_tokens=0), "max_tokens"),
     "max_tokens too big": (body(max_tokens=10**9), "messages"),

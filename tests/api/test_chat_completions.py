@@ -1,7 +1,6 @@
 """POST /v1/chat/completions as raw HTTP: what comes back, and that leaving cancels."""
 
 import asyncio
-import json
 
 import aiohttp
 import pytest
@@ -15,12 +14,6 @@ class Nameless:
 
     def encode(self, text: str) -> list[int]:
         return [1, 2, 3]
-
-
-async def events(response) -> list:
-    """The payloads of a stream, its end mark included."""
-    lines = [line.decode().rstrip("\n") async for line in response.content]
-    return [line[6:] if line == "data: [DONE]" else json.loads(line[6:]) for line in lines if line.startswith("data: ")]
 
 
 async def test_a_plain_answer_has_openais_shape(live):
@@ -40,7 +33,7 @@ async def test_a_plain_answer_has_openais_shape(live):
 async def test_a_stream_begins_with_the_role_and_ends_with_the_reason(live):
     response = await live.chat(max_tokens=5, stream=True)
     assert response.headers["Content-Type"].startswith("text/event-stream")
-    chunks = await events(response)
+    chunks = await live.events(response)
     assert chunks[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
     assert chunks[-2]["choices"][0] == {"index": 0, "delta": {}, "logprobs": None, "finish_reason": "length"}
     assert chunks[-1] == "[DONE]"
@@ -49,17 +42,32 @@ async def test_a_stream_begins_with_the_role_and_ends_with_the_reason(live):
 
 async def test_a_stream_says_what_the_plain_answer_says(live):
     plain = await (await live.chat(max_tokens=30, seed=5)).json()
-    chunks = await events(await live.chat(max_tokens=30, seed=5, stream=True))
+    chunks = await live.events(await live.chat(max_tokens=30, seed=5, stream=True))
     texts = [chunk["choices"][0]["delta"].get("content", "") for chunk in chunks[:-1]]
     assert "".join(texts) == plain["choices"][0]["message"]["content"]
     assert plain["choices"][0]["message"]["content"]
 
 
 async def test_usage_comes_last_when_asked_for(live):
-    chunks = await events(await live.chat(max_tokens=3, stream=True, stream_options={"include_usage": True}))
+    chunks = await live.events(await live.chat(max_tokens=3, stream=True, stream_options={"include_usage": True}))
     assert chunks[-2]["choices"] == []
     assert chunks[-2]["usage"]["completion_tokens"] == 3
     assert all("usage" not in chunk for chunk in chunks[:-2])
+
+
+async def test_every_chunk_has_its_choices_counts_when_asked_for(live):
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    chunks = (await live.events(await live.chat(n=2, max_tokens=3, stream=True, stream_options=options)))[:-1]
+    own = [chunk["usage"]["completion_tokens"] for chunk in chunks if [c["index"] for c in chunk["choices"]] == [1]]
+    assert own[0] == 0
+    assert own == sorted(own)
+    assert own[-1] == 3
+    assert chunks[-1]["usage"]["completion_tokens"] == 6
+
+
+async def test_options_of_a_stream_without_one_are_refused(live):
+    response = await live.chat(stream_options={"include_usage": True})
+    assert response.status == 400
 
 
 async def test_the_same_seed_gives_the_same_answer_and_another_another(live):
@@ -81,7 +89,7 @@ async def test_choices_draw_from_successive_seeds(live):
 
 
 async def test_streamed_choices_each_have_role_text_and_reason(live):
-    chunks = (await events(await live.chat(n=3, max_tokens=4, stream=True)))[:-1]
+    chunks = (await live.events(await live.chat(n=3, max_tokens=4, stream=True)))[:-1]
     for index in range(3):
         own = [chunk["choices"][0] for chunk in chunks if chunk["choices"][0]["index"] == index]
         assert own[0]["delta"]["role"] == "assistant"
@@ -165,8 +173,8 @@ async def test_leaving_cancels_the_turn_and_its_blocks_return(live, stream):
 async def test_an_error_in_mid_stream_is_an_event(live):
     response = await live.chat(stream=True, max_tokens=90_000)
     await response.content.readline()
-    live.app[STREAMS].fail_all(ShuttingDownError("going down"))
-    last = (await events(response))[-1]
+    live.app[STREAMS].close(ShuttingDownError("going down"))
+    last = (await live.events(response))[-1]
     assert last["error"]["code"] == "shutting_down"
     assert last["error"]["request_id"] == response.headers["X-Request-Id"]
 
@@ -177,7 +185,7 @@ async def test_a_fault_of_ours_in_mid_stream_cuts_the_connection(talkative):
     response = await live.chat(stream=True, logprobs=True)
     live.runner.release()
     with pytest.raises(aiohttp.ClientPayloadError):
-        await events(response)
+        await live.events(response)
     assert (await live.http.get("/ready")).status == 200
 
 
@@ -188,4 +196,4 @@ async def test_silence_is_filled_with_comments(serve):
     while await response.content.readline() != b": waiting\n":
         assert not response.content.at_eof()
     live.runner.release()
-    assert (await events(response))[-1] == "[DONE]"
+    assert (await live.events(response))[-1] == "[DONE]"

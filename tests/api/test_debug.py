@@ -121,3 +121,9 @@ ELSEWHERE = [{"X-Forwarded-For": "10.0.0.1"}, {"Forwarded": "for=10.0.0.1"}, {"H
 async def test_without_keys_only_programs_on_this_machine_may_look(live, headers):
     for path in ("/debug/state", "/debug/requests/any"):
         assert (await live.http.get(path, headers=headers)).status == 403
+
+
+async def test_the_prompts_and_choices_of_a_completion_are_found_together(live):
+    answer = await (await live.complete(["Once", "Twice"], n=2)).json()
+    found = (await (await live.http.get(f"/debug/requests/{answer['id']}")).json())["requests"]
+    assert [record["request_id"] for record in found] == [f"{answer['id']}-{at}" for at in ("0-0", "0-1", "1-0", "1-1")]

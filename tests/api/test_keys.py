@@ -79,7 +79,7 @@ def test_keys_of_the_environment_name_their_tenant_or_are_the_defaults():
     assert (ring.find(OLD_KEY).weight, ring.find(NEW_KEY).name) == (4.0, "default")
 
 
-@pytest.mark.parametrize("text", ["short", f"a b:{OLD_KEY[:5]}", "a/b:" + "k" * 30])
+@pytest.mark.parametrize("text", ["short", "a b:fsk-x", "a/b:" + "k" * 30])
 def test_a_bad_key_of_the_environment_is_told_without_quoting_it(text):
     with pytest.raises(ConfigError, match=r"key [12]") as caught:
         parse_given(text)

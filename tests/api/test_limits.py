@@ -205,3 +205,26 @@ async def test_a_tenant_keeps_no_more_idle_conversations_than_allowed(serve, ten
             await (await tenants.chat(live, name, f"Conversation {number}")).read()
     idle = [session["tenant"] for session in (await tenants.get(live, "/debug/state"))["core"]["idle_sessions"]]
     assert (idle.count("alice"), idle.count("bob")) == (2, 4)
+
+
+async def test_all_prompts_of_a_completion_are_charged_to_the_keys_tenant(serve, tenants):
+    live = await serve(keys=tenants.keys("[tenants.alice]\ntokens_per_minute = 100000\n"))
+    body = {"prompt": [[70] * 10, [71] * 20], "max_tokens": 5, "user": "ann"}
+    response = await live.http.post("/v1/completions", json=body, headers=tenants.headers("alice"))
+    assert response.status == 200
+    metrics = await tenants.metrics(live)
+    assert metrics["prompt_tokens_total", "alice"] == 30
+    assert metrics["generation_tokens_total", "alice"] == 10
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("/v1/completions", {"prompt": "x"}), ("/tokenize", {"prompt": "x"}), ("/detokenize", {"tokens": [70]})],
+)
+async def test_the_limit_on_open_requests_is_every_routes(serve, tenants, path, body):
+    keys = tenants.keys("[tenants.alice]\nmax_requests = 1\n")
+    live = await serve(limits={"keep_alive_s": 0.01}, keys=keys)  # so that the stream begins with nothing to say
+    live.runner.hold()
+    async with await tenants.chat(live, "alice", stream=True):
+        response = await live.http.post(path, json=body, headers=tenants.headers("alice"))
+    assert (response.status, (await response.json())["error"]["code"]) == (429, "request_limit_exceeded")

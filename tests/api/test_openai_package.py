@@ -30,7 +30,7 @@ def app(loaded: LoadedModel) -> web.Application:
 
 @pytest.fixture
 async def client(app: web.Application) -> AsyncIterator[openai.AsyncOpenAI]:
-    runner = app_runner(app, 0)
+    runner = app_runner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
@@ -126,6 +126,17 @@ async def test_the_next_turn_reuses_the_last_one(client):
     follow_up = {**GREEDY, "messages": [*history, {"role": "user", "content": "Thanks!"}]}
     second = await client.chat.completions.create(**follow_up, user="ann")
     assert second.usage.prompt_tokens_details.cached_tokens >= first.usage.prompt_tokens - 1
+
+
+async def test_completions_and_their_logprobs(client: openai.AsyncOpenAI) -> None:
+    fields = {"model": "tiny", "prompt": ["One", "Two"], "temperature": 0, "max_tokens": 6, "logprobs": 2}
+    whole = await client.completions.create(**fields)
+    assert [choice.finish_reason for choice in whole.choices] == ["length", "length"]
+    assert [len(choice.logprobs.tokens) for choice in whole.choices] == [6, 6]
+    texts = ["", ""]
+    async for chunk in await client.completions.create(**fields, stream=True):
+        texts[chunk.choices[0].index] += chunk.choices[0].text
+    assert texts == [choice.text for choice in whole.choices]
 
 
 async def test_models(client):

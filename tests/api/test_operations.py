@@ -15,7 +15,7 @@ async def test_health_and_ready_answer(live):
 
 
 async def test_a_draining_server_is_healthy_but_not_ready_and_takes_nothing_new(live):
-    live.app[DOOR].closed = True
+    live.app[DOOR].close()
     assert (await live.http.get("/health")).status == 200
     assert (await live.http.get("/ready")).status == 503
     response = await live.chat()

@@ -76,6 +76,10 @@ def test_settings_reach_the_turn(model):
     assert 0 <= sampling.seed < 2**63
 
 
+def test_more_candidates_than_tokens_are_all_tokens(model):
+    assert prepared(model, top_k=2**70).turns[0].submit.sampling.top_k == model.vocab_size
+
+
 def test_the_new_name_of_the_limit_wins(model):
     assert prepared(model, max_tokens=5, max_completion_tokens=6).turns[0].submit.max_tokens == 6
 

@@ -17,6 +17,7 @@ class Desk:
 
     def __init__(self) -> None:
         self.failed: BaseException | None = None
+        self.step_age_s = 0.0
         self.posted: list[Turn | Cancel] = []
         self.listener: Listener = lambda outputs: None
 
@@ -157,7 +158,7 @@ async def test_a_buffer_that_is_just_full_is_kept(desk, streams):
 
 async def test_all_streams_can_be_ended_at_once(desk, streams):
     with streams.open([turn("a")]) as a, streams.open([turn("b-0"), turn("b-1")]) as b:
-        streams.fail_all(InternalError("over"))
+        streams.close(InternalError("over"))
         for stream in (a, b):
             with pytest.raises(InternalError, match="over"):
                 await stream.take()

@@ -1,6 +1,7 @@
 """The command as a process: exit codes, one-line errors, start, shutdown."""
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -138,19 +139,46 @@ async def test_a_running_answer_is_finished_before_the_end(start):
     assert process.returncode == 0
 
 
-async def test_a_second_signal_ends_running_answers_with_an_error(start):
-    process, url = await start("--drain-timeout", "600", "--device-kv", "8MiB")
+ENDLESS = {"messages": [{"role": "user", "content": "Hi"}], "n": 100, "stream": True, "ignore_eos": True}
+
+
+async def test_after_the_drain_time_running_answers_end_with_an_error(start):
+    process, url = await start("--drain-timeout", "0", "--device-kv", "8MiB")
     async with aiohttp.ClientSession(url) as http:
-        body = {"messages": [{"role": "user", "content": "Hi"}], "n": 100, "stream": True, "ignore_eos": True}
-        response = await http.post("/v1/chat/completions", json=body)
-        process.send_signal(signal.SIGINT)
-        while b"shutting_down" not in await process.stderr.readline():
-            assert not process.stderr.at_eof()
-        process.send_signal(signal.SIGINT)
-        lines = [line async for line in response.content if line.startswith(b"data: ")]
-        assert b"shutting_down" in lines[-1]
+        response = await http.post("/v1/chat/completions", json=ENDLESS)
+        process.send_signal(signal.SIGTERM)
+        events = [line for line in (await response.read()).splitlines() if line]
+    assert b"shutting_down" in events[-1]
     await process.communicate()
     assert process.returncode == 0
+
+
+async def test_a_second_signal_ends_the_process_at_once(start):
+    process, url = await start("--drain-timeout", "600", "--device-kv", "8MiB")
+    async with aiohttp.ClientSession(url) as http:
+        response = await http.post("/v1/chat/completions", json=ENDLESS)
+        process.send_signal(signal.SIGTERM)
+        while b"draining" not in await process.stderr.readline():
+            assert not process.stderr.at_eof()
+        process.send_signal(signal.SIGINT)
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await response.read()
+    await process.communicate()
+    assert process.returncode == 128 + signal.SIGINT
+
+
+async def test_a_server_that_still_loads_ends_at_once(tmp_path, unused_tcp_port):
+    os.mkfifo(tmp_path / "config.json")  # nobody ever writes to it: the loader waits
+    arguments = [*COMMAND, "serve", "--model", str(tmp_path), "--port", str(unused_tcp_port)]
+    process = await asyncio.create_subprocess_exec(*arguments, stderr=PIPE, cwd=ROOT, env=ENVIRONMENT)
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{unused_tcp_port}") as http:
+        while True:
+            with contextlib.suppress(aiohttp.ClientConnectorError):
+                assert (await (await http.get("/ready")).json())["status"] == "loading"
+                break
+    process.send_signal(signal.SIGTERM)
+    await process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM
 
 
 @pytest.mark.parametrize(

@@ -218,3 +218,40 @@ def test_every_step_is_accounted_for(start: Start) -> None:
     assert [(step.prefill_tokens, step.decode_tokens) for step in steps] == [(3, 0), (0, 1), (0, 1), (0, 1)]
     assert steps[0].idle_s == 0.0
     assert all(step.idle_s > 0 for step in steps[1:])
+
+
+class Stuck:
+    """A data plane that hangs until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.entered, self.go_on = threading.Event(), threading.Event()
+        self._inner = SimulatedRunner(200)
+
+    def run(self, plan: StepPlan) -> StepResult:
+        self.entered.set()
+        self.go_on.wait()
+        return self._inner.run(plan)
+
+
+def test_the_age_of_a_step_is_known_while_it_runs(start: Start) -> None:
+    stuck = Stuck()
+    engine, inbox = start(stuck)
+    assert engine.step_age_s == 0
+    engine.post(turn("a"))
+    assert stuck.entered.wait(PATIENCE_S)
+    assert 0 < engine.step_age_s < engine.step_age_s
+    stuck.go_on.set()
+    inbox.until_ended("a")
+    assert engine.step_age_s == 0
+
+
+def test_a_device_that_hangs_does_not_keep_the_engine_from_stopping(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.engine.STOP_PATIENCE_S", 0.01)
+    stuck = Stuck()
+    engine, _ = start(stuck)
+    engine.post(turn("a"))
+    assert stuck.entered.wait(PATIENCE_S)
+    engine.stop()
+    stuck.go_on.set()

@@ -1,0 +1,41 @@
+"""Stands in for the application while the model loads: alive, not ready, come back in a moment."""
+
+from typing import NoReturn
+
+from aiohttp import web
+
+from service.api.context import LIMITS, METRICS, Limits
+from service.api.lifecycle import part
+from service.api.middleware import account, add_request_id, errors_as_json
+from service.api.responses import Status
+from service.errors import LoadingError
+from service.metrics import Metrics
+
+
+def create_loading_app(limits: Limits) -> web.Application:
+    """An application without a model. Its metrics are nobody's: they begin with the real one."""
+    app = web.Application(client_max_size=limits.max_body, middlewares=[account, errors_as_json])
+    app[LIMITS] = limits
+    app[METRICS] = Metrics()
+    app.router.add_get("/health", _health)
+    app.router.add_get("/ready", _ready)
+    app.router.add_route("*", "/{path:.*}", _refuse)
+    app.on_response_prepare.extend([add_request_id, _part])
+    return app
+
+
+async def _health(request: web.Request) -> web.Response:
+    return web.json_response(Status(status="ok"))
+
+
+async def _ready(request: web.Request) -> web.Response:
+    return web.json_response(Status(status="loading"), status=503)
+
+
+async def _refuse(request: web.Request) -> NoReturn:
+    raise LoadingError("the model is being loaded")
+
+
+async def _part(request: web.Request, response: web.StreamResponse) -> None:
+    """A kept connection would stay with this application."""
+    part(response)

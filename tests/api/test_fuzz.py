@@ -1,0 +1,123 @@
+"""Whatever fits the served OpenAPI document, and much that does not, gets an answer that the document describes."""
+
+import asyncio
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import schemathesis
+from aiohttp import web
+from schemathesis import Case, HookContext
+
+from service.api.context import DOOR, METRICS
+from service.api.openapi import document
+from service.api.routes import OPERATIONS
+from service.api.server import app_runner
+from service.execution.loading import load_model
+from service.execution.runner import Runner
+
+positive_data_acceptance = schemathesis.checks.positive_data_acceptance
+SCHEMA = schemathesis.openapi.from_dict(document(OPERATIONS))
+
+
+class Served:
+    """A server on a loop in a thread, for clients that block."""
+
+    def __init__(self, app: web.Application) -> None:
+        self.app = app
+        self.statuses: dict[str, set[int]] = defaultdict(set)  # by path
+        self._url: Future[str] = Future()
+        self._loop = asyncio.new_event_loop()
+        self._over = asyncio.Event()
+        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),))
+
+    def __enter__(self) -> "Served":
+        self._thread.start()
+        self.url = self._url.result()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._loop.call_soon_threadsafe(self._over.set)
+        self._thread.join()
+        self._loop.close()
+
+    def check(self) -> None:
+        """Every route that was tried has also said yes, and nothing is left behind."""
+        assert [path for path, statuses in self.statuses.items() if 200 not in statuses] == []
+        left = ("num_requests_running", "num_requests_waiting", "num_requests_preempted", "idle_sessions")
+        samples = {name: self._sample(name) for name in (*left, "kv_blocks_used")}
+        assert samples == dict.fromkeys(samples, 0)
+        assert self.app[DOOR].inside == 0
+
+    def _sample(self, name: str) -> float | None:
+        return self.app[METRICS].registry.get_sample_value(f"fastswitch_{name}")
+
+    async def _serve(self) -> None:
+        runner = app_runner(self.app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        self._url.set_result(f"http://127.0.0.1:{runner.addresses[0][1]}")
+        await self._over.wait()
+        await runner.cleanup()
+
+
+@pytest.fixture(scope="module")
+def served(build: Any, tiny_model_path: Path) -> Iterator[Served]:
+    """The tiny model itself; answers are short, since the context is, and no session outlives its request."""
+    loaded = load_model(tiny_model_path)
+    runner = Runner(loaded.config, loaded.weights, num_blocks=256, num_slots=128, max_batched_tokens=256)
+    sizes = {"device_blocks": 256, "max_num_seqs": 128, "max_idle_sessions": 0}
+    app, *_ = build(runner, core=sizes, model={"max_model_len": 32})
+    with Served(app) as served:
+        yield served
+        served.check()
+
+
+@pytest.fixture(scope="module")
+def http() -> Iterator[requests.Session]:
+    with requests.Session() as session:
+        yield session
+
+
+@SCHEMA.hook
+def map_body(context: HookContext, body: Any) -> Any:
+    """Names and token ids are seldom the model's own: make most of them so, or 400 and 404 would be all there is."""
+    if not isinstance(body, dict):
+        return body
+    own = {key: _own_tokens(value) if key in ("prompt", "tokens") else value for key, value in body.items()}
+    return {**own, "model": "tiny"} if isinstance(body.get("model"), str) and len(body["model"]) > 1 else own
+
+
+@SCHEMA.hook
+def map_path_parameters(context: HookContext, path_parameters: Any) -> Any:
+    """The same in paths."""
+    if path_parameters and len(str(path_parameters.get("id"))) == 1:
+        return {"id": "tiny"}
+    return path_parameters
+
+
+def _own_tokens(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_own_tokens(each) for each in value]
+    return value % 384 if type(value) is int and value % 7 else value
+
+
+def _leave_a_record(served: Served, http: requests.Session) -> None:
+    """A request whose name the fuzzer asks for."""
+    body = {"prompt": "x", "max_tokens": 1}
+    http.post(f"{served.url}/v1/completions", json=body, headers={"X-Request-Id": "tiny"}).raise_for_status()
+
+
+@SCHEMA.parametrize()
+def test_every_answer_is_described(served: Served, http: requests.Session, case: Case) -> None:
+    if case.path == "/debug/requests/{id}":
+        _leave_a_record(served, http)
+    response = case.call(base_url=served.url, session=http)
+    served.statuses[case.path].add(response.status_code)
+    # What this model cannot do, such as long texts, no schema tells.
+    case.validate_response(response, excluded_checks=[positive_data_acceptance])
