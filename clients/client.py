@@ -93,16 +93,32 @@ class Client:
         except ClientError:
             return False
 
+    async def readiness(self) -> str:
+        """Say ``ready``, or in a word why the server is not."""
+        async with self._answer("GET", "/ready") as response:
+            return wire.parse_readiness(await response.read())
+
+    async def state(self) -> dict[str, Any]:
+        """Return what `/debug/state` tells an operator. `AccessDeniedError`: it takes an admin's key."""
+        async with self._request("GET", "/debug/state") as response:
+            return wire.parse_object(await response.read())
+
     @asynccontextmanager
     async def _request(self, method: str, path: str, body: Any = None) -> AsyncIterator[aiohttp.ClientResponse]:
         """Open a response of status 200; a response left before its end closes its connection."""
+        async with self._answer(method, path, body) as response:
+            if response.status != 200:
+                raise await _refusal(response)
+            yield response
+
+    @asynccontextmanager
+    async def _answer(self, method: str, path: str, body: Any = None) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Open a response of any status."""
         http = self._session()
         # A redirect would turn the POST into a GET; it is an error here, not something to follow.
         request = http.request(method, self.base_url + path, json=body, allow_redirects=False)
         with _typed_errors(self.base_url):
             async with request as response:
-                if response.status != 200:
-                    raise await _refusal(response)
                 yield response
 
     def _session(self) -> aiohttp.ClientSession:

@@ -1,14 +1,15 @@
 """The JSON of the OpenAI routes, checked and turned into `clients.protocol` types. Unknown fields are passed over."""
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from clients.errors import APIError, ConnectionLostError, ErrorDetails, api_error
 from clients.protocol import Chunk, Completion, Model, Usage
 
 _T = TypeVar("_T", bound=BaseModel)
+_OBJECT = TypeAdapter(dict[str, Any])
 
 
 class _PromptDetails(BaseModel):
@@ -63,6 +64,10 @@ class _Model(BaseModel):
     max_model_len: int | None = None
 
 
+class _Readiness(BaseModel):
+    status: str
+
+
 class _ModelList(BaseModel):
     data: list[_Model]
 
@@ -96,6 +101,19 @@ def parse_completion(body: bytes, request_id: str | None) -> Completion:
 def parse_models(body: bytes) -> list[Model]:
     """Read the list of models. Raises `ConnectionLostError` if it is none."""
     return [Model(model.id, model.max_model_len) for model in _parse(_ModelList, body).data]
+
+
+def parse_readiness(body: bytes) -> str:
+    """Read what a server says of itself. Raises `ConnectionLostError` if it is another kind of server."""
+    return _parse(_Readiness, body).status
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """Read a JSON object that is shown as it is. Raises `ConnectionLostError` if it is none."""
+    try:
+        return _OBJECT.validate_json(body)
+    except ValidationError as error:
+        raise ConnectionLostError("the server sent something that is not a JSON object") from error
 
 
 def parse_error(status: int, headers: Mapping[str, str], body: bytes) -> APIError:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ByteSize, Field, ValidationError, field_validator, model_validator
+from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     CliApp,
@@ -66,7 +66,17 @@ class ServeSettings(BaseSettings):
     host: str = Field("127.0.0.1", min_length=1, description="Address or host name to listen on")
     port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on. 0: any free one")
     allow_anonymous: bool = Field(
-        False, description="Listen on an address that other machines can reach although nobody needs a key"
+        False, description="Listen on an address that other machines can reach although no API keys are configured"
+    )
+    keys: Path | None = Field(
+        None, description="TOML file of API keys and tenants; a change of it takes effect at the next request"
+    )
+    api_keys: SecretStr | None = Field(
+        None,
+        description="API keys given directly, as tenant:key,tenant:key. Best in the environment, where fewer see them",
+    )
+    metrics_port: int | None = Field(
+        None, ge=0, le=65535, description="TCP port that serves /metrics, to anybody, in place of the main one"
     )
     max_model_len: int | None = Field(
         None, ge=2, description="Tokens: longest prompt and answer together. Unset: the model's own limit"
@@ -116,10 +126,11 @@ class ServeSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _refuse_open_door(self) -> "ServeSettings":
-        if not self.allow_anonymous and not is_loopback(self.host):
+        has_keys = self.keys is not None or self.api_keys is not None
+        if not has_keys and not self.allow_anonymous and not is_loopback(self.host):
             raise ValueError(
                 f"--host {self.host} can be reached from other machines and nobody needs a key: "
-                "listen on 127.0.0.1, or say --allow-anonymous"
+                "configure --keys, listen on 127.0.0.1, or say --allow-anonymous"
             )
         return self
 
@@ -221,4 +232,5 @@ def _describe(problem: Any) -> str:
     if problem["type"] == "extra_forbidden":
         return f"{name}: no such setting"
     message = problem["msg"].removeprefix("Value error, ")
-    return f"--{name.replace('_', '-')}: {message} (got {problem['input']!r})"
+    got = "" if name == "api_keys" else f" (got {problem['input']!r})"
+    return f"--{name.replace('_', '-')}: {message}{got}"

@@ -1,8 +1,8 @@
 """The loop: plan -> run -> commit.
 
-Three threads, one queue. Anybody posts turns and cancels to the inbox. The *engine thread* alone touches core: it takes
-the inbox in, plans, and hands the plan to the *device thread*, which runs the model and posts the result to the same
-inbox. Outputs leave by the listener, once for each batch of work. Nothing polls and core needs no lock.
+Three threads, one queue. Anybody posts turns, cancels and questions to the inbox. The *engine thread* alone touches
+core: it takes the inbox in, plans, and hands the plan to the *device thread*, which runs the model and posts the result
+to the same inbox. Outputs leave by the listener, once for each batch of work. Nothing polls and core needs no lock.
 
 Text stands between run and commit: the engine thread detokenises what was drawn and tells core where a stop string cut
 the answer.
@@ -18,7 +18,7 @@ from typing import Protocol
 
 import structlog
 
-from service.core.commands import Cancel, Submit
+from service.core.commands import Cancel, Inspect, Submit
 from service.core.core import Core
 from service.core.events import Event, Finished, FinishReason, StepDone, Timings, TokenOut, Usage
 from service.core.plan import StepPlan, StepResult
@@ -31,10 +31,11 @@ STOP_PATIENCE_S = 5.0  # with the step under way, when the engine is stopped
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A submit with what core must not know: the strings that end the answer."""
+    """A submit with what core must not know: the strings that end the answer, and the id that its client knows."""
 
     submit: Submit
     stop: tuple[str, ...] = ()
+    client_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,9 @@ class _Stop:
     """Asks a thread to end."""
 
 
+_Item = Turn | Cancel | Inspect | StepResult | _StepFailed | _Stop
+
+
 @dataclass(frozen=True, slots=True)
 class _Launched:
     """The plan that the device thread has, since when, what it cost to make and how long the device waited for it."""
@@ -92,7 +96,7 @@ class Engine:
         self._texts = texts
         self._clock = clock
         self._check_every_step = check_every_step
-        self._inbox: SimpleQueue[Turn | Cancel | StepResult | _StepFailed | _Stop] = SimpleQueue()
+        self._inbox: SimpleQueue[_Item] = SimpleQueue()
         self._turns: dict[str, Turn] = {}
         self._launched: _Launched | None = None
         self._device_free_since: float | None = None  # None: running, or there was nothing to run
@@ -115,7 +119,7 @@ class Engine:
         launched = self._launched
         return 0.0 if launched is None else self._clock() - launched.since
 
-    def post(self, item: Turn | Cancel) -> None:
+    def post(self, item: Turn | Cancel | Inspect) -> None:
         """Ask for something, from any thread. The answer comes to the listener."""
         self._inbox.put(item)
 
@@ -180,6 +184,8 @@ class Engine:
                     self._begin(item)
                 case Cancel():
                     self._core.cancel(item.request_id, self._clock())
+                case Inspect():
+                    outputs.append(Output(self._core.snapshot(item.number, self._clock())))
                 case StepResult():
                     outputs += self._commit(item)
                 case _StepFailed():
@@ -189,7 +195,7 @@ class Engine:
             item = None if self._inbox.empty() else self._inbox.get()
         return outputs
 
-    def _wait(self) -> Turn | Cancel | StepResult | _StepFailed | _Stop | None:
+    def _wait(self) -> _Item | None:
         """The next item; None when the oldest idle session expires first."""
         expiry = self._core.next_expiry_s() if self._launched is None else None
         try:

@@ -12,8 +12,15 @@
         │   └── ModelNotFoundError   model_not_found             404
         ├── MethodNotAllowedError    method_not_allowed          405
         ├── PayloadTooLargeError     payload_too_large           413
+        ├── AuthenticationError      invalid_api_key             401
+        ├── NotAllowedError          permission_denied           403
+        │   └── PriorityError        priority_not_allowed        403
         ├── ForeignOriginError       foreign_origin              403
         ├── OverloadedError          server_overloaded           429
+        │   ├── RequestLimitError    request_limit_exceeded      429
+        │   ├── QueueLimitError      queue_limit_exceeded        429
+        │   ├── TokenLimitError      token_limit_exceeded        429
+        │   └── SessionLimitError    session_limit_exceeded      429
         ├── LoadingError             loading                     503
         ├── ShuttingDownError        shutting_down               503
         ├── SlowReaderError          slow_reader                 -      the stream is cut
@@ -96,6 +103,24 @@ class PayloadTooLargeError(RequestError):
     code = "payload_too_large"
 
 
+class AuthenticationError(RequestError):
+    """No API key came with the request, or one that is not known."""
+
+    code = "invalid_api_key"
+
+
+class NotAllowedError(RequestError):
+    """The key is good, but not for this."""
+
+    code = "permission_denied"
+
+
+class PriorityError(NotAllowedError):
+    """The request asks for a better priority than its key may have."""
+
+    code = "priority_not_allowed"
+
+
 class ForeignOriginError(RequestError):
     """A browser page of another site sent the request."""
 
@@ -110,6 +135,30 @@ class OverloadedError(RequestError):
     def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class RequestLimitError(OverloadedError):
+    """The tenant has as many open requests as it may have."""
+
+    code = "request_limit_exceeded"
+
+
+class QueueLimitError(OverloadedError):
+    """The tenant has as many waiting requests as it may have."""
+
+    code = "queue_limit_exceeded"
+
+
+class TokenLimitError(OverloadedError):
+    """The tenant has used up its tokens for now."""
+
+    code = "token_limit_exceeded"
+
+
+class SessionLimitError(OverloadedError):
+    """The tenant has as many open sessions as it may have."""
+
+    code = "session_limit_exceeded"
 
 
 class LoadingError(RequestError):

@@ -22,10 +22,12 @@ from service.core.events import (
     Preempted,
     Refused,
     SessionDropped,
+    Snapshot,
     Started,
     StepDone,
     TokenOut,
 )
+from service.tenant_metrics import TenantMetrics
 
 # Seconds. Request times reach from an idle server's to a long queue's, step times from a GPU's to a CPU's.
 TTFT_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160)
@@ -49,6 +51,7 @@ class Metrics:
         self._requests = _RequestMetrics(self.registry)
         self._steps = _StepMetrics(self.registry)
         self._edge = _EdgeMetrics(self.registry)
+        self.tenants = TenantMetrics(self.registry)
         ProcessCollector(registry=self.registry)
 
     def observe(self, event: Event) -> None:
@@ -59,6 +62,8 @@ class Metrics:
                 self._state.show(event.gauges)
             case Gauges():
                 self._state.show(event)
+            case Snapshot():
+                pass  # an answer, not something that happened
             case _:
                 self._requests.observe(event)
 

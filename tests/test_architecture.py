@@ -19,7 +19,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "service.execution": {"allocator", "kernels", "service.core", "service.errors"},
     "service.simulation": {"allocator", "service.core", "service.errors"},
     "service.engine": {"allocator", "service.core", "service.execution", "service.simulation", "service.errors"},
-    "service.metrics": {"service.core", "service.engine", "service.errors"},
+    "service.metrics": {"service.core", "service.engine", "service.errors", "service.tenant_metrics"},
     "service.config": {"service.core", "service.errors"},
     "service.logs": {"service.errors"},
     "service.api": {
@@ -29,6 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "service.errors",
         "service.config",
         "service.metrics",
+        "service.tenant_metrics",
         "service.logs",
     },
     "service.cli": {"allocator", "kernels", "clients", "service"},

@@ -1,16 +1,22 @@
 """The aiohttp application: the routes with what lives as long as they do."""
 
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from aiohttp import web
 
+from service.api.accounts import Accounts
+from service.api.auth import identify
 from service.api.connections import Connections
 from service.api.context import (
+    ACCOUNTS,
     CONNECTIONS,
     DOCUMENT,
     DOOR,
     EXECUTOR,
+    HISTORY,
+    KEYS,
     LIMITS,
     METRICS,
     MODEL,
@@ -19,32 +25,69 @@ from service.api.context import (
     ServedModel,
 )
 from service.api.door import Door
+from service.api.history import History
+from service.api.keys import Keys
 from service.api.lifecycle import part_when_draining
 from service.api.loop_lag import LoopLag
+from service.api.metrics_site import metrics_site
 from service.api.middleware import account, add_request_id, errors_as_json
 from service.api.openapi import document
-from service.api.routes import OPERATIONS
+from service.api.routes import METRICS_ROUTE, ROUTES
 from service.api.streams import Engine, Streams
+from service.core.events import Event
+from service.engine import Turn
 from service.metrics import Metrics
 
 # Rendering and tokenising take a core each; more threads would only take cores from the model.
 PREPARING_THREADS = 2
 
 
-def create_app(engine: Engine, model: ServedModel, metrics: Metrics, limits: Limits) -> web.Application:
-    """An application that starts ``engine`` when it starts and stops it when it ends."""
-    app = web.Application(client_max_size=limits.max_body, middlewares=[account, errors_as_json])
+def create_app(
+    engine: Engine,
+    model: ServedModel,
+    metrics: Metrics,
+    limits: Limits,
+    keys: Keys | None = None,
+    metrics_listener: socket.socket | None = None,
+) -> web.Application:
+    """An application that starts ``engine`` when it starts and stops it when it ends.
+
+    ``keys``: None lets everybody in. Metrics move to ``metrics_listener`` if there is one.
+    """
+    app = web.Application(client_max_size=limits.max_body, middlewares=[account, errors_as_json, identify])
     app[MODEL] = model
     app[LIMITS] = limits
     app[METRICS] = metrics
-    app[STREAMS] = Streams(engine, metrics.observe)
-    app[DOOR] = Door(limits.max_open_requests)
+    app[KEYS] = keys or Keys()
+    app[ACCOUNTS] = Accounts(metrics.tenants)
+    app[HISTORY] = History()
+    app[STREAMS] = _streams(engine, app)
+    app[DOOR] = Door(limits.max_open_requests, app[ACCOUNTS])
     app[CONNECTIONS] = Connections()
-    app[DOCUMENT] = document(OPERATIONS)
-    app.router.add_routes(operation.route() for operation in OPERATIONS)
+    operations = ROUTES if metrics_listener is not None else (*ROUTES, METRICS_ROUTE)
+    app[DOCUMENT] = document(operations)
+    app.router.add_routes(operation.route() for operation in operations)
     app.on_response_prepare.extend([add_request_id, part_when_draining])
+    if metrics_listener is not None:
+        app.cleanup_ctx.append(metrics_site(metrics_listener, metrics))
     app.cleanup_ctx.extend([_executor, _engine, _loop_lag])
     return app
+
+
+def _streams(engine: Engine, app: web.Application) -> Streams:
+    """Streams that those who keep accounts watch."""
+    metrics, accounts, history = app[METRICS], app[ACCOUNTS], app[HISTORY]
+
+    def observe(event: Event) -> None:
+        metrics.observe(event)
+        accounts.observe(event)
+        history.observe(event)
+
+    def admit(turns: Sequence[Turn]) -> None:
+        accounts.admit(turns)  # first: it may refuse them
+        history.admit(turns)
+
+    return Streams(engine, observe, admit)
 
 
 async def _executor(app: web.Application) -> AsyncIterator[None]:

@@ -7,8 +7,12 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
+from service.api.accounts import Accounts
+from service.api.caller import Caller
 from service.api.connections import Connections
 from service.api.door import Door
+from service.api.history import History
+from service.api.keys import Keys
 from service.api.streams import Streams
 from service.metrics import Metrics
 
@@ -71,7 +75,11 @@ METRICS = web.AppKey("metrics", Metrics)
 EXECUTOR = web.AppKey("executor", Executor)
 DOOR = web.AppKey("door", Door)
 CONNECTIONS = web.AppKey("connections", Connections)
+KEYS = web.AppKey("keys", Keys)
+ACCOUNTS = web.AppKey("accounts", Accounts)
+HISTORY = web.AppKey("history", History)
 DOCUMENT = web.AppKey("document", dict[str, Any])  # OpenAPI's
 
 REQUEST_ID = web.RequestKey("request_id", str)
+CALLER = web.RequestKey("caller", Caller)  # on every route but the open ones
 BEGUN = web.RequestKey("begun", web.StreamResponse)  # a response whose headers are out: no other can follow

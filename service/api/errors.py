@@ -1,5 +1,6 @@
 """The one table from error codes to HTTP status and OpenAI error type, and the body that clients get."""
 
+import math
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -17,8 +18,15 @@ STATUS_AND_TYPE: dict[str, tuple[int, str]] = {
     errors.ModelNotFoundError.code: (HTTPStatus.NOT_FOUND, "invalid_request_error"),
     errors.MethodNotAllowedError.code: (HTTPStatus.METHOD_NOT_ALLOWED, "invalid_request_error"),
     errors.PayloadTooLargeError.code: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "invalid_request_error"),
+    errors.AuthenticationError.code: (HTTPStatus.UNAUTHORIZED, "invalid_request_error"),  # OpenAI's type for it
+    errors.NotAllowedError.code: (HTTPStatus.FORBIDDEN, "permission_error"),
+    errors.PriorityError.code: (HTTPStatus.FORBIDDEN, "permission_error"),
     errors.ForeignOriginError.code: (HTTPStatus.FORBIDDEN, "permission_error"),
     errors.OverloadedError.code: (HTTPStatus.TOO_MANY_REQUESTS, "rate_limit_error"),
+    errors.RequestLimitError.code: (HTTPStatus.TOO_MANY_REQUESTS, "rate_limit_error"),
+    errors.QueueLimitError.code: (HTTPStatus.TOO_MANY_REQUESTS, "rate_limit_error"),
+    errors.TokenLimitError.code: (HTTPStatus.TOO_MANY_REQUESTS, "rate_limit_error"),
+    errors.SessionLimitError.code: (HTTPStatus.TOO_MANY_REQUESTS, "rate_limit_error"),
     errors.LoadingError.code: (HTTPStatus.SERVICE_UNAVAILABLE, "service_unavailable_error"),
     errors.ShuttingDownError.code: (HTTPStatus.SERVICE_UNAVAILABLE, "service_unavailable_error"),
     errors.SlowReaderError.code: (HTTPStatus.REQUEST_TIMEOUT, "timeout_error"),
@@ -49,10 +57,12 @@ def error_body(error: errors.RequestError, request_id: str) -> dict[str, Any]:
 def error_response(
     error: errors.RequestError, request_id: str, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    """The whole answer; busy and stopping servers say when to come back."""
+    """The whole answer; busy and stopping servers say when to come back, and a locked door what opens it."""
     headers = dict(headers or {})
+    if isinstance(error, errors.AuthenticationError):
+        headers["WWW-Authenticate"] = 'Bearer realm="fastswitch"'
     if (retry_after_s := retry_after(error)) is not None:
-        headers["Retry-After"] = str(max(1, round(retry_after_s)))
+        headers["Retry-After"] = str(max(1, math.ceil(retry_after_s)))
     return web.json_response(error_body(error, request_id), status=status_of(error), headers=headers)
 
 

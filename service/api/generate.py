@@ -11,7 +11,8 @@ from aiohttp import web
 
 from service.api.answer import Answer, Json
 from service.api.body import with_body
-from service.api.context import BEGUN, CONNECTIONS, DOOR, LIMITS, REQUEST_ID, STREAMS, ServedModel
+from service.api.caller import Caller
+from service.api.context import BEGUN, CALLER, DOOR, LIMITS, REQUEST_ID, STREAMS, ServedModel
 from service.api.errors import error_body
 from service.api.prepare import Prepared, prepare_chat
 from service.api.prepare_completion import prepare_completion
@@ -21,7 +22,7 @@ from service.api.streams import Delivery, Stream
 from service.api.usage import Tally
 from service.errors import RequestError, SlowReaderError
 
-Prepare = Callable[[bytes, ServedModel, str, str], Prepared]
+Prepare = Callable[[bytes, ServedModel, str, Caller], Prepared]
 
 
 async def chat_completions(request: web.Request) -> web.StreamResponse:
@@ -39,8 +40,9 @@ async def _generate(request: web.Request, prepare: Prepare, prefix: str) -> web.
     answer_id = f"{prefix}-{secrets.token_hex(16)}"
     # The engine knows the turns by the answer's id: this ties its log lines to the request's.
     structlog.contextvars.bind_contextvars(answer_id=answer_id)
-    with request.app[DOOR].enter():
-        prepared = await with_body(request, prepare, answer_id, request.app[CONNECTIONS].name(request))
+    caller = request[CALLER]
+    with request.app[DOOR].enter(caller.tenant):
+        prepared = await with_body(request, prepare, answer_id, caller)
         with request.app[STREAMS].open(prepared.turns) as stream:
             if prepared.body.stream:
                 return await _streamed(request, stream, prepared)

@@ -24,6 +24,11 @@ Mode = Literal["validation", "serialization"]
 _VARIABLE = re.compile(r"\{(\w+)(?::[^}]*)?\}")  # aiohttp's {name:pattern}
 _REQUEST_ID = {"X-Request-Id": {"required": True, "schema": {"type": "string"}}}
 _RETRY_AFTER = {"Retry-After": {"required": True, "schema": {"type": "integer", "minimum": 1}}}
+_BY_STATUS = {
+    HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": {"required": True, "schema": {"type": "string"}}},
+    HTTPStatus.TOO_MANY_REQUESTS: _RETRY_AFTER,
+    HTTPStatus.SERVICE_UNAVAILABLE: _RETRY_AFTER,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +127,9 @@ class _Writer:
     def _error(self, status: HTTPStatus, errors: Sequence[ErrorType]) -> Json:
         code = {"enum": [error.code for error in errors]}
         narrowed = {"properties": {"error": {"properties": {"code": code}}}}
-        comes_back = status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
         return {
             "description": " ".join(f"`{error.code}`: {_first_line(error)}" for error in errors),
-            "headers": {**_REQUEST_ID, **(_RETRY_AFTER if comes_back else {})},
+            "headers": {**_REQUEST_ID, **_BY_STATUS.get(status, {})},
             "content": self._json({"allOf": [self._schemas[ErrorBody], narrowed]}),
         }
 

@@ -6,6 +6,7 @@ import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from service.api.auth import check_metrics_reader
 from service.api.context import DOCUMENT, METRICS, MODEL, STREAMS, ServedModel
 from service.api.lifecycle import DEAD, state_of
 from service.api.prepare import check_model
@@ -29,8 +30,14 @@ async def ready(request: web.Request) -> web.Response:
     return _status(state, 200 if state == "ready" else 503)
 
 
-async def metrics(request: web.Request) -> web.Response:
-    """Show all metrics in Prometheus' text format."""
+async def show_metrics(request: web.Request) -> web.Response:
+    """Show all metrics in Prometheus' text format; with keys, to an admin's only."""
+    check_metrics_reader(request)
+    return await open_metrics(request)
+
+
+async def open_metrics(request: web.Request) -> web.Response:
+    """Show them to everybody who reaches the listener."""
     return web.Response(body=request.app[METRICS].exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 

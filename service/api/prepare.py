@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from service.api.answer import AnswerFormat
+from service.api.caller import Caller
 from service.api.chat_format import ChatFormat
 from service.api.context import ServedModel
 from service.api.responses import Head
@@ -32,11 +33,8 @@ class Prepared:
     form: AnswerFormat
 
 
-def prepare_chat(raw: bytes, model: ServedModel, answer_id: str, connection: str) -> Prepared:
-    """Validate, render, tokenise, bound. Raises `InvalidRequestError` or `ModelNotFoundError`.
-
-    ``connection`` stands for the tenant of a request that names no user.
-    """
+def prepare_chat(raw: bytes, model: ServedModel, answer_id: str, caller: Caller) -> Prepared:
+    """Validate, render, tokenise, bound. Raises `InvalidRequestError`, `ModelNotFoundError` or `PriorityError`."""
     body = parse_body(ChatRequest, raw)
     check_model(body.model, model)
     refuse_hopeless(sum(len(message.text) for message in body.messages), model)
@@ -52,7 +50,7 @@ def prepare_chat(raw: bytes, model: ServedModel, answer_id: str, connection: str
         logprobs=logprobs,
         model=model,
         request_id=answer_id,
-        scope=scope_of(body.user, connection),
+        caller=caller,
     )
     return Prepared(body, turns, ChatFormat(head_of(answer_id, model), model.tokenizer, body.n))
 
@@ -98,12 +96,15 @@ def make_turns(
     logprobs: int | None,
     model: ServedModel,
     request_id: str,
-    scope: tuple[str, str] | None,
+    caller: Caller,
+    several_prompts: bool = False,
 ) -> tuple[Turn, ...]:
-    """One turn for each choice. Several choices of one prompt are no conversation: they adopt no session."""
+    """One turn for each choice. Several choices, or prompts, are no conversation: they adopt no session."""
     refuse_unknown_tokens(body.logit_bias or (), model, "logit_bias")
     refuse_unknown_tokens(body.stop_token_ids or (), model, "stop_token_ids")
     seed = secrets.randbits(63) if body.seed is None else body.seed & _SEED_MASK
+    scope = caller.scope(body.user)
+    priority = caller.priority(body.priority)
     stop_tokens = frozenset(body.stop_token_ids or ()) | (frozenset() if body.ignore_eos else model.stop_tokens)
 
     def turn(choice: int) -> Turn:
@@ -113,10 +114,13 @@ def make_turns(
             max_tokens=max_tokens,
             sampling=_sampling(body, (seed + choice) & _SEED_MASK, logprobs, model),
             stop_tokens=stop_tokens,
-            scope=scope if body.n == 1 else None,
-            priority=body.priority,
+            scope=None if several_prompts or body.n > 1 else scope,
+            priority=priority,
+            tenant=scope[0],
+            weight=caller.tenant.weight,
+            max_idle_sessions=caller.tenant.max_sessions,
         )
-        return Turn(submit, body.stop_strings)
+        return Turn(submit, body.stop_strings, caller.request_id)
 
     return tuple(turn(choice) for choice in range(body.n))
 
@@ -143,11 +147,6 @@ def _sampling(body: SamplingFields, seed: int, logprobs: int | None, model: Serv
         logprobs=logprobs,
         logit_bias=dict(body.logit_bias or {}),
     )
-
-
-def scope_of(user: str | None, connection: str) -> tuple[str, str]:
-    """Whose idle sessions may be continued. The two kinds of tenant cannot be mistaken for one another."""
-    return (f"connection:{connection}", "") if user is None else (f"user:{user}", user)
 
 
 def bound_report(tokens: int, logprobs: int | None, param: str) -> None:

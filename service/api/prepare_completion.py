@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from service.api.caller import Caller
 from service.api.completion_format import CompletionFormat
 from service.api.context import ServedModel
 from service.api.prepare import (
@@ -13,7 +14,6 @@ from service.api.prepare import (
     make_turns,
     refuse_hopeless,
     refuse_unknown_tokens,
-    scope_of,
 )
 from service.api.schemas import parse_body
 from service.api.text_schemas import CompletionRequest
@@ -21,21 +21,18 @@ from service.engine import Turn
 from service.errors import InvalidRequestError
 
 
-def prepare_completion(raw: bytes, model: ServedModel, answer_id: str, connection: str) -> Prepared:
-    """Validate, tokenise, bound. Raises `InvalidRequestError` or `ModelNotFoundError`."""
+def prepare_completion(raw: bytes, model: ServedModel, answer_id: str, caller: Caller) -> Prepared:
+    """Validate, tokenise, bound. Raises `InvalidRequestError`, `ModelNotFoundError` or `PriorityError`."""
     body = parse_body(CompletionRequest, raw)
     check_model(body.model, model)
     bound_report(len(body.prompts) * body.n * body.max_tokens, body.logprobs, "logprobs")
-    turns = tuple(_turns(body, model, answer_id, connection))
+    turns = tuple(_turns(body, model, answer_id, caller))
     echoes = [_echo(prompt, model) if body.echo else "" for prompt in body.prompts for _ in range(body.n)]
     return Prepared(body, turns, CompletionFormat(head_of(answer_id, model), model.tokenizer, echoes))
 
 
-def _turns(body: CompletionRequest, model: ServedModel, answer_id: str, connection: str) -> Iterator[Turn]:
-    """Each prompt starts from the same seed, so that its answers do not depend on its neighbours.
-
-    Several prompts are no conversation: they adopt no session.
-    """
+def _turns(body: CompletionRequest, model: ServedModel, answer_id: str, caller: Caller) -> Iterator[Turn]:
+    """Each prompt starts from the same seed, so that its answers do not depend on its neighbours."""
     several = len(body.prompts) > 1
     for index, prompt in enumerate(body.prompts):
         tokens = _tokens(prompt, model)
@@ -46,7 +43,8 @@ def _turns(body: CompletionRequest, model: ServedModel, answer_id: str, connecti
             logprobs=body.logprobs,
             model=model,
             request_id=f"{answer_id}-{index}" if several else answer_id,
-            scope=None if several else scope_of(body.user, connection),
+            caller=caller,
+            several_prompts=several,
         )
 
 

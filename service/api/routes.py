@@ -4,26 +4,36 @@ from typing import Any
 
 from service import errors
 from service.api import responses
+from service.api.debug import debug_request, debug_state
 from service.api.generate import chat_completions, completions
 from service.api.openapi import Operation
-from service.api.operations import health, list_models, metrics, openapi, ready, show_model
+from service.api.operations import health, list_models, openapi, ready, show_metrics, show_model
 from service.api.schemas import ChatRequest
 from service.api.text_schemas import CompletionRequest, DetokenizeRequest, TokenizeRequest
 from service.api.tokens import detokenize, tokenize
 
-ALWAYS = (errors.ForeignOriginError, errors.InternalError)
-LOADED = (*ALWAYS, errors.LoadingError)
+OPEN = (errors.ForeignOriginError, errors.InternalError)
+WITH_KEY = (*OPEN, errors.LoadingError, errors.AuthenticationError)
+ADMINS = (*WITH_KEY, errors.NotAllowedError)
 WITH_BODY = (
-    *LOADED,
+    *WITH_KEY,
     errors.InvalidRequestError,
     errors.ModelNotFoundError,
     errors.PayloadTooLargeError,
     errors.OverloadedError,
+    errors.RequestLimitError,
+    errors.TokenLimitError,
     errors.ShuttingDownError,
 )
-GENERATING = (*WITH_BODY, errors.ContextLengthError, errors.NeverFitsError)
+GENERATING = (
+    *WITH_BODY,
+    errors.ContextLengthError,
+    errors.NeverFitsError,
+    errors.PriorityError,
+    errors.QueueLimitError,
+)
 
-OPERATIONS = (
+ROUTES = (
     Operation(
         "POST",
         "/v1/chat/completions",
@@ -44,16 +54,27 @@ OPERATIONS = (
     ),
     Operation("POST", "/tokenize", tokenize, body=TokenizeRequest, answer=responses.Tokens, errors=WITH_BODY),
     Operation("POST", "/detokenize", detokenize, body=DetokenizeRequest, answer=responses.Text, errors=WITH_BODY),
-    Operation("GET", "/v1/models", list_models, answer=responses.ModelList, errors=LOADED),
+    Operation("GET", "/v1/models", list_models, answer=responses.ModelList, errors=WITH_KEY),
     Operation(
         "GET",
         r"/v1/models/{id:[\s\S]+}",
         show_model,
         answer=responses.Model,
-        errors=(*LOADED, errors.ModelNotFoundError),
+        errors=(*WITH_KEY, errors.ModelNotFoundError),
     ),
-    Operation("GET", "/health", health, answer=responses.Status, unavailable=responses.Status, errors=ALWAYS),
-    Operation("GET", "/ready", ready, answer=responses.Status, unavailable=responses.Status, errors=ALWAYS),
-    Operation("GET", "/metrics", metrics, errors=LOADED),
-    Operation("GET", "/openapi.json", openapi, answer=dict[str, Any], errors=LOADED),
+    Operation("GET", "/health", health, answer=responses.Status, unavailable=responses.Status, errors=OPEN),
+    Operation("GET", "/ready", ready, answer=responses.Status, unavailable=responses.Status, errors=OPEN),
+    Operation("GET", "/debug/state", debug_state, answer=dict[str, Any], errors=ADMINS),
+    Operation(
+        "GET",
+        "/debug/requests/{id}",
+        debug_request,
+        answer=dict[str, Any],
+        errors=(*ADMINS, errors.NotFoundError),
+    ),
+    Operation("GET", "/openapi.json", openapi, answer=dict[str, Any], errors=WITH_KEY),
 )
+
+# Unless metrics have a listener of their own.
+METRICS_ROUTE = Operation("GET", "/metrics", show_metrics, errors=ADMINS)
+OPERATIONS = (*ROUTES, METRICS_ROUTE)

@@ -166,7 +166,7 @@ class SamplingFields(Body):
     stop: str | list[str] | None = None
     stop_token_ids: list[int] | None = Field(None, max_length=64)
     ignore_eos: bool = False
-    priority: int = Field(0, ge=-(2**31), lt=2**31)
+    priority: int | None = Field(None, ge=-(2**31), lt=2**31)
     user: str | None = Field(None, max_length=512)
 
     @field_validator("stop")

@@ -21,6 +21,7 @@ import structlog
 from aiohttp import web
 
 from service.api.lifecycle import GRACE_S, drain
+from service.api.stack_dump import stack_dumps
 from service.errors import ConfigError
 
 log = structlog.get_logger(__name__)
@@ -73,7 +74,7 @@ async def serve(
 ) -> None:
     """`run` on a loop of the main thread."""
     _on_signals(_leave)
-    with listener:
+    with listener, stack_dumps(asyncio.get_running_loop()):
         stand_in = await _listen(loading, listener.dup())
         try:
             app = await _in_daemon(load)

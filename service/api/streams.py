@@ -8,12 +8,13 @@ rather than filling the memory. Leaving a stream, however it happens, cancels wh
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from types import TracebackType
 from typing import Protocol, Self
 
 from service.api.errors import from_code
-from service.core.commands import Cancel
-from service.core.events import Event, Finished, FinishReason, Gauges, Refused, SessionDropped, StepDone
+from service.core.commands import Cancel, Inspect
+from service.core.events import Event, Finished, FinishReason, Gauges, Refused, SessionDropped, Snapshot, StepDone
 from service.engine import Listener, Output, Turn
 from service.errors import InternalError, RequestError, SlowReaderError
 
@@ -34,7 +35,7 @@ class Engine(Protocol):
     def start(self, listener: Listener) -> None:
         """Begin; ``listener`` is called on the engine's thread."""
 
-    def post(self, item: Turn | Cancel) -> None:
+    def post(self, item: Turn | Cancel | Inspect) -> None:
         """From any thread."""
 
     def stop(self) -> None:
@@ -52,10 +53,18 @@ class Delivery:
 class Streams:
     """All open streams. Belongs to the event loop; only `listen` is called from elsewhere."""
 
-    def __init__(self, engine: Engine, observe: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        observe: Callable[[Event], None],
+        admit: Callable[[Sequence[Turn]], None] = lambda turns: None,
+    ) -> None:
         self._engine = engine
         self._observe = observe
+        self._admit = admit
         self._by_request: dict[str, Stream] = {}
+        self._questions: dict[int, asyncio.Future[Snapshot]] = {}
+        self._numbers = count()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed: RequestError | None = None
 
@@ -81,12 +90,14 @@ class Streams:
     def open(self, turns: Sequence[Turn]) -> "Stream":
         """Post turns that are one request's choices.
 
-        Raises `InternalError` if the engine is broken, and the error that the streams were closed with.
+        Raises `InternalError` if the engine is broken, the error that the streams were closed with, or the
+        `RequestError` by which ``admit`` keeps the turns out.
         """
         if self._closed is not None:
             raise self._closed
         if not self.healthy:
             raise InternalError("the engine has failed; the server must be restarted")
+        self._admit(turns)
         limit = max(BUFFERED_OUTPUTS, BUFFERED_STEPS * len(turns))
         stream = Stream(self, [turn.submit.request_id for turn in turns], limit)
         for turn in turns:
@@ -98,6 +109,17 @@ class Streams:
         """Forget a request; its KV is free as soon as the engine hears of it."""
         if self._by_request.pop(request_id, None) is not None:
             self._engine.post(Cancel(request_id))
+
+    async def snapshot(self) -> Snapshot:
+        """All of core as it is between two of the engine's moves. Waits for as long as the engine is silent."""
+        number = next(self._numbers)
+        answer: asyncio.Future[Snapshot] = asyncio.get_running_loop().create_future()
+        self._questions[number] = answer
+        self._engine.post(Inspect(number))
+        try:
+            return await answer
+        finally:
+            del self._questions[number]
 
     def close(self, error: RequestError) -> None:
         """End every open stream, and each that would be opened, with ``error``."""
@@ -117,13 +139,20 @@ class Streams:
         for output in outputs:
             event = output.event
             self._observe(event)
-            if isinstance(event, StepDone | SessionDropped | Gauges):
+            if isinstance(event, Snapshot):
+                self._answer(event)
+            if isinstance(event, StepDone | SessionDropped | Gauges | Snapshot):
                 continue
             if (stream := self._by_request.get(event.request_id)) is None:
                 continue
             if isinstance(event, Finished | Refused):
                 del self._by_request[event.request_id]
             stream.push(event.request_id, output)
+
+    def _answer(self, snapshot: Snapshot) -> None:
+        answer = self._questions.get(snapshot.number)
+        if answer is not None and not answer.done():  # whoever asked may have left
+            answer.set_result(snapshot)
 
 
 class Stream:

@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from service.api.body import with_body
-from service.api.context import DOOR, ServedModel
+from service.api.context import CALLER, DOOR, ServedModel
 from service.api.prepare import check_model, refuse_unknown_tokens
 from service.api.responses import Text, Tokens
 from service.api.schemas import parse_body
@@ -13,13 +13,13 @@ from service.api.text_schemas import DetokenizeRequest, TokenizeRequest
 
 async def tokenize(request: web.Request) -> web.Response:
     """Turn a text, or a conversation, into tokens."""
-    with request.app[DOOR].enter():
+    with request.app[DOOR].enter(request[CALLER].tenant):
         return web.json_response(await with_body(request, _tokenize), dumps=compact)
 
 
 async def detokenize(request: web.Request) -> web.Response:
     """Turn tokens into text, special tokens included."""
-    with request.app[DOOR].enter():
+    with request.app[DOOR].enter(request[CALLER].tenant):
         return web.json_response(await with_body(request, _detokenize), dumps=compact)
 
 

@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from clients.chat_settings import ChatSettings
 from service.cli.chat_flags import add_chat_flags, resolve_chat
+from service.cli.keys_command import add_keys_flags, run_keys
 from service.config import ServeSettings, add_serve_flags, resolve
 from service.errors import StartupError
 
@@ -51,10 +52,26 @@ def _parser() -> tuple[_Parser, dict[str, Command]]:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     serve = add_serve_flags(commands.add_parser("serve", help="run the server", allow_abbrev=False))
     chat = add_chat_flags(commands.add_parser("chat", help="chat in the terminal", allow_abbrev=False))
+    status = commands.add_parser("status", help="show who runs and who waits on a server", allow_abbrev=False)
+    _add_status_flags(status)
+    add_keys_flags(commands.add_parser("keys", help="make API keys", allow_abbrev=False))
     return parser, {
         "serve": lambda flags: _serve(resolve(flags, serve)),
         "chat": lambda flags: _chat(resolve_chat(flags, chat)),
+        "status": _status,
+        "keys": run_keys,
     }
+
+
+def _add_status_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--url", default="http://127.0.0.1:8000", help="address of the server (default: %(default)s)")
+    parser.add_argument(
+        "--api-key",
+        "--key",
+        default=os.environ.get("FASTSWITCH_API_KEY"),
+        metavar="KEY",
+        help="an admin's key, if the server has keys; unset: the environment's FASTSWITCH_API_KEY",
+    )
 
 
 def _version() -> str:
@@ -77,3 +94,9 @@ def _chat(settings: ChatSettings) -> int:
     from clients.chat import run  # noqa: PLC0415 - heavy
 
     return run(settings)
+
+
+def _status(flags: argparse.Namespace) -> int:
+    from clients.status import run  # noqa: PLC0415 - heavy
+
+    return run(flags.url, flags.api_key)

@@ -1,5 +1,6 @@
 """``fastswitch serve``: loads the model, builds the objects, runs the server."""
 
+import socket
 import time
 
 from aiohttp import web
@@ -7,6 +8,7 @@ from aiohttp import web
 from service.api import server
 from service.api.app import create_app
 from service.api.context import MODEL, Limits, ServedModel
+from service.api.keys import Keys
 from service.api.loading import create_loading_app
 from service.config import ServeSettings, is_loopback, local_url
 from service.core.core import Core, CoreSettings
@@ -27,20 +29,29 @@ def serve(settings: ServeSettings, began: float) -> int:
     Raises `StartupError`.
     """
     configure_logs(settings.log_level)
+    keys = Keys(settings.keys, None if settings.api_keys is None else settings.api_keys.get_secret_value())
     listener = server.bind(settings.host, settings.port)
+    metrics_listener = None if settings.metrics_port is None else server.bind(settings.host, settings.metrics_port)
     port = listener.getsockname()[1]
+    metrics_port = None if metrics_listener is None else metrics_listener.getsockname()[1]
 
     def load() -> web.Application:
-        return build(load_model(settings.model), settings)
+        return build(load_model(settings.model), settings, keys, metrics_listener)
 
     def announce(app: web.Application) -> None:
-        print(greeting(app[MODEL].name, settings.host, port, time.perf_counter() - began), flush=True)
+        seconds = time.perf_counter() - began
+        print(greeting(app[MODEL].name, settings.host, port, seconds, metrics_port), flush=True)
 
     server.run(create_loading_app(_limits(settings)), load, listener, settings.drain_timeout, announce)
     return 0
 
 
-def build(loaded: LoadedModel, settings: ServeSettings) -> web.Application:
+def build(
+    loaded: LoadedModel,
+    settings: ServeSettings,
+    keys: Keys | None = None,
+    metrics_listener: socket.socket | None = None,
+) -> web.Application:
     """Everything behind the socket. Raises `ConfigError` if the model does not fit the settings."""
     blocks = settings.device_kv // kv_bytes_per_block(loaded.config)
     if not blocks:
@@ -49,7 +60,7 @@ def build(loaded: LoadedModel, settings: ServeSettings) -> web.Application:
     engine = Engine(_core(settings, blocks), _runner(loaded, settings, blocks), TextStage(loaded.tokenizer))
     metrics = Metrics()
     metrics.set_capacity(blocks)
-    return create_app(engine, served, metrics, _limits(settings))
+    return create_app(engine, served, metrics, _limits(settings), keys, metrics_listener)
 
 
 def _core(settings: ServeSettings, blocks: int) -> Core:
@@ -110,7 +121,7 @@ def _limits(settings: ServeSettings) -> Limits:
     )
 
 
-def greeting(model: str, host: str, port: int, seconds: float) -> str:
+def greeting(model: str, host: str, port: int, seconds: float, metrics_port: int | None = None) -> str:
     """What a person who just started the server needs to know."""
     url = local_url(host, port)
     chat = "fastswitch chat" if url == "http://127.0.0.1:8000" else f"fastswitch chat --url {url}"
@@ -118,5 +129,6 @@ def greeting(model: str, host: str, port: int, seconds: float) -> str:
         f"FastSwitch serves {model} at {url} (started in {seconds:.1f} s)\n"
         f"  chat        {chat}\n"
         f"  OpenAI API  {url}/v1/chat/completions\n"
+        f"  metrics     {local_url(host, metrics_port or port)}/metrics\n"
         "  Ctrl-C stops it"
     )

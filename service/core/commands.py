@@ -11,6 +11,9 @@ class Submit:
 
     ``scope`` is (tenant, user): an idle session is adopted only inside it; None never adopts. ``max_tokens`` bounds the
     answer. ``stop_tokens`` end it and are not part of its text. ``priority``: lower first, as in vLLM.
+
+    ``tenant`` is who is charged, also when ``scope`` is None; ``weight`` its share against other tenants;
+    ``max_idle_sessions`` how many of its conversations may keep KV between turns, None as many as anybody's.
     """
 
     request_id: str
@@ -20,6 +23,9 @@ class Submit:
     stop_tokens: frozenset[int]
     scope: tuple[str, str] | None
     priority: int = 0
+    tenant: str = ""
+    weight: float = 1.0
+    max_idle_sessions: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,4 +35,11 @@ class Cancel:
     request_id: str
 
 
-Command = Submit | Cancel
+@dataclass(frozen=True, slots=True)
+class Inspect:
+    """Ask for a `Snapshot`, which will carry ``number``."""
+
+    number: int
+
+
+Command = Submit | Cancel | Inspect

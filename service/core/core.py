@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from allocator import KVMemory
 from service.core.commands import Submit
-from service.core.events import Event, FinishReason, Gauges, Refused, TokenOut
+from service.core.events import Event, FinishReason, Gauges, Refused, Snapshot, TokenOut
 from service.core.ledger import Ledger
 from service.core.plan import Drawn, Row, StepPlan, StepResult
 from service.core.policies import Policy
@@ -17,6 +17,7 @@ from service.core.requests import Request, State
 from service.core.scheduler import Budget, Scheduler
 from service.core.sessions import Session, SessionTable
 from service.core.slots import SlotTable
+from service.core.snapshot import take_snapshot
 from service.errors import InvalidRequestError, NeverFitsError, OverloadedError
 
 
@@ -51,6 +52,7 @@ class Core:
         )
         self._planned: dict[int, list[tuple[Request, Row]]] = {}  # by step number, until commit or abandon
         self._arrivals = 0
+        self._arrivals_planned = 0  # those that the last plan knew
 
     def submit(self, command: Submit, now: float) -> bool:
         """Take a turn in, or emit `Refused`. True: it is in."""
@@ -59,6 +61,7 @@ class Core:
             return False
         session = self._session_for(command)
         session.tokens = list(command.prompt)
+        session.tenant = command.tenant
         self._ledger.live[command.request_id] = Request(self._arrivals, command, session, arrival_s=now)
         self._arrivals += 1
         return True
@@ -73,6 +76,7 @@ class Core:
         while session := self._ledger.sessions.overdue(now):
             self._ledger.drop_session(session, "expired")
         plan = self._scheduler.plan(now)
+        self._arrivals_planned = self._arrivals
         if plan is not None:
             self._planned[plan.number] = [(self._ledger.live[row.request_id], row) for row in plan.rows]
         return plan
@@ -103,6 +107,10 @@ class Core:
     def gauges(self) -> Gauges:
         """How full it is."""
         return self._ledger.gauges()
+
+    def snapshot(self, number: int, now: float) -> Snapshot:
+        """Everything there is, for operators. O(live requests + idle sessions)."""
+        return take_snapshot(self._ledger, number, self._arrivals_planned, now)
 
     def next_expiry_s(self) -> float | None:
         """When `plan` should be called again although nothing arrives."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from service.core.sampling import TokenLogprobs
+from service.core.views import PoolView, RequestView, SessionView
 
 
 class FinishReason(StrEnum):
@@ -132,4 +133,18 @@ class StepDone:
     gauges: Gauges
 
 
-Event = Refused | Started | TokenOut | Preempted | Resumed | Finished | SessionDropped | StepDone | Gauges
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All of core at one moment, in numbers: the answer to `Inspect`."""
+
+    number: int
+    gauges: Gauges
+    slots: int
+    slots_free: int
+    copies_in_flight: int
+    requests: tuple[RequestView, ...]
+    idle_sessions: tuple[SessionView, ...]
+    pools: tuple[PoolView, ...]
+
+
+Event = Refused | Started | TokenOut | Preempted | Resumed | Finished | SessionDropped | StepDone | Gauges | Snapshot

@@ -52,6 +52,7 @@ class Ledger:
             self._note_start(request, now)
         else:
             assert request.parked_s is not None
+            request.resumed_s = now
             self.emit(Resumed(request.request_id, now - request.parked_s))
         return SlotOpening(slot, tuple(request.session.tokens), request.prompt_length, request.spec.sampling)
 
@@ -60,6 +61,7 @@ class Ledger:
         request.move(State.PREEMPTED)
         self.slots.leave(request)
         request.parked_s = now
+        request.parked_for = reason
         request.preemptions += 1
         self.emit(Preempted(request.request_id, reason))
 
@@ -80,7 +82,7 @@ class Ledger:
             self.slots.leave(request)
         request.move(State.FINISHED)
         del self.live[request.request_id]
-        self._retire(request.session, request.prompt_length, reason, now)
+        self._retire(request, reason, now)
         self.emit(Finished(request.request_id, reason, _usage(request), _timings(request, now)))
 
     def gauges(self) -> Gauges:
@@ -114,14 +116,24 @@ class Ledger:
         request.reused = request.computed_once = self.memory.computed(request.sequence)
         self.emit(Started(request.request_id, now - request.arrival_s, request.reused))
 
-    def _retire(self, session: Session, prompt_length: int, reason: FinishReason, now: float) -> None:
+    def _retire(self, request: Request, reason: FinishReason, now: float) -> None:
+        session = request.session
         reusable = session.scope is not None and reason is not FinishReason.ERROR
         if reusable and self.memory.computed(session.sequence) > 0:
-            session.answer_start = prompt_length
+            session.answer_start = request.prompt_length
             self.sessions.park(session, now)
+            self._keep_at_most(request.spec.max_idle_sessions, session)
         else:
             self.sessions.close(session)
             self.memory.drop(session.sequence)
+
+    def _keep_at_most(self, limit: int | None, session: Session) -> None:
+        """Let go of the tenant's oldest idle sessions if the newest, ``session``, is one too many for it."""
+        if limit is None:
+            return
+        own = [idle for idle in self.sessions if idle.idle_since_s is not None and idle.tenant == session.tenant]
+        for oldest in own[: max(0, len(own) - limit)]:
+            self.drop_session(oldest, "limit")
 
 
 def _usage(request: Request) -> Usage:

@@ -50,6 +50,8 @@ class Request:
     first_token_s: float | None = None
     last_token_s: float | None = None
     parked_s: float | None = None
+    parked_for: str | None = None  # why it was preempted last
+    resumed_s: float | None = None
     reused: int = 0  # prompt tokens whose KV an earlier turn left
     recomputed: int = 0
     computed_once: int = 0  # tokens whose KV this turn has had at some time

@@ -20,6 +20,7 @@ class Session:
     sequence: int
     scope: Scope | None
     tokens: list[int] = field(default_factory=list)
+    tenant: str = ""  # of its last turn
     answer_start: int = 0
     idle_since_s: float | None = None  # None: busy
 

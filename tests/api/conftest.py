@@ -1,19 +1,24 @@
 """The whole service on a real socket, over the simulated data plane: everything but the arithmetic."""
 
+import io
 import json
+import logging
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+import structlog
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.api.app import create_app
 from service.api.context import METRICS, Limits, ServedModel
+from service.api.key_ring import digest, new_key
+from service.api.keys import Keys
 from service.api.server import app_runner
 from service.core.core import Core, CoreSettings
 from service.core.plan import Drawn, StepPlan, StepResult
@@ -23,6 +28,7 @@ from service.engine import Engine, Runner
 from service.execution.chat_template import ChatTemplate
 from service.execution.text import TextStage
 from service.execution.tokenizer import Tokenizer, read_tokenizer
+from service.logs import configure_logs
 from service.metrics import Metrics
 from service.simulation.runner import SimulatedRunner
 
@@ -137,7 +143,64 @@ class Live:
         return gauges
 
 
+class Tenants:
+    """Two tenants and an operator, and requests in their names. ``key``: each one's, by name."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.key = {name: new_key() for name in ("alice", "bob", "ops")}
+
+    def keys(self, tables: str = "", names: Sequence[str] = ("alice", "bob", "ops")) -> Keys:
+        """What the file says, newly written: ``tables`` and an entry for each of ``names``."""
+        self.write(tables, names)
+        return Keys(self.file)
+
+    def write(self, tables: str = "", names: Sequence[str] = ("alice", "bob", "ops")) -> None:
+        """Write the file anew."""
+        entries = [f'[[keys]]\ntenant = "{name}"\nsha256 = "{digest(self.key[name])}"\n' for name in names]
+        self.file.write_text("[tenants.ops]\nadmin = true\n" + tables + "".join(entries))
+
+    def headers(self, name: str) -> dict[str, str]:
+        """As OpenAI's clients send a key."""
+        return {"Authorization": f"Bearer {self.key[name]}"}
+
+    async def chat(self, live: Live, name: str, content: str = "Hi there", **fields: Any) -> aiohttp.ClientResponse:
+        """POST a one-message conversation, in somebody's name."""
+        body = {"messages": [{"role": "user", "content": content}], "max_tokens": 8, **fields}
+        return await live.http.post("/v1/chat/completions", json=body, headers=self.headers(name))
+
+    async def get(self, live: Live, path: str, name: str = "ops") -> Any:
+        """The JSON of a view, asked for by the operator unless told otherwise."""
+        async with live.http.get(path, headers=self.headers(name)) as response:
+            return await response.json()
+
+    async def metrics(self, live: Live) -> dict[tuple[str, ...], float]:
+        """Tenants' samples of /metrics by name without prefix and label values."""
+        async with live.http.get("/metrics", headers=self.headers("ops")) as response:
+            families = text_string_to_metric_families(await response.text())
+            samples = [s for family in families for s in family.samples if s.name.startswith("fastswitch_tenant_")]
+        return {(s.name.removeprefix("fastswitch_tenant_"), *s.labels.values()): s.value for s in samples}
+
+
 Serve = Callable[..., Awaitable[Live]]
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    """What the server writes; the test runner's own handlers come back afterwards."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    written = io.StringIO()
+    configure_logs("debug", written)
+    yield written
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def tenants(tmp_path: Path) -> Tenants:
+    return Tenants(tmp_path / "keys.toml")
 
 
 @pytest.fixture(scope="session")
@@ -172,19 +235,24 @@ def build(tokenizer: Tokenizer) -> Build:
         core: dict[str, Any] | None = None,
         limits: dict[str, Any] | None = None,
         model: dict[str, Any] | None = None,
+        keys: Keys | None = None,
+        policy: str = "fcfs",
     ) -> tuple[web.Application, Engine, HeldRunner]:
         sizes = CoreSettings(**{"device_blocks": 100_000, "max_num_seqs": 16, **(core or {})})
         held = HeldRunner(data_plane or SimulatedRunner(VOCAB_SIZE))
-        engine = Engine(Core(sizes, POLICIES["fcfs"]()), held, TextStage(tokenizer), check_every_step=True)
+        engine = Engine(Core(sizes, POLICIES[policy]()), held, TextStage(tokenizer), check_every_step=True)
         served = served_model(**{"tokenizer": tokenizer, "capacity_tokens": sizes.device_blocks * 16, **(model or {})})
-        return create_app(engine, served, Metrics(), Limits(**(limits or {}))), engine, held
+        return create_app(engine, served, Metrics(), Limits(**(limits or {})), keys), engine, held
 
     return build_app
 
 
 @pytest.fixture
 async def serve(build: Build) -> AsyncIterator[Serve]:
-    """Starts servers of what `build` makes."""
+    """Starts servers of what `build` makes.
+
+    With ``keys`` the client has none of its own: each request brings one in its headers.
+    """
     running: list[tuple[Live, web.AppRunner]] = []
 
     async def start(*arguments: Any, **options: Any) -> Live:

@@ -42,7 +42,6 @@ async def test_64_conversations_on_memory_for_8(serve: Serve, undisturbed: list[
     assert answers == undisturbed
     assert len({tuple(each) for each in answers}) == CONVERSATIONS
     gauges = await live.gauges()
-    assert gauges["num_preemptions_total"] > 0
     assert gauges["num_requests_running"] == gauges["num_requests_waiting"] == gauges["num_requests_preempted"] == 0
 
 

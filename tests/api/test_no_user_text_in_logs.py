@@ -3,30 +3,13 @@
 import asyncio
 import io
 import json
-import logging
-from collections.abc import Iterator
 
 import pytest
-import structlog
 
 from service.execution.chat_template import ChatTemplate
-from service.logs import configure_logs
 
 CANARY = "canary-7c1e"
 CHAT = "/v1/chat/completions"
-
-
-@pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    """What the server writes; the test runner's own handlers come back afterwards."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    written = io.StringIO()
-    configure_logs("debug", written)
-    yield written
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
 
 
 def sung(log: io.StringIO) -> list[dict]:

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.api.caller import Caller
 from service.api.context import ServedModel
 from service.api.prepare import answer_room, prepare_chat
+from service.api.tenants import ANONYMOUS
 from service.errors import ContextLengthError, InvalidRequestError, ModelNotFoundError, NeverFitsError
 
 
@@ -39,7 +41,7 @@ def make_model(max_model_len: int = 100, capacity_tokens: int = 1000) -> ServedM
 
 def prepared(served: ServedModel, **fields):
     body = {"messages": [{"role": "user", "content": "Hi"}], **fields}
-    return prepare_chat(json.dumps(body).encode(), served, "id", "wire")
+    return prepare_chat(json.dumps(body).encode(), served, "id", Caller(ANONYMOUS, "wire", "req"))
 
 
 def test_the_template_and_the_tokenizer_make_the_prompt(model):

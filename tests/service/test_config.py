@@ -112,6 +112,20 @@ def test_a_reachable_address_needs_a_word(monkeypatch: pytest.MonkeyPatch) -> No
     assert parse(["--allow-anonymous"]).host == "0.0.0.0"
 
 
+@pytest.mark.parametrize("flags", [["--keys", "keys.toml"], ["--api-keys", "default:" + "k" * 30]])
+def test_a_reachable_address_is_fine_with_keys(flags: list[str]) -> None:
+    assert parse(["--host", "0.0.0.0", *flags]).host == "0.0.0.0"
+
+
+def test_a_key_is_shown_in_no_repr_and_no_error(tmp_path: Path) -> None:
+    assert "secret" not in repr(parse(["--api-keys", "secret-secret-secret"]))
+    file = tmp_path / "fastswitch.toml"
+    file.write_text('api_keys = ["secret"]\n')
+    with pytest.raises(ConfigError, match="--api-keys") as caught:
+        parse(["--config", str(file)])
+    assert "secret" not in caught.value.message
+
+
 @pytest.mark.parametrize(
     ("host", "local"),
     [

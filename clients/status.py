@@ -1,0 +1,113 @@
+"""`fastswitch status`: a server's state in a few tables."""
+
+import asyncio
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from clients.client import Client
+from clients.errors import AccessDeniedError, ClientError
+
+PIPE_WIDTH = 200  # columns, where no terminal says how many it has
+
+State = Mapping[str, Any]  # the JSON of /debug/state
+
+
+def run(url: str, api_key: str | None) -> int:
+    """Show it. Return the exit code: 0 if the server is ready, else 1."""
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    out, err = Console(highlight=False, width=width), Console(stderr=True, highlight=False, soft_wrap=True)
+    return asyncio.run(show_status(Client(url, api_key, read_timeout_s=15.0), out, err))
+
+
+async def show_status(client: Client, out: Console, err: Console) -> int:
+    """Print what the server tells, errors on ``err``. Return the exit code."""
+    async with client:
+        try:
+            status = await client.readiness()
+            out.print(f"{client.base_url}: {status}", markup=False, soft_wrap=True)
+            show(await client.state(), out)
+        except AccessDeniedError as error:
+            err.print(f"no more is told: {error}", markup=False)
+        except ClientError as error:
+            err.print(str(error), style="red", markup=False)
+            return 1
+    return 0 if status == "ready" else 1
+
+
+def show(state: State, out: Console) -> None:
+    """Print a state."""
+    out.print(
+        f"model {state['model']}, {state['open_requests']} of {state['max_open_requests']} requests open",
+        markup=False,
+    )
+    core = state["core"]
+    if core is None:
+        out.print("the engine does not answer", style="red")
+    else:
+        for table in (_requests(core["requests"]), _sessions(core["idle_sessions"]), _pools(core["pools"])):
+            out.print(table)
+    if state["tenants"]:
+        out.print(_tenants(state["tenants"]))
+
+
+def _requests(requests: Sequence[State]) -> Table:
+    """In the order of arrival."""
+    columns = (
+        *("request", "tenant", "state", "because", "since", "age"),
+        *("priority", "prompt", "answer", "blocks", "preempted"),
+    )
+    rows = (
+        (
+            each["request_id"],
+            each["tenant"],
+            each["state"],
+            each["because"],
+            _seconds(each["since_s"]),
+            _seconds(each["age_s"]),
+            each["priority"],
+            each["prompt"],
+            f"{each['answered']}/{each['max_tokens']}",
+            each["blocks"],
+            each["preemptions"],
+        )
+        for each in requests
+    )
+    return _table(f"{len(requests)} live requests", columns, rows)
+
+
+def _sessions(sessions: Sequence[State]) -> Table:
+    """Idle conversations, summed up by tenant."""
+    sums: dict[str, list[int]] = {}
+    for session in sessions:
+        of_tenant = sums.setdefault(session["tenant"], [0, 0, 0])
+        for index, more in enumerate((1, session["computed"], session["blocks"])):
+            of_tenant[index] += more
+    rows = ((tenant, *counts) for tenant, counts in sums.items())
+    return _table(f"{len(sessions)} idle sessions", ("tenant", "sessions", "tokens with KV", "blocks"), rows)
+
+
+def _pools(pools: Sequence[State]) -> Table:
+    columns = ("pool", "blocks", "used", "reserved", "free", "largest_free", "owners", "groups")
+    rows = ((pool["name"], *(pool[column] for column in columns[1:])) for pool in pools)
+    return _table("KV memory", columns, rows)
+
+
+def _tenants(tenants: Sequence[State]) -> Table:
+    columns = ("tenant", "open_requests", "waiting", "open_sessions", "tokens_left")
+    return _table("tenants", columns, ([tenant[column] for column in columns] for tenant in tenants))
+
+
+def _table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
+    table = Table(*(column.replace("_", " ") for column in columns), title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    return table
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s"

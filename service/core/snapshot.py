@@ -1,0 +1,96 @@
+"""Core as operators see it: a `Snapshot` of the ledger. Reads, changes nothing."""
+
+from allocator import BlockGroups
+from service.core.events import Snapshot
+from service.core.ledger import Ledger
+from service.core.requests import Request, State
+from service.core.sessions import Session
+from service.core.views import PoolView, RequestView, SessionView
+
+
+def take_snapshot(ledger: Ledger, number: int, arrivals_planned: int, now: float) -> Snapshot:
+    """``arrivals_planned``: requests with this number or a higher one came after the last plan."""
+    memory, slots = ledger.memory, ledger.slots
+    idle = [session for session in ledger.sessions if session.idle_since_s is not None]
+    return Snapshot(
+        number=number,
+        gauges=ledger.gauges(),
+        slots=slots.num_free + len(slots.running),
+        slots_free=slots.num_free,
+        copies_in_flight=len(memory.tickets),
+        requests=tuple(_request(ledger, request, arrivals_planned, now) for request in ledger.live.values()),
+        idle_sessions=tuple(_session(ledger, session, now) for session in idle),
+        pools=(_pool("device", memory.device), _pool("host", memory.host)),
+    )
+
+
+def _request(ledger: Ledger, request: Request, arrivals_planned: int, now: float) -> RequestView:
+    marks = ledger.memory.watermarks(request.sequence)
+    return RequestView(
+        request_id=request.request_id,
+        tenant=request.spec.tenant,
+        state=request.state.value,
+        because=_because(ledger, request, arrivals_planned),
+        since_s=now - _since(request),
+        age_s=now - request.arrival_s,
+        slot=request.slot,
+        priority=request.priority,
+        prompt=request.prompt_length,
+        max_tokens=request.spec.max_tokens,
+        answered=request.num_answered,
+        computed=marks.computed,
+        resident=marks.resident,
+        mirrored=marks.mirrored,
+        blocks=ledger.memory.device.used(request.sequence),
+        reused=request.reused,
+        recomputed=request.recomputed,
+        preemptions=request.preemptions,
+    )
+
+
+def _because(ledger: Ledger, request: Request, arrivals_planned: int) -> str | None:
+    match request.state:
+        case State.PREEMPTED:
+            return request.parked_for
+        case State.WAITING if request.number >= arrivals_planned:
+            return "step"
+        case State.WAITING:
+            return "room" if ledger.slots.num_free else "slot"
+    return None
+
+
+def _since(request: Request) -> float:
+    """When it came into its state."""
+    moments = {
+        State.WAITING: request.arrival_s,
+        State.PREEMPTED: request.parked_s,
+        State.RUNNING: request.started_s if request.resumed_s is None else request.resumed_s,
+    }
+    moment = moments[request.state]
+    assert moment is not None
+    return moment
+
+
+def _session(ledger: Ledger, session: Session, now: float) -> SessionView:
+    assert session.idle_since_s is not None
+    return SessionView(
+        tenant=session.tenant,
+        idle_s=now - session.idle_since_s,
+        tokens=len(session.tokens),
+        computed=ledger.memory.computed(session.sequence),
+        blocks=ledger.memory.device.used(session.sequence),
+    )
+
+
+def _pool(name: str, groups: BlockGroups) -> PoolView:
+    found = groups.statistics()
+    return PoolView(
+        name=name,
+        blocks=groups.num_blocks,
+        used=found.used,
+        reserved=found.reserved,
+        free=found.free,
+        largest_free=found.largest_free,
+        owners=found.owners,
+        groups=found.groups,
+    )

@@ -1,0 +1,56 @@
+"""The parts of a `Snapshot`: numbers and ids, no text and no tokens. Lengths are in tokens, times in seconds."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RequestView:
+    """A live request. ``state`` since ``since_s`` seconds, ``because``: what a request that does not run lacks.
+
+    ``because`` is a `Preempted` reason for a preempted one; for a waiting one ``step`` (it came after the last plan),
+    ``slot`` (the batch is full) or ``room`` (for it, or for one before it).
+    """
+
+    request_id: str
+    tenant: str
+    state: str
+    because: str | None
+    since_s: float
+    age_s: float
+    slot: int | None
+    priority: int
+    prompt: int
+    max_tokens: int
+    answered: int
+    computed: int
+    resident: int
+    mirrored: int
+    blocks: int
+    reused: int
+    recomputed: int
+    preemptions: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionView:
+    """An idle conversation: ``tokens`` of history, ``computed`` of them with KV."""
+
+    tenant: str
+    idle_s: float
+    tokens: int
+    computed: int
+    blocks: int
+
+
+@dataclass(frozen=True, slots=True)
+class PoolView:
+    """A pool and how it is cut into groups; in blocks, but for ``owners`` and ``groups``."""
+
+    name: str
+    blocks: int
+    used: int
+    reserved: int
+    free: int
+    largest_free: int
+    owners: int
+    groups: int
