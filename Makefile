@@ -18,11 +18,11 @@ PYTEST := NUMBA_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist worksteal
 
 # Every matrix on a tiny model and one slice on the real one: under 10 minutes on 2 cores.
 test: $(VENV)/.dev
-	$(PYTEST) -m "not full" $(ARGS)
+	$(PYTEST) -m "not full and not image" $(ARGS)
 
 # Everything on both: under 80 minutes.
 test-full: $(VENV)/.dev
-	HYPOTHESIS_PROFILE=full $(PYTEST) --timeout 3000 $(ARGS)
+	HYPOTHESIS_PROFILE=full $(PYTEST) -m "not image" --timeout 3000 $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -42,7 +42,7 @@ image:
 	container/build.sh $(ARGS)
 
 image-test: image $(VENV)/.dev
-	FASTSWITCH_TEST_IMAGE=$${IMAGE:-fastswitch} $(BIN)/pytest tests/container/test_image.py
+	FASTSWITCH_TEST_IMAGE=$${IMAGE:-fastswitch} $(BIN)/pytest -m image tests/container
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,6 +1,5 @@
 """The image that `make image` built, run as an operator would: `make image-test`."""
 
-import os
 import re
 from pathlib import Path
 from urllib.request import urlopen
@@ -8,7 +7,7 @@ from urllib.request import urlopen
 import openai
 import pytest
 
-pytestmark = pytest.mark.skipif("FASTSWITCH_TEST_IMAGE" not in os.environ, reason="make image-test builds the image")
+pytestmark = pytest.mark.image
 
 DASHBOARD = Path(__file__).parents[2] / "container/grafana/dashboards/fastswitch.json"
 BAKED = "/opt/fastswitch/image/kernels"
