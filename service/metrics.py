@@ -133,8 +133,8 @@ class _RequestMetrics:
         self.queue = histogram("request_queue_time_seconds", "From arrival to the first step.", QUEUE_BUCKETS)
         for counted, values in (
             (self.ended, tuple(FinishReason)),
-            (self.refused, ("invalid_request_error", "kv_capacity_exceeded", "server_overloaded")),
-            (self.dropped, ("room", "expired", "limit")),
+            (self.refused, ("invalid_request_error", "kv_capacity_exceeded", "server_overloaded", "session_busy")),
+            (self.dropped, ("room", "expired", "limit", "closed")),
         ):
             for value in values:  # zero is a value: rates need a first sample
                 counted.labels(value)
