@@ -1,11 +1,11 @@
-"""The one table from error codes to HTTP status and OpenAI error type, and the body that clients get."""
+"""The one table from error codes to HTTP status, OpenAI error type and WebSocket code, and the body clients get."""
 
 import math
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
 
-from aiohttp import web
+from aiohttp import WSCloseCode, web
 
 from service import errors
 
@@ -38,10 +38,22 @@ STATUS_AND_TYPE: dict[str, tuple[int, str]] = {
 
 UNAVAILABLE_RETRY_S = 5.0
 
+# WebSocket close codes: the standard's where it has one, else 4000 and the HTTP status.
+STANDARD_CLOSE_CODES = {
+    errors.PayloadTooLargeError.code: WSCloseCode.MESSAGE_TOO_BIG,
+    errors.ShuttingDownError.code: WSCloseCode.GOING_AWAY,
+    errors.InternalError.code: WSCloseCode.INTERNAL_ERROR,
+}
+
 
 def status_of(error: errors.RequestError) -> int:
     """HTTP status of an error."""
     return STATUS_AND_TYPE[error.code][0]
+
+
+def close_code_of(error: type[errors.RequestError] | errors.RequestError) -> int:
+    """Code that a WebSocket is closed with when the error ends it."""
+    return STANDARD_CLOSE_CODES.get(error.code, 4000 + STATUS_AND_TYPE[error.code][0])
 
 
 def error_body(error: errors.RequestError, request_id: str) -> dict[str, Any]:
