@@ -29,7 +29,7 @@
         ├── SlowReaderError          slow_reader                 -      the stream is cut
         └── InternalError            internal_error              500
 
-`service.api.errors` maps the codes to HTTP status and OpenAI error type; nothing else does.
+`service.api.errors` maps the codes to HTTP status, OpenAI error type and WebSocket close code; nothing else does.
 """
 
 

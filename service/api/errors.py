@@ -90,7 +90,12 @@ def retry_after(error: errors.RequestError) -> float | None:
 
 def from_code(code: str, message: str) -> errors.RequestError:
     """The error that core named in a `Refused`."""
-    return _BY_CODE[code](message)
+    return kind_of(code)(message)
+
+
+def kind_of(code: str) -> type[errors.RequestError]:
+    """The error class of a code."""
+    return _BY_CODE[code]
 
 
 def from_http(exception: web.HTTPException, path: str) -> errors.RequestError:

@@ -103,7 +103,7 @@ class OpenedFrame(_ServerFrame):
     """The session is open on this connection, and on no other."""
 
     type: Literal["opened"] = "opened"
-    session: str = Field(description="Its name, to come back to it: 128 random bits. Whoever has it may")
+    session: str = Field(description="Its name, 128 random bits: whoever knows it, and the user, may come back")
     last: int = Field(description="The newest number of the session; what the client lacks up to it follows")
     turns: int = Field(description="Turns taken in so far: says whether the last one arrived before a connection broke")
     running: bool = Field(description="Whether a turn is under way")
