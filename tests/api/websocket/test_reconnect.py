@@ -124,6 +124,23 @@ async def test_within_the_grace_the_turn_ends_by_itself(live, connect):
     assert (end["finish_reason"], end["usage"]["completion_tokens"]) == ("length", 60)
 
 
+async def test_coming_back_ends_the_grace(serve, connect, stepped):
+    live = await serve(stepped, limits={"reconnect_grace_s": 0.05})
+    first, later = await connect(live), await connect(live)
+    for peer in (first, later):
+        await peer.send("turn", **LONG)
+    stepped.allow(3)
+    await first.reads(1)
+    first.kill()
+    await left(live, first.session)
+    back = await connect(live, session=first.session, last=first.last)
+    chat = live.app[SESSIONS]._by_id[later.session]
+    later.kill()
+    await live.until(lambda _: chat.end is not None)  # a grace that began later is over
+    stepped.allow()
+    assert (await back.until("done"))["finish_reason"] == "length"
+
+
 async def test_without_a_client_an_answer_is_bounded(serve, connect):
     live = await serve(limits={"reconnect_buffer": 100})
     first = await connect(live)
