@@ -236,7 +236,7 @@ def parse_body(kind: type[AnyBody], raw: bytes) -> AnyBody:
     return body
 
 
-def refuse_unsupported(body: SamplingFields) -> None:
+def refuse_unsupported(body: Body) -> None:
     """Raise `InvalidRequestError` if it asks for something that would change the answer and is not there."""
     for name, neutral in UNSUPPORTED.items():
         if (body.model_extra or {}).get(name) not in neutral:

@@ -6,18 +6,13 @@ import socket
 import aiohttp
 import pytest
 
-from service.api.context import DOOR, STREAMS
+from service.api.context import DOOR
+from service.api.lifecycle import drain
 from service.api.websocket.sessions import SESSIONS
-from service.errors import ShuttingDownError
 from service.simulation.runner import SimulatedRunner
 
 JSON = "fastswitch.v1.json"
 ROUTE = "/v1/chat/stream"
-
-
-def close_door(live) -> None:
-    live.app[DOOR].closed = True
-    live.app[SESSIONS].drain()
 
 
 async def raw_upgrade(live) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -158,7 +153,7 @@ async def test_a_stopping_server_sends_idle_clients_away_and_lets_turns_end(serv
     await busy.send("turn", content="Hi", max_tokens=4)
     stepped.allow(1)
     await busy.reads(1)
-    close_door(live)
+    draining = asyncio.create_task(drain(live.app, 60))
     assert await idle.closed() == 1001
     with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
         await live.http.ws_connect(ROUTE, protocols=[JSON])
@@ -166,6 +161,7 @@ async def test_a_stopping_server_sends_idle_clients_away_and_lets_turns_end(serv
     stepped.allow()
     assert (await busy.until("done"))["finish_reason"] == "length"
     assert await busy.closed() == 1001
+    await draining
 
 
 async def test_turns_that_outlast_the_drain_end_with_an_error(serve, connect, stepped):
@@ -174,11 +170,23 @@ async def test_turns_that_outlast_the_drain_end_with_an_error(serve, connect, st
     await peer.send("turn", content="Hi", max_tokens=50_000)
     stepped.allow(1)
     await peer.reads(1)
-    close_door(live)
-    live.app[STREAMS].fail_all(ShuttingDownError("the server is shutting down"))
+    draining = asyncio.create_task(drain(live.app, 0))
     error = await peer.receive()
     assert (error["code"], error["number"]) == ("shutting_down", 2)
     assert await peer.closed() == 1001
+    await draining
+
+
+async def test_a_stopping_server_does_not_wait_for_clients_that_left(serve, connect, stepped):
+    live = await serve(stepped)
+    peer = await connect(live)
+    await peer.send("turn", content="Hi", max_tokens=50_000)
+    stepped.allow(1)
+    await peer.reads(1)
+    peer.kill()
+    await live.until(lambda gauges: gauges["websocket_connections"] == 0)
+    await drain(live.app, 60)
+    assert live.app[DOOR].inside == 0
 
 
 async def test_a_failed_step_ends_the_turn_and_the_next_goes_on(serve, connect):
