@@ -25,7 +25,7 @@ def codes_of(response) -> set[str]:
 async def test_every_route_is_described_and_no_other(live, document):
     served = {(route.method, route.resource.canonical) for route in live.app.router.routes() if route.method != "HEAD"}
     described = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
-    assert described == served
+    assert described == served - {("GET", "/v1/chat/stream")}  # OpenAPI has no words for a WebSocket
 
 
 async def test_every_reference_leads_somewhere(document):
