@@ -20,6 +20,11 @@ Offer one of two subprotocols: `fastswitch.v1.json`, whose frames are text messa
 them the upgrade is refused with 400, from a page of another site with 403, by a full server with 429, by a stopping one
 with 503, in each case with the error body of the HTTP routes.
 
+Where keys are needed, send `Authorization: Bearer KEY` with the upgrade, or, from a browser, which cannot, offer the
+subprotocol `fastswitch.key.KEY` beside the other; without a good key the upgrade is refused with 401. A key that is
+withdrawn later ends the connection with 4401 at its next turn. A session belongs to the key's tenant and to the `user`
+that opened it.
+
 ## A conversation
 
 ```

@@ -1,13 +1,17 @@
 """One WebSocket: frames in, frames out, until either side has enough."""
 
 import asyncio
+from dataclasses import replace
 
 import structlog
 from aiohttp import WSMessage, WSMsgType, web
 
-from service.api.context import DOOR, EXECUTOR, LIMITS, MODEL, REQUEST_ID
+from service.api.auth import authenticate
+from service.api.caller import Caller
+from service.api.context import CALLER, DOOR, EXECUTOR, LIMITS, MODEL, REQUEST_ID
 from service.api.errors import close_code_of
 from service.api.prepare import check_history
+from service.api.tenants import Tenant
 from service.api.websocket.codec import Codec
 from service.api.websocket.frames import (
     AckFrame,
@@ -22,10 +26,11 @@ from service.api.websocket.frames import (
     parse_frame,
 )
 from service.api.websocket.outlet import Outlet
-from service.api.websocket.session import ChatSession, Owner
+from service.api.websocket.session import ChatSession
 from service.api.websocket.sessions import SESSIONS
 from service.api.websocket.turn import RunningTurn
 from service.errors import (
+    AuthenticationError,
     InternalError,
     InvalidRequestError,
     RequestError,
@@ -44,15 +49,15 @@ class _LeftError(Exception):
 
 
 class Connection:
-    """Serves one WebSocket of a tenant; whose a session is, is the tenant and the user that ``open`` names."""
+    """Serves one WebSocket."""
 
-    def __init__(self, request: web.Request, socket: web.WebSocketResponse, codec: Codec, tenant: str) -> None:
+    def __init__(self, request: web.Request, socket: web.WebSocketResponse, codec: Codec) -> None:
+        self._request = request
         self._app = request.app
         self._request_id = request[REQUEST_ID]
         self._transport = request.transport
         self._socket = socket
         self._codec = codec
-        self._tenant = tenant
         self._sessions = request.app[SESSIONS]
         self._limits = request.app[LIMITS]
         self._session: ChatSession | None = None
@@ -97,6 +102,8 @@ class Connection:
                 raise _LeftError  # aiohttp has said good-bye, with a code if the frame was bad
             try:
                 await self._obey(parse_frame(self._codec.read(message.type, message.data)))
+            except AuthenticationError:  # the key was withdrawn
+                raise
             except RequestError as error:
                 await self._send(error_frame(error, self._request_id))
 
@@ -118,7 +125,7 @@ class Connection:
         session = self._opened()
         match frame:
             case TurnFrame():
-                turn = RunningTurn(self._app, session, frame)
+                turn = RunningTurn(self._app, session, frame, self._caller())
                 self._sessions.run(session, turn.run(session.begin(turn, frame.added)))
             case AckFrame(last=last):
                 session.acknowledge(last)
@@ -144,7 +151,7 @@ class Connection:
             raise ShuttingDownError("the server is shutting down")
         if frame.messages:
             await self._check_history(frame)
-        self._session = session = self._find_or_create(frame, (self._tenant, frame.user or ""))
+        self._session = session = self._find_or_create(frame, self._caller().tenant)
         self._outlet = Outlet(session, frame.last, self.eject)
         self._sessions.attach(session, self._outlet)
         opened = OpenedFrame(
@@ -163,10 +170,15 @@ class Connection:
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._app[EXECUTOR], check_history, texts, self._app[MODEL])
 
-    def _find_or_create(self, frame: OpenFrame, owner: Owner) -> ChatSession:
+    def _caller(self) -> Caller:
+        """Who asks, by the keys of now. Raises `AuthenticationError`."""
+        return replace(self._request[CALLER], tenant=authenticate(self._request))
+
+    def _find_or_create(self, frame: OpenFrame, tenant: Tenant) -> ChatSession:
+        user = frame.user or ""
         if frame.session is None:
-            return self._sessions.create(owner, [message.for_template() for message in frame.messages])
-        session = self._sessions.find(frame.session, owner)
+            return self._sessions.create(tenant, user, [message.for_template() for message in frame.messages])
+        session = self._sessions.find(frame.session, (tenant.name, user))
         if frame.last > session.newest:
             raise InvalidRequestError(f"last: number {frame.last} has not been sent", param="last")
         return session

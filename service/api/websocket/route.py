@@ -24,7 +24,7 @@ async def chat_stream(request: web.Request) -> web.StreamResponse:
     )
     if not socket.can_prepare(request):
         raise InvalidRequestError("this route speaks WebSocket: send an upgrade, version 13")
-    connection = Connection(request, socket, codec, tenant_of(request))
+    connection = Connection(request, socket, codec)
     sessions = request.app[SESSIONS]
     sessions.connect(connection, connection.eject)
     try:
@@ -34,8 +34,3 @@ async def chat_stream(request: web.Request) -> web.StreamResponse:
     finally:
         sessions.disconnect(connection)
     return socket
-
-
-def tenant_of(request: web.Request) -> str:
-    """Who is charged, and whose sessions the connection may open: one and the same for everybody who needs no key."""
-    return ""

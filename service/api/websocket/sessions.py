@@ -14,10 +14,19 @@ from typing import Any
 
 from aiohttp import web
 
+from service.api.accounts import Accounts
 from service.api.context import Limits
 from service.api.streams import Streams
+from service.api.tenants import Tenant
 from service.api.websocket.session import ChatMessage, ChatSession, Owner, Reader
-from service.errors import OverloadedError, RequestError, SessionLostError, SessionTakenOverError, ShuttingDownError
+from service.errors import (
+    OverloadedError,
+    RequestError,
+    SessionLimitError,
+    SessionLostError,
+    SessionTakenOverError,
+    ShuttingDownError,
+)
 from service.metrics import Metrics
 
 SESSION_ID_BYTES = 16
@@ -30,11 +39,13 @@ class ChatSessions:
     none.
     """
 
-    def __init__(self, streams: Streams, limits: Limits, metrics: Metrics) -> None:
+    def __init__(self, streams: Streams, accounts: Accounts, limits: Limits, metrics: Metrics) -> None:
         self._streams = streams
+        self._accounts = accounts
         self._limits = limits
         self._metrics = metrics
         self._by_id: dict[str, ChatSession] = {}
+        self._tenants: dict[ChatSession, Tenant] = {}
         self._timers: dict[ChatSession, asyncio.TimerHandle] = {}
         self._resting: dict[ChatSession, None] = {}  # insertion order is age
         self._tasks: dict[ChatSession, asyncio.Task[None]] = {}
@@ -53,14 +64,13 @@ class ChatSessions:
         del self._connections[connection]
         self._metrics.websocket_closed()
 
-    def create(self, owner: Owner, history: Sequence[ChatMessage]) -> ChatSession:
-        """A new session, which the caller attaches to at once. Raises `OverloadedError`."""
-        if len(self._by_id) >= self._limits.max_chat_sessions:
-            if not self._resting:
-                raise OverloadedError(f"{len(self._by_id)} conversations are open, which is the limit")
-            self.remove(next(iter(self._resting)))
-        session = ChatSession(secrets.token_urlsafe(SESSION_ID_BYTES), owner, f"chat-{next(self._names)}", history)
+    def create(self, tenant: Tenant, user: str, history: Sequence[ChatMessage]) -> ChatSession:
+        """A new session, which the caller attaches to at once. Raises `OverloadedError` or `SessionLimitError`."""
+        self._make_room(tenant)
+        session_id, owner = secrets.token_urlsafe(SESSION_ID_BYTES), (tenant.name, user)
+        session = ChatSession(session_id, owner, f"chat-{next(self._names)}", history)
         self._by_id[session.id] = session
+        self._tenants[session] = tenant
         self._metrics.count_chat_sessions(len(self._by_id))
         return session
 
@@ -96,6 +106,7 @@ class ChatSessions:
         """Forget a session and all that belongs to it."""
         self._awaken(session)
         del self._by_id[session.id]
+        self._accounts.close_session(self._tenants.pop(session))
         if task := self._tasks.pop(session, None):
             task.cancel()
         self._streams.close_session(session.name)
@@ -118,6 +129,25 @@ class ChatSessions:
         for session in list(self._by_id.values()):
             self.remove(session)
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _make_room(self, tenant: Tenant) -> None:
+        """Count a session of the tenant; if that is one too many, it takes the place of a resting one, best its own."""
+        try:
+            self._accounts.open_session(tenant)
+        except SessionLimitError:
+            if (own := self._longest_resting(tenant)) is None:
+                raise
+            self.remove(own)
+            self._accounts.open_session(tenant)
+        if len(self._by_id) >= self._limits.max_chat_sessions:
+            resting = self._longest_resting(tenant) or next(iter(self._resting), None)
+            if resting is None:
+                self._accounts.close_session(tenant)
+                raise OverloadedError(f"{len(self._by_id)} conversations are open, which is the limit")
+            self.remove(resting)
+
+    def _longest_resting(self, tenant: Tenant) -> ChatSession | None:
+        return next((session for session in self._resting if session.owner[0] == tenant.name), None)
 
     def _turn_ended(self, session: ChatSession, task: asyncio.Task[None]) -> None:
         if self._tasks.get(session) is not task:  # the session is gone

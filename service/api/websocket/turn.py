@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import structlog
 from aiohttp import web
 
+from service.api.caller import Caller
 from service.api.context import DOOR, EXECUTOR, LIMITS, MODEL, STREAMS, ServedModel
 from service.api.prepare import answer_room, check_model, encode_chat, make_turns
 from service.api.streams import Stream
@@ -23,11 +24,12 @@ log = structlog.get_logger(__name__)
 class RunningTurn:
     """One answer, from the frame that asks for it to the frame that ends it."""
 
-    def __init__(self, app: web.Application, session: ChatSession, frame: TurnFrame) -> None:
+    def __init__(self, app: web.Application, session: ChatSession, frame: TurnFrame, caller: Caller) -> None:
         self.request_id = f"turn-{secrets.token_hex(16)}"
         self._app = app
         self._session = session
-        self._frame = frame
+        self._frame = frame.model_copy(update={"user": session.owner[1] or None})  # it was told when the session opened
+        self._caller = caller
         self._stream: Stream | None = None
         self._stopped = False
         self._error: RequestError | None = None  # why it was stopped
@@ -43,7 +45,7 @@ class RunningTurn:
     async def run(self, messages: Sequence[ChatMessage]) -> None:
         """Answer ``messages``. Whatever happens, the session is told the end, but for its own end."""
         try:
-            with self._app[DOOR].enter():
+            with self._app[DOOR].enter(self._caller.tenant):
                 turn = await self._prepare(messages)
                 if not self._stopped:
                     await self._answer(turn)
@@ -70,7 +72,7 @@ class RunningTurn:
             logprobs=None,
             model=model,
             request_id=self.request_id,
-            scope=None,
+            caller=self._caller,
             session=self._session.name,
         )
         return turn

@@ -103,8 +103,8 @@ async def connect() -> AsyncIterator[Connect]:
     """Opens connections; ``open`` fields open a session on them."""
     sessions: list[aiohttp.ClientSession] = []
 
-    async def start(live, protocol: str = JSON, **fields: Any) -> Peer:
-        http = aiohttp.ClientSession(live.url)
+    async def start(live, protocol: str = JSON, headers: dict[str, str] | None = None, **fields: Any) -> Peer:
+        http = aiohttp.ClientSession(live.url, headers=headers)
         sessions.append(http)
         peer = Peer(await http.ws_connect(ROUTE, protocols=[protocol]))
         if fields.pop("opened", True):
