@@ -13,6 +13,7 @@ from clients.errors import ClientError, OverloadedError, UnreachableError
 from clients.lines import EditedLines, LineSource, PlainLines
 from clients.protocol import ChatOptions
 from clients.screen import Screen
+from clients.websocket import ChatSocket
 
 HELP = """\
 /reset   start the conversation anew
@@ -49,9 +50,10 @@ async def _chat(settings: ChatSettings, screen: Screen, lines: LineSource, inter
             return 1
         if interactive:
             screen.note(f"{model} at {client.base_url}. /help lists the commands.")
-        conversation = Conversation(client, system=settings.system, **_options(settings, model))
-        program = ChatProgram(conversation, screen, lines, interactive=interactive)
-        await program.run()
+        async with ChatSocket(settings.url, key) as socket:
+            conversation = Conversation(socket, system=settings.system, **_options(settings, model))
+            program = ChatProgram(conversation, screen, lines, interactive=interactive)
+            await program.run()
     return 1 if program.failed and not interactive else 0
 
 

@@ -11,7 +11,7 @@ def _key_from_environment() -> SecretStr | None:
 
 
 class ChatSettings(BaseModel):
-    """Chat with a FastSwitch server, or any other that speaks the OpenAI API, in the terminal."""
+    """Chat with a FastSwitch server in the terminal."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

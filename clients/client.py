@@ -117,7 +117,7 @@ class Client:
         http = self._session()
         # A redirect would turn the POST into a GET; it is an error here, not something to follow.
         request = http.request(method, self.base_url + path, json=body, allow_redirects=False)
-        with _typed_errors(self.base_url):
+        with typed_errors(self.base_url):
             async with request as response:
                 yield response
 
@@ -143,7 +143,7 @@ async def _drain(response: aiohttp.ClientResponse) -> None:
 
 
 @contextmanager
-def _typed_errors(base_url: str) -> Iterator[None]:
+def typed_errors(base_url: str) -> Iterator[None]:
     """Translate what aiohttp and the decoder raise into `ClientError`."""
     try:
         yield

@@ -1,10 +1,11 @@
-"""Writes docs/{settings,metrics,api}.md from the code: ``python docs/generate.py``. A test keeps them current."""
+"""Writes docs/{settings,metrics,api,wire}.md from the code: ``python docs/generate.py``. A test keeps them current."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
 from prometheus_client import Metric
 from pydantic_core import PydanticUndefined
+from wire_page import wire_page
 
 from service.api.errors import STATUS_AND_TYPE
 from service.api.openapi import Operation
@@ -131,4 +132,5 @@ def write(pages: Iterable[tuple[str, str]]) -> None:
 
 
 if __name__ == "__main__":
-    write([("settings.md", settings_page()), ("metrics.md", metrics_page()), ("api.md", api_page())])
+    pages = {"settings": settings_page, "metrics": metrics_page, "api": api_page, "wire": wire_page}
+    write((f"{name}.md", page()) for name, page in pages.items())

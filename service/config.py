@@ -97,7 +97,13 @@ class ServeSettings(BaseSettings):
     )
     max_sessions: int = Field(1024, ge=0, description="Idle conversations that may keep their KV between turns")
     session_ttl: float = Field(
-        600.0, gt=0, allow_inf_nan=False, description="Seconds that an idle conversation keeps its KV"
+        600.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds that an idle conversation keeps its KV, and one that nobody is connected to its history",
+    )
+    max_chat_sessions: int = Field(
+        1024, ge=1, description="WebSocket conversations whose history is kept, and WebSocket connections"
     )
     max_body: Size = Field(Size(4 << 20), gt=0, description="Bytes, with a unit if you like: largest request body")
     write_timeout: float = Field(
@@ -105,6 +111,18 @@ class ServeSettings(BaseSettings):
     )
     keep_alive: float = Field(
         15.0, gt=0, allow_inf_nan=False, description="Seconds of silence on a stream before a comment line is sent"
+    )
+    ping_interval: float = Field(
+        20.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds of silence before a WebSocket client is pinged; half of it later, it is taken for dead",
+    )
+    reconnect_grace: float = Field(
+        60.0, ge=0, allow_inf_nan=False, description="Seconds that an answer goes on after its WebSocket broke"
+    )
+    reconnect_buffer: int = Field(
+        4096, ge=1, description="Tokens that an answer may be ahead of its WebSocket client before it is cancelled"
     )
     drain_timeout: float = Field(
         5.0, ge=0, allow_inf_nan=False, description="Seconds that running requests are given when the server stops"

@@ -18,7 +18,7 @@ from typing import Protocol
 
 import structlog
 
-from service.core.commands import Cancel, Inspect, Submit
+from service.core.commands import Cancel, CloseSession, Inspect, Submit
 from service.core.core import Core
 from service.core.events import Event, Finished, FinishReason, StepDone, Timings, TokenOut, Usage
 from service.core.plan import StepPlan, StepResult
@@ -66,7 +66,7 @@ class _Stop:
     """Asks a thread to end."""
 
 
-_Item = Turn | Cancel | Inspect | StepResult | _StepFailed | _Stop
+_Item = Turn | Cancel | CloseSession | Inspect | StepResult | _StepFailed | _Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ class Engine:
         launched = self._launched
         return 0.0 if launched is None else self._clock() - launched.since
 
-    def post(self, item: Turn | Cancel | Inspect) -> None:
+    def post(self, item: Turn | Cancel | CloseSession | Inspect) -> None:
         """Ask for something, from any thread. The answer comes to the listener."""
         self._inbox.put(item)
 
@@ -186,6 +186,8 @@ class Engine:
                     self._core.cancel(item.request_id, self._clock())
                 case Inspect():
                     outputs.append(Output(self._core.snapshot(item.number, self._clock())))
+                case CloseSession():
+                    self._core.close_session(item.session, self._clock())
                 case StepResult():
                     outputs += self._commit(item)
                 case _StepFailed():

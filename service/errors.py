@@ -9,13 +9,16 @@
         │   ├── ContextLengthError   context_length_exceeded     400
         │   └── NeverFitsError       kv_capacity_exceeded        400
         ├── NotFoundError            not_found                   404
-        │   └── ModelNotFoundError   model_not_found             404
+        │   ├── ModelNotFoundError   model_not_found             404
+        │   └── SessionLostError     session_lost                404
         ├── MethodNotAllowedError    method_not_allowed          405
         ├── PayloadTooLargeError     payload_too_large           413
         ├── AuthenticationError      invalid_api_key             401
         ├── NotAllowedError          permission_denied           403
         │   └── PriorityError        priority_not_allowed        403
         ├── ForeignOriginError       foreign_origin              403
+        ├── SessionBusyError         session_busy                409
+        ├── SessionTakenOverError    session_taken_over          409
         ├── OverloadedError          server_overloaded           429
         │   ├── RequestLimitError    request_limit_exceeded      429
         │   ├── QueueLimitError      queue_limit_exceeded        429
@@ -26,7 +29,7 @@
         ├── SlowReaderError          slow_reader                 -      the stream is cut
         └── InternalError            internal_error              500
 
-`service.api.errors` maps the codes to HTTP status and OpenAI error type; nothing else does.
+`service.api.errors` maps the codes to HTTP status, OpenAI error type and WebSocket close code; nothing else does.
 """
 
 
@@ -91,6 +94,12 @@ class ModelNotFoundError(NotFoundError):
     code = "model_not_found"
 
 
+class SessionLostError(NotFoundError):
+    """No such session: it expired, was closed, or belongs to someone else. The client sends its history again."""
+
+    code = "session_lost"
+
+
 class MethodNotAllowedError(RequestError):
     """The route exists, but not for this method."""
 
@@ -125,6 +134,18 @@ class ForeignOriginError(RequestError):
     """A browser page of another site sent the request."""
 
     code = "foreign_origin"
+
+
+class SessionBusyError(RequestError):
+    """A turn is under way in the session."""
+
+    code = "session_busy"
+
+
+class SessionTakenOverError(RequestError):
+    """Another connection opened the session."""
+
+    code = "session_taken_over"
 
 
 class OverloadedError(RequestError):

@@ -75,6 +75,22 @@ class Metrics:
         """The event loop ran a timer this late."""
         self._edge.loop_lag.observe(seconds)
 
+    def websocket_opened(self) -> None:
+        """A WebSocket connection was accepted."""
+        self._edge.connections.inc()
+
+    def websocket_closed(self) -> None:
+        """A WebSocket connection ended."""
+        self._edge.connections.dec()
+
+    def chat_reopened(self) -> None:
+        """A client came back to its session."""
+        self._edge.reconnects.inc()
+
+    def count_chat_sessions(self, sessions: int) -> None:
+        """So many conversations are kept at the edge."""
+        self._edge.chat_sessions.set(sessions)
+
     def set_capacity(self, blocks: int) -> None:
         """Device blocks there are, before the first step tells."""
         self._state.blocks_total.set(blocks)
@@ -133,8 +149,8 @@ class _RequestMetrics:
         self.queue = histogram("request_queue_time_seconds", "From arrival to the first step.", QUEUE_BUCKETS)
         for counted, values in (
             (self.ended, tuple(FinishReason)),
-            (self.refused, ("invalid_request_error", "kv_capacity_exceeded", "server_overloaded")),
-            (self.dropped, ("room", "expired", "limit")),
+            (self.refused, ("invalid_request_error", "kv_capacity_exceeded", "server_overloaded", "session_busy")),
+            (self.dropped, ("room", "expired", "limit", "closed")),
         ):
             for value in values:  # zero is a value: rates need a first sample
                 counted.labels(value)
@@ -196,6 +212,17 @@ class _EdgeMetrics:
             "HTTP requests answered; status 499 is a client that left first.",
             ("route", "method", "status"),
             registry=registry,
+        )
+        self.connections = Gauge(
+            "fastswitch_websocket_connections", "WebSocket connections that are open.", registry=registry
+        )
+        self.chat_sessions = Gauge(
+            "fastswitch_chat_sessions",
+            "WebSocket conversations whose history is kept, connected or not.",
+            registry=registry,
+        )
+        self.reconnects = Counter(
+            "fastswitch_chat_reconnects", "Times that a client came back to its conversation.", registry=registry
         )
         self.loop_lag = Histogram(
             "fastswitch_event_loop_lag_seconds",

@@ -34,6 +34,8 @@ from service.api.middleware import account, add_request_id, errors_as_json
 from service.api.openapi import document
 from service.api.routes import METRICS_ROUTE, ROUTES
 from service.api.streams import Engine, Streams
+from service.api.websocket.route import chat_stream
+from service.api.websocket.sessions import SESSIONS, ChatSessions
 from service.core.events import Event
 from service.engine import Turn
 from service.metrics import Metrics
@@ -62,11 +64,13 @@ def create_app(
     app[ACCOUNTS] = Accounts(metrics.tenants)
     app[HISTORY] = History()
     app[STREAMS] = _streams(engine, app)
+    app[SESSIONS] = ChatSessions(app[STREAMS], app[ACCOUNTS], limits, metrics)
     app[DOOR] = Door(limits.max_open_requests, app[ACCOUNTS])
     app[CONNECTIONS] = Connections()
     operations = ROUTES if metrics_listener is not None else (*ROUTES, METRICS_ROUTE)
     app[DOCUMENT] = document(operations)
     app.router.add_routes(operation.route() for operation in operations)
+    app.router.add_get("/v1/chat/stream", chat_stream, allow_head=False)  # docs/wire.md; OpenAPI has no words for it
     app.on_response_prepare.extend([add_request_id, part_when_draining])
     if metrics_listener is not None:
         app.cleanup_ctx.append(metrics_site(metrics_listener, metrics))
@@ -100,6 +104,7 @@ async def _engine(app: web.Application) -> AsyncIterator[None]:
     streams = app[STREAMS]
     streams.start()
     yield
+    await app[SESSIONS].stop()
     await streams.stop()
 
 

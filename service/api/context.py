@@ -65,6 +65,11 @@ class Limits:
     keep_alive_s: float = 15.0
     body_timeout_s: float = 60.0
     hang_timeout_s: float = 60.0
+    max_chat_sessions: int = 1024  # and as many connections
+    session_ttl_s: float = 600.0
+    reconnect_grace_s: float = 60.0
+    reconnect_buffer: int = 4096  # tokens
+    ping_s: float = 20.0
     only_local: bool = True  # the listener is a loopback address
 
 

@@ -1,11 +1,11 @@
-"""The one table from error codes to HTTP status and OpenAI error type, and the body that clients get."""
+"""The one table from error codes to HTTP status, OpenAI error type and WebSocket code, and the body clients get."""
 
 import math
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
 
-from aiohttp import web
+from aiohttp import WSCloseCode, web
 
 from service import errors
 
@@ -16,12 +16,15 @@ STATUS_AND_TYPE: dict[str, tuple[int, str]] = {
     errors.NeverFitsError.code: (HTTPStatus.BAD_REQUEST, "invalid_request_error"),
     errors.NotFoundError.code: (HTTPStatus.NOT_FOUND, "invalid_request_error"),
     errors.ModelNotFoundError.code: (HTTPStatus.NOT_FOUND, "invalid_request_error"),
+    errors.SessionLostError.code: (HTTPStatus.NOT_FOUND, "invalid_request_error"),
     errors.MethodNotAllowedError.code: (HTTPStatus.METHOD_NOT_ALLOWED, "invalid_request_error"),
     errors.PayloadTooLargeError.code: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "invalid_request_error"),
     errors.AuthenticationError.code: (HTTPStatus.UNAUTHORIZED, "invalid_request_error"),  # OpenAI's type for it
     errors.NotAllowedError.code: (HTTPStatus.FORBIDDEN, "permission_error"),
     errors.PriorityError.code: (HTTPStatus.FORBIDDEN, "permission_error"),
     errors.ForeignOriginError.code: (HTTPStatus.FORBIDDEN, "permission_error"),
+    errors.SessionBusyError.code: (HTTPStatus.CONFLICT, "invalid_request_error"),
+    errors.SessionTakenOverError.code: (HTTPStatus.CONFLICT, "invalid_request_error"),
     errors.OverloadedError.code: (HTTPStatus.TOO_MANY_REQUESTS, "rate_limit_error"),
     errors.RequestLimitError.code: (HTTPStatus.TOO_MANY_REQUESTS, "rate_limit_error"),
     errors.QueueLimitError.code: (HTTPStatus.TOO_MANY_REQUESTS, "rate_limit_error"),
@@ -35,10 +38,22 @@ STATUS_AND_TYPE: dict[str, tuple[int, str]] = {
 
 UNAVAILABLE_RETRY_S = 5.0
 
+# WebSocket close codes: the standard's where it has one, else 4000 and the HTTP status.
+STANDARD_CLOSE_CODES = {
+    errors.PayloadTooLargeError.code: WSCloseCode.MESSAGE_TOO_BIG,
+    errors.ShuttingDownError.code: WSCloseCode.GOING_AWAY,
+    errors.InternalError.code: WSCloseCode.INTERNAL_ERROR,
+}
+
 
 def status_of(error: errors.RequestError) -> int:
     """HTTP status of an error."""
     return STATUS_AND_TYPE[error.code][0]
+
+
+def close_code_of(error: type[errors.RequestError] | errors.RequestError) -> int:
+    """Code that a WebSocket is closed with when the error ends it."""
+    return STANDARD_CLOSE_CODES.get(error.code, 4000 + STATUS_AND_TYPE[error.code][0])
 
 
 def error_body(error: errors.RequestError, request_id: str) -> dict[str, Any]:
@@ -75,7 +90,12 @@ def retry_after(error: errors.RequestError) -> float | None:
 
 def from_code(code: str, message: str) -> errors.RequestError:
     """The error that core named in a `Refused`."""
-    return _BY_CODE[code](message)
+    return kind_of(code)(message)
+
+
+def kind_of(code: str) -> type[errors.RequestError]:
+    """The error class of a code."""
+    return _BY_CODE[code]
 
 
 def from_http(exception: web.HTTPException, path: str) -> errors.RequestError:

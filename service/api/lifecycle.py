@@ -9,6 +9,7 @@ from aiohttp import web
 
 from service.api.context import DOOR, LIMITS, STREAMS
 from service.api.responses import State
+from service.api.websocket.sessions import SESSIONS
 from service.errors import ShuttingDownError
 
 log = structlog.get_logger(__name__)
@@ -35,6 +36,7 @@ async def drain(app: web.Application, limit_s: float) -> None:
     """
     door = app[DOOR]
     door.close()
+    app[SESSIONS].drain()
     log.info("draining", open_requests=door.inside, limit_s=limit_s)
     if not await door.emptied(limit_s):
         log.warning("drain_limit_reached", open_requests=door.inside)

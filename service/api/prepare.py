@@ -5,7 +5,7 @@ What could never be served is refused here, before core hears of it.
 
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from service.api.answer import AnswerFormat
@@ -37,9 +37,7 @@ def prepare_chat(raw: bytes, model: ServedModel, answer_id: str, caller: Caller)
     """Validate, render, tokenise, bound. Raises `InvalidRequestError`, `ModelNotFoundError` or `PriorityError`."""
     body = parse_body(ChatRequest, raw)
     check_model(body.model, model)
-    refuse_hopeless(sum(len(message.text) for message in body.messages), model)
-    text = model.chat_template.render([message.for_template() for message in body.messages])
-    prompt = tuple(model.tokenizer.encode(text))
+    prompt = encode_chat([message.for_template() for message in body.messages], model)
     limit = answer_room(len(prompt), body.answer_limit, model)
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
     bound_report(body.n * limit, logprobs, "top_logprobs")
@@ -58,6 +56,18 @@ def prepare_chat(raw: bytes, model: ServedModel, answer_id: str, caller: Caller)
 def head_of(answer_id: str, model: ServedModel) -> Head:
     """The head of an answer that begins now."""
     return {"id": answer_id, "created": int(time.time()), "model": model.name}
+
+
+def check_history(texts: Sequence[str], model: ServedModel) -> None:
+    """Raise `ContextLengthError` or `NeverFitsError` if a conversation so long could not go on."""
+    refuse_hopeless(sum(map(len, texts)), model)
+    answer_room(len(model.tokenizer.encode("".join(texts))), None, model)
+
+
+def encode_chat(messages: Sequence[Mapping[str, str]], model: ServedModel) -> tuple[int, ...]:
+    """A history as prompt tokens. Raises `InvalidRequestError`."""
+    refuse_hopeless(sum(len(message["content"]) for message in messages), model)
+    return tuple(model.tokenizer.encode(model.chat_template.render(messages)))
 
 
 def check_model(name: str | None, model: ServedModel) -> None:
@@ -98,6 +108,7 @@ def make_turns(
     request_id: str,
     caller: Caller,
     several_prompts: bool = False,
+    session: str | None = None,
 ) -> tuple[Turn, ...]:
     """One turn for each choice. Several choices, or prompts, are no conversation: they adopt no session."""
     refuse_unknown_tokens(body.logit_bias or (), model, "logit_bias")
@@ -119,6 +130,7 @@ def make_turns(
             tenant=scope[0],
             weight=caller.tenant.weight,
             max_idle_sessions=caller.tenant.max_sessions,
+            session=session,
         )
         return Turn(submit, body.stop_strings, caller.request_id)
 

@@ -229,21 +229,29 @@ def parse_body(kind: type[AnyBody], raw: bytes) -> AnyBody:
     try:
         body = kind.model_validate(from_json(raw, allow_inf_nan=False))
     except ValidationError as error:
-        raise _refusal(error) from None
+        raise refusal(error) from None
     except ValueError as error:
         raise InvalidRequestError(f"the body is not valid JSON: {error}") from None
-    for name, neutral in UNSUPPORTED.items():
-        if (body.model_extra or {}).get(name) not in neutral:
-            raise InvalidRequestError(f"{name} is not supported", param=name)
+    refuse_unsupported(body)
     return body
 
 
-def _refusal(error: ValidationError) -> InvalidRequestError:
-    """The problem that lies deepest: of a union's alternatives, the one that the value came nearest to."""
+def refuse_unsupported(body: Body) -> None:
+    """Raise `InvalidRequestError` if it asks for something that would change the answer and is not there."""
+    for name, neutral in UNSUPPORTED.items():
+        if (body.model_extra or {}).get(name) not in neutral:
+            raise InvalidRequestError(f"{name} is not supported", param=name)
+
+
+def refusal(error: ValidationError, tags: int = 0) -> InvalidRequestError:
+    """The problem that lies deepest: of a union's alternatives, the one that the value came nearest to.
+
+    ``tags``: how many names of a tagged union's alternatives a field's path begins with.
+    """
     problem = max(error.errors(include_url=False, include_input=False), key=lambda each: len(_path(each["loc"])))
-    is_object = problem["type"] == "model_type"  # pydantic's text names our class
+    is_object = problem["type"] in ("model_type", "model_attributes_type")  # pydantic's text names our class
     message = "Input should be an object" if is_object else problem["msg"].removeprefix("Value error, ")
-    param = ".".join(_path(problem["loc"])) or None
+    param = ".".join(_path(problem["loc"][tags:])) or None
     return InvalidRequestError(f"{param}: {message}" if param else message, param=param)
 
 

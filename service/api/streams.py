@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from service.api.errors import from_code
-from service.core.commands import Cancel, Inspect
+from service.core.commands import Cancel, CloseSession, Inspect
 from service.core.events import Event, Finished, FinishReason, Gauges, Refused, SessionDropped, Snapshot, StepDone
 from service.engine import Listener, Output, Turn
 from service.errors import InternalError, RequestError, SlowReaderError
@@ -35,7 +35,7 @@ class Engine(Protocol):
     def start(self, listener: Listener) -> None:
         """Begin; ``listener`` is called on the engine's thread."""
 
-    def post(self, item: Turn | Cancel | Inspect) -> None:
+    def post(self, item: Turn | Cancel | CloseSession | Inspect) -> None:
         """From any thread."""
 
     def stop(self) -> None:
@@ -121,6 +121,15 @@ class Streams:
         finally:
             del self._questions[number]
 
+    def stop_answer(self, request_id: str) -> None:
+        """End a request and wait for the account of it: its stream goes on until `Finished`."""
+        if request_id in self._by_request:
+            self._engine.post(Cancel(request_id))
+
+    def close_session(self, name: str) -> None:
+        """Forget a session that turns of this name ran in."""
+        self._engine.post(CloseSession(name))
+
     def close(self, error: RequestError) -> None:
         """End every open stream, and each that would be opened, with ``error``."""
         self._closed = error
@@ -184,6 +193,11 @@ class Stream:
         """Outputs that wait to be taken."""
         return len(self._buffer)
 
+    def stop_answer(self) -> None:
+        """End what is unfinished; the last deliveries tell how far it came."""
+        for request_id in self._unfinished:
+            self._streams.stop_answer(request_id)
+
     async def take(self, timeout_s: float | None = None) -> list[Delivery]:
         """All that came since the last call, waiting for at least one; nothing after ``timeout_s`` of silence.
 
@@ -223,10 +237,10 @@ class Stream:
 
 
 def _bad_news(event: Event) -> RequestError | None:
-    """The error in an event that ends a request without an answer. Cancels are ours, and their streams are gone."""
+    """The error in an event that ends a request without an answer."""
     match event:
         case Refused(code=code, message=message):
             return from_code(code, message)
-        case Finished(reason=FinishReason.ERROR | FinishReason.CANCELLED):
+        case Finished(reason=FinishReason.ERROR):
             return InternalError("the model failed on this request")
     return None

@@ -117,6 +117,11 @@ def _limits(settings: ServeSettings) -> Limits:
         write_timeout_s=settings.write_timeout,
         keep_alive_s=settings.keep_alive,
         hang_timeout_s=settings.hang_timeout,
+        max_chat_sessions=settings.max_chat_sessions,
+        session_ttl_s=settings.session_ttl,
+        reconnect_grace_s=settings.reconnect_grace,
+        reconnect_buffer=settings.reconnect_buffer,
+        ping_s=settings.ping_interval,
         only_local=is_loopback(settings.host),
     )
 

@@ -14,6 +14,9 @@ class Submit:
 
     ``tenant`` is who is charged, also when ``scope`` is None; ``weight`` its share against other tenants;
     ``max_idle_sessions`` how many of its conversations may keep KV between turns, None as many as anybody's.
+
+    ``session`` names the session that the turn belongs to: it goes on as far as the prompt agrees with it, or is opened
+    if there is none of that name; a session with a name is never adopted.
     """
 
     request_id: str
@@ -26,6 +29,7 @@ class Submit:
     tenant: str = ""
     weight: float = 1.0
     max_idle_sessions: int | None = None
+    session: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,4 +46,11 @@ class Inspect:
     number: int
 
 
-Command = Submit | Cancel | Inspect
+@dataclass(frozen=True, slots=True)
+class CloseSession:
+    """Forget a session by its name, and end what runs in it; unknown names are ignored."""
+
+    session: str
+
+
+Command = Submit | Cancel | CloseSession | Inspect

@@ -18,7 +18,7 @@ from service.core.scheduler import Budget, Scheduler
 from service.core.sessions import Session, SessionTable
 from service.core.slots import SlotTable
 from service.core.snapshot import take_snapshot
-from service.errors import InvalidRequestError, NeverFitsError, OverloadedError
+from service.errors import InvalidRequestError, NeverFitsError, OverloadedError, SessionBusyError
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,14 @@ class Core:
         """End a request at once. Rows of it in a step under way are dropped at commit."""
         if request := self._ledger.live.get(request_id):
             self._ledger.finish(request, FinishReason.CANCELLED, now)
+
+    def close_session(self, name: str, now: float) -> None:
+        """Forget a session by its name. A request that is live in it is cancelled."""
+        session = self._ledger.sessions.named(name)
+        for request in [request for request in self._ledger.live.values() if request.session is session]:
+            self._ledger.finish(request, FinishReason.CANCELLED, now)
+        if session is not None and self._ledger.sessions.named(name) is session:  # unless it ended without KV
+            self._ledger.drop_session(session, "closed")
 
     def plan(self, now: float) -> StepPlan | None:
         """The next step, or None when there is nothing to compute."""
@@ -131,6 +139,8 @@ class Core:
             return refused(InvalidRequestError, "a request needs at least one prompt token and one answer token")
         if command.request_id in self._ledger.live:
             return refused(InvalidRequestError, "a request with this id is under way")
+        if self._is_busy(command.session):
+            return refused(SessionBusyError, "a turn is under way in this session")
         if needed > memory.device.num_blocks:
             return refused(
                 NeverFitsError,
@@ -141,16 +151,26 @@ class Core:
             return refused(OverloadedError, f"{waiting} requests are waiting, the limit is {self._settings.max_queue}")
         return None
 
+    def _is_busy(self, name: str | None) -> bool:
+        session = None if name is None else self._ledger.sessions.named(name)
+        return session is not None and session.idle_since_s is None
+
     def _session_for(self, command: Submit) -> Session:
         memory = self._ledger.memory
-        found = None if command.scope is None else self._ledger.sessions.adopt(command.scope, command.prompt)
+        found = self._continued(command)
         if found is None:
-            session = self._ledger.sessions.open(command.scope)
+            session = self._ledger.sessions.open(command.scope, command.session)
             memory.add(session.sequence)
             return session
         session, shared = found
         memory.truncate(session.sequence, min(shared, len(command.prompt) - 1))  # at least one token to compute
         return session
+
+    def _continued(self, command: Submit) -> tuple[Session, int] | None:
+        """The idle session that the turn goes on in, now busy, and how much of it agrees with the prompt."""
+        if command.session is not None:
+            return self._ledger.sessions.resume(command.session, command.prompt)
+        return None if command.scope is None else self._ledger.sessions.adopt(command.scope, command.prompt)
 
     def _advance(self, request: Request, row: Row) -> None:
         """The row's tokens have KV now."""

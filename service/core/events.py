@@ -97,7 +97,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class SessionDropped:
-    """An idle session lost its KV or its place. ``reason``: room, expired, limit."""
+    """An idle session lost its KV or its place. ``reason``: room, expired, limit, closed."""
 
     reason: str
     tokens: int

@@ -118,7 +118,7 @@ class Ledger:
 
     def _retire(self, request: Request, reason: FinishReason, now: float) -> None:
         session = request.session
-        reusable = session.scope is not None and reason is not FinishReason.ERROR
+        reusable = session.can_be_continued and reason is not FinishReason.ERROR
         if reusable and self.memory.computed(session.sequence) > 0:
             session.answer_start = request.prompt_length
             self.sessions.park(session, now)

@@ -2,13 +2,15 @@
 
 A session owns one sequence: its tokens, and through its number the KV in `KVMemory`. It is *busy* while a request runs
 in it and *idle* between turns. Idle sessions are kept oldest first, so that room is taken from whoever has been silent
-longest; a session without KV is of no use to a stateless history and is dropped.
+longest; a session without KV is of no use to anybody, since every turn brings the whole history, and is dropped.
+
+A session is found again in one of two ways: by its name, or, if it has none, by its tokens inside its scope.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from service.core.adoption import PrefixIndex
+from service.core.adoption import PrefixIndex, common_prefix
 
 Scope = tuple[str, str]  # (tenant, user): nothing is ever shared across it
 
@@ -18,21 +20,32 @@ class Session:
     """A conversation: its tokens so far, and where its last answer starts."""
 
     sequence: int
-    scope: Scope | None
+    scope: Scope | None  # None: never found by its tokens
+    name: str | None = None
     tokens: list[int] = field(default_factory=list)
     tenant: str = ""  # of its last turn
     answer_start: int = 0
     idle_since_s: float | None = None  # None: busy
 
+    @property
+    def can_be_continued(self) -> bool:
+        """Whether a later turn could find it."""
+        return self.scope is not None or self.name is not None
+
 
 class SessionTable:
-    """All sessions. Always true: idle ones stand in the index and in order of age, busy ones in neither."""
+    """All sessions.
+
+    Always true: idle ones stand in order of age, and in the index if they have a scope, busy ones in neither; those
+    with a name stand under it.
+    """
 
     def __init__(self, ttl_s: float, max_idle: int) -> None:
         self.ttl_s = ttl_s
         self.max_idle = max_idle
         self._busy: set[Session] = set()
         self._idle: dict[Session, None] = {}  # insertion order is age
+        self._named: dict[str, Session] = {}
         self._index: PrefixIndex[Scope, Session] = PrefixIndex()
         self._next_sequence = 0
 
@@ -46,12 +59,27 @@ class SessionTable:
         yield from self._busy
         yield from self._idle
 
-    def open(self, scope: Scope | None) -> Session:
-        """Start a busy session."""
-        session = Session(self._next_sequence, scope)
+    def open(self, scope: Scope | None, name: str | None = None) -> Session:
+        """Start a busy session; with a name, that alone is how it is found, and no other has it."""
+        session = Session(self._next_sequence, None if name is not None else scope, name)
         self._next_sequence += 1
         self._busy.add(session)
+        if name is not None:
+            self._named[name] = session
         return session
+
+    def named(self, name: str) -> Session | None:
+        """The session of that name, busy or idle."""
+        return self._named.get(name)
+
+    def resume(self, name: str, prompt: tuple[int, ...]) -> tuple[Session, int] | None:
+        """The idle session of that name, now busy, and how many leading tokens it shares with the prompt."""
+        session = self._named.get(name)
+        if session is None:
+            return None
+        self._leave_idle(session)
+        self._busy.add(session)
+        return session, common_prefix(session.tokens, prompt)
 
     def adopt(self, scope: Scope, prompt: tuple[int, ...]) -> tuple[Session, int] | None:
         """An idle session of the scope that the prompt continues, now busy, and how many leading tokens they share.
@@ -80,6 +108,8 @@ class SessionTable:
             self._busy.remove(session)
         else:
             self._leave_idle(session)
+        if session.name is not None:
+            del self._named[session.name]
 
     def oldest_idle(self) -> Session | None:
         """The idle session that has been silent longest."""
@@ -106,6 +136,8 @@ class SessionTable:
         assert None not in ages
         assert ages == sorted(ages, key=lambda age: age or 0.0)
         assert len(self._index) == sum(s.scope is not None for s in self._idle)
+        assert self._named == {s.name: s for s in self if s.name is not None}
+        assert all(s.scope is None for s in self._named.values())
 
     def _leave_idle(self, session: Session) -> None:
         del self._idle[session]

@@ -34,6 +34,11 @@ class Simulation:
         self.core.cancel(request_id, self.now)
         self._observe()
 
+    def close_session(self, name: str) -> None:
+        """Close a named session now."""
+        self.core.close_session(name, self.now)
+        self._observe()
+
     def step(self) -> StepPlan | None:
         """One iteration; None when there was nothing to run."""
         plan = self.core.plan(self.now)

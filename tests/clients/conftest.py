@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 
 import pytest
 from aiohttp import web
@@ -100,6 +101,91 @@ async def server() -> AsyncIterator[ScriptedServer]:
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
+    host, port = runner.addresses[0][:2]
+    scripted.url = f"http://{host}:{port}"
+    yield scripted
+    await runner.cleanup()
+
+
+class ScriptedChat:
+    """The other end of one chat stream: plays a script for each turn, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.asked: list[dict] = []  # each with the whole history
+        self.headers: list = []
+        self.cancelled = asyncio.Event()
+        self._scripts: deque[tuple[list[str], dict | None]] = deque()
+        self._history: list[dict] = []
+
+    def says(self, *texts: str, finish_reason: str = "stop", prompt: int = 10, cached: int = 0) -> None:
+        """Script a whole answer, one text a token."""
+        counts = {"prompt_tokens": prompt, "completion_tokens": len(texts), "reused_tokens": cached}
+        self._scripts.append(([*texts], {"type": "done", "finish_reason": finish_reason, "usage": counts}))
+
+    def begins(self, *texts: str) -> None:
+        """Script an answer that goes on until it is cancelled."""
+        self._scripts.append(([*texts], None))
+
+    def refuses(self, status: int, message: str, retry_after_s: float | None = None) -> None:
+        """Script a turn that ends with an error."""
+        error = {"type": "error", "code": "some_error", "status": status, "message": message}
+        self._scripts.append(([], {**error, "retry_after_s": retry_after_s}))
+
+    async def stream(self, request: web.Request) -> web.StreamResponse:
+        """Serve the chat stream."""
+        self.headers.append(request.headers)
+        socket = web.WebSocketResponse(protocols=["fastswitch.v1.json"])
+        await socket.prepare(request)
+        number, turn = 0, Turn([], 0, [])
+        async for message in socket:
+            frame = json.loads(message.data)
+            match frame.pop("type"):
+                case "open":
+                    self._history = frame["messages"]
+                    await socket.send_json({"type": "opened", "session": "s", "last": 0, "turns": 0})
+                case "turn":
+                    texts, end = self._scripts.popleft()
+                    turn = Turn(frame.pop("messages"), number, texts)
+                    self.asked.append({"messages": [*self._history, *turn.added], **frame})
+                    for text in texts:
+                        number += 1
+                        await socket.send_json({"type": "token", "text": text, "number": number})
+                    if end is not None:
+                        number += 1
+                        self._history = turn.history(self._history, number)
+                        await socket.send_json({**end, "number": number})
+                case "cancel":
+                    number += 1
+                    self._history = turn.history(self._history, frame["last"])
+                    await socket.send_json({"type": "done", "finish_reason": "cancelled", "number": number})
+                    self.cancelled.set()
+        return socket
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a turn adds to the history: ``texts`` have the numbers after ``before``."""
+
+    added: list[dict]
+    before: int
+    texts: list[str]
+
+    def history(self, before: list[dict], last: int) -> list[dict]:
+        """As it is when the client has read up to ``last``."""
+        text = "".join(self.texts[: last - self.before])
+        return [*before, *self.added, {"role": "assistant", "content": text}] if text else before
+
+
+@pytest.fixture
+async def chat_server() -> AsyncIterator[ScriptedChat]:
+    scripted = ScriptedChat()
+    app = web.Application()
+    app.router.add_get("/v1/chat/stream", scripted.stream)
+    app.router.add_get("/v1/models", ScriptedServer().models)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
     host, port = runner.addresses[0][:2]
     scripted.url = f"http://{host}:{port}"
     yield scripted

@@ -22,7 +22,6 @@ from clients.chat_settings import ChatSettings
 sys.exit(run(ChatSettings.model_validate_json(sys.argv[1])))
 """
 ENVIRONMENT = {**os.environ, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1", "COLUMNS": "100", "PYTHONUTF8": "1"}
-CHUNK = 'data: {"choices":[{"index":0,"delta":{"content":"%s"},"finish_reason":null}]}\n\n'
 ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|[=>])")
 # The editor turns bracketed paste on when it begins to read; how it draws the prompt is its own affair.
 READS, PROMPT = "\x1b[?2004h", "<prompt>"
@@ -86,6 +85,12 @@ Starter = Callable[..., Awaitable[Terminal]]
 
 
 @pytest.fixture
+def server(chat_server):
+    """What the program talks to."""
+    return chat_server
+
+
+@pytest.fixture
 async def start() -> AsyncIterator[Starter]:
     opened: list[tuple[Process, int]] = []
 
@@ -139,21 +144,21 @@ async def test_terminal_streams_answers_and_leaves_at_ctrl_d(server, start):
 
 
 async def test_text_shows_while_the_answer_is_still_coming(server, start):
-    server.sends((CHUNK % "Once upon").encode(), hang=True)
+    server.begins("Once upon")
     terminal = await start(server.url)
     await terminal.say("A story")
     await terminal.shows("Once upon")
-    assert not server.abandoned.is_set()
+    assert not server.cancelled.is_set()
 
 
 async def test_ctrl_c_cancels_the_turn_and_history_ends_at_the_text_received(server, start):
-    server.sends((CHUNK % "Once upon").encode(), hang=True)
+    server.begins("Once upon")
     server.says("a time")
     terminal = await start(server.url)
     await terminal.say("A story")
     await terminal.shows("Once upon")
     terminal.type(CTRL_C)
-    await server.abandoned.wait()
+    await server.cancelled.wait()
     await terminal.shows("Cancelled.")
     await terminal.say("Go on")
     await terminal.shows("a time")
@@ -161,7 +166,7 @@ async def test_ctrl_c_cancels_the_turn_and_history_ends_at_the_text_received(ser
 
 
 async def test_second_ctrl_c_does_not_end_the_program(server, start):
-    server.sends((CHUNK % "Once upon").encode(), hang=True)
+    server.begins("Once upon")
     server.says("a time")
     terminal = await start(server.url)
     await terminal.say("A story")
@@ -237,7 +242,7 @@ async def test_help_lists_the_commands_and_unknown_ones_are_told(server, start):
 
 
 async def test_error_is_one_line_and_the_chat_goes_on(server, start):
-    server.refuses(429, '{"error": {"message": "The queue is full."}}', {"Retry-After": "3"})
+    server.refuses(429, "The queue is full.", 3)
     server.says("Hi")
     terminal = await start(server.url)
     await terminal.say("Hello")
@@ -288,7 +293,7 @@ async def test_input_may_be_a_file(server, tmp_path):
 
 
 async def test_pipe_with_a_failed_turn_goes_on_and_exits_1(server):
-    server.refuses(400, '{"error": {"message": "too\\nlong"}}')
+    server.refuses(400, "too\nlong")
     server.says("two")
     code, out, err = await piped(server.url, "Hello\nAgain\n")
     assert (code, out, err) == (1, "two\n", "too long\n")

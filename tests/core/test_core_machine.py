@@ -7,7 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from service.core.commands import Submit
 from service.core.core import Core, CoreSettings
-from service.core.events import Finished, FinishReason
+from service.core.events import Finished, FinishReason, Refused
 from service.core.policies import POLICIES
 from service.core.sampling import SamplingParams
 from service.simulation.driver import Simulation
@@ -45,10 +45,19 @@ class CoreMachine(RuleBasedStateMachine):
         max_tokens=st.integers(1, 40),
         priority=st.integers(0, 2),
         scope=st.sampled_from([None, ("t", "u"), ("t", "v")]),
+        session=st.sampled_from([None, None, "s", "z"]),
         salt=st.integers(0, 3),
     )
-    def arrive(self, length: int, max_tokens: int, priority: int, scope: tuple[str, str] | None, salt: int) -> None:
-        self._submit(tuple((salt + i) % VOCAB for i in range(length)), max_tokens, priority, scope)
+    def arrive(
+        self,
+        length: int,
+        max_tokens: int,
+        priority: int,
+        scope: tuple[str, str] | None,
+        session: str | None,
+        salt: int,
+    ) -> None:
+        self._submit(tuple((salt + i) % VOCAB for i in range(length)), max_tokens, priority, scope, session)
 
     @rule(data=st.data(), extra=st.integers(1, 20), max_tokens=st.integers(1, 20))
     def next_turn(self, data: st.DataObject, extra: int, max_tokens: int) -> None:
@@ -56,12 +65,16 @@ class CoreMachine(RuleBasedStateMachine):
         if done:
             before = self.submitted[data.draw(st.sampled_from(done))]
             history = (*before.prompt, *self.sim.answers[before.request_id], *range(extra))
-            self._submit(history, max_tokens, before.priority, before.scope)
+            self._submit(history, max_tokens, before.priority, before.scope, before.session)
 
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
         if live := [name for name in self.submitted if name not in self.sim.ended]:
             self.sim.cancel(data.draw(st.sampled_from(live)))
+
+    @rule(name=st.sampled_from(["s", "z"]))
+    def close(self, name: str) -> None:
+        self.sim.close_session(name)
 
     @rule(steps=st.integers(1, 12))
     def run(self, steps: int) -> None:
@@ -94,11 +107,21 @@ class CoreMachine(RuleBasedStateMachine):
         assert self.sim.core.gauges().blocks_used == self.sim.core.gauges().blocks_reserved == 0
         self.sim.core.check()
 
-    def _submit(self, prompt: tuple[int, ...], max_tokens: int, priority: int, scope: tuple[str, str] | None) -> None:
+    def _submit(
+        self,
+        prompt: tuple[int, ...],
+        max_tokens: int,
+        priority: int,
+        scope: tuple[str, str] | None,
+        session: str | None,
+    ) -> None:
         name = f"r{len(self.submitted)}"
         sampling = SamplingParams(seed=len(self.submitted) % 3)
-        self.submitted[name] = Submit(name, prompt, max_tokens, sampling, frozenset(), scope, priority)
+        busy = {spec.session for name, spec in self.submitted.items() if name not in self.sim.ended and spec.session}
+        self.submitted[name] = Submit(name, prompt, max_tokens, sampling, frozenset(), scope, priority, session=session)
         self.sim.submit(self.submitted[name])
+        end = self.sim.ended.get(name)
+        assert (isinstance(end, Refused) and end.code == "session_busy") == (session in busy)
 
 
 TestCoreMachine = CoreMachine.TestCase

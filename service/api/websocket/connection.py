@@ -1,0 +1,224 @@
+"""One WebSocket: frames in, frames out, until either side has enough."""
+
+import asyncio
+from dataclasses import replace
+
+import structlog
+from aiohttp import WSMessage, WSMsgType, web
+
+from service.api.auth import authenticate
+from service.api.caller import Caller
+from service.api.context import CALLER, DOOR, EXECUTOR, LIMITS, MODEL, REQUEST_ID
+from service.api.errors import close_code_of
+from service.api.prepare import check_history
+from service.api.tenants import Tenant
+from service.api.websocket.codec import Codec
+from service.api.websocket.frames import (
+    AckFrame,
+    CancelFrame,
+    ClientFrame,
+    CloseFrame,
+    OpenedFrame,
+    OpenFrame,
+    ServerFrame,
+    TurnFrame,
+    error_frame,
+    parse_frame,
+)
+from service.api.websocket.outlet import Outlet
+from service.api.websocket.session import ChatSession
+from service.api.websocket.sessions import SESSIONS
+from service.api.websocket.turn import RunningTurn
+from service.errors import (
+    AuthenticationError,
+    InternalError,
+    InvalidRequestError,
+    RequestError,
+    SessionTakenOverError,
+    ShuttingDownError,
+    SlowReaderError,
+)
+
+log = structlog.get_logger(__name__)
+
+CLOSE_WAIT_S = 5.0  # for the other side to take leave
+
+
+class _LeftError(Exception):
+    """The connection is over, and nobody is to blame."""
+
+
+class Connection:
+    """Serves one WebSocket."""
+
+    def __init__(self, request: web.Request, socket: web.WebSocketResponse, codec: Codec) -> None:
+        self._request = request
+        self._app = request.app
+        self._request_id = request[REQUEST_ID]
+        self._transport = request.transport
+        self._socket = socket
+        self._codec = codec
+        self._sessions = request.app[SESSIONS]
+        self._limits = request.app[LIMITS]
+        self._session: ChatSession | None = None
+        self._outlet: Outlet | None = None
+        self._ejected: asyncio.Future[RequestError] = asyncio.get_running_loop().create_future()
+        self._tasks: asyncio.TaskGroup
+
+    def eject(self, error: RequestError) -> None:
+        """Close the connection with an error; a turn that a stopping server lets end may end before."""
+        if not self._ejected.done() and not (isinstance(error, ShuttingDownError) and self._busy):
+            self._ejected.set_result(error)
+
+    @property
+    def _busy(self) -> bool:
+        """Whether a turn runs whose end the client has not been given."""
+        if self._session is None or self._outlet is None:
+            return False
+        return self._session.turn is not None or not self._outlet.up_to_date
+
+    async def serve(self) -> None:
+        """Read and write until the end; the session goes on without us."""
+        error: RequestError | None = None
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                self._tasks.create_task(self._read())
+                self._tasks.create_task(self._wait_for_ejection())
+        except* _LeftError:
+            pass
+        except* RequestError as group:
+            error = next(each for each in group.exceptions if isinstance(each, RequestError))
+        except* Exception:
+            log.exception("websocket_failed")
+            error = InternalError("an internal error; the server's log has it under the request id")
+        finally:
+            self._leave_session()
+        await self._close(error)
+
+    async def _read(self) -> None:
+        while True:
+            message = await self._receive()
+            if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
+                raise _LeftError  # aiohttp has said good-bye, with a code if the frame was bad
+            try:
+                await self._obey(parse_frame(self._codec.read(message.type, message.data)))
+            except AuthenticationError:  # the key was withdrawn
+                raise
+            except RequestError as error:
+                await self._send(error_frame(error, self._request_id))
+
+    async def _receive(self) -> WSMessage:
+        """The next message. A client that opens no session is sent away."""
+        limit_s = None if self._session is not None else self._limits.body_timeout_s
+        try:
+            return await self._socket.receive(limit_s)
+        except TimeoutError:
+            raise SlowReaderError(f"no session was opened within {limit_s:g} s") from None
+
+    async def _wait_for_ejection(self) -> None:
+        raise await self._ejected
+
+    async def _obey(self, frame: ClientFrame) -> None:
+        if isinstance(frame, OpenFrame):
+            await self._open(frame)
+            return
+        session = self._opened()
+        match frame:
+            case TurnFrame():
+                turn = RunningTurn(self._app, session, frame, self._caller())
+                self._sessions.run(session, turn.run(session.begin(turn, frame.added)))
+            case AckFrame(last=last):
+                session.acknowledge(last)
+            case CancelFrame(last=last):
+                session.cut(last)
+                if session.turn is not None:
+                    session.turn.stop()
+            case CloseFrame():
+                self._sessions.remove(session)
+                raise _LeftError
+
+    def _opened(self) -> ChatSession:
+        if self._session is None:
+            raise InvalidRequestError("open a session first")
+        if self._session.reader is not self._outlet:
+            raise SessionTakenOverError("another connection opened this session")
+        return self._session
+
+    async def _open(self, frame: OpenFrame) -> None:
+        if self._session is not None:
+            raise InvalidRequestError("a session is open on this connection already")
+        if self._app[DOOR].closed:
+            raise ShuttingDownError("the server is shutting down")
+        if frame.messages:
+            await self._check_history(frame)
+        self._session = session = self._find_or_create(frame, self._caller().tenant)
+        self._outlet = Outlet(session, frame.last, self.eject)
+        self._sessions.attach(session, self._outlet)
+        opened = OpenedFrame(
+            session=session.id,
+            last=session.newest,
+            turns=session.turns,
+            running=session.turn is not None,
+            model=self._app[MODEL].name,
+        )
+        await self._send(opened)
+        self._tasks.create_task(self._write(self._outlet))
+
+    async def _check_history(self, frame: OpenFrame) -> None:
+        """Keep nothing that could never be answered."""
+        texts = [message.text for message in frame.messages]
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._app[EXECUTOR], check_history, texts, self._app[MODEL])
+
+    def _caller(self) -> Caller:
+        """Who asks, by the keys of now. Raises `AuthenticationError`."""
+        return replace(self._request[CALLER], tenant=authenticate(self._request))
+
+    def _find_or_create(self, frame: OpenFrame, tenant: Tenant) -> ChatSession:
+        user = frame.user or ""
+        if frame.session is None:
+            return self._sessions.create(tenant, user, [message.for_template() for message in frame.messages])
+        session = self._sessions.find(frame.session, (tenant.name, user))
+        if frame.last > session.newest:
+            raise InvalidRequestError(f"last: number {frame.last} has not been sent", param="last")
+        return session
+
+    async def _write(self, outlet: Outlet) -> None:
+        """Give the client whatever the session has for it, as fast as it reads."""
+        while True:
+            await outlet.news.wait()
+            for frame in outlet.take():
+                await self._send(frame)
+            if self._app[DOOR].closed:
+                self.eject(ShuttingDownError("the server is shutting down"))
+
+    async def _send(self, frame: ServerFrame) -> None:
+        data = self._codec.encode(frame.model_dump(mode="json"))
+        try:
+            async with asyncio.timeout(self._limits.write_timeout_s):
+                await self._socket.send_frame(data, self._codec.kind)
+        except TimeoutError:
+            error = SlowReaderError(f"nothing was read for {self._limits.write_timeout_s:g} s")
+            if self._session is not None and self._session.turn is not None:
+                self._session.turn.stop(error)
+            raise error from None
+        except ConnectionError:
+            raise _LeftError from None
+
+    def _leave_session(self) -> None:
+        if self._session is not None and self._outlet is not None:
+            self._sessions.detach(self._session, self._outlet)
+
+    async def _close(self, error: RequestError | None) -> None:
+        """Say why, wait a little for the other side, and drop what it does not read."""
+        try:
+            async with asyncio.timeout(CLOSE_WAIT_S):
+                if error is None:
+                    await self._socket.close()
+                else:
+                    await self._socket.close(code=close_code_of(error), message=error.code.encode(), drain=False)
+        except TimeoutError:
+            log.info("websocket_cut")
+        finally:
+            if self._transport is not None and not self._transport.is_closing():
+                self._transport.abort()

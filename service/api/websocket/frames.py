@@ -1,0 +1,204 @@
+"""Every frame of the protocol, as types. docs/wire.md is written from them."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from service.api.errors import STATUS_AND_TYPE, retry_after
+from service.api.schemas import Message, SamplingFields, refusal, refuse_unsupported
+from service.core.events import FinishReason
+from service.errors import RequestError
+
+Number = Annotated[int, Field(ge=0, lt=2**53)]
+
+
+class _Control(BaseModel):
+    """A frame without sampling fields: one that nobody knows is refused, since it would be a slip of the pen."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+
+class OpenFrame(_Control):
+    """The first frame: begins a session, or comes back to one. Answered by `opened`, or by `error`."""
+
+    type: Literal["open"]
+    session: str | None = Field(None, max_length=128, description="The session to come back to. Unset: a new one")
+    last: Number = Field(0, description="The last number that the client has of that session; what follows is sent")
+    messages: list[Message] = Field([], description="The history that a new session begins with")
+    user: str | None = Field(
+        None, max_length=512, description="Whose session it is; the same must be said to come back to it"
+    )
+
+    @model_validator(mode="after")
+    def _one_or_the_other(self) -> Self:
+        if self.session is not None and self.messages:
+            raise ValueError("messages are for a new session; one that is there has its own")
+        return self
+
+
+class TurnFrame(SamplingFields):
+    """Asks for an answer to what it adds to the history. Ends with `done`, or with an `error` that has a number.
+
+    It takes the sampling fields of `/v1/chat/completions`, but for `n`, `stream`, `user` and `logprobs`.
+    """
+
+    type: Literal["turn"]
+    content: str | None = Field(None, description="A message of the user")
+    messages: list[Message] | None = Field(None, min_length=1, description="Or several messages of any role")
+    max_completion_tokens: int | None = Field(None, ge=1, description="Another name of max_tokens, and the stronger")
+    n: Literal[1] = 1
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if (self.content is None) == (self.messages is None):
+            raise ValueError("a turn has either content or messages")
+        if (self.model_extra or {}).get("logprobs"):
+            raise ValueError("logprobs are not supported here")
+        return self
+
+    @property
+    def added(self) -> list[dict[str, str]]:
+        """What the history grows by, as chat templates want it."""
+        if self.messages is None:
+            return [{"role": "user", "content": self.content or ""}]
+        return [message.for_template() for message in self.messages]
+
+    @property
+    def answer_limit(self) -> int | None:
+        """The bound on the answer under either of its names, in tokens."""
+        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+
+
+class AckFrame(_Control):
+    """Says what has been read. A client that sends these is cut off when it falls too far behind them."""
+
+    type: Literal["ack"]
+    last: Number = Field(description="The last number that was read")
+
+
+class CancelFrame(_Control):
+    """Ends the turn, if there is one, with `done`. The history keeps the answer as far as it was read."""
+
+    type: Literal["cancel"]
+    last: Number | None = Field(None, description="The last number that was read. Unset: the last that was sent")
+
+
+class CloseFrame(_Control):
+    """Ends the session for good, and the connection with code 1000."""
+
+    type: Literal["close"]
+
+
+ClientFrame = Annotated[
+    OpenFrame | TurnFrame | AckFrame | CancelFrame | CloseFrame,
+    Field(discriminator="type"),
+]
+
+
+class _ServerFrame(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class OpenedFrame(_ServerFrame):
+    """The session is open on this connection, and on no other."""
+
+    type: Literal["opened"] = "opened"
+    session: str = Field(description="Its name, 128 random bits: whoever knows it, and the user, may come back")
+    last: int = Field(description="The newest number of the session; what the client lacks up to it follows")
+    turns: int = Field(description="Turns taken in so far: says whether the last one arrived before a connection broke")
+    running: bool = Field(description="Whether a turn is under way")
+    model: str = Field(description="The model that answers")
+
+
+class TokenFrame(_ServerFrame):
+    """Text of the answer, of one token or of several."""
+
+    type: Literal["token"] = "token"
+    text: str = Field(description="The text that follows what was sent before")
+    number: int = Field(description="The number of the last token in it")
+
+
+class PreemptedFrame(_ServerFrame):
+    """The turn gave up its place to others and waits."""
+
+    type: Literal["preempted"] = "preempted"
+    reason: str = Field(description="`slot`, `room` or `growth`: what others needed, or it lacked")
+
+
+class ResumedFrame(_ServerFrame):
+    """The turn goes on."""
+
+    type: Literal["resumed"] = "resumed"
+    stalled_s: float = Field(description="Seconds that it had waited")
+
+
+class TurnUsage(_ServerFrame):
+    """Token counts of a turn."""
+
+    prompt_tokens: int = Field(description="Tokens of the whole history, the template's included")
+    completion_tokens: int = Field(description="Tokens generated")
+    reused_tokens: int = Field(description="Prompt tokens that an earlier turn had computed")
+    recomputed_tokens: int = Field(description="Tokens computed twice, because of preemption")
+    preemptions: int = Field(description="Times that the turn gave up its place")
+
+
+class TurnTimings(_ServerFrame):
+    """Where a turn's time went, in seconds."""
+
+    queue_s: float | None = Field(description="From arrival to the first step; null: it never came to that")
+    ttft_s: float | None = Field(description="From arrival to the first token; null: there was none")
+    tbt_s: float | None = Field(description="Mean time between tokens, stalls included; null: fewer than two")
+    stall_s: float = Field(description="Time spent preempted")
+    e2e_s: float = Field(description="From arrival to the end")
+
+
+class DoneFrame(_ServerFrame):
+    """A turn has ended, and the next may come."""
+
+    type: Literal["done"] = "done"
+    number: int = Field(description="The number of this end, one more than the last token's")
+    finish_reason: FinishReason = Field(description="`stop`, `length` or `cancelled`")
+    usage: TurnUsage = Field(description="Token counts")
+    timings: TurnTimings = Field(description="Seconds")
+
+
+class ErrorFrame(_ServerFrame):
+    """A frame was refused, and nothing has changed; or, with a number, the turn has ended without a `done`."""
+
+    type: Literal["error"] = "error"
+    code: str = Field(description="What is wrong, for programs; the table of errors has them all")
+    message: str = Field(description="What is wrong, for people")
+    status: int = Field(description="The HTTP status that stands for it")
+    param: str | None = Field(None, description="The field that is wrong")
+    request_id: str = Field(description="To find it in the server's log")
+    retry_after_s: float | None = Field(None, description="Seconds after which to try again")
+    number: int | None = Field(None, description="The number of this end, if it ends a turn")
+
+
+ServerFrame = OpenedFrame | TokenFrame | PreemptedFrame | ResumedFrame | DoneFrame | ErrorFrame
+
+_CLIENT: TypeAdapter[ClientFrame] = TypeAdapter(ClientFrame)
+
+
+def parse_frame(value: Any) -> ClientFrame:
+    """A decoded frame as its type. Raises `InvalidRequestError` that names the first bad field."""
+    try:
+        frame = _CLIENT.validate_python(value)
+    except ValidationError as error:
+        raise refusal(error, tags=1) from None
+    if isinstance(frame, TurnFrame):
+        refuse_unsupported(frame)
+    return frame
+
+
+def error_frame(error: RequestError, request_id: str, number: int | None = None) -> ErrorFrame:
+    """``number``: that of the turn's end, if the error ends one."""
+    return ErrorFrame(
+        code=error.code,
+        message=error.message,
+        status=STATUS_AND_TYPE[error.code][0],
+        param=error.param,
+        request_id=request_id,
+        retry_after_s=retry_after(error),
+        number=number,
+    )

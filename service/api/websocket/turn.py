@@ -1,0 +1,152 @@
+"""Runs one turn: prepares it, follows it through the engine, and says how it ended."""
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+
+import structlog
+from aiohttp import web
+
+from service.api.caller import Caller
+from service.api.context import DOOR, EXECUTOR, LIMITS, MODEL, STREAMS, ServedModel
+from service.api.prepare import answer_room, check_model, encode_chat, make_turns
+from service.api.streams import Stream
+from service.api.websocket.frames import DoneFrame, ErrorFrame, TurnFrame, TurnTimings, TurnUsage, error_frame
+from service.api.websocket.session import ChatMessage, ChatSession
+from service.core.events import Finished, FinishReason, Preempted, Resumed, Timings, TokenOut, Usage
+from service.engine import Output
+from service.engine import Turn as EngineTurn
+from service.errors import InternalError, RequestError, SlowReaderError
+
+log = structlog.get_logger(__name__)
+
+
+class RunningTurn:
+    """One answer, from the frame that asks for it to the frame that ends it."""
+
+    def __init__(self, app: web.Application, session: ChatSession, frame: TurnFrame, caller: Caller) -> None:
+        self.request_id = f"turn-{secrets.token_hex(16)}"
+        self._app = app
+        self._session = session
+        self._frame = frame.model_copy(update={"user": session.owner[1] or None})  # it was told when the session opened
+        self._caller = caller
+        self._stream: Stream | None = None
+        self._stopped = False
+        self._error: RequestError | None = None  # why it was stopped
+        self._account = _Account()
+
+    def stop(self, error: RequestError | None = None) -> None:
+        """End it; what is still to come is not part of the answer."""
+        self._stopped = True
+        self._error = self._error or error
+        if self._stream is not None:
+            self._stream.stop_answer()
+
+    async def run(self, messages: Sequence[ChatMessage]) -> None:
+        """Answer ``messages``. Whatever happens, the session is told the end, but for its own end."""
+        try:
+            with self._app[DOOR].enter(self._caller.tenant):
+                turn = await self._prepare(messages)
+                if not self._stopped:
+                    await self._answer(turn)
+            end = self._end()
+        except RequestError as error:
+            end = self._failed(error)
+        except Exception:
+            log.exception("turn_failed", request_id=self.request_id)
+            end = self._failed(InternalError("an internal error; the server's log has it under the request id"))
+        self._session.finish(end)
+
+    async def _prepare(self, messages: Sequence[ChatMessage]) -> EngineTurn:
+        loop, model = asyncio.get_running_loop(), self._app[MODEL]
+        return await loop.run_in_executor(self._app[EXECUTOR], self._make, messages, model)
+
+    def _make(self, messages: Sequence[ChatMessage], model: ServedModel) -> EngineTurn:
+        """On a thread of the executor."""
+        check_model(self._frame.model, model)
+        prompt = encode_chat(messages, model)
+        (turn,) = make_turns(
+            self._frame,
+            prompt=prompt,
+            max_tokens=answer_room(len(prompt), self._frame.answer_limit, model),
+            logprobs=None,
+            model=model,
+            request_id=self.request_id,
+            caller=self._caller,
+            session=self._session.name,
+        )
+        return turn
+
+    async def _answer(self, turn: EngineTurn) -> None:
+        with self._app[STREAMS].open([turn]) as self._stream:
+            while not self._stream.done:
+                for delivery in await self._stream.take():
+                    self._take(delivery.output)
+
+    def _take(self, output: Output) -> None:
+        session, event = self._session, output.event
+        self._account.observe(output)
+        match event:
+            case Preempted(reason=reason):
+                session.preempted = reason
+                session.wake()
+            case Resumed(parked_s=parked_s):
+                session.preempted, session.last_stall_s = None, parked_s
+                session.wake()
+        if not self._stopped and (isinstance(event, TokenOut) or output.text):
+            session.add(output.text)
+            self._bound()
+
+    def _bound(self) -> None:
+        limit = self._app[LIMITS].reconnect_buffer
+        if self._session.ahead > limit:
+            self.stop(SlowReaderError(f"the client is {limit} tokens behind"))
+
+    def _end(self) -> DoneFrame | ErrorFrame:
+        if self._error is not None:
+            return self._failed(self._error)
+        return self._account.done(self._session.newest + 1, self._stopped)
+
+    def _failed(self, error: RequestError) -> ErrorFrame:
+        return error_frame(error, self.request_id, self._session.newest + 1)
+
+
+class _Account:
+    """What a turn took, by the events it caused."""
+
+    def __init__(self) -> None:
+        self._finished: Finished | None = None
+        self._gaps_s: list[float] = []
+        self._stall_s = 0.0
+
+    def observe(self, output: Output) -> None:
+        match output.event:
+            case TokenOut(index=index, gap_s=gap_s) if index:
+                self._gaps_s.append(gap_s)
+            case Resumed(parked_s=parked_s):
+                self._stall_s += parked_s
+            case Finished():
+                self._finished = output.event
+
+    def done(self, number: int, stopped: bool) -> DoneFrame:
+        """The end of a turn that went well, or that was ``stopped``, maybe before core heard of it."""
+        finished = self._finished
+        reason = FinishReason.CANCELLED if stopped or finished is None else finished.reason
+        return DoneFrame(number=number, finish_reason=reason, usage=self._usage(), timings=self._timings())
+
+    def _usage(self) -> TurnUsage:
+        usage = Usage(0, 0, 0, 0, 0) if self._finished is None else self._finished.usage
+        return TurnUsage(
+            prompt_tokens=usage.prompt,
+            completion_tokens=usage.completion,
+            reused_tokens=usage.reused,
+            recomputed_tokens=usage.recomputed,
+            preemptions=usage.preemptions,
+        )
+
+    def _timings(self) -> TurnTimings:
+        times = Timings(None, None, 0.0) if self._finished is None else self._finished.timings
+        tbt_s = sum(self._gaps_s) / len(self._gaps_s) if self._gaps_s else None
+        return TurnTimings(
+            queue_s=times.queue_s, ttft_s=times.ttft_s, tbt_s=tbt_s, stall_s=self._stall_s, e2e_s=times.e2e_s
+        )

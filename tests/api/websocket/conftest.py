@@ -1,0 +1,124 @@
+"""A raw client of the chat stream, and a data plane that goes step by step."""
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import aiohttp
+import msgpack
+import pytest
+
+from service.core.plan import StepPlan, StepResult
+from service.simulation.runner import SimulatedRunner
+
+VOCAB_SIZE = 384
+ROUTE = "/v1/chat/stream"
+JSON, MSGPACK = "fastswitch.v1.json", "fastswitch.v1.msgpack"
+
+
+class SteppedRunner:
+    """A simulated data plane that takes as many steps as it is allowed."""
+
+    def __init__(self) -> None:
+        self._inner = SimulatedRunner(VOCAB_SIZE)
+        self._allowed = threading.Semaphore(0)
+
+    def allow(self, steps: int = 1_000_000) -> None:
+        self._allowed.release(steps)
+
+    def run(self, plan: StepPlan) -> StepResult:
+        self._allowed.acquire()
+        return self._inner.run(plan)
+
+
+class Peer:
+    """One connection. Keeps the text it got and the last number with it."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse, session: str | None = None, last: int = 0) -> None:
+        self.socket = socket
+        self.session = session
+        self.last = last
+        self.text = ""
+        self.binary = socket.protocol == MSGPACK
+
+    async def send(self, kind: str, **fields: Any) -> None:
+        """A frame; turns have a seed whose first tokens have text, each its own."""
+        frame = {"type": kind, **({"seed": 1} if kind == "turn" else {}), **fields}
+        if self.binary:
+            await self.socket.send_bytes(msgpack.packb(frame))
+        else:
+            await self.socket.send_str(json.dumps(frame))
+
+    async def receive(self) -> dict[str, Any]:
+        """The next frame, which must be one."""
+        message = await self.socket.receive()
+        assert message.type is (aiohttp.WSMsgType.BINARY if self.binary else aiohttp.WSMsgType.TEXT), message
+        frame = msgpack.unpackb(message.data) if self.binary else json.loads(message.data)
+        self.last = frame.get("number") or self.last
+        self.text += frame.get("text", "")
+        return frame
+
+    async def open(self, **fields: Any) -> dict[str, Any]:
+        await self.send("open", **fields)
+        opened = await self.receive()
+        self.session = opened.get("session")
+        return opened
+
+    async def until(self, kind: str) -> dict[str, Any]:
+        """Read on to a frame of this type; any end that is another one fails."""
+        while (frame := await self.receive())["type"] != kind:
+            assert frame["type"] not in ("done", "error"), frame
+        return frame
+
+    async def turn(self, content: str = "Hi there", **fields: Any) -> dict[str, Any]:
+        """A whole turn; returns its end. ``text`` is its answer."""
+        self.text = ""
+        await self.send("turn", **{"content": content, "max_tokens": 8, **fields})
+        return await self.until("done")
+
+    async def reads(self, number: int) -> None:
+        """Read tokens up to this number."""
+        while self.last < number:
+            assert (await self.receive())["type"] == "token"
+
+    async def closed(self) -> int | None:
+        """Read on to the end; returns the code."""
+        async for _ in self.socket:
+            pass
+        return self.socket.close_code
+
+    def kill(self) -> None:
+        """Cut the TCP connection without a word."""
+        assert self.socket._response.connection is not None
+        self.socket._response.connection.transport.abort()
+
+
+Connect = Callable[..., Awaitable[Peer]]
+
+
+@pytest.fixture
+async def connect() -> AsyncIterator[Connect]:
+    """Opens connections; ``open`` fields open a session on them."""
+    sessions: list[aiohttp.ClientSession] = []
+
+    async def start(live, protocol: str = JSON, headers: dict[str, str] | None = None, **fields: Any) -> Peer:
+        http = aiohttp.ClientSession(live.url, headers=headers)
+        sessions.append(http)
+        peer = Peer(await http.ws_connect(ROUTE, protocols=[protocol]))
+        if fields.pop("opened", True):
+            peer.last = fields.get("last", 0)
+            await peer.open(**fields)
+        return peer
+
+    yield start
+    await asyncio.gather(*(http.close() for http in sessions))
+
+
+@pytest.fixture
+async def stepped() -> AsyncIterator[SteppedRunner]:
+    """A data plane for `serve`."""
+    runner = SteppedRunner()
+    yield runner
+    runner.allow()
