@@ -18,7 +18,7 @@ class ChatSettings(BaseModel):
     url: str = Field("http://127.0.0.1:8000", description="address of the server")
     model: str | None = Field(None, description="model to talk to; unset: the first that the server offers")
     system: str | None = Field(None, description="system message that opens the conversation")
-    temperature: float | None = Field(None, ge=0, description="0 is greedy; unset: the server's default")
+    temperature: float = Field(0.2, ge=0, description="0 is greedy; small models wander when it is high")
     max_tokens: int | None = Field(None, ge=1, description="longest answer, in tokens; unset: as long as it fits")
     seed: int | None = Field(None, description="seed of the draws; unset: another one each turn")
     api_key: SecretStr | None = Field(
