@@ -20,12 +20,13 @@ import structlog
 
 from service.core.commands import Cancel, CloseSession, Inspect, Submit
 from service.core.core import Core
-from service.core.events import Event, Finished, FinishReason, StepDone, Timings, TokenOut, Usage
+from service.core.events import Event, Finished, StepDone, TokenOut
 from service.core.plan import StepPlan, StepResult
 from service.execution.text import TextStage
 
 log = structlog.get_logger(__name__)
 
+LONGEST_WAIT_S = 3600.0  # for a session to expire; a queue cannot be told to wait for ever
 STOP_PATIENCE_S = 5.0  # with the step under way, when the engine is stopped
 
 
@@ -80,7 +81,11 @@ class _Launched:
 
 
 class Engine:
-    """Owns core and its thread. ``failed`` is set if the loop ever breaks: a bug, after which nothing is served."""
+    """Owns core and its thread.
+
+    ``failed`` is set if the loop ever breaks: a bug, after which nothing is served. The listener is called a last time,
+    with nothing; requests under way get no further events.
+    """
 
     def __init__(
         self,
@@ -139,7 +144,7 @@ class Engine:
         except Exception as error:
             log.exception("engine_failed")
             self.failed = error
-            self._listener([Output(_lost(request_id)) for request_id in self._turns])
+            self._listener([])
 
     def _loop_once(self) -> None:
         """Take in what arrived (a step's result is committed there), plan the next step, have it run."""
@@ -200,8 +205,9 @@ class Engine:
     def _wait(self) -> _Item | None:
         """The next item; None when the oldest idle session expires first."""
         expiry = self._core.next_expiry_s() if self._launched is None else None
+        timeout = None if expiry is None else min(LONGEST_WAIT_S, max(0.0, expiry - self._clock()))
         try:
-            return self._inbox.get(timeout=None if expiry is None else max(0.0, expiry - self._clock()))
+            return self._inbox.get(timeout=timeout)
         except Empty:
             return None
 
@@ -275,8 +281,3 @@ class Engine:
                 del self._turns[event.request_id]
                 return self._texts.close(event.request_id)
         return ""
-
-
-def _lost(request_id: str) -> Finished:
-    """The last event of a request that a broken engine takes with it."""
-    return Finished(request_id, FinishReason.ERROR, Usage(0, 0, 0, 0, 0), Timings(None, None, 0.0))

@@ -126,7 +126,7 @@ class Accounts:
     def close_session(self, tenant: Tenant) -> None:
         """A session that was opened is gone."""
         if tenant is not ANONYMOUS:
-            account = self._account(tenant)
+            account = self._accounts[tenant.name]  # `tenant` is as old as the session: its limits may have changed
             account.open_sessions -= 1
             account.meter.open_sessions.dec()
 

@@ -85,6 +85,9 @@ def _offered(request: web.Request) -> Iterator[str]:
 
 def _is_local(request: web.Request) -> bool:
     """Not by a proxy on this machine, which speaks for others, nor by a name bent to lead here (DNS rebinding)."""
-    host = (request.url.host or "").strip("[]")
+    try:
+        host = (request.url.host or "").strip("[]")
+    except ValueError:  # the Host header is no host
+        return False
     proxied = any(name in request.headers for name in FORWARDED)
     return not proxied and is_loopback(request.remote or "") and is_loopback(host)

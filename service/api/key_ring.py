@@ -88,7 +88,10 @@ def parse_ring(text: str, given: Iterable[tuple[str, str]] = ()) -> KeyRing:
 
 def parse_given(text: str) -> tuple[tuple[str, str], ...]:
     """Pairs of tenant and digest from ``tenant:key,tenant:key``. Raises `ConfigError`, which quotes no key."""
-    return tuple(_given(number, entry) for number, entry in enumerate(re.findall(r"[^,\s]+", text), 1))
+    entries = re.findall(r"[^,\s]+", text)
+    if not entries:  # an unset variable, say: nobody meant to open the door
+        raise ConfigError("--api-keys holds no key")
+    return tuple(_given(number, entry) for number, entry in enumerate(entries, 1))
 
 
 def _given(number: int, entry: str) -> tuple[str, str]:

@@ -28,7 +28,7 @@ class Keys:
 
     def __init__(self, path: Path | None = None, given: str | None = None) -> None:
         self._path = path
-        self._given = parse_given(given) if given else ()
+        self._given = () if given is None else parse_given(given)
         self._ring = parse_ring("", self._given)
         self._stamp: _Stamp | None = None
         self._text: str | None = None  # as last read, good or bad

@@ -23,6 +23,9 @@ BUFFERED_OUTPUTS = 1024
 BUFFERED_STEPS = 32
 
 
+ENGINE_FAILED = "the engine has failed; the server must be restarted"
+
+
 class Engine(Protocol):
     """What the edge needs of `service.engine.Engine`."""
 
@@ -96,7 +99,7 @@ class Streams:
         if self._closed is not None:
             raise self._closed
         if not self.healthy:
-            raise InternalError("the engine has failed; the server must be restarted")
+            raise InternalError(ENGINE_FAILED)
         self._admit(turns)
         limit = max(BUFFERED_OUTPUTS, BUFFERED_STEPS * len(turns))
         stream = Stream(self, [turn.submit.request_id for turn in turns], limit)
@@ -106,7 +109,7 @@ class Streams:
         return stream
 
     def cancel(self, request_id: str) -> None:
-        """Forget a request; its KV is free as soon as the engine hears of it."""
+        """Forget a request; it ends as soon as the engine hears of it."""
         if self._by_request.pop(request_id, None) is not None:
             self._engine.post(Cancel(request_id))
 
@@ -135,6 +138,9 @@ class Streams:
         self._closed = error
         for stream in set(self._by_request.values()):
             stream.fail(error)
+        for question in self._questions.values():
+            if not question.done():
+                question.set_exception(error)
 
     def listen(self, outputs: list[Output]) -> None:
         """Called by the engine's thread."""
@@ -157,6 +163,8 @@ class Streams:
             if isinstance(event, Finished | Refused):
                 del self._by_request[event.request_id]
             stream.push(event.request_id, output)
+        if not self.healthy and self._closed is None:
+            self.close(InternalError(ENGINE_FAILED))
 
     def _answer(self, snapshot: Snapshot) -> None:
         answer = self._questions.get(snapshot.number)

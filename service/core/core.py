@@ -39,6 +39,14 @@ class CoreSettings:
             raise ValueError(f"{self.max_num_seqs} sequences do not fit a step of {self.max_num_batched_tokens} tokens")
 
 
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """Whom a plan concerns: its rows, and all that got a slot in it, with a row or without."""
+
+    rows: list[tuple[Request, Row]]
+    opened: list[Request]
+
+
 class Core:
     """The decisions of one engine."""
 
@@ -50,7 +58,7 @@ class Core:
         self._scheduler = Scheduler(
             self._ledger, policy, Budget(settings.max_num_batched_tokens, settings.max_num_seqs)
         )
-        self._planned: dict[int, list[tuple[Request, Row]]] = {}  # by step number, until commit or abandon
+        self._planned: dict[int, _Planned] = {}  # by step number, until commit or abandon
         self._arrivals = 0
         self._arrivals_planned = 0  # those that the last plan knew
 
@@ -86,7 +94,10 @@ class Core:
         plan = self._scheduler.plan(now)
         self._arrivals_planned = self._arrivals
         if plan is not None:
-            self._planned[plan.number] = [(self._ledger.live[row.request_id], row) for row in plan.rows]
+            self._planned[plan.number] = _Planned(
+                rows=[(self._ledger.live[row.request_id], row) for row in plan.rows],
+                opened=[self._ledger.slots.holder(opening.slot) for opening in plan.opened],
+            )
         return plan
 
     def commit(self, result: StepResult, stopped: Mapping[str, int], now: float) -> None:
@@ -95,7 +106,7 @@ class Core:
         ``stopped``: requests whose text came to a stop string, and how many answer tokens to keep.
         """
         drawn = iter(result.drawn)
-        for request, row in self._planned.pop(result.number):
+        for request, row in self._planned.pop(result.number).rows:
             token = next(drawn) if row.samples else None
             if request.state is State.RUNNING:  # else it was cancelled meanwhile
                 self._advance(request, row)
@@ -103,10 +114,17 @@ class Core:
                     self._accept(request, token, stopped.get(request.request_id), now)
 
     def abandon(self, number: int, now: float) -> None:
-        """A step failed as a whole: its requests end with an error, and their KV is not trusted again."""
-        for request, _ in self._planned.pop(number):
+        """A step failed as a whole: its requests end with an error, and their KV is not trusted again.
+
+        Those that only got a slot in it lose it: nobody knows whether the data plane opened it.
+        """
+        planned = self._planned.pop(number)
+        for request, _ in planned.rows:
             if request.state is State.RUNNING:
                 self._ledger.finish(request, FinishReason.ERROR, now)
+        for request in planned.opened:
+            if request.state is State.RUNNING:
+                self._ledger.preempt(request, "failure", now)
 
     def events(self) -> list[Event]:
         """What happened since the last call."""

@@ -70,7 +70,7 @@ class Preempted:
     """A running request lost its place in the batch.
 
     ``reason``: ``slot`` (a higher rank took it), ``room`` (a higher rank needs its blocks), ``growth`` (it needs a
-    block that higher ranks have a claim to).
+    block that higher ranks have a claim to), ``failure`` (the step that gave it its slot failed).
     """
 
     request_id: str

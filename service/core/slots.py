@@ -23,6 +23,10 @@ class SlotTable:
         """The requests that hold a slot."""
         return list(self._holders.values())
 
+    def holder(self, slot: int) -> Request:
+        """Who holds a slot that is not free."""
+        return self._holders[slot]
+
     def take(self, request: Request) -> int:
         """Seat a request in the lowest free slot."""
         slot = heappop(self._free)

@@ -177,3 +177,9 @@ def test_at_the_start_a_bad_file_is_an_error(tmp_path, content):
     with pytest.raises(ConfigError, match=re.escape(f"--keys {file}: ")) as caught:
         Keys(file)
     assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("given", ["", " ", ",", ", ,"])
+def test_keys_that_are_none_open_no_door(given: str) -> None:
+    with pytest.raises(ConfigError, match="holds no key"):
+        Keys(given=given)

@@ -171,3 +171,11 @@ async def test_a_broken_engine_takes_nothing(desk, streams):
         streams.open([turn("a")])
     assert not streams.healthy
     assert desk.posted == []
+
+
+async def test_a_failing_engine_ends_every_stream(desk, streams):
+    with streams.open([turn("a")]) as stream:
+        desk.failed = RuntimeError()
+        desk.listener([])
+        with pytest.raises(InternalError, match="restarted"):
+            await stream.take()

@@ -290,3 +290,18 @@ def test_the_same_calls_give_the_same_events(simulation: MakeSimulation, submit:
 def test_a_step_too_small_for_a_full_batch_is_refused() -> None:
     with pytest.raises(ValueError, match="64 sequences do not fit a step of 63 tokens"):
         CoreSettings(device_blocks=10, max_num_seqs=64, max_num_batched_tokens=63)
+
+
+def test_a_slot_that_a_failed_step_gave_is_given_anew(submit: MakeSubmit) -> None:
+    core = Core(CoreSettings(device_blocks=20, max_num_seqs=2, max_num_batched_tokens=16), POLICIES["fcfs"]())
+    core.submit(submit("runs", 40), 0.0)
+    core.submit(submit("only seated", 40), 0.0)
+    plan = core.plan(0.0)
+    assert plan is not None
+    assert (len(plan.opened), len(plan.rows)) == (2, 1)
+    core.abandon(plan.number, 1.0)
+    core.check()
+    again = core.plan(2.0)
+    assert again is not None
+    assert [row.request_id for row in again.rows] == ["only seated"]
+    assert [opening.slot for opening in again.opened] == [again.rows[0].slot]

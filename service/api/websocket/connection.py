@@ -34,6 +34,7 @@ from service.errors import (
     InternalError,
     InvalidRequestError,
     RequestError,
+    SessionLostError,
     SessionTakenOverError,
     ShuttingDownError,
     SlowReaderError,
@@ -125,7 +126,7 @@ class Connection:
         session = self._opened()
         match frame:
             case TurnFrame():
-                turn = RunningTurn(self._app, session, frame, self._caller())
+                turn = RunningTurn(self._app, session, frame, self._owner_of(session))
                 self._sessions.run(session, turn.run(session.begin(turn, frame.added)))
             case AckFrame(last=last):
                 session.acknowledge(last)
@@ -173,6 +174,13 @@ class Connection:
     def _caller(self) -> Caller:
         """Who asks, by the keys of now. Raises `AuthenticationError`."""
         return replace(self._request[CALLER], tenant=authenticate(self._request))
+
+    def _owner_of(self, session: ChatSession) -> Caller:
+        """Who asks, as long as the session is theirs: a key may have changed hands since it was opened."""
+        caller = self._caller()
+        if caller.tenant.name != session.owner[0]:
+            raise SessionLostError("this key's tenant has no such session")
+        return caller
 
     def _find_or_create(self, frame: OpenFrame, tenant: Tenant) -> ChatSession:
         user = frame.user or ""

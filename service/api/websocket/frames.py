@@ -33,6 +33,8 @@ class OpenFrame(_Control):
     def _one_or_the_other(self) -> Self:
         if self.session is not None and self.messages:
             raise ValueError("messages are for a new session; one that is there has its own")
+        if self.session is None and self.last:
+            raise ValueError("last is for a session to come back to; a new one has no numbers yet")
         return self
 
 
@@ -122,7 +124,7 @@ class PreemptedFrame(_ServerFrame):
     """The turn gave up its place to others and waits."""
 
     type: Literal["preempted"] = "preempted"
-    reason: str = Field(description="`slot`, `room` or `growth`: what others needed, or it lacked")
+    reason: str = Field(description="`slot`, `room`, `growth`: what others needed, or it lacked; `failure` of a step")
 
 
 class ResumedFrame(_ServerFrame):
