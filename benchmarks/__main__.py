@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import allocator, core, serving
-from benchmarks.record import Figures, store
+from benchmarks.record import Figures, commit, store
 
 BENCHMARKS: dict[str, Callable[[], Figures]] = {
     "allocator": allocator.measure,
@@ -20,6 +20,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", choices=[[], *BENCHMARKS], metavar="NAME", help=", ".join(BENCHMARKS))
     console = Console()
+    commit()
     for name in parser.parse_args().names or BENCHMARKS:
         figures = BENCHMARKS[name]()
         table = Table("figure", "value", title=name)

@@ -28,16 +28,20 @@ def _rate(operations) -> float:
 
 def _group_operations(rng: random.Random) -> None:
     groups = BlockGroups(BLOCKS)
+    refused = 0
     for _ in range(OPERATIONS):
         owner, kind = rng.randrange(OWNERS), rng.random()
         used = groups.used(owner) if owner in groups else 0
-        if kind < 0.90:
+        if kind < 0.99:
             try:
                 groups.grow(owner, used + rng.randrange(1, 4))
             except OutOfBlocksError:
-                groups.release(owner)
+                refused += 1
+                if used:
+                    groups.release(owner)
         elif owner in groups:
             groups.shrink(owner, used // 2)
+    assert refused, "the pool never got full"
 
 
 def _watermark_operations(rng: random.Random) -> None:

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -24,8 +25,9 @@ def hardware() -> str:
     return f"{cpu}, {os.cpu_count()} cores, {memory:.0f} GiB, Python {platform.python_version()}"
 
 
+@cache
 def commit() -> str:
-    """The commit measured; ``+`` marks uncommitted changes."""
+    """The commit measured; ``+`` marks uncommitted changes. Ask before the first result is stored: it is a change."""
     root = Path(__file__).parent.parent
     described = subprocess.run(
         ["git", "describe", "--always", "--dirty=+"], cwd=root, capture_output=True, text=True, check=False

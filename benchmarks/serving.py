@@ -77,8 +77,10 @@ async def _decode_rate(client: Client, streams: int) -> float:
 async def _stream(client: Client, number: int) -> _Stream:
     times = []
     messages = [{"role": "user", "content": f"{number}: {QUESTION}"}]
-    async for _ in client.chat(messages, max_tokens=DECODE_TOKENS, temperature=0, ignore_eos=True):
-        times.append(time.perf_counter())
+    async for chunk in client.chat(messages, max_tokens=DECODE_TOKENS, temperature=0, ignore_eos=True):
+        if chunk.text:  # not the role, the finish reason or the usage
+            times.append(time.perf_counter())
+    assert 0.95 * DECODE_TOKENS <= len(times) <= DECODE_TOKENS
     return _Stream(times)
 
 

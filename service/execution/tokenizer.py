@@ -34,6 +34,8 @@ class Tokenizer:
     """
 
     def __init__(self, backend: Backend) -> None:
+        backend.no_truncation()  # what a training run left in its tokenizer.json must not cut or pad a prompt
+        backend.no_padding()
         self._backend = backend
         kinds = set(re.findall(r'"type":"(\w+)"', json.dumps(_decoder(backend), separators=(",", ":"))))
         if not kinds & {"ByteLevel", "ByteFallback", "Metaspace"}:

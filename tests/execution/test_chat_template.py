@@ -72,3 +72,8 @@ def test_failing_template_is_a_bad_request(source: str, message: str) -> None:
 def test_broken_template_names_its_line() -> None:
     with pytest.raises(ModelLoadError, match="chat template, line 2: "):
         ChatTemplate("ok\n{% if %}")
+
+
+def test_the_mark_of_generated_text_is_passed_over() -> None:
+    template = ChatTemplate("{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}")
+    assert template.render([{"role": "assistant", "content": "Hello"}]) == "Hello"

@@ -143,3 +143,13 @@ def test_default_model_encodes_like_transformers(smollm2: Tokenizer) -> None:
 def test_tokenizer_of_unknown_kind_is_refused() -> None:
     with pytest.raises(ModelLoadError, match="decoder of the kind None is not supported"):
         Tokenizer(Backend(models.WordLevel({"a": 0}, unk_token="a")))
+
+
+def test_truncation_and_padding_in_the_file_are_not_obeyed(tiny_model_path: Path, tmp_path: Path) -> None:
+    backend = Backend.from_file(str(tiny_model_path / "tokenizer.json"))
+    backend.enable_truncation(max_length=8)
+    backend.enable_padding(length=12)
+    backend.save(str(tmp_path / "tokenizer.json"))
+    changed, plain = read_tokenizer(tmp_path / "tokenizer.json"), read_tokenizer(tiny_model_path / "tokenizer.json")
+    for text in ("hi", "a sentence of many more than eight or even twelve tokens"):
+        assert changed.encode(text) == plain.encode(text)
