@@ -60,6 +60,12 @@ class CopiesInFlight:
         """All in flight, oldest first."""
         return tuple(self._tickets.values())
 
+    @property
+    def num_let_go(self) -> int:
+        """Device blocks that belong to tickets alone."""
+        holders = map(_holder, self._tickets)
+        return sum(self._device.used(holder) for holder in holders if holder in self._device)
+
     def check(self) -> None:
         """Raise InvariantError unless every block under copy has exactly one ticket, and an owner that keeps it."""
         sides = [_by_pool(ticket) for ticket in self._tickets.values()]

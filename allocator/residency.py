@@ -82,6 +82,11 @@ class KVMemory:
         """All copies in flight, oldest first."""
         return self._copies.tickets
 
+    @property
+    def num_let_go(self) -> int:
+        """Device blocks that no sequence has any more, and a copy in flight keeps until it ends."""
+        return self._copies.num_let_go
+
     def watermarks(self, sequence: int) -> Watermarks:
         """The sequence's watermarks, in tokens."""
         state = self._state(sequence)

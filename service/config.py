@@ -26,6 +26,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from service.core.mechanisms import DEFAULT_PRESET, PRESETS
 from service.core.policies import POLICIES
 from service.errors import ConfigError
 
@@ -82,7 +83,12 @@ class ServeSettings(BaseSettings):
         None, ge=2, description="Tokens: longest prompt and answer together. Unset: the model's own limit"
     )
     device_kv: Size = Field(
-        Size(2 << 30), gt=0, description="Bytes, with a unit if you like (512MiB, 2GiB): memory for the KV cache"
+        Size(1792 << 20), gt=0, description="Bytes, with a unit if you like (512MiB, 2GiB): memory for the KV cache"
+    )
+    host_kv: Size = Field(
+        Size(256 << 20),
+        ge=0,
+        description="Bytes, with a unit if you like: memory that KV is swapped out to. 0: it is dropped and recomputed",
     )
     block_group_size: int = Field(
         60, ge=1, description="Blocks of 16 tokens that a sequence is first given in one piece"
@@ -91,7 +97,16 @@ class ServeSettings(BaseSettings):
     max_num_batched_tokens: int = Field(
         256, ge=1, le=65536, description="Tokens: the most that one step computes; longer prompts take several steps"
     )
-    policy: str = Field("fcfs", description=f"Who goes first when not everyone fits: {', '.join(sorted(POLICIES))}")
+    preset: str = Field(DEFAULT_PRESET, description=f"How KV is moved when ranks change: {', '.join(PRESETS)}")
+    policy: str = Field("priority", description=f"Who goes first when not everyone fits: {', '.join(sorted(POLICIES))}")
+    priority_update_every: int = Field(
+        50, ge=1, description="Steps after which the policies random and markov draw new priorities"
+    )
+    priority_seed: int = Field(0, description="Seed of the priorities that the policies random and markov draw")
+    min_quantum: int = Field(4, ge=0, description="Steps that a request keeps its place for at least, once it has one")
+    promote_after: int = Field(
+        4, ge=1, description="Preemptions after which a request goes first for eight quanta, whatever its rank"
+    )
     max_queue: int = Field(
         1024, ge=1, description="Requests that may wait for their first step; more are told to come back later (429)"
     )
@@ -133,6 +148,12 @@ class ServeSettings(BaseSettings):
     threads: int | None = Field(
         None, ge=1, description="Threads that compute the model. Unset: one for each core this process may use"
     )
+    emulate_link: Literal["pcie4"] | None = Field(
+        None, description="Test bed: make copies between the KV pools take the time of this link at least"
+    )
+    debug_preempt_every: int | None = Field(
+        None, ge=1, description="Answer tokens after which every request is preempted and driven off the device"
+    )
     log_level: LogLevel = Field("info", description="Least severe log lines that are written")
 
     @field_validator("policy")
@@ -141,6 +162,13 @@ class ServeSettings(BaseSettings):
         if policy not in POLICIES:
             raise ValueError(f"no such policy; there are {', '.join(sorted(POLICIES))}")
         return policy
+
+    @field_validator("preset")
+    @classmethod
+    def _known_preset(cls, preset: str) -> str:
+        if preset not in PRESETS:
+            raise ValueError(f"no such preset; there are {', '.join(PRESETS)}")
+        return preset
 
     @model_validator(mode="after")
     def _refuse_open_door(self) -> "ServeSettings":

@@ -2,7 +2,9 @@
 
 Three threads, one queue. Anybody posts turns, cancels and questions to the inbox. The *engine thread* alone touches
 core: it takes the inbox in, plans, and hands the plan to the *device thread*, which runs the model and posts the result
-to the same inbox. Outputs leave by the listener, once for each batch of work. Nothing polls and core needs no lock.
+to the same inbox; copies between the pools go to the *copier*, whose threads post their ends there too. A plan is made
+when no step runs, so a copy that it starts comes after everything that earlier steps wrote. Outputs leave by the
+listener, once for each batch of work. Nothing polls and core needs no lock.
 
 Text stands between run and commit: the engine thread detokenises what was drawn and tells core where a stop string cut
 the answer.
@@ -14,14 +16,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from types import MappingProxyType
-from typing import Protocol
 
 import structlog
 
 from service.core.commands import Cancel, CloseSession, Inspect, Submit
 from service.core.core import Core
 from service.core.events import Event, Finished, StepDone, TokenOut
-from service.core.plan import StepPlan, StepResult
+from service.core.plan import CopyResult, StepPlan, StepResult
+from service.core.ports import Copier, Runner
 from service.execution.text import TextStage
 
 log = structlog.get_logger(__name__)
@@ -50,13 +52,6 @@ class Output:
 Listener = Callable[[list[Output]], None]
 
 
-class Runner(Protocol):
-    """The data plane: runs a plan's rows through a model. Called by the device thread only."""
-
-    def run(self, plan: StepPlan) -> StepResult:
-        """One forward pass and the drawn tokens. An exception fails the step's requests, not the service."""
-
-
 @dataclass(frozen=True, slots=True)
 class _StepFailed:
     number: int
@@ -67,17 +62,21 @@ class _Stop:
     """Asks a thread to end."""
 
 
-_Item = Turn | Cancel | CloseSession | Inspect | StepResult | _StepFailed | _Stop
+_Item = Turn | Cancel | CloseSession | Inspect | StepResult | CopyResult | _StepFailed | _Stop
 
 
 @dataclass(frozen=True, slots=True)
 class _Launched:
-    """The plan that the device thread has, since when, what it cost to make and how long the device waited for it."""
+    """The plan that the device thread has, since when, what it cost to make and how long the device waited for it.
+
+    ``copy_wait_s`` of that it waited for copies.
+    """
 
     plan: StepPlan
     since: float
     plan_s: float
     idle_s: float
+    copy_wait_s: float
 
 
 class Engine:
@@ -92,6 +91,7 @@ class Engine:
         core: Core,
         runner: Runner,
         texts: TextStage,
+        copier: Copier | None = None,
         clock: Callable[[], float] = time.monotonic,
         check_every_step: bool = False,
     ) -> None:
@@ -99,12 +99,16 @@ class Engine:
         self._core = core
         self._runner = runner
         self._texts = texts
+        self._copier = copier
         self._clock = clock
         self._check_every_step = check_every_step
         self._inbox: SimpleQueue[_Item] = SimpleQueue()
         self._turns: dict[str, Turn] = {}
         self._launched: _Launched | None = None
         self._device_free_since: float | None = None  # None: running, or there was nothing to run
+        self._copies_awaited_since: float | None = None
+        self._copying: dict[int, float] = {}  # since when, by ticket
+        self._swap_s = 0.0  # spent on copies since the last step was accounted for
         self._stopping = False
         self._plans: SimpleQueue[StepPlan | _Stop] = SimpleQueue()
         # Daemons: a device that hangs must not keep the process alive.
@@ -115,14 +119,18 @@ class Engine:
     def start(self, listener: Listener) -> None:
         """Begin. ``listener`` is called on the engine thread and must not block."""
         self._listener = listener
+        if self._copier is not None:
+            self._copier.start(self._inbox.put)
         self._device.start()
         self._thread.start()
 
     @property
     def step_age_s(self) -> float:
-        """Seconds that the step under way has taken, 0 if there is none. From any thread: it reads one reference."""
+        """Seconds that the step under way, or the oldest copy, has taken; 0 if there is none. From any thread."""
         launched = self._launched
-        return 0.0 if launched is None else self._clock() - launched.since
+        begun = [] if launched is None else [launched.since]
+        begun += self._copying.copy().values()
+        return self._clock() - min(begun) if begun else 0.0
 
     def post(self, item: Turn | Cancel | CloseSession | Inspect) -> None:
         """Ask for something, from any thread. The answer comes to the listener."""
@@ -134,6 +142,8 @@ class Engine:
         self._thread.join()
         self._plans.put(_Stop())
         self._device.join(STOP_PATIENCE_S)
+        if self._copier is not None:
+            self._copier.stop()
         if self._device.is_alive():
             log.error("device_hangs", step_age_s=self.step_age_s)
 
@@ -161,12 +171,33 @@ class Engine:
         began = self._clock()
         plan = self._core.plan(began)
         if plan is None:
-            self._device_free_since = None
+            self._device_free_since = self._copies_awaited_since = None
             return
         now = self._clock()
+        self._start_copies(plan, now)
+        if not plan.rows:
+            self._copies_awaited_since = self._copies_awaited_since or now
+            return
         idle_s = 0.0 if self._device_free_since is None else now - self._device_free_since
-        self._launched = _Launched(plan, now, now - began, idle_s)
+        copy_wait_s = 0.0 if self._copies_awaited_since is None else now - self._copies_awaited_since
+        self._copies_awaited_since = None
+        self._launched = _Launched(plan, now, now - began, idle_s, copy_wait_s)
         self._plans.put(plan)
+
+    def _start_copies(self, plan: StepPlan, now: float) -> None:
+        if plan.poison:
+            self._runner.poison(plan.poison)
+        for ticket in plan.copies:
+            assert self._copier is not None, "core plans copies and nobody copies"
+            self._copying[ticket.number] = now
+            self._copier.submit(ticket)
+        self._swap_s += self._clock() - now
+
+    def _end_copy(self, result: CopyResult) -> None:
+        began = self._clock()
+        del self._copying[result.ticket]
+        self._core.copied(result)
+        self._swap_s += self._clock() - began
 
     def _run_plans(self) -> None:
         """The device thread."""
@@ -195,6 +226,8 @@ class Engine:
                     self._core.close_session(item.session, self._clock())
                 case StepResult():
                     outputs += self._commit(item)
+                case CopyResult():
+                    self._end_copy(item)
                 case _StepFailed():
                     self._abandon(item)
                 case _Stop():
@@ -253,6 +286,7 @@ class Engine:
 
     def _account(self, launched: _Launched, result: StepResult, commit_s: float) -> StepDone:
         decodes = sum(row.tokens is None for row in launched.plan.rows)
+        swap_s, self._swap_s = self._swap_s, 0.0
         return StepDone(
             number=result.number,
             prefill_tokens=launched.plan.num_tokens - decodes,
@@ -261,6 +295,8 @@ class Engine:
             device_s=result.device_seconds,
             commit_s=commit_s,
             idle_s=launched.idle_s,
+            copy_wait_s=launched.copy_wait_s,
+            swap_s=swap_s,
             gauges=self._core.gauges(),
         )
 

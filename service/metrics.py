@@ -19,7 +19,6 @@ from service.core.events import (
     Finished,
     FinishReason,
     Gauges,
-    Preempted,
     Refused,
     SessionDropped,
     Snapshot,
@@ -27,6 +26,7 @@ from service.core.events import (
     StepDone,
     TokenOut,
 )
+from service.switch_metrics import SwitchMetrics
 from service.tenant_metrics import TenantMetrics
 
 # Seconds. Request times reach from an idle server's to a long queue's, step times from a GPU's to a CPU's.
@@ -43,25 +43,30 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series fo
 
 
 class Metrics:
-    """All metrics of one server. Not thread-safe in its order: `observe` belongs to one thread."""
+    """All metrics of one server. Not thread-safe in its order: `observe` belongs to one thread.
 
-    def __init__(self) -> None:
+    ``block_bytes``: what a block of KV takes, 0 before that is known.
+    """
+
+    def __init__(self, block_bytes: int = 0) -> None:
         self.registry = CollectorRegistry()
         self._state = _StateGauges(self.registry)
         self._requests = _RequestMetrics(self.registry)
         self._steps = _StepMetrics(self.registry)
+        self._switches = SwitchMetrics(self.registry, block_bytes)
         self._edge = _EdgeMetrics(self.registry)
         self.tenants = TenantMetrics(self.registry)
         ProcessCollector(registry=self.registry)
 
     def observe(self, event: Event) -> None:
         """Account for one of core's or the engine's events."""
+        self._switches.observe(event)
         match event:
             case StepDone():
                 self._steps.observe(event)
-                self._state.show(event.gauges)
+                self._show(event.gauges)
             case Gauges():
-                self._state.show(event)
+                self._show(event)
             case Snapshot():
                 pass  # an answer, not something that happened
             case _:
@@ -91,13 +96,18 @@ class Metrics:
         """So many conversations are kept at the edge."""
         self._edge.chat_sessions.set(sessions)
 
-    def set_capacity(self, blocks: int) -> None:
-        """Device blocks there are, before the first step tells."""
+    def set_capacity(self, blocks: int, host_blocks: int = 0) -> None:
+        """Blocks there are, before the first step tells."""
         self._state.blocks_total.set(blocks)
+        self._switches.host_total.set(host_blocks)
 
     def exposition(self) -> bytes:
         """The text format that Prometheus scrapes."""
         return generate_latest(self.registry)
+
+    def _show(self, gauges: Gauges) -> None:
+        self._state.show(gauges)
+        self._switches.show(gauges)
 
 
 class _StateGauges:
@@ -133,7 +143,6 @@ class _RequestMetrics:
         def histogram(name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
             return Histogram(f"fastswitch_{name}", text, buckets=buckets, registry=registry)
 
-        self.preemptions = counter("num_preemptions", "Times that a running request lost its place.")
         self.prompt_tokens = counter("prompt_tokens", "Prompt tokens of requests that ended.")
         self.generated = counter("generation_tokens", "Tokens generated.")
         self.reused = counter("reused_tokens", "Prompt tokens whose KV an earlier turn had left.")
@@ -163,8 +172,6 @@ class _RequestMetrics:
             case Started(queue_s=queue_s, reused=reused):
                 self.queue.observe(queue_s)
                 self.reused.inc(reused)
-            case Preempted():
-                self.preemptions.inc()
             case Refused(code=code):
                 self.refused.labels(code).inc()
             case SessionDropped(reason=reason):

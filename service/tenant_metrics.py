@@ -28,6 +28,9 @@ class TenantMetrics:
 
         self._prompt_tokens = counter("prompt_tokens", "Prompt tokens charged to a tenant.")
         self._generated = counter("generation_tokens", "Tokens generated for a tenant.")
+        self._preempted = counter(
+            "preemptions", "Times that a tenant's request lost its place, by reason.", "reason"
+        )
         self._limited = counter("limited", "Requests that a tenant's own limits turned away, by error code.", "code")
         self._open = gauge("open_requests", "Requests of a tenant that are being prepared, queued or answered.")
         self._waiting = gauge("waiting_requests", "Answers of a tenant that wait for their first step.")
@@ -42,6 +45,10 @@ class TenantMetrics:
             waiting=self._waiting.labels(tenant),
             open_sessions=self._sessions.labels(tenant),
         )
+
+    def preempted(self, tenant: str, reason: str) -> None:
+        """A running request of the tenant lost its place."""
+        self._preempted.labels(tenant, reason).inc()
 
     def limited(self, tenant: str, code: str) -> None:
         """A limit of the tenant's own turned a request away."""

@@ -19,7 +19,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "service.execution": {"allocator", "kernels", "service.core", "service.errors"},
     "service.simulation": {"allocator", "service.core", "service.errors"},
     "service.engine": {"allocator", "service.core", "service.execution", "service.simulation", "service.errors"},
-    "service.metrics": {"service.core", "service.engine", "service.errors", "service.tenant_metrics"},
+    "service.metrics": {"service.core", "service.errors", "service.switch_metrics", "service.tenant_metrics"},
+    "service.switch_metrics": {"service.core"},
     "service.config": {"service.core", "service.errors"},
     "service.logs": {"service.errors"},
     "service.api": {

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from service.api.spending import Spending
 from service.api.tenants import ANONYMOUS, Tenant
-from service.core.events import Event, Finished, Refused, Started, TokenOut
+from service.core.events import Event, Finished, Preempted, Refused, Started, TokenOut
 from service.engine import Turn
 from service.errors import (
     InvalidRequestError,
@@ -103,6 +103,8 @@ class Accounts:
                 account.meter.generated.inc()
             case Started(request_id=request_id) if request_id in self._charged:
                 self._leave_queue(self._charged[request_id][0], request_id)
+            case Preempted(request_id=request_id, reason=reason) if request_id in self._charged:
+                self._metrics.preempted(self._charged[request_id][0].tenant.name, reason)
             case Finished(request_id=request_id) if request_id in self._charged:
                 account, prompt = self._charged.pop(request_id)
                 self._leave_queue(account, request_id)

@@ -42,7 +42,7 @@ class ChatTemplate(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """One model as clients see it. ``capacity_tokens``: what the whole KV memory holds."""
+    """One model as clients see it. ``capacity_tokens``: what the device's KV memory holds, ``block_bytes`` a block."""
 
     name: str
     max_model_len: int
@@ -53,6 +53,7 @@ class ServedModel:
     chat_template: ChatTemplate
     longest_token_bytes: int
     created: int  # Unix seconds
+    block_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from aiohttp import web
 from service.api.answer import Answer, Json
 from service.api.body import with_body
 from service.api.caller import Caller
-from service.api.context import BEGUN, CALLER, DOOR, LIMITS, REQUEST_ID, STREAMS, ServedModel
+from service.api.context import BEGUN, CALLER, DOOR, LIMITS, MODEL, REQUEST_ID, STREAMS, ServedModel
 from service.api.errors import error_body
 from service.api.prepare import Prepared, prepare_chat
 from service.api.prepare_completion import prepare_completion
@@ -20,6 +20,7 @@ from service.api.slow_readers import bounded_write, cut
 from service.api.sse import EventStream, compact
 from service.api.streams import Delivery, Stream
 from service.api.usage import Tally
+from service.core.events import Preempted, Resumed
 from service.errors import RequestError, SlowReaderError
 
 Prepare = Callable[[bytes, ServedModel, str, Caller], Prepared]
@@ -43,17 +44,18 @@ async def _generate(request: web.Request, prepare: Prepare, prefix: str) -> web.
     caller = request[CALLER]
     with request.app[DOOR].enter(caller.tenant):
         prepared = await with_body(request, prepare, answer_id, caller)
+        prompts = (len(turn.submit.prompt) for turn in prepared.turns)
+        tally = Tally(prompts, prepared.body.n, request.app[MODEL].block_bytes)
         with request.app[STREAMS].open(prepared.turns) as stream:
             if prepared.body.stream:
-                return await _streamed(request, stream, prepared)
-            whole = await _collect(stream, prepared)
+                return await _streamed(request, stream, _Chunks(prepared, tally))
+            whole = await _collect(stream, prepared, tally)
         return await _send_whole(request, whole)
 
 
-async def _collect(stream: Stream, prepared: Prepared) -> Json:
+async def _collect(stream: Stream, prepared: Prepared, tally: Tally) -> Json:
     """Wait for all choices to end."""
     answers = [Answer() for _ in prepared.turns]
-    tally = _tally(prepared)
     while not stream.done:
         for delivery in await stream.take():
             tally.note(delivery.choice, delivery.output.event)
@@ -70,11 +72,11 @@ async def _send_whole(request: web.Request, whole: Json) -> web.StreamResponse:
     return response
 
 
-async def _streamed(request: web.Request, stream: Stream, prepared: Prepared) -> web.StreamResponse:
+async def _streamed(request: web.Request, stream: Stream, chunks: "_Chunks") -> web.StreamResponse:
     """Chunks as they come. An error before the first of them is an ordinary answer, later it is an event."""
     events = EventStream(request, request.app[LIMITS].write_timeout_s)
     try:
-        await _pump(stream, events, _Chunks(prepared), request.app[LIMITS].keep_alive_s)
+        await _pump(stream, events, chunks, request.app[LIMITS].keep_alive_s)
     except SlowReaderError:
         cut(request)
         raise
@@ -89,8 +91,11 @@ async def _pump(stream: Stream, events: EventStream, chunks: "_Chunks", keep_ali
     while not stream.done:
         deliveries = await stream.take(keep_alive_s)
         if not deliveries:
-            await events.keep_alive()
-        elif ready := list(chunks.of(deliveries)):
+            await events.comment("waiting")
+        for delivery in deliveries:
+            if isinstance(event := delivery.output.event, Preempted | Resumed):
+                await events.comment(type(event).__name__.lower())
+        if ready := list(chunks.of(deliveries)):
             await events.send(ready)
     await events.send(chunks.last())
     await events.done()
@@ -99,10 +104,10 @@ async def _pump(stream: Stream, events: EventStream, chunks: "_Chunks", keep_ali
 class _Chunks:
     """Turns deliveries into chunks; remembers whether any came before and what it cost."""
 
-    def __init__(self, prepared: Prepared) -> None:
+    def __init__(self, prepared: Prepared, tally: Tally) -> None:
         self._form = prepared.form
         self._body = prepared.body
-        self._tally = _tally(prepared)
+        self._tally = tally
         self._begun = False
 
     def of(self, deliveries: Sequence[Delivery]) -> Iterator[Json]:
@@ -122,7 +127,3 @@ class _Chunks:
 
     def _counted(self, choice: int, chunk: Json) -> Json:
         return {**chunk, "usage": self._tally.of(choice)} if self._body.wants_usage_always else chunk
-
-
-def _tally(prepared: Prepared) -> Tally:
-    return Tally((len(turn.submit.prompt) for turn in prepared.turns), prepared.body.n)

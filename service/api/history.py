@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from service.core.events import Event, Gauges, SessionDropped, Snapshot, StepDone, TokenOut
+from service.core.events import Event, RequestEvent, TokenOut
 from service.engine import Turn
 
 MAX_REQUESTS = 1024
@@ -72,7 +72,7 @@ class History:
 
     def observe(self, event: Event) -> None:
         """Write one of core's events down."""
-        if isinstance(event, StepDone | SessionDropped | Gauges | Snapshot):
+        if not isinstance(event, RequestEvent):
             return
         record = self._records.get(event.request_id)
         if record is None:

@@ -16,13 +16,24 @@ class PromptDetails(TypedDict):
     cached_tokens: int
 
 
+class SwitchFigures(TypedDict):
+    """What context switches did to a request: seconds, tokens, bytes. Of several choices, the sum or the worst."""
+
+    queue_s: float
+    stall_s: float
+    preemptions: int
+    recomputed_tokens: int
+    swapped_bytes: int
+
+
 class UsageCounts(TypedDict):
-    """Token counts of a request; the choices of one prompt share that prompt."""
+    """Token counts of a request; the choices of one prompt share that prompt. ``fastswitch``: once it has ended."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptDetails
+    fastswitch: NotRequired[SwitchFigures]
 
 
 class Head(TypedDict):

@@ -28,9 +28,9 @@ class EventStream:
         """Write events in one go."""
         await self._write("".join(f"data: {compact(event)}\n\n" for event in events))
 
-    async def keep_alive(self) -> None:
-        """A comment, which clients skip: proof that the silence is the queue's and not the network's."""
-        await self._write(": waiting\n\n")
+    async def comment(self, text: str) -> None:
+        """A line that clients skip: proof that the silence is the queue's, or a switch's, and not the network's."""
+        await self._write(f": {text}\n\n")
 
     async def done(self) -> None:
         """OpenAI's end mark."""

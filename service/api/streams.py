@@ -14,7 +14,7 @@ from typing import Protocol, Self
 
 from service.api.errors import from_code
 from service.core.commands import Cancel, CloseSession, Inspect
-from service.core.events import Event, Finished, FinishReason, Gauges, Refused, SessionDropped, Snapshot, StepDone
+from service.core.events import Event, Finished, FinishReason, Refused, RequestEvent, Snapshot
 from service.engine import Listener, Output, Turn
 from service.errors import InternalError, RequestError, SlowReaderError
 
@@ -156,7 +156,7 @@ class Streams:
             self._observe(event)
             if isinstance(event, Snapshot):
                 self._answer(event)
-            if isinstance(event, StepDone | SessionDropped | Gauges | Snapshot):
+            if not isinstance(event, RequestEvent):
                 continue
             if (stream := self._by_request.get(event.request_id)) is None:
                 continue

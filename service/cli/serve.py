@@ -12,9 +12,13 @@ from service.api.keys import Keys
 from service.api.loading import create_loading_app
 from service.config import ServeSettings, is_loopback, local_url
 from service.core.core import Core, CoreSettings
+from service.core.mechanisms import PRESETS
 from service.core.policies import POLICIES
+from service.core.priority_trace import TraceSettings
+from service.core.ranking import Patience
 from service.engine import Engine
 from service.errors import ConfigError
+from service.execution.copier import PACES, CPUCopier
 from service.execution.kv import BLOCK_TOKENS, kv_bytes_per_block
 from service.execution.loading import LoadedModel, load_model
 from service.execution.runner import Runner
@@ -53,41 +57,57 @@ def build(
     metrics_listener: socket.socket | None = None,
 ) -> web.Application:
     """Everything behind the socket. Raises `ConfigError` if the model does not fit the settings."""
-    blocks = settings.device_kv // kv_bytes_per_block(loaded.config)
+    block_bytes = kv_bytes_per_block(loaded.config)
+    blocks = settings.device_kv // block_bytes
     if not blocks:
         raise ConfigError(f"--device-kv {settings.device_kv} is too small for one block of {BLOCK_TOKENS} tokens")
+    host_blocks = settings.host_kv // block_bytes if PRESETS[settings.preset].swap else 0
     served = _served(loaded, settings, blocks)
-    engine = Engine(_core(settings, blocks), _runner(loaded, settings, blocks), TextStage(loaded.tokenizer))
-    metrics = Metrics()
-    metrics.set_capacity(blocks)
+    runner = _runner(loaded, settings, blocks, host_blocks)
+    core = _core(settings, blocks, host_blocks)
+    engine = Engine(core, runner, TextStage(loaded.tokenizer), _copier(settings, runner))
+    metrics = Metrics(block_bytes)
+    metrics.set_capacity(blocks, host_blocks)
     return create_app(engine, served, metrics, _limits(settings), keys, metrics_listener)
 
 
-def _core(settings: ServeSettings, blocks: int) -> Core:
+def _core(settings: ServeSettings, blocks: int, host_blocks: int) -> Core:
     sizes = CoreSettings(
         device_blocks=blocks,
+        host_blocks=host_blocks,
         block_group_size=settings.block_group_size,
         max_num_seqs=settings.max_num_seqs,
         max_num_batched_tokens=settings.max_num_batched_tokens,
         max_queue=settings.max_queue,
         max_idle_sessions=settings.max_sessions,
         session_ttl_s=settings.session_ttl,
+        mechanisms=PRESETS[settings.preset],
+        patience=Patience(settings.min_quantum, settings.promote_after),
+        debug_preempt_every=settings.debug_preempt_every,
     )
-    return Core(sizes, POLICIES[settings.policy]())
+    trace = TraceSettings(settings.priority_seed, settings.priority_update_every)
+    return Core(sizes, POLICIES[settings.policy](trace))
 
 
-def _runner(loaded: LoadedModel, settings: ServeSettings, blocks: int) -> Runner:
+def _copier(settings: ServeSettings, runner: Runner) -> CPUCopier:
+    pace = None if settings.emulate_link is None else PACES[settings.emulate_link]
+    return CPUCopier(runner.pools, by_layer=not PRESETS[settings.preset].groups, pace=pace)
+
+
+def _runner(loaded: LoadedModel, settings: ServeSettings, blocks: int, host_blocks: int) -> Runner:
     """The data plane, warm."""
     try:
         runner = Runner(
             loaded.config,
             loaded.weights,
             num_blocks=blocks,
+            host_blocks=host_blocks,
             num_slots=settings.max_num_seqs,
             max_batched_tokens=settings.max_num_batched_tokens,
         )
     except MemoryError as error:
-        raise ConfigError(f"--device-kv {settings.device_kv} is more memory than this machine gives") from error
+        sizes = f"--device-kv {settings.device_kv} and --host-kv {settings.host_kv}"
+        raise ConfigError(f"{sizes} are more memory than this machine gives") from error
     runner.warm_up()
     return runner
 
@@ -107,6 +127,7 @@ def _served(loaded: LoadedModel, settings: ServeSettings, blocks: int) -> Served
         chat_template=loaded.chat_template,
         longest_token_bytes=max(len(tokenizer.token_bytes(token)) for token in range(tokenizer.vocab_size)),
         created=int(time.time()),
+        block_bytes=kv_bytes_per_block(loaded.config),
     )
 
 

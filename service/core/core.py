@@ -5,19 +5,26 @@ Everything that happens is an event, collected with `events`. Same calls with th
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from allocator import KVMemory
 from service.core.commands import Submit
+from service.core.cut import Budget
 from service.core.events import Event, FinishReason, Gauges, Refused, Snapshot, TokenOut
+from service.core.eviction import Eviction
 from service.core.ledger import Ledger
-from service.core.plan import Drawn, Row, StepPlan, StepResult
-from service.core.policies import Policy
+from service.core.mechanisms import DEFAULT_PRESET, PRESETS, Mechanisms
+from service.core.plan import CopyResult, Drawn, Row, StepPlan, StepResult
+from service.core.poison import Poison
+from service.core.policies import POLICIES, Policy
+from service.core.ranking import DEFAULT_PATIENCE, Patience, Ranking
 from service.core.requests import Request, State
-from service.core.scheduler import Budget, Scheduler
+from service.core.scheduler import Scheduler
 from service.core.sessions import Session, SessionTable
+from service.core.shadow import Shadow
 from service.core.slots import SlotTable
 from service.core.snapshot import take_snapshot
+from service.core.swaps import Swaps
 from service.errors import InvalidRequestError, NeverFitsError, OverloadedError, SessionBusyError
 
 
@@ -33,6 +40,9 @@ class CoreSettings:
     max_queue: int = 1024  # requests that have not started
     max_idle_sessions: int = 1024
     session_ttl_s: float = 600.0
+    mechanisms: Mechanisms = PRESETS[DEFAULT_PRESET]
+    patience: Patience = DEFAULT_PATIENCE
+    debug_preempt_every: int | None = None  # answer tokens; also has freed blocks poisoned
 
     def __post_init__(self) -> None:
         if self.max_num_batched_tokens < self.max_num_seqs:
@@ -52,15 +62,34 @@ class Core:
 
     def __init__(self, settings: CoreSettings, policy: Policy) -> None:
         self._settings = settings
-        memory = KVMemory(settings.device_blocks, settings.host_blocks, initial_group=settings.block_group_size)
+        mechanisms = settings.mechanisms
+        initial_group = settings.block_group_size if mechanisms.groups else 1
+        memory = KVMemory(settings.device_blocks, settings.host_blocks, initial_group=initial_group)
         sessions = SessionTable(settings.session_ttl_s, settings.max_idle_sessions)
         self._ledger = Ledger(memory, sessions, SlotTable(settings.max_num_seqs))
-        self._scheduler = Scheduler(
-            self._ledger, policy, Budget(settings.max_num_batched_tokens, settings.max_num_seqs)
-        )
+        self._swaps = Swaps(self._ledger, mechanisms)
+        self._shadow: Shadow | None = None
+        if mechanisms.shadow:
+            self._shadow = Shadow(self._ledger, Ranking(policy, settings.patience), settings.max_num_seqs)
+            policy = POLICIES["fcfs"]()
+        self._ranking = Ranking(policy, settings.patience)
+        self._scheduler = self._make_scheduler()
+        self._poison = None if settings.debug_preempt_every is None else Poison(memory)
         self._planned: dict[int, _Planned] = {}  # by step number, until commit or abandon
         self._arrivals = 0
         self._arrivals_planned = 0  # those that the last plan knew
+
+    def _make_scheduler(self) -> Scheduler:
+        settings = self._settings
+        every = settings.debug_preempt_every
+        return Scheduler(
+            self._ledger,
+            self._ranking,
+            self._swaps,
+            Budget(settings.max_num_batched_tokens, settings.max_num_seqs),
+            settings.mechanisms,
+            None if every is None else Eviction(self._ledger, self._swaps, every),
+        )
 
     def submit(self, command: Submit, now: float) -> bool:
         """Take a turn in, or emit `Refused`. True: it is in."""
@@ -88,12 +117,16 @@ class Core:
             self._ledger.drop_session(session, "closed")
 
     def plan(self, now: float) -> StepPlan | None:
-        """The next step, or None when there is nothing to compute."""
+        """The next step; one without rows while it waits for copies; None when there is nothing to compute."""
         while session := self._ledger.sessions.overdue(now):
             self._ledger.drop_session(session, "expired")
+        if self._shadow is not None:
+            self._shadow.observe(now, self._scheduler.steps)
         plan = self._scheduler.plan(now)
         self._arrivals_planned = self._arrivals
-        if plan is not None:
+        if plan is not None and self._poison is not None:
+            plan = replace(plan, poison=self._poison.look())
+        if plan is not None and plan.rows:
             self._planned[plan.number] = _Planned(
                 rows=[(self._ledger.live[row.request_id], row) for row in plan.rows],
                 opened=[self._ledger.slots.holder(opening.slot) for opening in plan.opened],
@@ -106,7 +139,9 @@ class Core:
         ``stopped``: requests whose text came to a stop string, and how many answer tokens to keep.
         """
         drawn = iter(result.drawn)
-        for request, row in self._planned.pop(result.number).rows:
+        rows = self._planned.pop(result.number).rows
+        self._note_cost(result, [row for _, row in rows])
+        for request, row in rows:
             token = next(drawn) if row.samples else None
             if request.state is State.RUNNING:  # else it was cancelled meanwhile
                 self._advance(request, row)
@@ -126,17 +161,22 @@ class Core:
             if request.state is State.RUNNING:
                 self._ledger.preempt(request, "failure", now)
 
+    def copied(self, result: CopyResult) -> None:
+        """A copy that a plan started is over."""
+        self._swaps.end(result)
+
     def events(self) -> list[Event]:
         """What happened since the last call."""
         return self._ledger.collect()
 
     def gauges(self) -> Gauges:
         """How full it is."""
-        return self._ledger.gauges()
+        updates = self._ranking.updates if self._shadow is None else self._shadow.updates
+        return self._ledger.gauges(updates)
 
     def snapshot(self, number: int, now: float) -> Snapshot:
         """Everything there is, for operators. O(live requests + idle sessions)."""
-        return take_snapshot(self._ledger, number, self._arrivals_planned, now)
+        return take_snapshot(self._ledger, self.gauges(), number, self._arrivals_planned, now)
 
     def next_expiry_s(self) -> float | None:
         """When `plan` should be called again although nothing arrives."""
@@ -145,6 +185,12 @@ class Core:
     def check(self) -> None:
         """Raise AssertionError if an invariant is broken."""
         self._ledger.check()
+        self._swaps.check()
+
+    def _note_cost(self, result: StepResult, rows: list[Row]) -> None:
+        tokens = sum(row.num_tokens for row in rows)
+        decodes = sum(row.tokens is None for row in rows)
+        self._swaps.costs.step_ended(result.device_seconds, tokens, tokens - decodes)
 
     def _refusal(self, command: Submit) -> Refused | None:
         def refused(error: type[Exception], message: str) -> Refused:

@@ -1,65 +1,127 @@
 """What those above the cut take from those below it.
 
-KV goes in this order: idle sessions, longest silent first; live requests that are not running, lowest rank first;
-running ones, lowest rank first. It is given up tail first and only as much as is needed, since what stays need not be
-computed again. Nobody above the cut is ever touched.
+Device blocks come from: idle sessions, longest silent first; live requests that are not running, lowest rank first;
+running ones, lowest rank first. Blocks whose KV is on the host are free at once; others are copied out first, and count
+as *arriving* meanwhile, so that nobody else is driven out for the same need. What cannot be copied is dropped, tail
+first and only as much as is needed. Nobody above the cut is ever touched.
 """
 
 from collections import deque
 from collections.abc import Sequence
 
+from service.core.host_room import HostRoom
 from service.core.ledger import Ledger
 from service.core.requests import Request, State
+from service.core.sessions import Session
+from service.core.swaps import Swaps
 
 
 class Displacement:
-    """One step's losers, best rank first, and what is taken from them."""
+    """One step's losers, and what is taken from them for the ``kept``; both best rank first."""
 
-    def __init__(self, ledger: Ledger, losers: Sequence[Request], now: float) -> None:
+    def __init__(
+        self, ledger: Ledger, swaps: Swaps, kept: Sequence[Request], losers: Sequence[Request], now: float
+    ) -> None:
         self._ledger = ledger
         self._memory = ledger.memory
+        self._swaps = swaps
+        self._host_room = HostRoom(ledger, [*kept, *losers])
         self._now = now
         self._running = [request for request in losers if request.state is State.RUNNING]
-        self._parked = deque(request for request in losers if request.state is not State.RUNNING)
+        self._parked = [request for request in losers if request.state is not State.RUNNING]
+        self._idle: deque[Session] | None = None  # once somebody asked
+        self._victim: tuple[Session, Request | None] | None = None
+        self._promised = 0  # blocks for those above the cut who wait
+        self._arriving = self._count_arriving({request.sequence for request in kept})
+
+    def obtain(self, request: Request) -> bool:
+        """Whether there is device room now for all tokens of a request above the cut. If not, it is on its way."""
+        missing = self._missing(request)
+        self._make_room(missing)
+        if missing <= self._available:
+            return True
+        self.promise(request)
+        return False
+
+    def promise(self, request: Request) -> None:
+        """Keep the room that a request above the cut still lacks from everybody after it."""
+        self._promised += self._missing(request)
+
+    def prepare(self, num_blocks: int) -> None:
+        """Start to make room for what running requests will need next, at the cost of those who do not run."""
+        self._make_room(num_blocks, spare_running=True)
 
     def yield_slot(self) -> None:
         """The lowest running loser leaves the batch."""
-        self._preempt_lowest("slot")
+        self._ledger.preempt(self._running.pop(), "slot", self._now)
 
-    def reserve(self, request: Request) -> None:
-        """Device room for all tokens of a request above the cut."""
-        missing = self._memory.device_blocks_for(request.num_tokens) - self._memory.device.used(request.sequence)
-        while (shortage := missing - self._memory.device.num_available) > 0:
-            self._free(shortage)
-        self._memory.reserve(request.sequence, request.num_tokens)
+    @property
+    def num_running(self) -> int:
+        """Losers that still hold a slot."""
+        return len(self._running)
 
     def still_running(self) -> list[Request]:
         """Losers that go on, best rank first: those whose next step needs no new block. The others are preempted."""
         going_on = []
         for request in self._running:
-            if self._memory.device_blocks_for(request.num_tokens) <= self._memory.device.used(request.sequence):
+            if self._missing(request) == 0:
                 going_on.append(request)
             else:
                 self._ledger.preempt(request, "growth", self._now)
         return going_on
 
-    def _free(self, num_blocks: int) -> None:
-        idle = self._ledger.sessions.oldest_idle()
-        if idle is None:
-            self._ledger.reclaim(self._lowest_with_kv().session, num_blocks)
-            return
-        self._ledger.reclaim(idle, num_blocks)
-        if not self._memory.device.used(idle.sequence):
-            self._ledger.drop_session(idle, "room")
+    @property
+    def _available(self) -> int:
+        return self._memory.device.num_available - self._promised
 
-    def _lowest_with_kv(self) -> Request:
-        while self._parked and not self._memory.device.used(self._parked[-1].sequence):
-            self._parked.pop()
+    def _missing(self, request: Request) -> int:
+        needed = self._memory.device_blocks_for(request.num_tokens)
+        return max(0, needed - self._memory.device.used(request.sequence))
+
+    def _count_arriving(self, kept: set[int]) -> int:
+        """Blocks of copies that nobody above the cut waits for: theirs to take when the copy ends."""
+        leaving = {ticket.sequence for ticket in self._memory.tickets} - kept
+        known = [sequence for sequence in leaving if sequence in self._memory.device]
+        return self._memory.num_let_go + sum(self._memory.device.used(sequence) for sequence in known)
+
+    def _make_room(self, num_blocks: int, *, spare_running: bool = False) -> None:
+        """Take from victims until ``num_blocks`` are available or on their way, or nobody is left to take from."""
+        while (short := num_blocks - self._available - self._arriving) > 0:
+            if self._victim is None:
+                self._victim = self._next_victim(spare_running)
+            if self._victim is None:
+                return
+            if not self._take(*self._victim, short):
+                self._victim = None
+
+    def _take(self, session: Session, request: Request | None, short: int) -> bool:
+        """Up to ``short`` blocks, now or later. False: nothing more is to be had from this one."""
+        sequence = session.sequence
+        if self._memory.pending(sequence) is not None:
+            return False  # counted as arriving
+        if self._memory.reclaim_device(sequence, short):
+            return True
+        if not self._memory.device.used(sequence):
+            self._ledger.sessions.left_device(session)
+            return False
+        if reason := self._swaps.start_out(session, self._host_room, request):
+            self._ledger.drop_tail(session, short, reason)
+            return sequence in self._memory.device
+        self._arriving += self._memory.device.used(sequence)
+        return False
+
+    def _next_victim(self, spare_running: bool) -> tuple[Session, Request | None] | None:
+        if self._idle is None:
+            self._idle = deque(self._ledger.sessions.idle_on_device)
+        while self._idle:
+            session = self._idle.popleft()
+            if session.sequence in self._memory.device:  # else host room was made of it
+                return session, None
+        if not self._parked and self._running and not spare_running:
+            victim = self._running.pop()
+            self._ledger.preempt(victim, "room", self._now)
+            self._parked.append(victim)
         if not self._parked:
-            self._preempt_lowest("room")
-        return self._parked[-1]
-
-    def _preempt_lowest(self, reason: str) -> None:
-        victim = self._running.pop()
-        self._ledger.preempt(victim, reason, self._now)
-        self._parked.appendleft(victim)  # it has run until now: last of the parked to give up KV
+            return None
+        request = self._parked.pop()
+        return request.session, request

@@ -11,6 +11,7 @@ from service.core.events import (
     Finished,
     FinishReason,
     Gauges,
+    KVDropped,
     Preempted,
     Resumed,
     SessionDropped,
@@ -51,9 +52,11 @@ class Ledger:
         if first_time:
             self._note_start(request, now)
         else:
-            assert request.parked_s is not None
-            request.resumed_s = now
-            self.emit(Resumed(request.request_id, now - request.parked_s))
+            self._note_return(request, now)
+        request.steps_seated = 0
+        request.answered_before = request.num_answered
+        request.wanted_s = None
+        request.is_coming = False
         return SlotOpening(slot, tuple(request.session.tokens), request.prompt_length, request.spec.sampling)
 
     def preempt(self, request: Request, reason: str, now: float) -> None:
@@ -63,12 +66,25 @@ class Ledger:
         request.parked_s = now
         request.parked_for = reason
         request.preemptions += 1
+        request.preemptions_unrewarded += 1
         self.emit(Preempted(request.request_id, reason))
 
-    def reclaim(self, session: Session, num_blocks: int) -> None:
-        """Take up to ``num_blocks`` device blocks from the tail of a session that does not run."""
+    def drop_tail(self, session: Session, num_blocks: int, reason: str) -> None:
+        """Take up to ``num_blocks`` device blocks from the tail of a session that does not run, its KV with them.
+
+        An idle session without KV is of no use to anybody, and goes.
+        """
         kept = max(0, self.memory.device.used(session.sequence) - num_blocks)
-        self.memory.truncate(session.sequence, kept * self.memory.block_tokens)
+        self.drop_kv(session, kept * self.memory.block_tokens, reason)
+        if session.idle_since_s is not None and not self.memory.computed(session.sequence):
+            self.drop_session(session, "room")
+
+    def drop_kv(self, session: Session, tokens: int, reason: str) -> None:
+        """Keep the KV of the first ``tokens`` tokens only. What is gone is computed again if it is needed."""
+        lost = self.memory.computed(session.sequence) - tokens
+        self.memory.truncate(session.sequence, tokens)
+        if lost > 0:
+            self.emit(KVDropped(reason, lost))
 
     def drop_session(self, session: Session, reason: str) -> None:
         """Forget an idle session and its KV."""
@@ -80,23 +96,30 @@ class Ledger:
         """End a live request. Its session goes idle, unless nothing in it can be used again."""
         if request.slot is not None:
             self.slots.leave(request)
+        if request.state is State.PREEMPTED and request.parked_s is not None:
+            request.stalled_s += now - request.parked_s
         request.move(State.FINISHED)
         del self.live[request.request_id]
         self._retire(request, reason, now)
         self.emit(Finished(request.request_id, reason, _usage(request), _timings(request, now)))
 
-    def gauges(self) -> Gauges:
-        """How full it is."""
+    def gauges(self, priority_updates: int) -> Gauges:
+        """How full it is, and how often ranks have changed."""
         states = [request.state for request in self.live.values()]
-        device = self.memory.device
+        device, host = self.memory.device, self.memory.host
         return Gauges(
             running=states.count(State.RUNNING),
             waiting=states.count(State.WAITING),
             preempted=states.count(State.PREEMPTED),
+            swapped=sum(self._is_swapped(request) for request in self.live.values()),
             idle_sessions=self.sessions.num_idle,
             blocks_total=device.num_blocks,
-            blocks_used=device.num_blocks - device.num_free - device.num_reserved,
+            blocks_used=device.num_used,
             blocks_reserved=device.num_reserved,
+            host_blocks_total=host.num_blocks,
+            host_blocks_used=host.num_used,
+            copies_in_flight=len(self.memory.tickets),
+            priority_updates=priority_updates,
         )
 
     def check(self) -> None:
@@ -110,11 +133,22 @@ class Ledger:
         assert {s.sequence for s in self.sessions} == set(self.memory.sequences)
         for session in self.sessions:
             assert self.memory.computed(session.sequence) <= len(session.tokens)
+        assert all(self.memory.is_resident(request.sequence) for request in running)
+
+    def _is_swapped(self, request: Request) -> bool:
+        return request.state is State.PREEMPTED and not self.memory.is_resident(request.sequence)
 
     def _note_start(self, request: Request, now: float) -> None:
         request.started_s = now
         request.reused = request.computed_once = self.memory.computed(request.sequence)
         self.emit(Started(request.request_id, now - request.arrival_s, request.reused))
+
+    def _note_return(self, request: Request, now: float) -> None:
+        assert request.parked_s is not None
+        request.resumed_s = now
+        request.stalled_s += now - request.parked_s
+        switch_s = 0.0 if request.wanted_s is None else now - request.wanted_s
+        self.emit(Resumed(request.request_id, now - request.parked_s, switch_s))
 
     def _retire(self, request: Request, reason: FinishReason, now: float) -> None:
         session = request.session
@@ -143,6 +177,8 @@ def _usage(request: Request) -> Usage:
         reused=request.reused,
         recomputed=request.recomputed,
         preemptions=request.preemptions,
+        swapped_out=request.swapped_out,
+        swapped_in=request.swapped_in,
     )
 
 
@@ -150,4 +186,9 @@ def _timings(request: Request, now: float) -> Timings:
     def since_arrival(moment: float | None) -> float | None:
         return None if moment is None else moment - request.arrival_s
 
-    return Timings(since_arrival(request.started_s), since_arrival(request.first_token_s), now - request.arrival_s)
+    return Timings(
+        queue_s=since_arrival(request.started_s),
+        ttft_s=since_arrival(request.first_token_s),
+        e2e_s=now - request.arrival_s,
+        stall_s=request.stalled_s,
+    )

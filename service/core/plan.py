@@ -1,4 +1,4 @@
-"""What one step does (`StepPlan`) and what came of it (`StepResult`).
+"""What one step does (`StepPlan`) and what came of it (`StepResult`, and a `CopyResult` for each copy it started).
 
 Both are frozen, serialisable and hold no arrays, so the data plane may live in another thread or process. A plan names
 a running sequence's next input token by its batch slot, not by value: it can be made before the previous step's result
@@ -8,7 +8,7 @@ is known.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from allocator import Extent
+from allocator import Extent, Ticket
 from service.core.sampling import SamplingParams, TokenLogprobs
 
 
@@ -51,11 +51,18 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """One model iteration: slots opened first, then all rows in one forward pass."""
+    """One model iteration: slots opened first, then all rows in one forward pass.
+
+    ``copies`` start with the step, after everything that earlier steps wrote; they run beside it, and their ends are
+    told one by one. A plan without rows is no step: the model waits for a copy. ``poison`` are blocks whose contents
+    mean nothing to their new owner, told only in debugging, to be spoiled before anything else.
+    """
 
     number: int
     opened: tuple[SlotOpening, ...]
     rows: tuple[Row, ...]
+    copies: tuple[Ticket, ...] = ()
+    poison: tuple[Extent, ...] = ()
 
     @property
     def num_tokens(self) -> int:
@@ -83,3 +90,13 @@ class StepResult:
     number: int
     drawn: Sequence[Drawn]
     device_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class CopyResult:
+    """How a ticket ended: after ``seconds`` of copying, in ``pieces`` contiguous copies; or it failed."""
+
+    ticket: int
+    seconds: float
+    pieces: int
+    failed: bool = False

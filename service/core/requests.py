@@ -4,8 +4,9 @@
        │           │             │
        └───────────┴──> finished <┘
 
-*waiting*: never in the batch yet. *running*: holds a batch slot. *preempted*: held one and lost it; its KV stays where
-it is until somebody needs the room. Only `Core` and `Scheduler` change a request; an illegal move raises.
+*waiting*: never in the batch yet. *running*: holds a batch slot, and all its KV is on the device. *preempted*: held one
+and lost it; its KV stays where it is until somebody needs the room. Core alone changes a request; an illegal move
+raises.
 """
 
 from dataclasses import dataclass
@@ -56,6 +57,14 @@ class Request:
     recomputed: int = 0
     computed_once: int = 0  # tokens whose KV this turn has had at some time
     preemptions: int = 0
+    preemptions_unrewarded: int = 0  # since it was promoted last
+    steps_seated: int = 0  # since it got its slot
+    answered_before: int = 0  # tokens drawn before it got its slot
+    is_coming: bool = False  # its KV is being copied in, or has been, and it has not run since
+    wanted_s: float | None = None  # since when it should run, but its KV or its room is on the way
+    stalled_s: float = 0.0  # without a slot after it had one, up to when it came back last, or ended
+    swapped_out: int = 0  # blocks copied to the host
+    swapped_in: int = 0
     num_answered: int = 0  # tokens drawn, those of a stop string included
 
     def move(self, to: State) -> None:

@@ -1,70 +1,133 @@
-"""Plans a step: who runs, on which blocks, how much of each prompt.
+"""Plans a step: who runs, on which blocks, how much of each prompt, and which KV moves meanwhile.
 
-The ranks decide. Walk them and keep whoever fits with all tokens known so far, best rank first, and stop at the first
-who does not, so that a large request is not passed over for ever. Those above this *cut* get slots and blocks, if need
-be from those below it; the others go on only while nobody needs what they hold, and take no new blocks. Decodes go
-first; the rest of the token budget is prefill, by rank.
+The ranks decide. Those above the *cut* get blocks and slots, if need be from those below it; the others go on only
+while nobody needs what they hold, and take no new blocks. Who is above the cut and has its KV on the host is copied in
+as room appears, and runs when that has ended; the step does not wait for it, except where the preset says so or where
+too little else could run. Decodes go first; the rest of the token budget is prefill, by rank.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
+from allocator import Direction
+from service.core.cut import Budget, cut
 from service.core.displacement import Displacement
+from service.core.eviction import Eviction
 from service.core.ledger import Ledger
+from service.core.mechanisms import Mechanisms
 from service.core.plan import Row, SlotOpening, StepPlan
-from service.core.policies import Policy
+from service.core.ranking import Ranking
 from service.core.requests import Request, State
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """What one step may hold: query tokens and batch rows. At least one token a row."""
-
-    tokens: int
-    rows: int
+from service.core.swaps import Swaps
 
 
 class Scheduler:
     """Turns ranks into a `StepPlan`."""
 
-    def __init__(self, ledger: Ledger, policy: Policy, budget: Budget) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        ranking: Ranking,
+        swaps: Swaps,
+        budget: Budget,
+        mechanisms: Mechanisms,
+        eviction: Eviction | None = None,
+    ) -> None:
+        self.steps = 0  # planned so far
         self._ledger = ledger
         self._memory = ledger.memory
-        self._policy = policy
+        self._ranking = ranking
+        self._swaps = swaps
         self._budget = budget
-        self._steps = 0
+        self._mechanisms = mechanisms
+        self._eviction = eviction
 
     def plan(self, now: float) -> StepPlan | None:
-        """The next step, or None when nobody is live."""
+        """The next step; one without rows while copies must end first; None when nobody is live."""
         if not self._ledger.live:
             return None
-        ranked = self._policy.rank(self._ledger.live.values(), now)
-        kept = self._cut(ranked)
-        displacement = Displacement(self._ledger, ranked[len(kept) :], now)
-        opened = self._seat(kept, displacement, now)
+        if self._eviction is not None:
+            self._eviction.advance(now)
+        ranked = self._ranking.order(self._ledger.live.values(), now, self.steps)
+        kept = cut(ranked, self._ledger.slots.running, self._memory, self._budget.rows)
+        losers = ranked[len(kept) :]
+        for request in losers:
+            request.wanted_s = None
+        displacement = Displacement(self._ledger, self._swaps, kept, losers, now)
+        ready = self._ready(kept, displacement, now)
+        if self._waits_for_copies(kept, len(ready) + displacement.num_running):
+            return self._pause()
+        opened = self._seat(ready, displacement, now)
+        rows = tuple(self._rows([*ready, *displacement.still_running()]))
+        if not rows:
+            return self._pause()
+        self.steps += 1
+        return StepPlan(self.steps, tuple(opened), rows, self._swaps.issued())
+
+    def _ready(self, kept: Sequence[Request], displacement: Displacement, now: float) -> list[Request]:
+        """Those above the cut who can run now, by rank. Running ones come first to their next block."""
+        running = [request for request in kept if request.state is State.RUNNING]
+        ready = {request for request in running if self._find_room(request, displacement)}
         for request in kept:
-            displacement.reserve(request)
-        rows = self._rows([*kept, *displacement.still_running()])
-        self._steps += 1
-        return StepPlan(self._steps, tuple(opened), tuple(rows))
+            if request.state is State.RUNNING:
+                continue
+            if self._bring_in(request, displacement):
+                ready.add(request)
+            elif request.wanted_s is None:
+                request.wanted_s = now
+        if self._mechanisms.asynchronous and self._swaps.is_on:
+            displacement.prepare(len(running))
+        return [request for request in kept if request in ready]
 
-    def _cut(self, ranked: Sequence[Request]) -> list[Request]:
-        """The best ranks that fit together. A newcomer must leave everyone above it one block to grow into."""
-        kept: list[Request] = []
-        room = self._memory.device.num_blocks
-        for request in ranked:
-            need = self._memory.device_blocks_for(request.num_tokens)
-            slack = 0 if request.state is State.RUNNING else len(kept)
-            if len(kept) == self._budget.rows or need + slack > room:
-                break
-            room -= need
-            kept.append(request)
-        return kept
+    def _find_room(self, request: Request, displacement: Displacement) -> bool:
+        """Device room for all tokens of a request that is all resident, or that has no KV."""
+        if not displacement.obtain(request):
+            return False
+        self._memory.reserve(request.sequence, request.num_tokens)
+        return True
 
-    def _seat(self, kept: Sequence[Request], displacement: Displacement, now: float) -> list[SlotOpening]:
-        """A slot for everyone above the cut."""
+    def _bring_in(self, request: Request, displacement: Displacement) -> bool:
+        """Whether a request without a slot could run now. If not, all that can be done for it is under way."""
+        if self._eviction is not None and self._eviction.holds(request):
+            return False
+        if self._memory.is_resident(request.sequence):
+            return self._find_room(request, displacement)
+        if self._memory.pending(request.sequence) is not None:
+            displacement.promise(request)
+            return False
+        if reason := self._swaps.must_recompute(request):
+            self._ledger.drop_kv(request.session, self._memory.watermarks(request.sequence).resident, reason)
+            self._swaps.forget_failures(request.sequence)
+            return self._find_room(request, displacement)
+        if displacement.obtain(request):
+            self._swaps.start_in(request)
+            displacement.promise(request)  # the blocks behind its KV
+        return False
+
+    def _waits_for_copies(self, kept: Sequence[Request], runnable: int) -> bool:
+        """Whether the step had better wait: always where copies are synchronous, else by the paper's adaptive rule.
+
+        A step costs about the same however few it is for. So if more are about to come in than could run now, and the
+        link will have brought them within a step's time, waiting is the quicker way to serve all of them.
+        """
+        if not self._memory.tickets:
+            return False
+        if not self._mechanisms.asynchronous:
+            return True
+        coming = sum(self._is_coming_in(request) for request in kept)
+        copy_s, step_s = self._swaps.costs.copy_s(Direction.IN), self._swaps.costs.step_s
+        return coming > runnable and copy_s is not None and step_s is not None and copy_s < step_s
+
+    def _is_coming_in(self, request: Request) -> bool:
+        ticket = self._memory.pending(request.sequence)
+        return ticket is not None and ticket.direction is Direction.IN
+
+    def _pause(self) -> StepPlan:
+        return StepPlan(self.steps, (), (), self._swaps.issued())
+
+    def _seat(self, ready: Sequence[Request], displacement: Displacement, now: float) -> list[SlotOpening]:
+        """A slot for everyone who can run."""
         opened = []
-        for request in kept:
+        for request in ready:
             if request.state is not State.RUNNING:
                 if not self._ledger.slots.num_free:
                     displacement.yield_slot()
@@ -88,6 +151,7 @@ class Scheduler:
         start = self._memory.computed(request.sequence)
         end = start + num_tokens
         assert request.slot is not None
+        request.steps_seated += 1
         decode = end == len(tokens) and num_tokens == 1  # the slot's newest token: the data plane has it already
         return Row(
             slot=request.slot,

@@ -45,6 +45,7 @@ class SessionTable:
         self.max_idle = max_idle
         self._busy: set[Session] = set()
         self._idle: dict[Session, None] = {}  # insertion order is age
+        self._on_device: dict[Session, None] = {}  # those of them that may have device blocks, in the same order
         self._named: dict[str, Session] = {}
         self._index: PrefixIndex[Scope, Session] = PrefixIndex()
         self._next_sequence = 0
@@ -98,7 +99,7 @@ class SessionTable:
         """A turn ended: the session is the youngest idle one."""
         self._busy.remove(session)
         session.idle_since_s = now
-        self._idle[session] = None
+        self._idle[session] = self._on_device[session] = None
         if session.scope is not None:
             self._index.add(session.scope, session.tokens, session.answer_start, session)
 
@@ -110,6 +111,20 @@ class SessionTable:
             self._leave_idle(session)
         if session.name is not None:
             del self._named[session.name]
+
+    @property
+    def idle(self) -> list[Session]:
+        """Sessions between turns, longest silent first."""
+        return list(self._idle)
+
+    @property
+    def idle_on_device(self) -> list[Session]:
+        """Those of `idle` that have device blocks, and perhaps some that have lost them."""
+        return list(self._on_device)
+
+    def left_device(self, session: Session) -> None:
+        """An idle session has no device blocks any more: spare everybody from looking at it."""
+        self._on_device.pop(session, None)
 
     def oldest_idle(self) -> Session | None:
         """The idle session that has been silent longest."""
@@ -135,12 +150,14 @@ class SessionTable:
         ages = [s.idle_since_s for s in self._idle]
         assert None not in ages
         assert ages == sorted(ages, key=lambda age: age or 0.0)
+        assert list(self._on_device) == [s for s in self._idle if s in self._on_device]
         assert len(self._index) == sum(s.scope is not None for s in self._idle)
         assert self._named == {s.name: s for s in self if s.name is not None}
         assert all(s.scope is None for s in self._named.values())
 
     def _leave_idle(self, session: Session) -> None:
         del self._idle[session]
+        self._on_device.pop(session, None)
         session.idle_since_s = None
         if session.scope is not None:
             self._index.remove(session.scope, session.tokens, session.answer_start, session)

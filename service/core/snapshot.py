@@ -1,20 +1,20 @@
 """Core as operators see it: a `Snapshot` of the ledger. Reads, changes nothing."""
 
 from allocator import BlockGroups
-from service.core.events import Snapshot
+from service.core.events import Gauges, Snapshot
 from service.core.ledger import Ledger
 from service.core.requests import Request, State
 from service.core.sessions import Session
 from service.core.views import PoolView, RequestView, SessionView
 
 
-def take_snapshot(ledger: Ledger, number: int, arrivals_planned: int, now: float) -> Snapshot:
+def take_snapshot(ledger: Ledger, gauges: Gauges, number: int, arrivals_planned: int, now: float) -> Snapshot:
     """``arrivals_planned``: requests with this number or a higher one came after the last plan."""
     memory, slots = ledger.memory, ledger.slots
     idle = [session for session in ledger.sessions if session.idle_since_s is not None]
     return Snapshot(
         number=number,
-        gauges=ledger.gauges(),
+        gauges=gauges,
         slots=slots.num_free + len(slots.running),
         slots_free=slots.num_free,
         copies_in_flight=len(memory.tickets),

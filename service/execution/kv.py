@@ -1,7 +1,11 @@
 """The memory that holds keys and values: one array a pool, a block of it one contiguous piece."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 import numpy as np
 
+from allocator import Extent
 from service.execution.architecture import ModelConfig
 from service.execution.weights import Array
 
@@ -22,3 +26,24 @@ def allocate_kv_pool(config: ModelConfig, num_blocks: int) -> Array:
     pool = np.empty((num_blocks, layers, k_or_v, kv_heads, BLOCK_TOKENS, head_dim), np.float32)
     pool.fill(0)
     return pool
+
+
+@dataclass(frozen=True, slots=True)
+class KVPools:
+    """Both memories, by the pool numbers that extents carry: `allocator.DEVICE` and `allocator.HOST`."""
+
+    device: Array
+    host: Array
+
+    @classmethod
+    def allocate(cls, config: ModelConfig, device_blocks: int, host_blocks: int = 0) -> "KVPools":
+        """Both pools. Raises MemoryError."""
+        return cls(allocate_kv_pool(config, device_blocks), allocate_kv_pool(config, host_blocks))
+
+    def __getitem__(self, pool: int) -> Array:
+        return (self.device, self.host)[pool]
+
+    def poison(self, extents: Iterable[Extent]) -> None:
+        """Fill blocks with NaN, which no sum survives."""
+        for extent in extents:
+            self[extent.pool][extent.start : extent.end] = np.nan

@@ -1,8 +1,9 @@
 """The data plane of one device: runs a plan's batch and draws its tokens. Decides nothing.
 
-It owns the KV pool and what its slots remember between steps. Only the device thread calls it.
+It owns the KV pools and what its slots remember between steps. Only the device thread calls it.
 """
 
+from collections.abc import Sequence
 from time import perf_counter
 from types import ModuleType
 
@@ -12,7 +13,7 @@ from service.core.plan import Drawn, Row, SlotOpening, StepPlan, StepResult
 from service.core.sampling import SamplingParams
 from service.execution.architecture import ModelConfig
 from service.execution.batch import Batcher
-from service.execution.kv import BLOCK_TOKENS, allocate_kv_pool
+from service.execution.kv import BLOCK_TOKENS, KVPools
 from service.execution.model import Model
 from service.execution.sampler import Sampler
 from service.execution.weights import ModelWeights
@@ -21,7 +22,8 @@ from service.execution.weights import ModelWeights
 class Runner:
     """Runs plans of at most ``max_batched_tokens`` tokens in ``num_slots`` slots over ``num_blocks`` blocks of KV.
 
-    Raises MemoryError when the KV pool does not fit.
+    ``pools`` are those blocks, and ``host_blocks`` for a copier to keep copies in. Raises MemoryError when they do not
+    fit.
     """
 
     def __init__(
@@ -30,13 +32,14 @@ class Runner:
         weights: ModelWeights,
         *,
         num_blocks: int,
+        host_blocks: int = 0,
         num_slots: int,
         max_batched_tokens: int,
         kernels: ModuleType = cpu,
     ) -> None:
         max_positions = min(config.max_position_embeddings, num_blocks * BLOCK_TOKENS)
         self._max_batched_tokens = max_batched_tokens
-        self._kv = allocate_kv_pool(config, num_blocks)
+        self.pools = KVPools.allocate(config, num_blocks, host_blocks)
         self._batcher = Batcher(num_slots, num_blocks)
         self._sampler = Sampler(num_slots, config.vocab_size, kernels)
         self._model = Model(
@@ -59,8 +62,12 @@ class Runner:
             self._batcher.set_next_token(token.slot, token.token)
         return StepResult(plan.number, drawn, perf_counter() - began)
 
+    def poison(self, extents: Sequence[Extent]) -> None:
+        """Spoil what blocks hold."""
+        self.pools.poison(extents)
+
     def _run_rows(self, rows: tuple[Row, ...]) -> list[Drawn]:
-        logits = self._model.forward(self._batcher.build(rows), self._kv)
+        logits = self._model.forward(self._batcher.build(rows), self.pools.device)
         sampling = [row for row in rows if row.samples]
         if not sampling:
             return []

@@ -1,12 +1,13 @@
 """Drives core on a virtual clock: the same plan -> run -> commit as the engine, without threads or waiting."""
 
 from collections import defaultdict
-from collections.abc import Callable
 
 from service.core.commands import Submit
 from service.core.core import Core
 from service.core.events import Event, Finished, Refused, TokenOut
-from service.core.plan import StepPlan, StepResult
+from service.core.plan import StepPlan
+from service.core.ports import Runner
+from service.simulation.copier import SimulatedCopier
 
 
 class StalledError(RuntimeError):
@@ -14,15 +15,19 @@ class StalledError(RuntimeError):
 
 
 class Simulation:
-    """``now`` advances by the device time that each step reports. Answers and last events are kept by request id."""
+    """``now`` advances by the device time that each step reports, or to the end of a copy where no step can run.
 
-    def __init__(self, core: Core, run: Callable[[StepPlan], StepResult]) -> None:
+    Answers and last events are kept by request id. A copy ends between two steps, as the engine would hear of it.
+    """
+
+    def __init__(self, core: Core, runner: Runner, copier: SimulatedCopier | None = None) -> None:
         self.now = 0.0
         self.core = core
         self.answers: dict[str, list[int]] = defaultdict(list)
         self.ended: dict[str, Finished | Refused] = {}
         self.log: list[Event] = []
-        self._run = run
+        self._runner = runner
+        self._copier = copier
 
     def submit(self, command: Submit) -> None:
         """Post a turn now."""
@@ -40,12 +45,14 @@ class Simulation:
         self._observe()
 
     def step(self) -> StepPlan | None:
-        """One iteration; None when there was nothing to run."""
+        """One iteration; None when there was nothing to run.
+
+        Raises `StalledError` when somebody waits and nothing is under way that could end it.
+        """
+        self._take_copies_in()
         plan = self.core.plan(self.now)
         if plan is not None:
-            result = self._run(plan)
-            self.now += result.device_seconds
-            self.core.commit(result, {}, self.now)
+            self._run(plan)
         self._observe()
         return plan
 
@@ -55,6 +62,29 @@ class Simulation:
             if self.step() is None:
                 return taken
         raise StalledError(f"{self.core.gauges()} after {max_steps} steps")
+
+    def _run(self, plan: StepPlan) -> None:
+        self._runner.poison(plan.poison)
+        for ticket in plan.copies:
+            assert self._copier is not None, "the core plans copies and nobody copies"
+            self._copier.submit(ticket, self.now)
+        if plan.rows:
+            result = self._runner.run(plan)
+            self.now += result.device_seconds
+            self.core.commit(result, {}, self.now)
+        else:
+            self._wait_for_a_copy()
+
+    def _wait_for_a_copy(self) -> None:
+        ends = None if self._copier is None else self._copier.next_end_s
+        if ends is None:
+            raise StalledError(f"{self.core.gauges()}: nothing runs and nothing is copied")
+        self.now = max(self.now, ends)
+
+    def _take_copies_in(self) -> None:
+        if self._copier is not None:
+            for result in self._copier.ended(self.now):
+                self.core.copied(result)
 
     def _observe(self) -> None:
         events = self.core.events()

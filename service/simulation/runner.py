@@ -7,10 +7,11 @@ seed, so any schedule must give the same answers.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from allocator import Extent
 from service.core.plan import Drawn, Row, SlotOpening, StepPlan, StepResult
+from service.simulation.pools import Block, HashPools
 
 BLOCK_TOKENS = 16
 
@@ -31,21 +32,23 @@ class StepCost:
         return self.step_s + self.token_s * plan.num_tokens
 
 
-@dataclass(slots=True)
-class _Block:
-    before: int  # hash of the sequence before this block
-    hashes: list[int] = field(default_factory=list)  # after each of its tokens
-
-
 class SimulatedRunner:
-    """Runs plans on hashes. ``cost`` is reported as the step's device time, not waited for."""
+    """Runs plans on hashes. ``cost`` is reported as the step's device time, not waited for.
 
-    def __init__(self, vocab_size: int, cost: StepCost | None = None) -> None:
+    ``pools`` are shared with a copier, if there is one.
+    """
+
+    def __init__(self, vocab_size: int, cost: StepCost | None = None, pools: HashPools | None = None) -> None:
         self._vocab_size = vocab_size
         self._cost = cost or StepCost()
         self._seeds: dict[int, int] = {}  # slot -> seed
         self._last: dict[int, int] = {}  # slot -> newest token
-        self._blocks: dict[int, _Block] = {}
+        self._pools = pools or HashPools()
+        self._blocks = self._pools.device
+
+    def poison(self, extents: Sequence[Extent]) -> None:
+        """Forget what blocks hold."""
+        self._pools.poison(extents)
 
     def run(self, plan: StepPlan) -> StepResult:
         """All rows of a plan."""
@@ -83,10 +86,10 @@ class SimulatedRunner:
             running = block.hashes[known - 1]
         return running
 
-    def _block_at(self, table: Sequence[int], position: int, running: int) -> _Block:
+    def _block_at(self, table: Sequence[int], position: int, running: int) -> Block:
         index, offset = divmod(position, BLOCK_TOKENS)
         if offset == 0:
-            self._blocks[table[index]] = _Block(running)
+            self._blocks[table[index]] = Block(running)
         block = self._blocks[table[index]]
         del block.hashes[offset:]
         return block

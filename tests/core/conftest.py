@@ -7,8 +7,11 @@ import pytest
 from service.core.commands import Submit
 from service.core.core import Core, CoreSettings
 from service.core.policies import POLICIES
+from service.core.ranking import Patience
 from service.core.sampling import SamplingParams
+from service.simulation.copier import Link, SimulatedCopier
 from service.simulation.driver import Simulation
+from service.simulation.pools import HashPools
 from service.simulation.runner import SimulatedRunner, StepCost
 
 SCOPE = ("tenant", "user")
@@ -21,11 +24,21 @@ def _submit(request_id: str, prompt: list[int] | int, max_tokens: int = 4, **fie
     return Submit(request_id=request_id, prompt=tuple(tokens), max_tokens=max_tokens, **values)  # type: ignore[arg-type]
 
 
-def _simulation(policy: str = "fcfs", **settings: object) -> Simulation:
-    """A fresh core with 100 blocks unless told otherwise; a step takes one virtual second."""
-    sizes = {"device_blocks": 100, "max_num_seqs": 8, "max_num_batched_tokens": 64, **settings}
+def _simulation(policy: str = "fcfs", link: Link | None = None, seed: int = 0, **settings: object) -> Simulation:
+    """A fresh core with 100 device blocks unless told otherwise; a step takes one virtual second, a copy no time.
+
+    Without a quantum: ranks count at once.
+    """
+    sizes = {
+        "device_blocks": 100,
+        "max_num_seqs": 8,
+        "max_num_batched_tokens": 64,
+        "patience": Patience(quantum=0),
+        **settings,
+    }
     core = Core(CoreSettings(**sizes), POLICIES[policy]())  # type: ignore[arg-type]
-    return Simulation(core, SimulatedRunner(1000, StepCost(step_s=1.0)).run)
+    pools = HashPools()
+    return Simulation(core, SimulatedRunner(1000, StepCost(step_s=1.0), pools), SimulatedCopier(pools, link, seed))
 
 
 @pytest.fixture

@@ -8,20 +8,25 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from service.core.commands import Submit
 from service.core.core import Core, CoreSettings
 from service.core.events import Finished, FinishReason, Refused
+from service.core.mechanisms import PRESETS
 from service.core.policies import POLICIES
+from service.core.priority_trace import TraceSettings
+from service.core.ranking import Patience
 from service.core.sampling import SamplingParams
+from service.simulation.copier import Link, SimulatedCopier
 from service.simulation.driver import Simulation
+from service.simulation.pools import HashPools
 from service.simulation.runner import SimulatedRunner, StepCost
 
 VOCAB = 50
 BLOCKS = 12
 
 
-def simulation(policy: str, blocks: int, **settings: int) -> Simulation:
-    core = Core(
-        CoreSettings(device_blocks=blocks, block_group_size=4, session_ttl_s=40, **settings), POLICIES[policy]()
-    )
-    return Simulation(core, SimulatedRunner(VOCAB, StepCost(step_s=1.0)).run)
+def simulation(policy: str, blocks: int, link: Link | None = None, **settings: object) -> Simulation:
+    sizes = CoreSettings(device_blocks=blocks, block_group_size=4, session_ttl_s=40, **settings)  # type: ignore[arg-type]
+    core = Core(sizes, POLICIES[policy](TraceSettings(update_every=3)))
+    pools = HashPools()
+    return Simulation(core, SimulatedRunner(VOCAB, StepCost(step_s=1.0), pools), SimulatedCopier(pools, link))
 
 
 @cache
@@ -33,11 +38,47 @@ def undisturbed(prompt: tuple[int, ...], max_tokens: int, seed: int) -> list[int
 
 
 class CoreMachine(RuleBasedStateMachine):
-    """Arrivals, next turns, cancels and time, in any order."""
+    """Arrivals, next turns, cancels and time, in any order, over a link that is slow, out of order, and fails."""
 
-    @initialize(policy=st.sampled_from(sorted(POLICIES)), slots=st.integers(1, 5), budget=st.integers(5, 40))
-    def start(self, policy: str, slots: int, budget: int) -> None:
-        self.sim = simulation(policy, BLOCKS, max_num_seqs=slots, max_num_batched_tokens=budget, max_idle_sessions=4)
+    @initialize(
+        policy=st.sampled_from(sorted(POLICIES)),
+        slots=st.integers(1, 5),
+        budget=st.integers(5, 40),
+        host_blocks=st.sampled_from([0, 5, 20, 60]),
+        preset=st.sampled_from(sorted(PRESETS)),
+        quantum=st.integers(0, 3),
+        evict_every=st.sampled_from([None, None, 1, 7]),
+        link=st.builds(
+            Link,
+            block_s=st.sampled_from([0.0, 0.05, 2.0]),
+            delay_s=st.sampled_from([0.0, 10.0]),
+            reorder=st.booleans(),
+            failure=st.sampled_from([0.0, 0.0, 0.3, 1.0]),
+        ),
+    )
+    def start(
+        self,
+        policy: str,
+        slots: int,
+        budget: int,
+        host_blocks: int,
+        preset: str,
+        quantum: int,
+        evict_every: int | None,
+        link: Link,
+    ) -> None:
+        self.sim = simulation(
+            policy,
+            BLOCKS,
+            link,
+            host_blocks=host_blocks,
+            mechanisms=PRESETS[preset],
+            patience=Patience(quantum, promote_after=2),
+            debug_preempt_every=evict_every,
+            max_num_seqs=slots,
+            max_num_batched_tokens=budget,
+            max_idle_sessions=4,
+        )
         self.submitted: dict[str, Submit] = {}
 
     @rule(
@@ -104,7 +145,8 @@ class CoreMachine(RuleBasedStateMachine):
                 assert end.reason is FinishReason.CANCELLED or len(got) == spec.max_tokens
         self.sim.now += 1000
         self.sim.step()
-        assert self.sim.core.gauges().blocks_used == self.sim.core.gauges().blocks_reserved == 0
+        gauges = self.sim.core.gauges()
+        assert gauges.blocks_used == gauges.blocks_reserved == gauges.host_blocks_used == gauges.copies_in_flight == 0
         self.sim.core.check()
 
     def _submit(

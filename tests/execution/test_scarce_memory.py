@@ -37,7 +37,7 @@ def answers(model: LoadedModel, blocks: int, slots: int, budget: int, policy: st
         CoreSettings(device_blocks=blocks, max_num_seqs=slots, max_num_batched_tokens=budget), POLICIES[policy]()
     )
     sizes = {"num_blocks": blocks, "num_slots": slots, "max_batched_tokens": budget}
-    simulation = Simulation(core, Runner(model.config, model.weights, **sizes).run)
+    simulation = Simulation(core, Runner(model.config, model.weights, **sizes))
     for number in range(CONVERSATIONS):
         simulation.submit(conversation(number))
         simulation.step()

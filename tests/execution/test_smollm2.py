@@ -49,7 +49,7 @@ class Server:
             CoreSettings(device_blocks=blocks, max_num_seqs=slots, max_num_batched_tokens=chunk), POLICIES["fcfs"]()
         )
         sizes = {"num_blocks": blocks, "num_slots": slots, "max_batched_tokens": chunk}
-        self.simulation = Simulation(core, Runner(model.config, model.weights, **sizes).run)
+        self.simulation = Simulation(core, Runner(model.config, model.weights, **sizes))
 
     def answers(self, prompts: dict[str, tuple[list[int], int]], user: str | None = None) -> dict[str, list[int]]:
         """Greedy answers to prompts (tokens, length of the answer), all at once."""

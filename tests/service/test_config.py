@@ -33,7 +33,7 @@ def test_flags_win_over_environment_over_file_over_defaults(toml: Path, monkeypa
     monkeypatch.setenv("FASTSWITCH_PORT", "1002")
     monkeypatch.setenv("FASTSWITCH_MAX_NUM_SEQS", "2")
     settings = parse(["--config", str(toml), "--port", "1001"])
-    assert (settings.port, settings.max_num_seqs, settings.max_queue, settings.policy) == (1001, 2, 33, "fcfs")
+    assert (settings.port, settings.max_num_seqs, settings.max_queue, settings.policy) == (1001, 2, 33, "priority")
 
 
 def test_the_environment_may_name_the_file(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +60,8 @@ def test_sizes_take_units(text: str, size: int) -> None:
         (["--device-kv", "0"], "--device-kv: .*greater than 0"),
         (["--max-num-seqs", "0"], "--max-num-seqs: "),
         (["--session-ttl", "nan"], "--session-ttl: "),
-        (["--policy", "nice"], "--policy: .*fcfs, priority.*'nice'"),
+        (["--preset", "vllm"], "--preset: .*observe, vllm-0.3.3.*'vllm'"),
+        (["--policy", "nice"], "--policy: .*fcfs, markov, priority, random.*'nice'"),
         (["--log-level", "loud"], "--log-level: "),
         (["--port", "x", "--max-queue", "y"], "--port: .*; --max-queue: "),
     ],

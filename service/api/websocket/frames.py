@@ -124,7 +124,7 @@ class PreemptedFrame(_ServerFrame):
     """The turn gave up its place to others and waits."""
 
     type: Literal["preempted"] = "preempted"
-    reason: str = Field(description="`slot`, `room`, `growth`: what others needed, or it lacked; `failure` of a step")
+    reason: str = Field(description="`slot`, `room`, `growth`: what others needed, or it lacked; `failure`; `debug`")
 
 
 class ResumedFrame(_ServerFrame):
@@ -142,6 +142,7 @@ class TurnUsage(_ServerFrame):
     reused_tokens: int = Field(description="Prompt tokens that an earlier turn had computed")
     recomputed_tokens: int = Field(description="Tokens computed twice, because of preemption")
     preemptions: int = Field(description="Times that the turn gave up its place")
+    swapped_bytes: int = Field(description="Bytes of KV copied to the host and back for it")
 
 
 class TurnTimings(_ServerFrame):

@@ -33,7 +33,7 @@ class RunningTurn:
         self._stream: Stream | None = None
         self._stopped = False
         self._error: RequestError | None = None  # why it was stopped
-        self._account = _Account()
+        self._account = _Account(app[MODEL].block_bytes)
 
     def stop(self, error: RequestError | None = None) -> None:
         """End it; what is still to come is not part of the answer."""
@@ -112,19 +112,17 @@ class RunningTurn:
 
 
 class _Account:
-    """What a turn took, by the events it caused."""
+    """What a turn took, by the events it caused. ``block_bytes``: what a block of KV takes."""
 
-    def __init__(self) -> None:
+    def __init__(self, block_bytes: int) -> None:
+        self._block_bytes = block_bytes
         self._finished: Finished | None = None
         self._gaps_s: list[float] = []
-        self._stall_s = 0.0
 
     def observe(self, output: Output) -> None:
         match output.event:
             case TokenOut(index=index, gap_s=gap_s) if index:
                 self._gaps_s.append(gap_s)
-            case Resumed(parked_s=parked_s):
-                self._stall_s += parked_s
             case Finished():
                 self._finished = output.event
 
@@ -142,11 +140,12 @@ class _Account:
             reused_tokens=usage.reused,
             recomputed_tokens=usage.recomputed,
             preemptions=usage.preemptions,
+            swapped_bytes=usage.swapped_blocks * self._block_bytes,
         )
 
     def _timings(self) -> TurnTimings:
         times = Timings(None, None, 0.0) if self._finished is None else self._finished.timings
         tbt_s = sum(self._gaps_s) / len(self._gaps_s) if self._gaps_s else None
         return TurnTimings(
-            queue_s=times.queue_s, ttft_s=times.ttft_s, tbt_s=tbt_s, stall_s=self._stall_s, e2e_s=times.e2e_s
+            queue_s=times.queue_s, ttft_s=times.ttft_s, tbt_s=tbt_s, stall_s=times.stall_s, e2e_s=times.e2e_s
         )

@@ -5,6 +5,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import ClassVar, Protocol
 
+from service.core.priority_trace import TraceSettings
 from service.core.requests import Request
 
 
@@ -13,8 +14,11 @@ class Policy(Protocol):
 
     name: ClassVar[str]
 
-    def rank(self, requests: Collection[Request], now: float) -> list[Request]:
-        """All requests, the first to be served first. Must not change them."""
+    def __init__(self, trace: TraceSettings | None = None) -> None:
+        """``trace`` is for those that draw priorities."""
+
+    def rank(self, requests: Collection[Request], now: float, step: int) -> list[Request]:
+        """All requests, the first to be served first; ``step`` steps have been run. Must not change them."""
 
 
 def _discover() -> dict[str, type[Policy]]:

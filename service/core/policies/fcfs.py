@@ -4,6 +4,7 @@ from collections.abc import Collection
 from operator import attrgetter
 from typing import ClassVar
 
+from service.core.priority_trace import TraceSettings
 from service.core.requests import Request
 
 
@@ -12,7 +13,10 @@ class FirstComeFirstServed:
 
     name: ClassVar[str] = "fcfs"
 
-    def rank(self, requests: Collection[Request], now: float) -> list[Request]:
+    def __init__(self, trace: TraceSettings | None = None) -> None:
+        pass
+
+    def rank(self, requests: Collection[Request], now: float, step: int) -> list[Request]:
         """Oldest first."""
         return sorted(requests, key=attrgetter("number"))
 

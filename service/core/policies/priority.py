@@ -4,6 +4,7 @@ from collections.abc import Collection
 from operator import attrgetter
 from typing import ClassVar
 
+from service.core.priority_trace import TraceSettings
 from service.core.requests import Request
 
 
@@ -12,7 +13,10 @@ class Priority:
 
     name: ClassVar[str] = "priority"
 
-    def rank(self, requests: Collection[Request], now: float) -> list[Request]:
+    def __init__(self, trace: TraceSettings | None = None) -> None:
+        pass
+
+    def rank(self, requests: Collection[Request], now: float, step: int) -> list[Request]:
         """Lowest priority number first. Two stable sorts cost half of one by a pair."""
         return sorted(sorted(requests, key=attrgetter("number")), key=attrgetter("priority"))
 

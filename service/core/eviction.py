@@ -1,0 +1,46 @@
+"""Forced context switches, for tests and for looking at what a switch costs: ``--debug-preempt-every``.
+
+Whoever has drawn N tokens since it got its place is preempted and driven off the device completely, by the preset's own
+means, before it may come back. Nothing in an answer may tell that it happened.
+"""
+
+from service.core.host_room import HostRoom
+from service.core.ledger import Ledger
+from service.core.requests import Request, State
+from service.core.swaps import Swaps
+
+
+class Eviction:
+    """Requests on their way off the device: it ``holds`` them back from returning until they are off."""
+
+    def __init__(self, ledger: Ledger, swaps: Swaps, every: int) -> None:
+        self._ledger = ledger
+        self._memory = ledger.memory
+        self._swaps = swaps
+        self._every = every
+        self._leaving: dict[Request, None] = {}
+
+    def holds(self, request: Request) -> bool:
+        """Whether a request is not off the device yet."""
+        return request in self._leaving
+
+    def advance(self, now: float) -> None:
+        """Preempt those whose time is up, and drive on those who are leaving."""
+        for request in self._ledger.slots.running:
+            if request.num_answered - request.answered_before >= self._every:
+                self._ledger.preempt(request, "debug", now)
+                self._leaving[request] = None
+        self._leaving = {request: None for request in self._leaving if self._is_still_here(request)}
+
+    def _is_still_here(self, request: Request) -> bool:
+        """Do the next thing to get a request off the device; False when it is off, or has ended."""
+        sequence = request.sequence
+        if request.state is not State.PREEMPTED:
+            return False
+        if self._memory.pending(sequence) is None:
+            self._memory.reclaim_device(sequence, self._memory.device.used(sequence))
+            if self._memory.device.used(sequence):
+                room = HostRoom(self._ledger, list(self._ledger.live.values()))
+                if reason := self._swaps.start_out(request.session, room, request):
+                    self._ledger.drop_kv(request.session, 0, reason)
+        return self._memory.device.used(sequence) > 0

@@ -1,0 +1,42 @@
+"""Which blocks hold what nobody may read: those that were freed, or came to a new owner, since the last look.
+
+For debugging: the data plane spoils them, so that a block read before it is written cannot look right by chance.
+"""
+
+from itertools import groupby
+
+from allocator import BlockGroups, Extent, KVMemory
+
+
+class Poison:
+    """Remembers each block's owner. O(blocks) a look."""
+
+    def __init__(self, memory: KVMemory) -> None:
+        self._pools = (memory.device, memory.host)
+        self._owners: list[dict[int, int]] = [{}, {}]
+
+    def look(self) -> tuple[Extent, ...]:
+        """The blocks, as extents of both pools."""
+        found: list[Extent] = []
+        for pool, groups in enumerate(self._pools):
+            before, now = self._owners[pool], _owners(groups)
+            spoiled = [block for block in before if block not in now]
+            # A copy in flight takes blocks over with their contents; whoever has them next does not get those.
+            spoiled += [block for block, owner in now.items() if owner >= 0 and before.get(block) != owner]
+            found += _extents(pool, sorted(spoiled))
+            self._owners[pool] = now
+        return tuple(found)
+
+
+def _owners(groups: BlockGroups) -> dict[int, int]:
+    return {
+        block: owner
+        for owner in groups.owners
+        for extent in groups.extents(owner)
+        for block in range(extent.start, extent.end)
+    }
+
+
+def _extents(pool: int, blocks: list[int]) -> list[Extent]:
+    runs = [[block for _, block in run] for _, run in groupby(enumerate(blocks), key=lambda item: item[1] - item[0])]
+    return [Extent(pool, run[0], len(run)) for run in runs]

@@ -1,0 +1,33 @@
+"""Unpredictable priorities: the paper's *Random* trace."""
+
+from collections.abc import Collection
+from typing import ClassVar
+
+from service.core.priority_trace import TraceSettings, conversation_of, draw
+from service.core.requests import Request
+
+
+class Random:
+    """Every so many steps each conversation draws a new priority, independent of the last."""
+
+    name: ClassVar[str] = "random"
+
+    def __init__(self, trace: TraceSettings | None = None) -> None:
+        self._trace = trace or TraceSettings()
+        self._update = -1
+        self._drawn: dict[str, float] = {}  # in this update, by conversation
+
+    def rank(self, requests: Collection[Request], now: float, step: int) -> list[Request]:
+        """By the draw of the update that ``step`` falls under; an arrival is ranked at once."""
+        update = step // self._trace.update_every
+        if update != self._update:
+            self._update, self._drawn = update, {}
+        return sorted(requests, key=lambda request: (self._priority(conversation_of(request)), request.number))
+
+    def _priority(self, conversation: str) -> float:
+        if conversation not in self._drawn:
+            self._drawn[conversation] = draw(self._trace.seed, conversation, self._update)
+        return self._drawn[conversation]
+
+
+POLICY = Random

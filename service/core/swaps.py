@@ -1,0 +1,123 @@
+"""The swap manager: starts copies between the pools, and takes their ends in.
+
+It keeps the tickets in flight, what their copying costs, and how often a sequence's copies have failed in a row. A
+failed copy loses nothing: it is tried again, and after `RETRIES` more failures the KV is dropped and computed anew.
+"""
+
+from allocator import Direction, KVMemory, Ticket
+from service.core.costs import Costs
+from service.core.events import CopyEnded, CopyStarted
+from service.core.host_room import HostRoom
+from service.core.ledger import Ledger
+from service.core.mechanisms import Mechanisms
+from service.core.plan import CopyResult
+from service.core.requests import Request, State
+from service.core.sessions import Session
+
+RETRIES = 2
+
+
+class Swaps:
+    """Copies of one core. Always true: ``in_flight`` are the tickets of `KVMemory`, by number."""
+
+    def __init__(self, ledger: Ledger, mechanisms: Mechanisms) -> None:
+        self.costs = Costs()
+        self._ledger = ledger
+        self._memory: KVMemory = ledger.memory
+        self._mechanisms = mechanisms
+        self._in_flight: dict[int, Ticket] = {}
+        self._issued: list[Ticket] = []
+        self._failures: dict[int, int] = {}  # in a row, by sequence
+
+    @property
+    def is_on(self) -> bool:
+        """Whether KV can be copied to the host at all."""
+        return self._mechanisms.swap and self._memory.host.num_blocks > 0
+
+    def issued(self) -> tuple[Ticket, ...]:
+        """The copies started since the last call."""
+        issued, self._issued = tuple(self._issued), []
+        return issued
+
+    def start_out(self, session: Session, room: HostRoom, request: Request | None = None) -> str | None:
+        """Copy what the host lacks of a sequence that is all resident. None: it has begun; else why it cannot.
+
+        The reason is one of `KVDropped`.
+        """
+        sequence = session.sequence
+        if not self.is_on:
+            return "no_swap"
+        if self._has_failed_for_good(sequence):
+            return "copy_failed"
+        needed = self._memory.device_blocks_for(self._memory.computed(sequence)) - self._memory.host.used(sequence)
+        if not room.make(needed, session):
+            return "host_full"
+        ticket = self._memory.swap_out(sequence)
+        self._issue(ticket)
+        if request is not None:
+            request.swapped_out += ticket.num_blocks
+        return None
+
+    def start_in(self, request: Request) -> None:
+        """Copy what the device lacks of a request, for which there is room."""
+        ticket = self._memory.swap_in(request.sequence)
+        self._issue(ticket)
+        request.swapped_in += ticket.num_blocks
+        request.is_coming = True
+
+    def end(self, result: CopyResult) -> None:
+        """A copy is over: move the watermarks, or count the failure. Raises KeyError for a ticket not in flight."""
+        ticket = self._in_flight.pop(result.ticket)
+        self.costs.copy_ended(ticket.direction, ticket.num_blocks, result.seconds)
+        self._ledger.emit(
+            CopyEnded(ticket.direction.value, ticket.num_blocks, result.pieces, result.seconds, result.failed)
+        )
+        if result.failed:
+            self._memory.fail(ticket)
+            self._failures[ticket.sequence] = self._failures.get(ticket.sequence, 0) + 1
+        else:
+            self._failures.pop(ticket.sequence, None)
+            if self._memory.complete(ticket) and not self._mechanisms.reuse:
+                self._keep_one_side(ticket)
+
+    def must_recompute(self, request: Request) -> str | None:
+        """Why KV that is only on the host should be computed again, as in `KVDropped`; None: copy it in."""
+        if self._has_failed_for_good(request.sequence):
+            return "copy_failed"
+        marks = self._memory.watermarks(request.sequence)
+        missing = marks.computed - marks.resident
+        copy_s = self.costs.copy_s(Direction.IN, self._memory.device_blocks_for(missing))
+        recompute_s = self.costs.recompute_s(missing)
+        if copy_s is not None and recompute_s is not None and copy_s > recompute_s:
+            return "link_busy"
+        return None
+
+    def forget_failures(self, sequence: int) -> None:
+        """The sequence's KV starts anew."""
+        self._failures.pop(sequence, None)
+
+    def check(self) -> None:
+        """Raise AssertionError if the invariant is broken."""
+        assert tuple(self._in_flight.values()) == self._memory.tickets
+
+    def _has_failed_for_good(self, sequence: int) -> bool:
+        return self._failures.get(sequence, 0) > RETRIES
+
+    def _issue(self, ticket: Ticket) -> None:
+        self._in_flight[ticket.number] = ticket
+        self._issued.append(ticket)
+        self.costs.copy_issued(ticket.direction, ticket.num_blocks)
+        self._ledger.emit(CopyStarted(ticket.direction.value, ticket.num_blocks, ticket.first_block))
+
+    def _keep_one_side(self, ticket: Ticket) -> None:
+        """Without reuse: the device's side if the sequence came in or went on running, else the host's."""
+        sequence = ticket.sequence
+        leaves = ticket.direction is Direction.OUT and not self._is_running(sequence)
+        if leaves and self._memory.reclaim_device(sequence, self._memory.device.used(sequence)):
+            return
+        self._memory.reclaim_host(sequence, self._memory.host.used(sequence))
+
+    def _is_running(self, sequence: int) -> bool:
+        return any(
+            request.sequence == sequence and request.state is State.RUNNING for request in self._ledger.live.values()
+        )

@@ -1,0 +1,141 @@
+"""The engine on the real data plane of the tiny model, with real copies between two pools, and what it answered."""
+
+import queue
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from service.core.commands import Submit
+from service.core.core import Core, CoreSettings
+from service.core.events import CopyEnded, Event, Finished, KVDropped, Preempted, TokenOut
+from service.core.mechanisms import PRESETS
+from service.core.policies import POLICIES
+from service.core.ports import Copier, Runner
+from service.core.priority_trace import TraceSettings
+from service.core.sampling import SamplingParams, TokenLogprobs
+from service.engine import Engine, Output, Turn
+from service.execution.copier import CPUCopier
+from service.execution.loading import LoadedModel, load_model
+from service.execution.runner import Runner as CPURunner
+from service.execution.text import TextStage
+
+PATIENCE_S = 60
+Token = tuple[int, TokenLogprobs | None]
+Wrap = Callable[[CPURunner, CPUCopier], tuple[Runner, Copier]]
+
+
+@dataclass
+class Outcome:
+    """Answers with their log-probabilities, by request, and everything that happened."""
+
+    answers: dict[str, list[Token]] = field(default_factory=lambda: defaultdict(list))
+    ends: dict[str, Finished] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+
+    def take(self, outputs: Iterable[Output]) -> None:
+        for output in outputs:
+            event = output.event
+            self.events.append(event)
+            if isinstance(event, TokenOut):
+                self.answers[event.request_id].append((event.token, event.logprobs))
+            elif isinstance(event, Finished):
+                self.ends[event.request_id] = event
+
+    def preemptions(self) -> Counter[str]:
+        """How many, by reason."""
+        return Counter(event.reason for event in self.events if isinstance(event, Preempted))
+
+    def blocks(self, direction: str) -> int:
+        """Blocks copied in a direction."""
+        ends = [event for event in self.events if isinstance(event, CopyEnded) and not event.failed]
+        return sum(copy.blocks for copy in ends if copy.direction == direction)
+
+    def pieces(self, direction: str) -> int:
+        """Contiguous copies in a direction."""
+        ends = [event for event in self.events if isinstance(event, CopyEnded) and not event.failed]
+        return sum(copy.pieces for copy in ends if copy.direction == direction)
+
+    def dropped(self) -> Counter[str]:
+        """Tokens whose KV was dropped, by reason."""
+        tokens: Counter[str] = Counter()
+        for event in self.events:
+            if isinstance(event, KVDropped):
+                tokens[event.reason] += event.tokens
+        return tokens
+
+
+def plain(runner: CPURunner, copier: CPUCopier) -> tuple[Runner, Copier]:
+    """Nothing in between."""
+    return runner, copier
+
+
+@dataclass
+class Service:
+    """Runs conversations to their end."""
+
+    model: LoadedModel
+
+    def answer(
+        self,
+        turns: list[Submit],
+        preset: str = "groups+reuse+async",
+        *,
+        policy: str = "fcfs",
+        update_every: int = 5,
+        device_blocks: int = 200,
+        host_blocks: int = 200,
+        slots: int = 8,
+        budget: int = 64,
+        wrap: Wrap = plain,
+        **settings: object,
+    ) -> Outcome:
+        """All turns at once, on a fresh engine."""
+        sizes = {"num_slots": slots, "max_batched_tokens": budget, "host_blocks": host_blocks}
+        real = CPURunner(self.model.config, self.model.weights, num_blocks=device_blocks, **sizes)
+        runner, copier = wrap(real, CPUCopier(real.pools, by_layer=not PRESETS[preset].groups))
+        core = Core(
+            CoreSettings(
+                device_blocks=device_blocks,
+                host_blocks=host_blocks,
+                block_group_size=4,
+                max_num_seqs=slots,
+                max_num_batched_tokens=budget,
+                mechanisms=PRESETS[preset],
+                **settings,  # type: ignore[arg-type]
+            ),
+            POLICIES[policy](TraceSettings(update_every=update_every)),
+        )
+        engine = Engine(core, runner, TextStage(self.model.tokenizer), copier, check_every_step=True)
+        return self._run(engine, turns)
+
+    def _run(self, engine: Engine, turns: list[Submit]) -> Outcome:
+        outcome, batches = Outcome(), queue.Queue[list[Output]]()
+        engine.start(batches.put)
+        for turn in turns:
+            engine.post(Turn(turn))
+        while len(outcome.ends) < len(turns):
+            outcome.take(batches.get(timeout=PATIENCE_S))
+            assert engine.failed is None
+        engine.stop()
+        return outcome
+
+
+@pytest.fixture(scope="package")
+def service(tiny_model_path: Path) -> Service:
+    """The tiny model's."""
+    return Service(load_model(tiny_model_path))
+
+
+def conversations(count: int, max_tokens: int = 40, **fields: object) -> list[Submit]:
+    """Turns of different lengths, every other one sampled, all with log-probabilities."""
+
+    def turn(number: int) -> Submit:
+        prompt = tuple((number * 7 + i * (1 + number % 5)) % 256 for i in range(10 + 11 * number))
+        sampling = SamplingParams(temperature=float(number % 2), top_p=0.9, seed=number, logprobs=2)
+        values = {"priority": number % 3, "scope": ("tenant", f"u{number}"), **fields}
+        return Submit(f"c{number}", prompt, max_tokens, sampling, frozenset(), **values)  # type: ignore[arg-type]
+
+    return [turn(number) for number in range(count)]
