@@ -1,0 +1,28 @@
+"""A run's figures on a terminal."""
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from clients.reporting.statistics import Summary
+from clients.reporting.tables import TextTable, tables
+
+
+def print_summary(summary: Summary, console: Console) -> None:
+    """Print all tables of ``summary``."""
+    for table in tables(summary):
+        console.print(_rich(table))
+        if table.note:
+            console.print(Text(table.note, style="dim"))
+        console.print()
+
+
+def _rich(table: TextTable) -> Table:
+    headed = any(table.columns)
+    made = Table(title=table.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_header=headed)
+    for index, column in enumerate(table.columns):
+        made.add_column(column, justify="right" if index and headed else "left", no_wrap=not index, overflow="fold")
+    for row in table.rows:
+        made.add_row(*(Text(cell) for cell in row))
+    return made
