@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from clients.files import replace_file
 
-FORMAT = "fastswitch-load"
-VERSION = 1
+FORMAT: Final = "fastswitch-load"
+VERSION: Final = 1
 
 
 class Outcome(StrEnum):

@@ -1,8 +1,8 @@
 """Service by tenant, and how evenly it was given.
 
 Service is counted as in the paper on virtual token counters (Sheng et al., 2024): a new prompt token is 1, a token of
-the answer 2; reused and recomputed tokens are nobody's. It is credited when the client sees it: the prompt with the first
-piece, the answer's tokens evenly over its pieces. A tenant's *weighted* service is its service over its weight.
+the answer 2; reused and recomputed tokens are nobody's. It is credited when the client sees it: the prompt with the
+first piece, the answer's tokens evenly over its pieces. A tenant's *weighted* service is its service over its weight.
 """
 
 from collections.abc import Collection, Sequence

@@ -75,14 +75,14 @@ def latency_table(latencies: Latencies) -> TextTable:
 def tenant_table(summary: Summary) -> TextTable:
     """One line a tenant; where there are too many, those who got least."""
     with_slo = summary.goodput is not None
-    columns = ("tenant", "weight", "turns", "errors", "tokens/s", "TTFT P50", "TTFT P99", "TBT P50", "TBT P99")
-    columns += ("SLO met",) if with_slo else ()
+    columns = ("tenant", "weight", "turns", "errors", "tok/s", "TTFT P50", "TTFT P99", "TBT P50", "TBT P99")
+    after = ("SLO met", "service") if with_slo else ("service",)
     shown = summary.tenants
     note = "Latencies in ms. Service: 1 a new prompt token, 2 an answer's token, over the weight."
     if len(shown) > MOST_TENANTS:
         shown = tuple(sorted(shown, key=lambda share: share.weighted)[:MOST_TENANTS])
         note += f" The {MOST_TENANTS} with the least of {len(summary.tenants)}."
-    return TextTable("Tenants", (*columns, "service"), tuple(_tenant_row(share, with_slo) for share in shown), note)
+    return TextTable("Tenants", (*columns, *after), tuple(_tenant_row(share, with_slo) for share in shown), note)
 
 
 def server_table(told: Told) -> TextTable:
