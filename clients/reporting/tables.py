@@ -25,6 +25,45 @@ class TextTable:
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
 
+    @property
+    def headed(self) -> bool:
+        """Whether columns have names; else the lines are pairs of a name and what it is."""
+        return any(self.columns)
+
+
+def headlines(summary: Summary) -> list[tuple[str, str]]:
+    """The few figures to see first."""
+    flow, latency = summary.throughput, summary.latencies
+    found = [
+        ("output tokens/s", number(flow.output_tokens_per_s)),
+        ("requests/s", number(flow.requests_per_s)),
+        ("TTFT P50, ms", _quantile(latency.ttft, 0.5)),
+        ("TTFT P99, ms", _quantile(latency.ttft, 0.99)),
+        ("TBT P50, ms", _quantile(latency.tbt, 0.5)),
+        ("TBT P99, ms", _quantile(latency.tbt, 0.99)),
+        ("errors", f"{summary.outcomes[Outcome.ERROR]:,} of {summary.turns:,}"),
+    ]
+    if summary.goodput is not None:
+        found.append(("goodput/s", number(summary.goodput.requests_per_s)))
+    if summary.fairness is not None:
+        found.append(("Jain's index", _index(summary.fairness.whole)))
+    return found
+
+
+def notices(summary: Summary) -> list[str]:
+    """What a reader must know before believing the figures."""
+    run = summary.run
+    found = ["The run was interrupted: these are the figures so far."] if run.interrupted else []
+    if run.saturated_at_s is not None:
+        found.append(
+            f"After {number(run.saturated_at_s)} s the server fell behind for good: "
+            "latencies from then on tell more of the run's length than of the server."
+        )
+    if summary.errors:
+        count = summary.outcomes[Outcome.ERROR]
+        found.append(f"{count:,} of {summary.turns:,} turns ended with an error. They are not in the latencies.")
+    return found
+
 
 def tables(summary: Summary) -> list[TextTable]:
     """All tables of a run, those left out of which nothing is known."""

@@ -6,11 +6,13 @@ from rich.table import Table
 from rich.text import Text
 
 from clients.reporting.statistics import Summary
-from clients.reporting.tables import TextTable, tables
+from clients.reporting.tables import TextTable, notices, tables
 
 
 def print_summary(summary: Summary, console: Console) -> None:
     """Print all tables of ``summary``."""
+    for notice in notices(summary):
+        console.print(Text(notice, style="yellow"))
     for table in tables(summary):
         console.print(_rich(table))
         if table.note:
@@ -19,10 +21,13 @@ def print_summary(summary: Summary, console: Console) -> None:
 
 
 def _rich(table: TextTable) -> Table:
-    headed = any(table.columns)
-    made = Table(title=table.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_header=headed)
+    made = Table(
+        title=table.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_header=table.headed
+    )
     for index, column in enumerate(table.columns):
-        made.add_column(column, justify="right" if index and headed else "left", no_wrap=not index, overflow="fold")
+        made.add_column(
+            column, justify="right" if index and table.headed else "left", no_wrap=not index, overflow="fold"
+        )
     for row in table.rows:
         made.add_row(*(Text(cell) for cell in row))
     return made
