@@ -1,5 +1,7 @@
 """A run's figures on a terminal."""
 
+from collections.abc import Iterable
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -13,11 +15,15 @@ def print_summary(summary: Summary, console: Console) -> None:
     """Print all tables of ``summary``."""
     for notice in notices(summary):
         console.print(Text(notice, style="yellow"))
-    for table in tables(summary):
-        console.print(_rich(table))
-        if table.note:
-            console.print(Text(table.note, style="dim"))
-        console.print()
+    print_tables(tables(summary), console)
+
+
+def print_tables(made: Iterable[TextTable], console: Console) -> None:
+    """Print those that have lines."""
+    for table in made:
+        if table.rows:
+            console.print(_rich(table))
+            console.print(Text(f"{table.note}\n" if table.note else "", style="dim"))
 
 
 def _rich(table: TextTable) -> Table:
