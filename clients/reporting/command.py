@@ -1,11 +1,12 @@
 """`fastswitch load compare A.json B.json ...`: runs side by side."""
 
 import argparse
+import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-from pydantic import TypeAdapter
 from rich.console import Console
 
 from clients.errors import ClientError
@@ -43,7 +44,7 @@ def run_compare(flags: argparse.Namespace) -> int:
         print(f"fastswitch: {error}", file=sys.stderr)
         return EXIT_FAILED
     if flags.json:
-        print(TypeAdapter(list[Comparison]).dump_json(comparisons, indent=2).decode())
+        print(json.dumps([_document(one) for one in comparisons], indent=2))
     else:
         width = None if sys.stdout.isatty() else PIPE_WIDTH
         print_tables([*comparison_tables(comparisons), differing_settings(runs)], Console(highlight=False, width=width))
@@ -55,6 +56,14 @@ def read_all(paths: Sequence[Path]) -> dict[str, Run]:
     stems = [path.stem for path in paths]
     names = stems if len(set(stems)) == len(stems) else [str(path) for path in paths]
     return {name: read_run(path) for name, path in zip(names, paths, strict=True)}
+
+
+def _document(one: Comparison) -> dict[str, object]:
+    changes = [
+        {**asdict(change), "significant": change.significant, "better": change.better if change.significant else None}
+        for change in one.changes
+    ]
+    return {**asdict(one), "changes": changes}
 
 
 def _page(runs: Mapping[str, Run], comparisons: Sequence[Comparison]) -> str:

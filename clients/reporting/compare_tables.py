@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from clients.report import Run
-from clients.reporting.bootstrap import CONFIDENCE
+from clients.reporting.bootstrap import CONFIDENCE, Interval
 from clients.reporting.compare import Change, Comparison, Kind
 from clients.reporting.tables import ABSENT, TextTable, milliseconds, number
 
@@ -33,25 +33,19 @@ def _table(of: Comparison) -> TextTable:
 def _note(of: Comparison) -> str:
     how = "the same conversations, resampled in pairs" if of.paired else "different conversations, resampled apart"
     return (
+        "Latencies in ms. "
         f"Intervals by bootstrap of whole conversations ({of.conversations[0]:,} and {of.conversations[1]:,}): {how}. "
         "They tell what other conversations would give, not what another run would. Better or worse: the interval "
-        "excludes no change; each figure is judged alone, so one in twenty looks changed by chance. Rates: one window a run, so no interval."
+        "excludes no change; each figure is judged alone, so one in twenty looks changed by chance. Rates: one window "
+        "a run, so no interval."
     )
 
 
 def _row(change: Change) -> tuple[str, ...]:
     verdict = ("better" if change.better else "worse") if change.significant else ""
-    name = change.figure.name + (", ms" if change.figure.unit == "s" else "")
-    bounds = (change.interval.low, change.interval.high) if change.interval else ()
-    between = " to ".join(_changed(change, bound) for bound in bounds) or ABSENT
-    return (
-        name,
-        _value(change, change.first),
-        _value(change, change.value),
-        _changed(change, change.change),
-        between,
-        verdict,
-    )
+    between = _between(change, change.interval) if change.interval else ABSENT
+    values = (_value(change, change.first), _value(change, change.value))
+    return (change.figure.name, *values, _changed(change), between, verdict)
 
 
 def _value(change: Change, value: float | None) -> str:
@@ -62,7 +56,13 @@ def _value(change: Change, value: float | None) -> str:
     return number(value) if change.figure.unit else f"{100 * value:.1f} %"
 
 
-def _changed(change: Change, value: float | None) -> str:
-    if value is None:
+def _changed(change: Change) -> str:
+    if change.change is None:
         return ABSENT
-    return f"x{value:.3f}" if change.figure.kind is Kind.RATIO else f"{100 * value:+.1f} pp"
+    return f"x{change.change:.3f}" if change.figure.kind is Kind.RATIO else f"{100 * change.change:+.1f} pp"
+
+
+def _between(change: Change, bounds: Interval) -> str:
+    if change.figure.kind is Kind.RATIO:
+        return f"{bounds.low:.3f} to {bounds.high:.3f}"
+    return f"{100 * bounds.low:+.1f} to {100 * bounds.high:+.1f}"

@@ -17,7 +17,7 @@ from clients.reporting.measures import answer_tokens, new_prompt_tokens
 PROMPT_WEIGHT, ANSWER_WEIGHT = 1.0, 2.0
 
 Array = NDArray[np.float64]
-Interval = tuple[float, float]
+Span = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def service_of(turns: Sequence[TurnRecord]) -> tuple[Array, Array]:
     return at[order], much[order]
 
 
-def fairness(by_tenant: dict[str, list[TurnRecord]], weights: dict[str, float], window: Interval) -> Fairness | None:
+def fairness(by_tenant: dict[str, list[TurnRecord]], weights: dict[str, float], window: Span) -> Fairness | None:
     """Jain's indices over the tenants; None with fewer than two. A tenant without a weight has 1."""
     if len(by_tenant) < 2:
         return None
@@ -70,9 +70,9 @@ def fairness(by_tenant: dict[str, list[TurnRecord]], weights: dict[str, float], 
     return Fairness(jain(whole), jain(while_contended), covered / length if length > 0 else 0.0)
 
 
-def open_intervals(turns: Sequence[TurnRecord]) -> list[Interval]:
+def open_intervals(turns: Sequence[TurnRecord]) -> list[Span]:
     """When at least one turn was open (due and not ended), as intervals apart from each other, in order."""
-    merged: list[Interval] = []
+    merged: list[Span] = []
     for start, end in sorted((turn.scheduled_s, turn.end_s) for turn in turns):
         if merged and start <= merged[-1][1]:
             merged[-1] = (merged[-1][0], max(merged[-1][1], end))
@@ -81,7 +81,7 @@ def open_intervals(turns: Sequence[TurnRecord]) -> list[Interval]:
     return merged
 
 
-def all_open(tenants: Sequence[Sequence[Interval]]) -> list[Interval]:
+def all_open(tenants: Sequence[Sequence[Span]]) -> list[Span]:
     """The intervals that lie in one of each tenant's. A tenant's own must lie apart from each other."""
     edges = sorted(
         (at, step) for own in tenants for interval in own for at, step in zip(interval, (1, -1), strict=True)
@@ -92,6 +92,6 @@ def all_open(tenants: Sequence[Sequence[Interval]]) -> list[Interval]:
     return [(float(times[i]), float(times[i + 1])) for i in full if times[i] < times[i + 1]]
 
 
-def _inside(at: Array, intervals: Sequence[Interval]) -> NDArray[np.bool_]:
+def _inside(at: Array, intervals: Sequence[Span]) -> NDArray[np.bool_]:
     starts, ends = (np.array([interval[i] for interval in intervals]) for i in (0, 1))
     return np.searchsorted(starts, at, "right") > np.searchsorted(ends, at, "left")

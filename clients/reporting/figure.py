@@ -31,6 +31,7 @@ _STYLE: Any = {
     "svg.hashsalt": "fastswitch",  # the same run gives the same page
     "font.size": 13,
     "text.color": INK,
+    "text.parse_math": False,  # a tenant's name may have a $
     "axes.edgecolor": QUIET,
     "axes.labelcolor": INK,
     "axes.spines.top": False,
@@ -90,6 +91,12 @@ def format_axis(axis: "Axis", unit: str = "") -> None:
         low, high = axis.get_view_interval()
         axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < FEW_DECADES * low else (1,)))
         axis.set_minor_formatter(NullFormatter())
+
+
+def add_legend(axes: "Axes") -> None:
+    """Name the lines above the plot; also those whose name begins with ``_``, which Matplotlib would hide."""
+    named = [(line, label) for line in axes.lines if not re.fullmatch(r"_child\d+", label := str(line.get_label()))]
+    axes.figure.legend([line for line, _ in named], [label for _, label in named], loc="outside upper left", ncols=3)
 
 
 def to_svg(figure: "Figure", name: str, description: str) -> str:

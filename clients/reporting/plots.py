@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clients.report import Run, TurnRecord
-from clients.reporting.figure import INK, QUIET, drawing, format_axis, new_figure, series_colour, to_svg
+from clients.reporting.figure import INK, QUIET, add_legend, drawing, format_axis, new_figure, series_colour, to_svg
 from clients.reporting.measures import answered, e2e_s, gaps_s, measured, ttft_s
 from clients.reporting.series import (
     DOTS,
@@ -78,7 +78,8 @@ def ttft_plot(runs: Runs, slo: Slo | None) -> Plot | None:
     for index, (name, run) in enumerate(runs.items()):
         turns, colour = measured(run), series_colour(index)
         seen += ttft_all(turns)[0].size
-        axes.plot(*ttft_dots(turns), ".", color=colour, markersize=6, markeredgewidth=0, alpha=0.4)
+        if len(runs) == 1:
+            axes.plot(*ttft_dots(turns), ".", color=colour, markersize=6, markeredgewidth=0, alpha=0.4)
         axes.plot(*ttft_over_time(turns, 0.5), color=colour, label=f"{name} P50".strip())
         axes.plot(*ttft_over_time(turns, 0.9), "--", color=colour, label=f"{name} P90".strip())
         _mark_saturation(axes, run)
@@ -89,8 +90,9 @@ def ttft_plot(runs: Runs, slo: Slo | None) -> Plot | None:
     axes.set_yscale("log")
     format_axis(axes.yaxis, "s")
     axes.set_xlabel("turn due, s since the start")
-    axes.legend(ncols=3)
-    caption = f"A dot a turn (at most {DOTS:,} drawn), lines over parts of the time."
+    add_legend(axes)
+    caption = "Percentiles over parts of the time"
+    caption += f", and a dot a turn (at most {DOTS:,} drawn)." if len(runs) == 1 else "."
     return _finished(figure, "ttft-over-time", "TTFT over time", caption)
 
 
@@ -106,7 +108,7 @@ def service_plot(summary: Summary) -> Plot | None:
         axes.step(at, service, where="post", color=series_colour(index), linestyle=_dashes(index), label=share.tenant)
     axes.set_xlabel("s since the start")
     format_axis(axes.yaxis)
-    axes.legend()
+    add_legend(axes)
     caption = "Accumulated: 1 a new prompt token, 2 a token of the answer, over the tenant's weight."
     if len(shown) < len(summary.tenants):
         caption += f" The {len(shown)} tenants who got most and least of {len(summary.tenants)}."

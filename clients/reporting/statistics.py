@@ -8,7 +8,7 @@ import numpy as np
 
 from clients.report import Outcome, Run, TurnRecord
 from clients.reporting.distribution import Distribution, distribution
-from clients.reporting.fairness import Fairness, Interval, fairness, service_of
+from clients.reporting.fairness import Fairness, Span, fairness, service_of
 from clients.reporting.measures import answer_tokens, answered, e2e_s, gaps_s, longest_stall_s, measured, ttft_s
 from clients.reporting.slo import Goodput, Slo, goodput
 
@@ -74,7 +74,7 @@ class Summary:
     """
 
     run: Run
-    window: Interval
+    window: Span
     conversations: int
     turns: int
     warmup_turns: int
@@ -118,7 +118,7 @@ def summarise(run: Run, slo: Slo | None = None) -> Summary:
     )
 
 
-def measured_window(turns: Sequence[TurnRecord]) -> Interval:
+def measured_window(turns: Sequence[TurnRecord]) -> Span:
     """From when the first turn was due to the end of the last one; (0, 0) if there is none."""
     if not turns:
         return 0.0, 0.0

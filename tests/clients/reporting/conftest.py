@@ -1,12 +1,49 @@
-"""A plausible run that no server ever served: for trying reports. Every figure in it is drawn."""
+"""Turns by hand, and plausible runs that no server ever served: every figure in those is drawn."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
+import pytest
 
 from clients.report import Outcome, Run, TurnRecord
 
 TENANTS = {"search": 2.0, "support": 1.0, "batch": 1.0}
+
+
+TurnMaker = Callable[..., TurnRecord]
+RunMaker = Callable[..., Run]
+
+
+@pytest.fixture
+def turn() -> TurnMaker:
+    """Makes a turn that was due at 0 unless told otherwise, sent at once and ended with its last piece."""
+
+    def make(pieces: Sequence[float] = (), **fields: Any) -> TurnRecord:
+        due = fields.setdefault("scheduled_s", 0.0)
+        sent = fields.setdefault("sent_s", due)
+        fields.setdefault("end_s", pieces[-1] if pieces else sent)
+        known = {"conversation": "c", "turn": 0, "tenant": "t", "priority": 0, "warmup": False, "outcome": Outcome.OK}
+        return TurnRecord(piece_s=tuple(pieces), **{**known, **fields})
+
+    return make
+
+
+@pytest.fixture
+def run_of() -> RunMaker:
+    """Makes a run of turns."""
+
+    def make(*turns: TurnRecord, **fields: Any) -> Run:
+        known = {"target": "http://host", "protocol": "sse", "model": "m", "started_at": "2025-01-01T00:00:00Z"}
+        return Run(**{**known, "duration_s": 100.0, "settings": {}, "records": turns, **fields})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def synthetic() -> RunMaker:
+    """Makes plausible runs."""
+    return synthetic_run
 
 
 def synthetic_run(seed: int = 1, *, conversations: int = 60, turns: int = 3, slowness: float = 1.0) -> Run:
