@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SERIES = 8  # colours of lines; the ninth is the first again
 WIDTH_IN, HEIGHT_IN = 5.0, 3.4  # 72 units an inch; near a phone's width, so that text is not small there
-FEW_DECADES = 10**2.2
+DECADE, FEW_DECADES = 10, 10**2.2
 
 INK, QUIET, GRID = "#000001", "#000002", "#000003"
 _STAND_INS = {INK: "var(--ink)", QUIET: "var(--quiet)", GRID: "var(--grid)"}
@@ -83,14 +83,17 @@ def new_figure() -> tuple["Figure", "Axes"]:
 
 
 def format_axis(axis: "Axis", unit: str = "") -> None:
-    """Numbers as ``20 ms`` and ``3 k``; on a logarithmic axis of few decades at 1, 2 and 5."""
-    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter  # noqa: PLC0415
+    """Numbers as ``20 ms`` and ``3 k``. A logarithmic axis becomes linear where it would hold less than a decade."""
+    from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter  # noqa: PLC0415
 
-    axis.set_major_formatter(EngFormatter(unit))
-    if axis.get_scale() == "log":
-        low, high = axis.get_view_interval()
+    low, high = axis.get_view_interval()
+    if axis.get_scale() == "log" and high < DECADE * low:
+        (axis.axes.set_xscale if axis is axis.axes.xaxis else axis.axes.set_yscale)("linear")
+        axis.set_major_locator(MaxNLocator(5))
+    elif axis.get_scale() == "log":
         axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < FEW_DECADES * low else (1,)))
         axis.set_minor_formatter(NullFormatter())
+    axis.set_major_formatter(EngFormatter(unit))
 
 
 def add_legend(axes: "Axes") -> None:

@@ -21,6 +21,7 @@ from clients.reporting.series import (
 )
 from clients.reporting.slo import Slo
 from clients.reporting.statistics import Share, Summary, group_by_tenant
+from clients.reporting.tables import tenant_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,10 +106,18 @@ def service_plot(summary: Summary) -> Plot | None:
     turns = group_by_tenant(measured(summary.run))
     for index, share in enumerate(shown):
         at, service = service_over_time(turns[share.tenant], share.weight)
-        axes.step(at, service, where="post", color=series_colour(index), linestyle=_dashes(index), label=share.tenant)
+        axes.step(
+            at,
+            service,
+            where="post",
+            color=series_colour(index),
+            linestyle=_dashes(index),
+            label=tenant_name(share.tenant),
+        )
     axes.set_xlabel("s since the start")
     format_axis(axes.yaxis)
-    add_legend(axes)
+    if len(shown) > 1:
+        add_legend(axes)
     caption = "Accumulated: 1 a new prompt token, 2 a token of the answer, over the tenant's weight."
     if len(shown) < len(summary.tenants):
         caption += f" The {len(shown)} tenants who got most and least of {len(summary.tenants)}."
@@ -152,6 +161,7 @@ def _cdf(
     if bound:
         axes.axvline(bound, color=INK, linewidth=1, linestyle=":", label="SLO")
     axes.set_xscale("log")
+    highest = max(highest, bound or 0.0)
     axes.set_xlim(max(lowest, SHORTEST_S, highest / WIDEST) * 0.9, highest * 1.1)
     axes.set_ylim(0, 1.02)
     format_axis(axes.xaxis, "s")

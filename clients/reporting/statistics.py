@@ -27,13 +27,13 @@ class Latencies:
 class Throughput:
     """``requests_per_s`` counts turns that ended well, ``output_tokens_per_s`` all tokens that came.
 
-    ``tokens_told`` is False if for some turn the server told no usage, and pieces were counted instead.
+    ``untold``: turns of which the server told no usage, so that pieces were counted.
     """
 
     requests_per_s: float
     output_tokens_per_s: float
     output_tokens: int
-    tokens_told: bool
+    untold: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +150,8 @@ def throughput(turns: Sequence[TurnRecord], window_s: float) -> Throughput:
     done = sum(turn.outcome is Outcome.OK for turn in turns)
     tokens = sum(answer_tokens(turn) for turn in turns)
     a_second = 1 / window_s if window_s > 0 else 0.0
-    all_told = all(turn.completion_tokens is not None for turn in turns if turn.piece_s)
-    return Throughput(done * a_second, tokens * a_second, tokens, all_told)
+    untold = sum(turn.completion_tokens is None for turn in turns if turn.piece_s)
+    return Throughput(done * a_second, tokens * a_second, tokens, untold)
 
 
 def told(turns: Sequence[TurnRecord]) -> Told:

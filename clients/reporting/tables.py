@@ -87,7 +87,7 @@ def overview(summary: Summary) -> TextTable:
         ("requests/s", number(flow.requests_per_s)),
         (
             "output tokens/s",
-            number(flow.output_tokens_per_s) + ("" if flow.tokens_told else " (pieces: no usage told)"),
+            number(flow.output_tokens_per_s) + _untold(flow.untold),
         ),
         *_goodput_rows(summary.goodput),
         *_fairness_rows(summary),
@@ -156,6 +156,15 @@ def milliseconds(seconds: float) -> str:
     return number(1000 * seconds)
 
 
+def tenant_name(tenant: str) -> str:
+    """The name, which is empty where the workload has no tenants."""
+    return tenant or "(no name)"
+
+
+def _untold(turns: int) -> str:
+    return f" ({turns:,} turns counted in pieces: no usage told)" if turns else ""
+
+
 def _outcomes(summary: Summary) -> str:
     rest = (f"{count:,} {outcome}" for outcome, count in summary.outcomes.items() if count or outcome is Outcome.ERROR)
     return f"{summary.turns:,}: " + ", ".join(rest)
@@ -194,7 +203,7 @@ def _tenant_row(share: Share, with_slo: bool) -> tuple[str, ...]:
     met = (ABSENT if attainment is None else f"{100 * attainment:.1f} %",) if with_slo else ()
     errors = str(share.outcomes[Outcome.ERROR])
     flow = number(share.throughput.output_tokens_per_s)
-    head = (share.tenant, f"{share.weight:g}", f"{share.turns:,}", errors, flow)
+    head = (tenant_name(share.tenant), f"{share.weight:g}", f"{share.turns:,}", errors, flow)
     return (*head, *latencies, *met, number(share.weighted))
 
 
