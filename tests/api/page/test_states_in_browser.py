@@ -22,6 +22,7 @@ def test_who_runs_who_waits_and_who_rests_is_shown(page, browse, stepped):
     first.until(lambda: states(first) == ["running", "idle"])
     second.say("Two", max_tokens=10_000)
     second.until(lambda: states(second) == ["running", "waiting", "idle"])
+    stepped.allow(3)  # until a plan has seen both
     second.shows("#live [data-state=waiting]", "the batch is full")
     second.shows("#totals", "1 running · 1 waiting · 1 idle")
     second.shows("#pools", "device KV")
@@ -42,7 +43,7 @@ def test_a_preempted_request_says_so_in_both_panes_and_so_does_its_return(page, 
     stepped.allow()
     late.whole_answer()
     late.shows(".figures", "preempted once")
-    late.shows("#totals", "1 preemptions seen")
+    late.shows("#totals", "preemptions seen: 1")
 
 
 def test_a_wrong_key_is_named_and_a_tenants_opens_the_chat_alone(page, browse, tenants):

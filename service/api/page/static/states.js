@@ -6,6 +6,7 @@ import { ask } from "./server.js";
 
 const PERIOD_MS = 1000;
 const MOST_ROWS = 100;
+const STATES = ["running", "waiting", "preempted", "swapped", "idle"];
 const BECAUSE = {
   slot: "the batch is full",
   room: "no room for its KV",
@@ -72,11 +73,10 @@ export class States {
   }
 
   #total(sessions) {
-    const counts = {};
-    for (const { state } of sessions) counts[state] = (counts[state] ?? 0) + 1;
-    const parts = Object.entries(counts).map(([state, count]) => `${count} ${state}`);
+    const count = (state) => sessions.filter((session) => session.state === state).length;
+    const parts = STATES.filter((state) => count(state) > 0).map((state) => `${count(state)} ${state}`);
     if (sessions.length === 0) parts.push("nobody is here");
-    if (this.#switches > 0) parts.push(`${this.#switches} preemptions seen`);
+    if (this.#switches > 0) parts.push(`preemptions seen: ${this.#switches}`);
     write(find("#totals"), parts.join(" · "));
   }
 
@@ -139,7 +139,7 @@ function ofRequest(request) {
     name: `…${request.request_id.slice(-6)}`,
     title: `${request.request_id} of ${request.tenant}`,
     since: seconds(request.since_s),
-    tokens: `${request.prompt} + ${request.answered} of ${request.max_tokens} tokens`,
+    tokens: `prompt ${request.prompt}, answer ${request.answered} of ${request.max_tokens} tokens`,
     blocks: blocks(request),
     switches: preemptions === 0 ? "" : `${preemptions}× preempted`,
     because: BECAUSE[request.because] ?? request.because ?? "",
