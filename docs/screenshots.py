@@ -21,7 +21,18 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
 DOCS = Path(__file__).parent
-SERVE = ("--port", "0", "--policy", "priority", "--device-kv", "48MiB", "--block-group-size", "4", "--max-num-seqs", "4")
+SERVE = (
+    "--port",
+    "0",
+    "--policy",
+    "priority",
+    "--device-kv",
+    "48MiB",
+    "--block-group-size",
+    "4",
+    "--max-num-seqs",
+    "4",
+)
 LAPTOP, PHONE = (1280, 800), (390, 844)
 WAIT_S = 120
 QUESTION = "Explain in a few sentences why the sky is blue, and why sunsets are red."

@@ -1,7 +1,7 @@
 """The key at the door.
 
-`/health`, `/ready` and the files of the chat page are open. Everything else, routes that do not exist included, needs a key as soon as keys are
-configured. What shows all tenants at once (metrics, debug views) needs an admin's.
+`/health`, `/ready` and the files of the chat page are open. Everything else, routes that do not exist included, needs a
+key as soon as keys are configured. What shows all tenants at once (metrics, debug views) needs an admin's.
 """
 
 from collections.abc import Iterator

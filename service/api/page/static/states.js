@@ -139,7 +139,7 @@ function ofRequest(request) {
     name: `…${request.request_id.slice(-6)}`,
     title: `${request.request_id} of ${request.tenant}`,
     since: seconds(request.since_s),
-    tokens: `prompt ${request.prompt}, answer ${request.answered} of ${request.max_tokens} tokens`,
+    tokens: `prompt ${request.prompt}, answer ${request.answered} of ${request.max_tokens}`,
     blocks: blocks(request),
     switches: preemptions === 0 ? "" : `${preemptions}× preempted`,
     because: BECAUSE[request.because] ?? request.because ?? "",
