@@ -22,16 +22,8 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 DOCS = Path(__file__).parent
 SERVE = (
-    "--port",
-    "0",
-    "--policy",
-    "priority",
-    "--device-kv",
-    "48MiB",
-    "--block-group-size",
-    "4",
-    "--max-num-seqs",
-    "4",
+    *("--port", "0", "--policy", "priority"),
+    *("--device-kv", "48MiB", "--block-group-size", "4", "--max-num-seqs", "4"),
 )
 LAPTOP, PHONE = (1280, 800), (390, 844)
 WAIT_S = 120

@@ -146,6 +146,20 @@ def test_stop_ends_the_answer_at_what_is_there_and_the_next_turn_works(page, bro
     assert session.history[1]["content"] == begun
 
 
+def test_what_crosses_the_stop_is_not_part_of_the_answer(page, browse, stepped):
+    server = page(stepped)
+    tab = browse(server.url)
+    tab.say("Tell me a story", **LONG)
+    stepped.allow(20)
+    tab.reads(20)
+    begun = tab.answer()
+    tab.run("(WebSocket.prototype.send = () => {})")  # the cancel is under way for very long
+    tab.click("#stop")
+    stepped.allow()
+    assert tab.whole_answer() == begun
+    tab.shows(".figures", "60 tokens")
+
+
 def test_two_tabs_have_a_conversation_each(page, browse):
     server = page()
     tabs = [browse(server.url), browse(server.url)]
