@@ -76,6 +76,31 @@ def test_a_page_reloaded_in_mid_turn_receives_exactly_the_missing_tokens(page, b
     assert whole == undisturbed(server, browse)
 
 
+def test_a_page_reloaded_before_the_first_token_waits_for_the_same_turn(page, browse, stepped):
+    server = page(stepped)
+    tab = browse(server.url)
+    tab.say("Tell me a story", **LONG)
+    tab.until(lambda: any(session.turn for session in server.app[SESSIONS]._by_id.values()))
+    tab.front().refresh()
+    tab.until(lambda: len(server.app[SESSIONS]._connections) == 1)
+    stepped.allow()
+    assert tab.whole_answer() == undisturbed(server, browse)
+    assert tab.live["turns"] == 1
+
+
+def test_a_turn_that_never_left_is_sent_after_a_reload(page, browse):
+    server = page()
+    tab = browse(server.url)
+    tab.say("Hello", max_tokens=20, seed=1)
+    tab.whole_answer()
+    tab.run("(WebSocket.prototype.send = () => {})")
+    tab.say("And?")
+    tab.front().refresh()
+    tab.until(lambda: len(tab.texts(".figures")) == 2)
+    (session,) = server.app[SESSIONS]._by_id.values()
+    assert [message["content"] for message in session.question] == ["And?"]
+
+
 def test_what_came_while_the_page_was_away_is_there_when_it_is_back(page, browse, stepped):
     server = page(stepped)
     tab = browse(server.url)
