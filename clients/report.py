@@ -3,13 +3,25 @@
 A leaf: the load tester writes these, statistics and reports read them, benchmarks too. Times are seconds since the
 run's start on the client's monotonic clock. Latencies count from ``scheduled_s``, when the turn was *due*, not from
 when a busy client came round to sending it: otherwise a server that stalls everybody looks fast (coordinated omission).
+
+    RunFileError          cannot be read as a run
+    ├── NotARunError      something else: no JSON, or JSON of another kind
+    ├── RunVersionError   of a version that is not ours
+    └── DamagedRunError   ours, but a field is missing, of the wrong type, or impossible
 """
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
+from pathlib import Path
+from typing import Final, Literal
 
-FORMAT = "fastswitch-load"
-VERSION = 1
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from clients.files import replace_file
+
+FORMAT: Final = "fastswitch-load"
+VERSION: Final = 1
 
 
 class Outcome(StrEnum):
@@ -66,3 +78,74 @@ class Run:
     interrupted: bool = False
     saturated_at_s: float | None = None  # when the server was seen to fall behind for good
     client_cpu_s: float = 0.0
+
+
+class RunFileError(Exception):
+    """Base of all; its text is one line fit for a user and names the file."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"{path}: {why}")
+        self.path = path
+
+
+class NotARunError(RunFileError):
+    """The file is something else."""
+
+
+class RunVersionError(RunFileError):
+    """The file is of a version of the format that is not read here."""
+
+
+class DamagedRunError(RunFileError):
+    """A field is missing, unknown, of the wrong type, or impossible."""
+
+
+class _Head(BaseModel):
+    format: Literal["fastswitch-load"]
+    version: int
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, ser_json_inf_nan="strings")
+
+    format: Literal["fastswitch-load"] = FORMAT
+    version: Literal[1] = VERSION
+    run: Run
+
+
+def write_run(run: Run, path: Path) -> None:
+    """Write ``run`` as JSON, whole or not at all. Raises `OSError`."""
+    replace_file(path, _File(run=run).model_dump_json().encode() + b"\n")
+
+
+def read_run(path: Path) -> Run:
+    """Read what `write_run` wrote. Raises `OSError`, and `RunFileError` for anything else than a sound run."""
+    data = path.read_bytes()
+    try:
+        head = _Head.model_validate_json(data)
+    except ValidationError:
+        raise NotARunError(path, f"is not a load test's result (JSON with format {FORMAT!r})") from None
+    if head.version != VERSION:
+        raise RunVersionError(path, f"has version {head.version} of the format, here version {VERSION} is read")
+    try:
+        run = _File.model_validate_json(data).run
+    except ValidationError as error:
+        raise DamagedRunError(path, _first_fault(error)) from None
+    _check_sense(run, path)
+    return run
+
+
+def _first_fault(error: ValidationError) -> str:
+    faults = error.errors(include_url=False, include_input=False)
+    where = ".".join(str(part) for part in faults[0]["loc"])
+    return f"{where}: {faults[0]['msg']}" + (f", and {len(faults) - 1} more" if len(faults) > 1 else "")
+
+
+def _check_sense(run: Run, path: Path) -> None:
+    """Statistics rely on gaps that are not negative and on weights to divide by."""
+    for index, turn in enumerate(run.records):
+        if any(later < earlier for earlier, later in pairwise((turn.sent_s, *turn.piece_s, turn.end_s))):
+            raise DamagedRunError(path, f"run.records.{index}: sent_s, piece_s and end_s are not in order of time")
+    for tenant, weight in run.weights.items():
+        if weight <= 0:
+            raise DamagedRunError(path, f"run.weights.{tenant}: {weight} is not above 0")

@@ -32,6 +32,7 @@ from service.api.loop_lag import LoopLag
 from service.api.metrics_site import metrics_site
 from service.api.middleware import account, add_request_id, errors_as_json
 from service.api.openapi import document
+from service.api.page.route import add_page
 from service.api.routes import METRICS_ROUTE, ROUTES
 from service.api.streams import Engine, Streams
 from service.api.websocket.route import chat_stream
@@ -71,6 +72,7 @@ def create_app(
     app[DOCUMENT] = document(operations)
     app.router.add_routes(operation.route() for operation in operations)
     app.router.add_get("/v1/chat/stream", chat_stream, allow_head=False)  # docs/wire.md; OpenAPI has no words for it
+    add_page(app)
     app.on_response_prepare.extend([add_request_id, part_when_draining])
     if metrics_listener is not None:
         app.cleanup_ctx.append(metrics_site(metrics_listener, metrics))

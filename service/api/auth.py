@@ -1,7 +1,7 @@
 """The key at the door.
 
-`/health` and `/ready` are open. Everything else, routes that do not exist included, needs a key as soon as keys are
-configured. What shows all tenants at once (metrics, debug views) needs an admin's.
+`/health`, `/ready` and the files of the chat page are open. Everything else, routes that do not exist included, needs a
+key as soon as keys are configured. What shows all tenants at once (metrics, debug views) needs an admin's.
 """
 
 from collections.abc import Iterator
@@ -12,11 +12,12 @@ from aiohttp.typedefs import Handler
 
 from service.api.caller import Caller
 from service.api.context import CALLER, CONNECTIONS, KEYS, REQUEST_ID
+from service.api.page.route import FILES
 from service.api.tenants import ANONYMOUS, Tenant
 from service.config import is_loopback
 from service.errors import AuthenticationError, NotAllowedError
 
-OPEN_ROUTES = frozenset({"/health", "/ready"})
+OPEN_ROUTES = frozenset({"/health", "/ready", *FILES})
 
 # A browser's WebSocket can send no header but this list; our answer names the protocol it chose, never this item.
 KEY_SUBPROTOCOL = "fastswitch.key."

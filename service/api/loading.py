@@ -1,4 +1,7 @@
-"""Stands in for the application while the model loads: alive, not ready, come back in a moment."""
+"""Stands in for the application while the model loads: alive, not ready, come back in a moment.
+
+The chat page is there already, and waits for the rest.
+"""
 
 from typing import NoReturn
 
@@ -7,6 +10,7 @@ from aiohttp import web
 from service.api.context import LIMITS, METRICS, Limits
 from service.api.lifecycle import part
 from service.api.middleware import account, add_request_id, errors_as_json
+from service.api.page.route import add_page
 from service.api.responses import Status
 from service.errors import LoadingError
 from service.metrics import Metrics
@@ -19,6 +23,7 @@ def create_loading_app(limits: Limits) -> web.Application:
     app[METRICS] = Metrics()
     app.router.add_get("/health", _health)
     app.router.add_get("/ready", _ready)
+    add_page(app)
     app.router.add_route("*", "/{path:.*}", _refuse)
     app.on_response_prepare.extend([add_request_id, _part])
     return app

@@ -18,7 +18,7 @@ from service.errors import InternalError, RequestError
 log = structlog.get_logger(__name__)
 
 CLIENT_LEFT = 499  # nginx's status for it
-QUIET_ROUTES = {"/health", "/ready", "/metrics"}  # asked every few seconds: logged at debug level
+QUIET_ROUTES = {"/health", "/ready", "/metrics", "/debug/state"}  # asked every few seconds: logged at debug level
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 

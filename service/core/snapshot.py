@@ -42,6 +42,7 @@ def _request(ledger: Ledger, request: Request, arrivals_planned: int, now: float
         resident=marks.resident,
         mirrored=marks.mirrored,
         blocks=ledger.memory.device.used(request.sequence),
+        host_blocks=ledger.memory.host.used(request.sequence),
         reused=request.reused,
         recomputed=request.recomputed,
         preemptions=request.preemptions,
@@ -79,6 +80,7 @@ def _session(ledger: Ledger, session: Session, now: float) -> SessionView:
         tokens=len(session.tokens),
         computed=ledger.memory.computed(session.sequence),
         blocks=ledger.memory.device.used(session.sequence),
+        host_blocks=ledger.memory.host.used(session.sequence),
     )
 
 

@@ -9,6 +9,7 @@ class RequestView:
 
     ``because`` is a `Preempted` reason for a preempted one; for a waiting one ``step`` (it came after the last plan),
     ``slot`` (the batch is full) or ``room`` (for it, or for one before it).
+    ``blocks`` are the device's.
     """
 
     request_id: str
@@ -26,6 +27,7 @@ class RequestView:
     resident: int
     mirrored: int
     blocks: int
+    host_blocks: int
     reused: int
     recomputed: int
     preemptions: int
@@ -40,6 +42,7 @@ class SessionView:
     tokens: int
     computed: int
     blocks: int
+    host_blocks: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,21 @@ class HeldRunner:
         return self.inner.run(plan)
 
 
+class SteppedRunner:
+    """A simulated data plane that takes as many steps as it is allowed."""
+
+    def __init__(self) -> None:
+        self._inner = SimulatedRunner(VOCAB_SIZE)
+        self._allowed = threading.Semaphore(0)
+
+    def allow(self, steps: int = 1_000_000) -> None:
+        self._allowed.release(steps)
+
+    def run(self, plan: StepPlan) -> StepResult:
+        self._allowed.acquire()
+        return self._inner.run(plan)
+
+
 class BrokenRunner:
     """A data plane whose every step fails."""
 
@@ -271,6 +286,14 @@ async def serve(build: Build) -> AsyncIterator[Serve]:
         live.runner.release()
         await live.http.close()
         await runner.cleanup()
+
+
+@pytest.fixture
+def stepped() -> Iterator[SteppedRunner]:
+    """A data plane for `serve`."""
+    runner = SteppedRunner()
+    yield runner
+    runner.allow()
 
 
 @pytest.fixture

@@ -73,6 +73,18 @@ async def test_while_loading_all_else_is_told_to_come_back(build, listener, meth
     await serving
 
 
+async def test_the_chat_page_is_there_while_the_model_loads(build, listener):
+    loading = Loading(build)
+    serving = asyncio.create_task(loading.serve(listener))
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{listener.getsockname()[1]}") as http:
+        response = await http.get("/")
+        assert (response.status, response.content_type) == (200, "text/html")
+    loading.release.set()
+    await loading.served.wait()
+    os.kill(os.getpid(), signal.SIGTERM)
+    await serving
+
+
 async def test_a_model_that_cannot_be_loaded_ends_the_server(listener):
     def load():
         raise ModelLoadError("no such file")

@@ -7,6 +7,7 @@ from pydantic import TypeAdapter
 
 from service.api import responses
 from service.api.errors import STATUS_AND_TYPE
+from service.api.page.route import FILES
 from service.api.routes import OPERATIONS
 
 
@@ -25,7 +26,8 @@ def codes_of(response) -> set[str]:
 async def test_every_route_is_described_and_no_other(live, document):
     served = {(route.method, route.resource.canonical) for route in live.app.router.routes() if route.method != "HEAD"}
     described = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
-    assert described == served - {("GET", "/v1/chat/stream")}  # OpenAPI has no words for a WebSocket
+    page = {("GET", path) for path in FILES}  # for people
+    assert described == served - page - {("GET", "/v1/chat/stream")}  # OpenAPI has no words for a WebSocket
 
 
 async def test_every_reference_leads_somewhere(document):

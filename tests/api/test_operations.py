@@ -58,7 +58,8 @@ async def test_metrics_know_the_capacity_and_the_loops_lag(live):
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
-        ("GET", "/", 404, "not_found"),
+        ("GET", "/page", 404, "not_found"),
+        ("POST", "/", 405, "method_not_allowed"),
         ("POST", "/v2/chat", 404, "not_found"),
         ("GET", "/v1/chat/completions", 405, "method_not_allowed"),
         ("DELETE", "/v1/models", 405, "method_not_allowed"),

@@ -24,6 +24,14 @@ def test_it_chats(container):
     assert "Paris" in answer
 
 
+def test_it_has_the_chat_page(container):
+    with urlopen(container.url) as response:
+        page = response.read().decode()
+    for path in re.findall(r'"(/page/[\w.]+)"', page):
+        with urlopen(container.url + path) as response:
+            assert response.status == 200
+
+
 def test_it_found_every_kernel_compiled(container):
     test_it_chats(container)
     baked, in_use = (container.execute("find", path, "-type", "f", "-printf", "%P\\n") for path in (BAKED, IN_USE))

@@ -1,8 +1,7 @@
-"""A raw client of the chat stream, and a data plane that goes step by step."""
+"""A raw client of the chat stream."""
 
 import asyncio
 import json
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -10,27 +9,8 @@ import aiohttp
 import msgpack
 import pytest
 
-from service.core.plan import StepPlan, StepResult
-from service.simulation.runner import SimulatedRunner
-
-VOCAB_SIZE = 384
 ROUTE = "/v1/chat/stream"
 JSON, MSGPACK = "fastswitch.v1.json", "fastswitch.v1.msgpack"
-
-
-class SteppedRunner:
-    """A simulated data plane that takes as many steps as it is allowed."""
-
-    def __init__(self) -> None:
-        self._inner = SimulatedRunner(VOCAB_SIZE)
-        self._allowed = threading.Semaphore(0)
-
-    def allow(self, steps: int = 1_000_000) -> None:
-        self._allowed.release(steps)
-
-    def run(self, plan: StepPlan) -> StepResult:
-        self._allowed.acquire()
-        return self._inner.run(plan)
 
 
 class Peer:
@@ -114,11 +94,3 @@ async def connect() -> AsyncIterator[Connect]:
 
     yield start
     await asyncio.gather(*(http.close() for http in sessions))
-
-
-@pytest.fixture
-async def stepped() -> AsyncIterator[SteppedRunner]:
-    """A data plane for `serve`."""
-    runner = SteppedRunner()
-    yield runner
-    runner.allow()

@@ -1,0 +1,222 @@
+"""A run's figures as tables of text: what the terminal and the page both show.
+
+Latencies are in milliseconds. ``~`` marks a percentile that hangs on fewer than five samples.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from clients.report import Outcome
+from clients.reporting.distribution import QUANTILES, Distribution, percentile_name
+from clients.reporting.slo import Goodput, format_slo
+from clients.reporting.statistics import Latencies, Share, Summary, Told
+
+ABSENT = "-"
+MARK = "~"
+MOST_TENANTS = 24  # lines of the tenants' table
+
+
+@dataclass(frozen=True, slots=True)
+class TextTable:
+    """Its first column is text, the others are figures. ``note`` explains what is not plain."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+    @property
+    def headed(self) -> bool:
+        """Whether columns have names; else the lines are pairs of a name and what it is."""
+        return any(self.columns)
+
+
+def headlines(summary: Summary) -> list[tuple[str, str]]:
+    """The few figures to see first."""
+    flow, latency = summary.throughput, summary.latencies
+    found = [
+        ("output tokens/s", number(flow.output_tokens_per_s)),
+        ("requests/s", number(flow.requests_per_s)),
+        ("TTFT P50, ms", _quantile(latency.ttft, 0.5)),
+        ("TTFT P99, ms", _quantile(latency.ttft, 0.99)),
+        ("TBT P50, ms", _quantile(latency.tbt, 0.5)),
+        ("TBT P99, ms", _quantile(latency.tbt, 0.99)),
+        ("errors", f"{summary.outcomes[Outcome.ERROR]:,} of {summary.turns:,}"),
+    ]
+    if summary.goodput is not None:
+        found.append(("goodput/s", number(summary.goodput.requests_per_s)))
+    if summary.fairness is not None:
+        found.append(("Jain's index", _index(summary.fairness.whole)))
+    return found
+
+
+def notices(summary: Summary) -> list[str]:
+    """What a reader must know before believing the figures."""
+    run = summary.run
+    found = ["The run was interrupted: these are the figures so far."] if run.interrupted else []
+    if run.saturated_at_s is not None:
+        found.append(
+            f"After {number(run.saturated_at_s)} s the server fell behind for good: "
+            "latencies from then on tell more of the run's length than of the server."
+        )
+    if summary.errors:
+        count = summary.outcomes[Outcome.ERROR]
+        found.append(f"{count:,} of {summary.turns:,} turns ended with an error. They are not in the latencies.")
+    return found
+
+
+def tables(summary: Summary) -> list[TextTable]:
+    """All tables of a run, those left out of which nothing is known."""
+    every = [overview(summary), latency_table(summary.latencies)]
+    if len(summary.tenants) > 1:
+        every.append(tenant_table(summary))
+    every += [server_table(summary.told), error_table(summary)]
+    return [table for table in every if table.rows]
+
+
+def overview(summary: Summary) -> TextTable:
+    """What was run, and how much came of it."""
+    run, flow = summary.run, summary.throughput
+    rows = [
+        ("target", f"{run.target} ({run.protocol})"),
+        ("model", run.model),
+        ("started", run.started_at + (", interrupted" if run.interrupted else "")),
+        ("measured", f"{number(summary.window_s)} s, without {summary.warmup_turns} turns of warm-up"),
+        ("conversations", str(summary.conversations)),
+        ("turns", _outcomes(summary)),
+        ("requests/s", number(flow.requests_per_s)),
+        (
+            "output tokens/s",
+            number(flow.output_tokens_per_s) + _untold(flow.untold),
+        ),
+        *_goodput_rows(summary.goodput),
+        *_fairness_rows(summary),
+        *_client_rows(summary),
+    ]
+    return TextTable("Load test", ("", ""), tuple(rows))
+
+
+def latency_table(latencies: Latencies) -> TextTable:
+    """One line a latency."""
+    named = (
+        ("TTFT", latencies.ttft),
+        ("TBT", latencies.tbt),
+        ("E2E", latencies.e2e),
+        ("longest stall", latencies.stall),
+    )
+    rows = tuple(_distribution_row(name, of) for name, of in named if of is not None)
+    unsure = any(not each.sure for _, of in named if of is not None for each in of.percentiles)
+    note = f"{MARK} hangs on fewer than five samples" if unsure else ""
+    columns = ("ms", "n", "mean", *(percentile_name(quantile) for quantile in QUANTILES), "max")
+    return TextTable("Latency", columns, rows, note)
+
+
+def tenant_table(summary: Summary) -> TextTable:
+    """One line a tenant; where there are too many, those who got least."""
+    with_slo = summary.goodput is not None
+    columns = ("tenant", "weight", "turns", "errors", "tok/s", "TTFT P50", "TTFT P99", "TBT P50", "TBT P99")
+    after = ("SLO met", "service") if with_slo else ("service",)
+    shown = summary.tenants
+    note = "Latencies in ms. Service: 1 a new prompt token, 2 an answer's token, over the weight."
+    if len(shown) > MOST_TENANTS:
+        shown = tuple(sorted(shown, key=lambda share: share.weighted)[:MOST_TENANTS])
+        note += f" The {MOST_TENANTS} with the least of {len(summary.tenants)}."
+    return TextTable("Tenants", (*columns, *after), tuple(_tenant_row(share, with_slo) for share in shown), note)
+
+
+def server_table(told: Told) -> TextTable:
+    """What the server told, a line a figure."""
+    counts = (
+        ("prompt tokens", told.prompt_tokens),
+        ("reused tokens", told.reused),
+        ("recomputed tokens", told.recomputed),
+        ("preemptions", told.preemptions),
+        ("swapped MB", None if told.swapped_bytes is None else told.swapped_bytes / 1e6),
+    )
+    waits = (("queue ms", told.queue_s), ("stalled ms", told.stall_s))
+    rows = [(name, number(count)) for name, count in counts if count is not None]
+    rows += [(name, _spread(of)) for name, of in waits if of is not None]
+    return TextTable("As the server told", ("", ""), tuple(rows))
+
+
+def error_table(summary: Summary) -> TextTable:
+    """Errors by kind, the most frequent first."""
+    return TextTable("Errors", ("kind", "turns"), tuple((kind, str(count)) for kind, count in summary.errors.items()))
+
+
+def number(value: float) -> str:
+    """Four figures at most, thousands apart, no exponent."""
+    if value == int(value) or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.{3 if abs(value) < 1 else 2 if abs(value) < 10 else 1}f}"
+
+
+def milliseconds(seconds: float) -> str:
+    """Seconds in milliseconds."""
+    return number(1000 * seconds)
+
+
+def tenant_name(tenant: str) -> str:
+    """The name, which is empty where the workload has no tenants."""
+    return tenant or "(no name)"
+
+
+def _untold(turns: int) -> str:
+    return f" ({turns:,} turns counted in pieces: no usage told)" if turns else ""
+
+
+def _outcomes(summary: Summary) -> str:
+    rest = (f"{count:,} {outcome}" for outcome, count in summary.outcomes.items() if count or outcome is Outcome.ERROR)
+    return f"{summary.turns:,}: " + ", ".join(rest)
+
+
+def _goodput_rows(of: Goodput | None) -> Iterable[tuple[str, str]]:
+    if of is not None:
+        share = ABSENT if of.attainment is None else f"{100 * of.attainment:.1f} %"
+        yield "goodput", f"{number(of.requests_per_s)} requests/s, {share} of {of.due:,} within {format_slo(of.slo)}"
+
+
+def _fairness_rows(summary: Summary) -> Iterable[tuple[str, str]]:
+    if (of := summary.fairness) is not None:
+        yield "Jain's index", _index(of.whole)
+        yield "  while all wanted", f"{_index(of.contended)}, {100 * of.contended_share:.0f} % of the time"
+
+
+def _client_rows(summary: Summary) -> Iterable[tuple[str, str]]:
+    run = summary.run
+    if run.duration_s > 0:
+        yield "client's CPU", f"{run.client_cpu_s / run.duration_s:.2f} cores"
+    if summary.late_s is not None:
+        yield "sent late, ms", _spread(summary.late_s)
+    if run.saturated_at_s is not None:
+        yield "saturated", f"after {number(run.saturated_at_s)} s the server fell behind for good"
+
+
+def _distribution_row(name: str, of: Distribution) -> tuple[str, ...]:
+    marked = (("" if each.sure else MARK) + milliseconds(each.value) for each in of.percentiles)
+    return (name, f"{of.n:,}", milliseconds(of.mean), *marked, milliseconds(of.maximum))
+
+
+def _tenant_row(share: Share, with_slo: bool) -> tuple[str, ...]:
+    latencies = (_quantile(of, q) for of in (share.latencies.ttft, share.latencies.tbt) for q in (0.5, 0.99))
+    attainment = share.goodput.attainment if share.goodput else None
+    met = (ABSENT if attainment is None else f"{100 * attainment:.1f} %",) if with_slo else ()
+    errors = str(share.outcomes[Outcome.ERROR])
+    flow = number(share.throughput.output_tokens_per_s)
+    head = (tenant_name(share.tenant), f"{share.weight:g}", f"{share.turns:,}", errors, flow)
+    return (*head, *latencies, *met, number(share.weighted))
+
+
+def _quantile(of: Distribution | None, quantile: float) -> str:
+    if of is None:
+        return ABSENT
+    each = of.percentiles[QUANTILES.index(quantile)]
+    return ("" if each.sure else MARK) + milliseconds(each.value)
+
+
+def _spread(of: Distribution) -> str:
+    return f"mean {milliseconds(of.mean)}, P99 {_quantile(of, 0.99)}, max {milliseconds(of.maximum)}"
+
+
+def _index(value: float | None) -> str:
+    return ABSENT if value is None else f"{value:.3f}"

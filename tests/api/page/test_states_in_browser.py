@@ -1,0 +1,88 @@
+"""The pane of all sessions, and who may see it, in Chromium."""
+
+import pytest
+
+from service.api.key_ring import new_key
+
+pytestmark = pytest.mark.browser
+
+
+def states(tab) -> list[str]:
+    return tab.texts("#live .state")
+
+
+def test_who_runs_who_waits_and_who_rests_is_shown(page, browse, stepped):
+    tab = browse(page(stepped, core={"max_num_seqs": 1}).url)
+    tab.say("Hello", max_tokens=4)
+    stepped.allow(10)
+    tab.whole_answer()
+    tab.until(lambda: states(tab) == ["idle"])
+    first, second = browse(tab.front().current_url), browse(tab.front().current_url)
+    first.say("One", max_tokens=10_000)
+    first.until(lambda: states(first) == ["running", "idle"])
+    second.say("Two", max_tokens=10_000)
+    second.until(lambda: states(second) == ["running", "waiting", "idle"])
+    stepped.allow(3)  # until a plan has seen both
+    second.shows("#live [data-state=waiting]", "the batch is full")
+    second.shows("#totals", "1 running · 1 waiting · 1 idle")
+    second.shows("#pools", "device KV")
+
+
+def test_a_preempted_request_says_so_in_both_panes_and_so_does_its_return(page, browse, stepped):
+    server = page(stepped, core={"max_num_seqs": 1}, policy="priority")
+    late, urgent = browse(server.url), browse(server.url)
+    late.say("One", max_tokens=40, seed=1, priority=5)
+    stepped.allow(10)
+    late.reads(5)
+    late.until(lambda: states(late) == ["running"])
+    urgent.say("Two", max_tokens=30, seed=1, priority=0)
+    urgent.until(lambda: len(states(urgent)) == 2)
+    stepped.allow(10)
+    late.shows("#notice", "Paused: others are served first (the batch is full)")
+    late.until(lambda: "preempted" in states(late))
+    stepped.allow()
+    late.whole_answer()
+    late.shows(".figures", "preempted once")
+    late.shows("#totals", "preemptions seen: 1")
+
+
+def test_a_wrong_key_is_named_and_a_tenants_opens_the_chat_alone(page, browse, tenants):
+    tab = browse(page(keys=tenants.keys()).url)
+    tab.shows("#alert", "needs an API key")
+    tab.find("#key-input").send_keys(new_key())
+    tab.click("#key button")
+    tab.shows("#alert", "the API key is not known here")
+    tab.find("#key-input").send_keys(tenants.key["alice"])
+    tab.click("#key button")
+    tab.until(lambda: not tab.find("#key").is_displayed())
+    tab.say("Hello", max_tokens=20, seed=1)
+    assert tab.whole_answer()
+    tab.shows("#sessions-notice", "needs the key of a tenant with admin = true")
+    assert states(tab) == []
+
+
+def test_an_admins_key_opens_both_panes_and_stays_for_a_reload(page, browse, tenants):
+    tab = browse(page(keys=tenants.keys()).url)
+    tab.find("#key-input").send_keys(tenants.key["ops"])
+    tab.click("#key button")
+    tab.say("Hello", max_tokens=20, seed=1)
+    tab.whole_answer()
+    tab.until(lambda: states(tab) == ["idle"])
+    tab.front().refresh()
+    tab.until(lambda: states(tab) == ["idle"])
+    assert not tab.find("#key").is_displayed()
+
+
+def test_a_key_that_was_withdrawn_is_asked_for_again_and_the_turn_goes_on_with_the_new_one(page, browse, tenants):
+    tab = browse(page(keys=tenants.keys()).url)
+    tab.find("#key-input").send_keys(tenants.key["bob"])
+    tab.click("#key button")
+    tab.until(lambda: not tab.find("#key").is_displayed())
+    tab.say("Hello", max_tokens=20, seed=1)
+    tab.whole_answer()
+    tenants.write(names=["alice"])
+    tab.say("And?")
+    tab.shows("#alert", "The key is not good any more")
+    tab.find("#key-input").send_keys(tenants.key["alice"])
+    tab.click("#key button")
+    tab.until(lambda: len(tab.texts(".figures")) == 2)
