@@ -28,9 +28,7 @@ class TenantMetrics:
 
         self._prompt_tokens = counter("prompt_tokens", "Prompt tokens charged to a tenant.")
         self._generated = counter("generation_tokens", "Tokens generated for a tenant.")
-        self._preempted = counter(
-            "preemptions", "Times that a tenant's request lost its place, by reason.", "reason"
-        )
+        self._preempted = counter("preemptions", "Times that a tenant's request lost its place, by reason.", "reason")
         self._limited = counter("limited", "Requests that a tenant's own limits turned away, by error code.", "code")
         self._open = gauge("open_requests", "Requests of a tenant that are being prepared, queued or answered.")
         self._waiting = gauge("waiting_requests", "Answers of a tenant that wait for their first step.")

@@ -18,7 +18,8 @@ class IdleTurn:
 
 
 def done(number: int) -> DoneFrame:
-    usage = TurnUsage(prompt_tokens=0, completion_tokens=0, reused_tokens=0, recomputed_tokens=0, preemptions=0, swapped_bytes=0)
+    counts = dict.fromkeys(TurnUsage.model_fields, 0)
+    usage = TurnUsage(**counts)
     timings = TurnTimings(queue_s=None, ttft_s=None, tbt_s=None, stall_s=0, e2e_s=0)
     return DoneFrame(number=number, finish_reason="stop", usage=usage, timings=timings)
 

@@ -1,0 +1,154 @@
+"""The order in which copies and steps may touch a block: with the rule, nothing shows; without it, answers are wrong.
+
+Each rule has a control that breaks it, so that the test is known to see what it looks for. A control's answer differs
+or ends in an error, when what it read was not even a number.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+
+from allocator import Direction, Extent, Ticket
+from service.core.events import FinishReason
+from service.core.plan import CopyResult, StepPlan, StepResult
+from service.core.ports import Copier, Runner
+from service.execution.copier import CPUCopier
+from service.execution.kv import KVPools
+from service.execution.runner import Runner as CPURunner
+from tests.switching.conftest import Outcome, Service, Wrap, conversations
+
+TURNS = conversations(4, 30)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(service: Service) -> Outcome:
+    return service.answer(TURNS)
+
+
+def switched(service: Service, wrap: Wrap) -> Outcome:
+    return service.answer(TURNS, debug_preempt_every=5, wrap=wrap)
+
+
+def is_corrupt(outcome: Outcome, expected: Outcome) -> bool:
+    failed = any(end.reason is FinishReason.ERROR for end in outcome.ends.values())
+    return failed or outcome.answers != expected.answers
+
+
+class LateDevice:
+    """A device that runs behind the host: what a step writes lands when the next step begins, or when asked for.
+
+    The model never notices. A copy does, if it does not wait for what was written before it.
+    """
+
+    def __init__(self, inner: CPURunner) -> None:
+        self._inner = inner
+        self._landing: np.ndarray | None = None
+
+    def run(self, plan: StepPlan) -> StepResult:
+        self.land()
+        before = self._inner.pools.device.copy()
+        result = self._inner.run(plan)
+        self._landing = self._inner.pools.device.copy()
+        self._inner.pools.device[:] = before
+        return result
+
+    def land(self) -> None:
+        if self._landing is not None:
+            self._inner.pools.device[:] = self._landing
+            self._landing = None
+
+    def poison(self, extents: Sequence[Extent]) -> None:
+        """Spoils what is there and what is about to land; waits for nothing."""
+        self._inner.poison(extents)
+        if self._landing is not None:
+            KVPools(self._landing, self._inner.pools.host).poison(extents)
+
+
+class Ordered:
+    """A copier that waits for the device before each copy, as an event on a stream would have it wait."""
+
+    def __init__(self, inner: Copier, device: LateDevice) -> None:
+        self._inner = inner
+        self._device = device
+
+    def start(self, report: Callable[[CopyResult], None]) -> None:
+        self._inner.start(report)
+
+    def submit(self, ticket: Ticket) -> None:
+        self._device.land()
+        self._inner.submit(ticket)
+
+    def stop(self) -> None:
+        self._inner.stop()
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_what_a_step_wrote_is_there_before_it_is_copied_out(
+    service: Service, undisturbed: Outcome, ordered: bool
+) -> None:
+    def wrap(runner: CPURunner, copier: CPUCopier) -> tuple[Runner, Copier]:
+        device = LateDevice(runner)
+        return device, Ordered(copier, device) if ordered else copier
+
+    assert is_corrupt(switched(service, wrap), undisturbed) is not ordered
+
+
+class Liar:
+    """A copier that reports copies of one direction at once and makes them after the next step."""
+
+    def __init__(self, pools: KVPools, lies_about: Direction | None) -> None:
+        self._pools = pools
+        self._lies_about = lies_about
+        self._owed: list[Ticket] = []
+        self._report: Callable[[CopyResult], None] = lambda result: None
+
+    def start(self, report: Callable[[CopyResult], None]) -> None:
+        self._report = report
+
+    def submit(self, ticket: Ticket) -> None:
+        if ticket.direction is self._lies_about:
+            self._owed.append(ticket)
+        else:
+            self._copy(ticket)
+        self._report(CopyResult(ticket.number, 0.0, 1))
+
+    def pay(self) -> None:
+        while self._owed:
+            self._copy(self._owed.pop())
+
+    def stop(self) -> None:
+        pass
+
+    def _copy(self, ticket: Ticket) -> None:
+        source, destination = self._pools[ticket.source[0].pool], self._pools[ticket.destination[0].pool]
+        blocks = [number for extent in ticket.source for number in range(extent.start, extent.end)]
+        to = [number for extent in ticket.destination for number in range(extent.start, extent.end)]
+        destination[to] = source[blocks]
+
+
+class PaysAfterwards:
+    """Has the liar make up for it when a step has run."""
+
+    def __init__(self, inner: CPURunner, liar: Liar) -> None:
+        self._inner = inner
+        self._liar = liar
+
+    def run(self, plan: StepPlan) -> StepResult:
+        result = self._inner.run(plan)
+        self._liar.pay()
+        return result
+
+    def poison(self, extents: Sequence[Extent]) -> None:
+        self._inner.poison(extents)
+
+
+@pytest.mark.parametrize("lies_about", [None, Direction.IN, Direction.OUT])
+def test_kv_is_read_after_it_was_copied_in_and_freed_after_it_was_copied_out(
+    service: Service, undisturbed: Outcome, lies_about: Direction | None
+) -> None:
+    def wrap(runner: CPURunner, copier: CPUCopier) -> tuple[Runner, Copier]:
+        liar = Liar(runner.pools, lies_about)
+        return PaysAfterwards(runner, liar), liar
+
+    assert is_corrupt(switched(service, wrap), undisturbed) is (lies_about is not None)
