@@ -11,7 +11,7 @@ from clients.load.words import Writer
 # `owned_by` of servers that take `ignore_eos`; others refuse it or leave it out.
 TAKE_IGNORE_EOS = {"fastswitch", "vllm", "sglang"}
 
-FEW, MANY = 8, 264  # words
+FEW, MANY = 8, 72  # words
 
 
 async def choose_model(server: OpenAITarget, wanted: str | None) -> tuple[str, bool]:
