@@ -116,7 +116,7 @@ async def _rules(settings: LoadSettings, server: OpenAITarget) -> Rules:
 
 
 async def _run_with_progress(driver: Driver, console: Console) -> None:
-    """Play; the first Ctrl-C ends it early, the second at once and without a report."""
+    """Play; the first Ctrl-C ends it early, the second at once and without a report, also while that is written."""
 
     def on_signal() -> None:
         if driver.interrupted:
@@ -133,8 +133,6 @@ async def _run_with_progress(driver: Driver, console: Console) -> None:
         showing.cancel()
         with suppress(asyncio.CancelledError):
             await showing
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
 
 
 @contextmanager
@@ -154,6 +152,6 @@ def _write_transcript(file: TextIO, conversation: Conversation, history: list[Me
 
 def _dump(result: Run, path: Path) -> None:
     """Until `clients.report` has write_run."""
-    values: dict[str, Any] = {"format": FORMAT, "version": VERSION, **asdict(result)}
+    values: dict[str, Any] = {"format": FORMAT, "version": VERSION, "run": asdict(result)}
     path.write_text(json.dumps(values) + "\n", encoding="utf-8")
     print(f"wrote {path}", file=sys.stderr)
