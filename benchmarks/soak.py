@@ -33,15 +33,9 @@ SESSION_TTL_S = 20
 SERVER = ("--device-kv", "96MiB", "--max-num-seqs", "16", "--policy", "priority", "--reconnect-grace", "5")
 LOAD = (
     *("--users", "6", "--conversations", "20000", "--turns", "uniform:1,3", "--think-time", "exponential:0.5"),
-    *(
-        "--input-len",
-        "lognormal:60,0.6,200",
-        "--output-len",
-        "lognormal:40,0.6,150",
-        "--tenant",
-        "a:priority=1,share=2",
-    ),
-    *("--tenant", "b", "--cancel-rate", "0.2", "--disconnect-rate", "0.05", "--slow-reader-rate", "0.05"),
+    *("--input-len", "lognormal:60,0.6,200", "--output-len", "lognormal:40,0.6,150"),
+    *("--tenant", "a:priority=1,share=2", "--tenant", "b"),
+    *("--cancel-rate", "0.2", "--disconnect-rate", "0.05", "--slow-reader-rate", "0.05"),
 )
 SAMPLE_S = 1.0
 CONFIDENCE = 0.99
@@ -166,19 +160,16 @@ async def _idle(server: Server, log: Path) -> Idle:
             if not (blocks or sessions) or time.monotonic() > deadline:
                 break
             await asyncio.sleep(1)
-    tasks = await _count_tasks(server, log)
+    logged = _tasks_logged(log)
+    server.process.send_signal(signal.SIGUSR1)  # it logs a line for each of its tasks
+    await asyncio.sleep(2)
+    tasks = _tasks_logged(log) - logged
     return Idle(server.process.num_fds(), server.process.num_threads(), tasks, blocks, sessions)
 
 
-async def _count_tasks(server: Server, log: Path) -> int:
-    """The server logs a line for each of its tasks when it is sent SIGUSR1."""
-    start = log.stat().st_size
-    server.process.send_signal(signal.SIGUSR1)
-    await asyncio.sleep(2)
-    with log.open() as file:
-        file.seek(start)
-        lines = [json.loads(line) for line in file if line.startswith("{")]
-    return sum(line["event"] == "task" for line in lines)
+def _tasks_logged(log: Path) -> int:
+    lines = [line for line in log.read_text().splitlines() if line.startswith("{")]
+    return sum(json.loads(line)["event"] == "task" for line in lines)
 
 
 def _show(figures: Figures, faults: list[str]) -> None:

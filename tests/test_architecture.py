@@ -13,9 +13,10 @@ PACKAGES = ("allocator", "kernels", "service", "clients")
 MAY_IMPORT: dict[str, set[str]] = {
     "allocator": set(),
     "kernels": set(),
-    "clients": {"clients.trace", "clients.report", "clients.workload"},
+    "clients": {"clients.files", "clients.report", "clients.trace", "clients.workload"},
     "clients.trace": set(),
-    "clients.report": set(),
+    "clients.files": set(),
+    "clients.report": {"clients.files"},
     "clients.workload": {"clients.trace"},
     "service.errors": set(),
     "service.core": {"allocator", "service.errors"},

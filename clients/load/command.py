@@ -10,10 +10,9 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from rich.console import Console
 
@@ -28,7 +27,13 @@ from clients.load.settings import LoadSettings
 from clients.load.target import Asked, Target
 from clients.load.words import Writer
 from clients.protocol import Message
-from clients.report import FORMAT, VERSION, Run
+from clients.report import Run, write_run
+from clients.reporting.command import PIPE_WIDTH
+from clients.reporting.csv_file import write_csv
+from clients.reporting.html import write_html
+from clients.reporting.slo import parse_slo
+from clients.reporting.statistics import summarise
+from clients.reporting.terminal import print_summary
 from clients.trace import Conversation, Trace, TraceError
 from clients.workload.generate import arrange, generate
 
@@ -46,12 +51,31 @@ def run(settings: LoadSettings) -> int:
 
 
 async def _load(settings: LoadSettings, console: Console) -> int:
+    _check_folders(settings)
     trace = load_trace(settings)
     with _transcripts(settings.transcripts) as transcript:
         result = await drive(settings, trace, console, transcript)
-    if settings.output is not None:
-        _dump(result, settings.output)
+    _report(result, settings)
     return EXIT_INTERRUPTED if result.interrupted else 0
+
+
+def _check_folders(settings: LoadSettings) -> None:
+    """Find out before the run, not after it, that a report has nowhere to go. Raises OSError."""
+    for path in (settings.output, settings.csv, settings.html):
+        if path is not None and not path.parent.is_dir():
+            raise FileNotFoundError(f"{path}: no such folder")
+
+
+def _report(result: Run, settings: LoadSettings) -> None:
+    """Files first, the one with everything in it before the others. Raises OSError and `ClientError`."""
+    if settings.output is not None:
+        write_run(result, settings.output)
+    if settings.csv is not None:
+        write_csv(result, settings.csv)
+    summary = summarise(result, None if settings.slo is None else parse_slo(settings.slo))
+    if settings.html is not None:
+        write_html(summary, settings.html)
+    print_summary(summary, Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH))
 
 
 def load_trace(settings: LoadSettings) -> Trace:
@@ -148,10 +172,3 @@ def _transcripts(path: Path | None) -> Iterator[Transcript | None]:
 def _write_transcript(file: TextIO, conversation: Conversation, history: list[Message]) -> None:
     json.dump({"id": conversation.id, "messages": history}, file, ensure_ascii=False)
     file.write("\n")
-
-
-def _dump(result: Run, path: Path) -> None:
-    """Until `clients.report` has write_run."""
-    values: dict[str, Any] = {"format": FORMAT, "version": VERSION, "run": asdict(result)}
-    path.write_text(json.dumps(values) + "\n", encoding="utf-8")
-    print(f"wrote {path}", file=sys.stderr)

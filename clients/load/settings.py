@@ -43,8 +43,20 @@ class LoadSettings(WorkloadSettings):
     )
     extra_body: str | None = Field(None, description="JSON object whose fields go into each request, and win")
     stop_on_saturation: bool = Field(False, description="stop when the server is seen to fall behind for good")
-    output: Path | None = Field(None, description="JSON file to write the report to")
+    slo: str | None = Field(None, description="ttft=S,tbt=S: count the turns that keep to these seconds as goodput")
+    output: Path | None = Field(None, description="JSON file to write everything to; `load compare` reads it")
+    csv: Path | None = Field(None, description="CSV file to write, a line a turn")
+    html: Path | None = Field(None, description="page with plots to write")
     transcripts: Path | None = Field(None, description="file to write the conversations to, as JSON lines")
+
+    @field_validator("slo")
+    @classmethod
+    def _is_an_objective(cls, text: str | None) -> str | None:
+        from clients.reporting.slo import parse_slo  # noqa: PLC0415 - heavy
+
+        if text is not None:
+            parse_slo(text)
+        return text
 
     @field_validator("extra_body")
     @classmethod

@@ -7,20 +7,20 @@ import numpy as np
 
 from clients.trace import Conversation, Trace, Turn
 from clients.workload.arrivals import arrival_times
-from clients.workload.distribution import parse_distribution
+from clients.workload.distribution import draw_counts, draw_seconds
 from clients.workload.settings import ArrivalSettings, WorkloadSettings
-from clients.workload.tenants import Tenant, draw_tenants
+from clients.workload.tenants import Tenant
 
 
 def generate(settings: WorkloadSettings) -> Trace:
     """Draw a workload. Each quantity has a stream of its own, so that changing one leaves the others as they are."""
     streams = (np.random.default_rng([settings.seed, number]) for number in range(1, 9))
-    tenants = draw_tenants(next(streams), settings.tenants, settings.conversations)
-    turn_counts = parse_distribution(settings.turns).counts(next(streams), settings.conversations)
+    tenants = _tenants(next(streams), settings)
+    turn_counts = draw_counts(settings.turns, next(streams), settings.conversations)
     total = int(turn_counts.sum())
-    inputs = parse_distribution(settings.input_len).counts(next(streams), total)
-    outputs = parse_distribution(settings.output_len).counts(next(streams), total)
-    thinks = parse_distribution(settings.think_time).seconds(next(streams), total)
+    inputs = draw_counts(settings.input_len, next(streams), total)
+    outputs = draw_counts(settings.output_len, next(streams), total)
+    thinks = draw_seconds(settings.think_time, next(streams), total)
     ends = _early_ends(next(streams), settings, outputs)
     slow = next(streams).random(settings.conversations) < settings.slow_reader_rate
     turns = [
@@ -53,6 +53,13 @@ def arrange(trace: Trace, settings: ArrivalSettings) -> Trace:
     times = arrival_times(rng, len(trace.conversations), rate, settings.burstiness, ramp_to)
     arrived = (replace(each, arrival_s=float(at)) for each, at in zip(trace.conversations, times, strict=True))
     return replace(trace, conversations=tuple(arrived), users=None)
+
+
+def _tenants(rng: np.random.Generator, settings: WorkloadSettings) -> list[Tenant]:
+    """Whose each conversation is."""
+    tenants = settings.tenants
+    shares = np.array([tenant.share for tenant in tenants])
+    return [tenants[index] for index in rng.choice(len(tenants), settings.conversations, p=shares / shares.sum())]
 
 
 def _conversation(number: int, tenant: Tenant, turns: tuple[Turn, ...], speed: float | None) -> Conversation:

@@ -7,7 +7,7 @@ import math
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from clients.workload.distribution import HELP, DistributionSpec
+from clients.workload.spec import HELP, DistributionSpec
 from clients.workload.tenants import HELP as TENANT_HELP
 from clients.workload.tenants import OPTIONS, Tenant, parse_tenant
 

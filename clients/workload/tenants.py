@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 from pydantic import SecretStr
 
 OPTIONS = {"weight", "priority", "share", "key"}
@@ -39,9 +38,3 @@ def parse_tenant(spec: str) -> Tenant:
     if not (weight > 0 and share > 0):
         raise ValueError(f"tenant {name}: weight and share are above 0")
     return Tenant(name, weight, priority, share, SecretStr(values["key"]) if "key" in values else None)
-
-
-def draw_tenants(rng: np.random.Generator, tenants: tuple[Tenant, ...], count: int) -> list[Tenant]:
-    """Whose each of ``count`` conversations is."""
-    shares = np.array([tenant.share for tenant in tenants])
-    return [tenants[index] for index in rng.choice(len(tenants), count, p=shares / shares.sum())]

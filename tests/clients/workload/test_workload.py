@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from clients.trace import Conversation, Trace, Turn
 from clients.workload.arrivals import arrival_times
-from clients.workload.distribution import parse_distribution
+from clients.workload.distribution import draw_counts, draw_seconds
 from clients.workload.generate import arrange, generate
 from clients.workload.settings import ArrivalSettings, WorkloadSettings
 
@@ -39,18 +39,18 @@ def test_changing_one_quantity_leaves_the_others_as_they_are():
     [("128", 128), ("fixed:3", 3), ("uniform:64,128", 96), ("lognormal:161,0.8", 161), ("exponential:40", 40)],
 )
 def test_distributions_have_the_mean_they_name(spec, mean):
-    assert parse_distribution(spec).seconds(rng(), MANY).mean() == pytest.approx(mean, rel=0.03)
+    assert draw_seconds(spec, rng(), MANY).mean() == pytest.approx(mean, rel=0.03)
 
 
 def test_zipf_is_bounded_and_falls_with_its_exponent():
-    drawn = parse_distribution("zipf:2,100").counts(rng(), MANY)
+    drawn = draw_counts("zipf:2,100", rng(), MANY)
     assert drawn.min() == 1
     assert drawn.max() <= 100
     assert (drawn == 1).sum() / (drawn == 2).sum() == pytest.approx(4, rel=0.1)
 
 
 def test_a_lognormal_may_be_cut():
-    assert parse_distribution("lognormal:100,2,150").counts(rng(), MANY).max() == 150
+    assert draw_counts("lognormal:100,2,150", rng(), MANY).max() == 150
 
 
 @pytest.mark.parametrize(
