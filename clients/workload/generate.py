@@ -48,7 +48,7 @@ def arrange(trace: Trace, settings: ArrivalSettings) -> Trace:
     mean_turns = trace.num_turns / len(trace.conversations)
     scale = 1 / mean_turns if settings.request_rate is not None else 1.0
     rate = float("inf") if settings.rate is None else settings.rate * scale
-    ramp_to = None if settings.ramp_up_end_rate is None else settings.ramp_up_end_rate * scale
+    ramp_to = None if settings.ramp_up_end_rps is None else settings.ramp_up_end_rps * scale
     rng = np.random.default_rng([settings.seed, 0])
     times = arrival_times(rng, len(trace.conversations), rate, settings.burstiness, ramp_to)
     arrived = (replace(each, arrival_s=float(at)) for each, at in zip(trace.conversations, times, strict=True))

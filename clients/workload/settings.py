@@ -25,7 +25,7 @@ class ArrivalSettings(BaseModel):
     )
     conversation_rate: float | None = Field(None, gt=0, description="open loop: conversations a second")
     burstiness: float = Field(1.0, gt=0, description="shape of the gamma distributed gaps: 1 is Poisson, less burstier")
-    ramp_up_end_rate: float | None = Field(
+    ramp_up_end_rps: float | None = Field(
         None, gt=0, description="the rate at the last arrival, if it changes linearly from the one at the first"
     )
     users: int | None = Field(
@@ -37,8 +37,8 @@ class ArrivalSettings(BaseModel):
         given = [self.request_rate, self.conversation_rate, self.users]
         if sum(value is not None for value in given) > 1:
             raise ValueError("--request-rate, --conversation-rate and --users exclude each other")
-        if self.ramp_up_end_rate is not None and self.rate in (None, math.inf):
-            raise ValueError("--ramp-up-end-rate needs a --request-rate or --conversation-rate to start from")
+        if self.ramp_up_end_rps is not None and self.rate in (None, math.inf):
+            raise ValueError("--ramp-up-end-rps needs a --request-rate or --conversation-rate to start from")
         return self
 
     @property
