@@ -81,11 +81,13 @@ async def main() -> int:
     """Run it, print and store what came of it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30.0, help="of load (default: %(default)s)")
-    seconds = 60 * parser.parse_args().minutes
+    parser.add_argument("--model", metavar="PATH", help="unset: the default one; tests/data/tiny makes far more turns")
+    flags = parser.parse_args()
+    seconds, model = 60 * flags.minutes, () if flags.model is None else ("--model", flags.model)
     commit()
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "log")
-        async with running_server(*SERVER, "--session-ttl", str(SESSION_TTL_S), log=log) as server:
+        async with running_server(*SERVER, *model, "--session-ttl", str(SESSION_TTL_S), log=log) as server:
             await _load(server, Path(folder), 15.0)  # whatever is made at first use is there afterwards
             before = await _idle(server, log)
             samples = Samples()

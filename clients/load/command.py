@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
@@ -82,7 +83,10 @@ def load_trace(settings: LoadSettings) -> Trace:
     """The trace to play: the file's, or one from the seed. Raises `TraceError`, or OSError."""
     if settings.trace is None:
         return generate(settings)
-    return arrange(read_any_trace(settings.trace), settings)
+    trace = read_any_trace(settings.trace)
+    if "conversations" in settings.model_fields_set:
+        trace = replace(trace, conversations=trace.conversations[: settings.conversations])
+    return arrange(replace(trace, weights={**trace.weights, **settings.weights}), settings)
 
 
 async def drive(settings: LoadSettings, trace: Trace, console: Console, transcript: Transcript | None = None) -> Run:

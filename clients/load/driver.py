@@ -6,7 +6,7 @@ turn's latency counts from when it was due: neither a busy client nor `max_concu
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -102,7 +102,7 @@ class Driver:
                 return
             group.create_task(self._converse(number, conversation, due_s))
 
-    async def _user(self, waiting: "enumerate[Conversation] | Any") -> None:
+    async def _user(self, waiting: Iterator[tuple[int, Conversation]]) -> None:
         """One conversation after the other; between two the user thinks, too."""
         due_s = 0.0
         for number, conversation in waiting:
@@ -126,7 +126,7 @@ class Driver:
                 history.append({"role": "user", "content": self._writer.message(conversation, index)})
                 heard = await self._take(number, conversation, index, due_s, talk, history)
                 _remember(history, heard)
-                if heard.outcome in (Outcome.ERROR, Outcome.DISCONNECTED) or self._stopped:
+                if heard.outcome in (Outcome.ERROR, Outcome.DISCONNECTED) or heard.error == INTERRUPTED:
                     return
                 if index + 1 < len(conversation.turns):
                     due_s = heard.end_s + conversation.turns[index + 1].think_s

@@ -5,9 +5,9 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
-from clients.workload.settings import WorkloadSettings
+from clients.workload.settings import ArrivalSettings, WorkloadSettings
 
 Protocol = Literal["sse", "websocket-json", "websocket-msgpack"]
 
@@ -48,6 +48,14 @@ class LoadSettings(WorkloadSettings):
     csv: Path | None = Field(None, description="CSV file to write, a line a turn")
     html: Path | None = Field(None, description="page with plots to write")
     transcripts: Path | None = Field(None, description="file to write the conversations to, as JSON lines")
+
+    @model_validator(mode="after")
+    def _asks_for_one_workload(self) -> "LoadSettings":
+        """A trace has its own turns and lengths; what would have no effect is refused."""
+        drawn = set(WorkloadSettings.model_fields) - set(ArrivalSettings.model_fields) - {"conversations", "tenant"}
+        if self.trace is not None and (given := sorted(drawn & self.model_fields_set)):
+            raise ValueError(f"--{given[0].replace('_', '-')} has no effect on a --trace")
+        return self
 
     @field_validator("slo")
     @classmethod

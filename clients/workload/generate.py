@@ -33,8 +33,7 @@ def generate(settings: WorkloadSettings) -> Trace:
         mine = _until_gone(turns[first : first + count])
         first += count
         conversations.append(_conversation(number, tenant, mine, speed if is_slow else None))
-    weights = {tenant.name: tenant.weight for tenant in settings.tenants if tenant.name}
-    drawn = Trace(tuple(conversations), settings.seed, weights=weights, source=settings.without_secrets)
+    drawn = Trace(tuple(conversations), settings.seed, weights=settings.weights, source=settings.without_secrets)
     return arrange(drawn, settings)
 
 

@@ -50,7 +50,9 @@ class ArrivalSettings(BaseModel):
 class WorkloadSettings(ArrivalSettings):
     """Make a trace of conversations from a seed."""
 
-    conversations: int = Field(100, ge=1, description="how many; without a rate or users they all begin at once")
+    conversations: int = Field(
+        100, ge=1, description="how many, of a trace the first ones; without a rate or users they all begin at once"
+    )
     turns: DistributionSpec = Field("1", description=f"turns a conversation: {HELP}")
     input_len: DistributionSpec = Field("lognormal:161,0.8,2000", description="tokens of a user's message, likewise")
     output_len: DistributionSpec = Field("lognormal:338,0.8,2000", description="tokens of the longest answer, likewise")
@@ -91,6 +93,11 @@ class WorkloadSettings(ArrivalSettings):
     def tenants(self) -> tuple[Tenant, ...]:
         """Those given, or one without a name."""
         return tuple(parse_tenant(spec) for spec in self.tenant) or (Tenant(""),)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """By tenant, those given."""
+        return {tenant.name: tenant.weight for tenant in self.tenants if tenant.name}
 
     @property
     def without_secrets(self) -> dict[str, object]:

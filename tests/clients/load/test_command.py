@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from clients.load.command import load_trace
+from clients.load.settings import LoadSettings
+from clients.trace import Conversation, Trace, Turn, write_trace
+
 ROOT = Path(__file__).parents[3]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("FASTSWITCH_", "OPENAI_"))}
 CHUNK = b'data: {"choices": [{"index": 0, "delta": {"content": "Hi"}}]}\n\n'
@@ -83,6 +87,8 @@ async def test_a_second_interrupt_ends_at_once(tmp_path, chat_server):
         (("--turns", "many"), "--turns"),
         (("--users", 2, "--request-rate", 1), "exclude"),
         (("--extra-body", "[]"), "--extra-body"),
+        (("--trace", "t.jsonl", "--turns", 2), "--turns has no effect"),
+        (("--slo", "fast"), "--slo"),
         (("--protocol", "carrier-pigeon"), "--protocol"),
     ],
 )
@@ -104,3 +110,13 @@ async def test_a_trace_that_is_not_there_is_one_line_and_code_1(closed_url):
     code, _, err = await run("load", "--url", closed_url, "--trace", "/does/not/exist")
     assert code == 1
     assert "/does/not/exist" in err
+
+
+def test_a_trace_is_cut_to_the_conversations_asked_for_and_takes_weights(tmp_path):
+    path = tmp_path / "t.jsonl"
+    turns = (Turn(1, 1),)
+    write_trace(Trace(tuple(Conversation(f"c{n}", float(n), turns, "a") for n in range(5)), weights={"a": 1.0}), path)
+    trace = load_trace(LoadSettings(trace=path, conversations=2, tenant=["a:weight=3"]))
+    assert [each.id for each in trace.conversations] == ["c0", "c1"]
+    assert trace.weights == {"a": 3.0}
+    assert len(load_trace(LoadSettings(trace=path)).conversations) == 5
