@@ -40,7 +40,7 @@ bench: $(VENV)/.dev
 # Half an hour under load with clients that cancel and vanish; MINUTES=2 shortens it.
 MINUTES ?= 30
 soak: $(VENV)/.dev
-	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
+	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) $(ARGS)
 
 # With Docker, Podman or, as root on Debian, buildah: see container/README.md.
 image:
