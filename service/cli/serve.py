@@ -21,6 +21,7 @@ from service.execution.runner import Runner
 from service.execution.text import TextStage
 from service.logs import configure_logs
 from service.metrics import Metrics
+from service.trace_recorder import TraceRecorder
 
 
 def serve(settings: ServeSettings, began: float) -> int:
@@ -35,8 +36,11 @@ def serve(settings: ServeSettings, began: float) -> int:
     port = listener.getsockname()[1]
     metrics_port = None if metrics_listener is None else metrics_listener.getsockname()[1]
 
+    path = settings.record_trace
+    recorder = None if path is None else TraceRecorder(path, settings.session_ttl)
+
     def load() -> web.Application:
-        return build(load_model(settings.model), settings, keys, metrics_listener)
+        return build(load_model(settings.model), settings, keys, metrics_listener, recorder)
 
     def announce(app: web.Application) -> None:
         seconds = time.perf_counter() - began
@@ -51,6 +55,7 @@ def build(
     settings: ServeSettings,
     keys: Keys | None = None,
     metrics_listener: socket.socket | None = None,
+    recorder: TraceRecorder | None = None,
 ) -> web.Application:
     """Everything behind the socket. Raises `ConfigError` if the model does not fit the settings."""
     blocks = settings.device_kv // kv_bytes_per_block(loaded.config)
@@ -60,7 +65,7 @@ def build(
     engine = Engine(_core(settings, blocks), _runner(loaded, settings, blocks), TextStage(loaded.tokenizer))
     metrics = Metrics()
     metrics.set_capacity(blocks)
-    return create_app(engine, served, metrics, _limits(settings), keys, metrics_listener)
+    return create_app(engine, served, metrics, _limits(settings), keys, metrics_listener, recorder)
 
 
 def _core(settings: ServeSettings, blocks: int) -> Core:
