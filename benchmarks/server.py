@@ -6,8 +6,9 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import aiohttp
 import psutil
@@ -36,14 +37,18 @@ class Server:
 
 
 @asynccontextmanager
-async def running_server(*flags: str, environment: Mapping[str, str] | None = None) -> AsyncIterator[Server]:
-    """Start `fastswitch serve` on a free port, wait until it is ready, stop it at the end."""
+async def running_server(
+    *flags: str, environment: Mapping[str, str] | None = None, log: Path | None = None
+) -> AsyncIterator[Server]:
+    """Start `fastswitch serve` on a free port, wait until it is ready, stop it at the end. ``log``: for its stderr."""
     port = _free_port()
     command = [sys.executable, "-m", "service.cli", "serve", "--port", str(port), "--log-level", "warning", *flags]
     began = time.perf_counter()
-    process = await asyncio.create_subprocess_exec(
-        *command, env={**os.environ, **(environment or {})}, stdout=asyncio.subprocess.DEVNULL
-    )
+    environment = {**os.environ, **(environment or {})}
+    with nullcontext() if log is None else log.open("w") as stderr:
+        process = await asyncio.create_subprocess_exec(
+            *command, env=environment, stdout=asyncio.subprocess.DEVNULL, stderr=stderr
+        )
     try:
         url = f"http://127.0.0.1:{port}"
         await _until_ready(url, process)

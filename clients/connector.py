@@ -26,7 +26,8 @@ class Connector:
     async def connect(self) -> FrameSocket:
         """Open a connection. Raises `ClientError`."""
         if self._http is None:  # made at first use, because aiohttp binds it to the running loop
-            self._http = aiohttp.ClientSession(headers=self._headers)
+            # A load test opens more than the default 100.
+            self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=self._headers)
         with typed_errors(self.base_url):
             try:
                 async with asyncio.timeout(self._timeout_s):

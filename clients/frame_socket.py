@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import socket
+from contextlib import suppress
 from typing import Any, Literal
 
 import aiohttp
@@ -25,6 +27,16 @@ class FrameUsage(BaseModel):
     prompt_tokens: int
     completion_tokens: int
     reused_tokens: int
+    recomputed_tokens: int | None = None
+    preemptions: int | None = None
+    swapped_bytes: int | None = None
+
+
+class FrameTimings(BaseModel):
+    """Where a turn's time went, in seconds."""
+
+    queue_s: float | None = None
+    stall_s: float | None = None
 
 
 class Frame(BaseModel):
@@ -38,6 +50,7 @@ class Frame(BaseModel):
     number: int | None = None
     finish_reason: str | None = None
     usage: FrameUsage | None = None
+    timings: FrameTimings | None = None
     code: str | None = None
     message: str = ""
     status: int | None = None
@@ -100,6 +113,13 @@ class FrameSocket:
         """Close it, at once."""
         self._reading.cancel()
         await self._socket.close()
+
+    def vanish(self) -> None:
+        """Break the connection off without a word, as a client does that lost its network."""
+        connection = self._socket.get_extra_info("socket")
+        if connection is not None:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     async def _read(self) -> None:
         async for message in self._socket:

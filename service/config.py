@@ -145,6 +145,10 @@ class ServeSettings(BaseSettings):
     hang_timeout: float = Field(
         60.0, gt=0, allow_inf_nan=False, description="Seconds that a step may take before the server counts as dead"
     )
+    record_trace: Path | None = Field(
+        None,
+        description="File to record arrivals and lengths in, never text, for `fastswitch load --trace`",
+    )
     threads: int | None = Field(
         None, ge=1, description="Threads that compute the model. Unset: one for each core this process may use"
     )

@@ -16,21 +16,10 @@ from clients.reporting.compare import Comparison, compare
 from clients.reporting.compare_tables import comparison_tables, differing_settings
 from clients.reporting.html import render
 from clients.reporting.plots import overlaid
-from clients.reporting.slo import Slo, SloError, parse_slo
 from clients.reporting.terminal import print_tables
 
 PIPE_WIDTH = 160  # columns, where no terminal says how many it has
 EXIT_FAILED = 1
-
-
-def add_compare_flags(parser: argparse.ArgumentParser) -> None:
-    """Give ``parser`` what `run_compare` reads."""
-    parser.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUN.json", help="reports of runs, the first to compare with"
-    )
-    parser.add_argument("--slo", type=_slo, metavar="ttft=S,tbt=S", help="compare the share of turns that met it, too")
-    parser.add_argument("--json", action="store_true", help="print JSON in place of tables")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with the tables and plots, too")
 
 
 def run_compare(flags: argparse.Namespace) -> int:
@@ -77,10 +66,3 @@ def _page(runs: Mapping[str, Run], comparisons: Sequence[Comparison]) -> str:
         tables=[table for table in tables if table.rows],
         settings=next(iter(runs.values())).settings,
     )
-
-
-def _slo(text: str) -> Slo:
-    try:
-        return parse_slo(text)
-    except SloError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None

@@ -1,7 +1,8 @@
 """The aiohttp application: the routes with what lives as long as they do."""
 
+import asyncio
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from aiohttp import web
@@ -40,6 +41,7 @@ from service.api.websocket.sessions import SESSIONS, ChatSessions
 from service.core.events import Event
 from service.engine import Turn
 from service.metrics import Metrics
+from service.trace_recorder import TraceRecorder
 
 # Rendering and tokenising take a core each; more threads would only take cores from the model.
 PREPARING_THREADS = 2
@@ -52,10 +54,12 @@ def create_app(
     limits: Limits,
     keys: Keys | None = None,
     metrics_listener: socket.socket | None = None,
+    recorder: TraceRecorder | None = None,
 ) -> web.Application:
     """An application that starts ``engine`` when it starts and stops it when it ends.
 
-    ``keys``: None lets everybody in. Metrics move to ``metrics_listener`` if there is one.
+    ``keys``: None lets everybody in. Metrics move to ``metrics_listener`` if there is one. The end closes
+    ``recorder``.
     """
     app = web.Application(client_max_size=limits.max_body, middlewares=[account, errors_as_json, identify])
     app[MODEL] = model
@@ -64,7 +68,7 @@ def create_app(
     app[KEYS] = keys or Keys()
     app[ACCOUNTS] = Accounts(metrics.tenants)
     app[HISTORY] = History()
-    app[STREAMS] = _streams(engine, app)
+    app[STREAMS] = _streams(engine, app, recorder)
     app[SESSIONS] = ChatSessions(app[STREAMS], app[ACCOUNTS], limits, metrics)
     app[DOOR] = Door(limits.max_open_requests, app[ACCOUNTS])
     app[CONNECTIONS] = Connections()
@@ -76,24 +80,36 @@ def create_app(
     app.on_response_prepare.extend([add_request_id, part_when_draining])
     if metrics_listener is not None:
         app.cleanup_ctx.append(metrics_site(metrics_listener, metrics))
+    if recorder is not None:
+        app.on_cleanup.append(_closing(recorder))
     app.cleanup_ctx.extend([_executor, _engine, _loop_lag])
     return app
 
 
-def _streams(engine: Engine, app: web.Application) -> Streams:
+def _streams(engine: Engine, app: web.Application, recorder: TraceRecorder | None) -> Streams:
     """Streams that those who keep accounts watch."""
-    metrics, accounts, history = app[METRICS], app[ACCOUNTS], app[HISTORY]
+    metrics, accounts = app[METRICS], app[ACCOUNTS]
+    writers: list[History | TraceRecorder] = [app[HISTORY], *([] if recorder is None else [recorder])]
 
     def observe(event: Event) -> None:
         metrics.observe(event)
         accounts.observe(event)
-        history.observe(event)
+        for writer in writers:
+            writer.observe(event)
 
     def admit(turns: Sequence[Turn]) -> None:
         accounts.admit(turns)  # first: it may refuse them
-        history.admit(turns)
+        for writer in writers:
+            writer.admit(turns)
 
     return Streams(engine, observe, admit)
+
+
+def _closing(recorder: TraceRecorder) -> Callable[[web.Application], Awaitable[None]]:
+    async def close(_: web.Application) -> None:
+        await asyncio.to_thread(recorder.close)
+
+    return close
 
 
 async def _executor(app: web.Application) -> AsyncIterator[None]:

@@ -9,11 +9,16 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import NoReturn
 
 from clients.chat_settings import ChatSettings
+from clients.load.settings import LoadSettings
+from clients.reporting.flags import add_compare_flags
+from clients.workload.settings import WorkloadSettings
 from service.cli.chat_flags import add_chat_flags, resolve_chat
 from service.cli.keys_command import add_keys_flags, run_keys
+from service.cli.load_flags import add_load_flags, add_workload_flags, resolve_load, resolve_workload
 from service.config import ServeSettings, add_serve_flags, resolve
 from service.errors import StartupError
 
@@ -52,12 +57,19 @@ def _parser() -> tuple[_Parser, dict[str, Command]]:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     serve = add_serve_flags(commands.add_parser("serve", help="run the server", allow_abbrev=False))
     chat = add_chat_flags(commands.add_parser("chat", help="chat in the terminal", allow_abbrev=False))
+    loading = commands.add_parser("load", help="load a server and report; compare reports", allow_abbrev=False)
+    load = add_load_flags(loading)
+    actions = loading.add_subparsers(dest="action", metavar="compare")
+    add_compare_flags(actions.add_parser("compare", help="put reports side by side", allow_abbrev=False))
+    workload = add_workload_flags(commands.add_parser("workload", help="write a trace for it", allow_abbrev=False))
     status = commands.add_parser("status", help="show who runs and who waits on a server", allow_abbrev=False)
     _add_status_flags(status)
     add_keys_flags(commands.add_parser("keys", help="make API keys", allow_abbrev=False))
     return parser, {
         "serve": lambda flags: _serve(resolve(flags, serve)),
         "chat": lambda flags: _chat(resolve_chat(flags, chat)),
+        "load": lambda flags: _compare(flags) if flags.action else _load(resolve_load(flags, load)),
+        "workload": lambda flags: _workload(resolve_workload(flags, workload), flags.out),
         "status": _status,
         "keys": run_keys,
     }
@@ -94,6 +106,24 @@ def _chat(settings: ChatSettings) -> int:
     from clients.chat import run  # noqa: PLC0415 - heavy
 
     return run(settings)
+
+
+def _load(settings: LoadSettings) -> int:
+    from clients.load.command import run  # noqa: PLC0415 - heavy
+
+    return run(settings)
+
+
+def _compare(flags: argparse.Namespace) -> int:
+    from clients.reporting.command import run_compare  # noqa: PLC0415 - heavy
+
+    return run_compare(flags)
+
+
+def _workload(settings: WorkloadSettings, out: Path) -> int:
+    from clients.workload.command import run  # noqa: PLC0415 - heavy
+
+    return run(settings, out)
 
 
 def _status(flags: argparse.Namespace) -> int:

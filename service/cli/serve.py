@@ -25,6 +25,7 @@ from service.execution.runner import Runner
 from service.execution.text import TextStage
 from service.logs import configure_logs
 from service.metrics import Metrics
+from service.trace_recorder import TraceRecorder
 
 
 def serve(settings: ServeSettings, began: float) -> int:
@@ -39,8 +40,11 @@ def serve(settings: ServeSettings, began: float) -> int:
     port = listener.getsockname()[1]
     metrics_port = None if metrics_listener is None else metrics_listener.getsockname()[1]
 
+    path = settings.record_trace
+    recorder = None if path is None else TraceRecorder(path, settings.session_ttl)
+
     def load() -> web.Application:
-        return build(load_model(settings.model), settings, keys, metrics_listener)
+        return build(load_model(settings.model), settings, keys, metrics_listener, recorder)
 
     def announce(app: web.Application) -> None:
         seconds = time.perf_counter() - began
@@ -55,6 +59,7 @@ def build(
     settings: ServeSettings,
     keys: Keys | None = None,
     metrics_listener: socket.socket | None = None,
+    recorder: TraceRecorder | None = None,
 ) -> web.Application:
     """Everything behind the socket. Raises `ConfigError` if the model does not fit the settings."""
     block_bytes = kv_bytes_per_block(loaded.config)
@@ -68,7 +73,7 @@ def build(
     engine = Engine(core, runner, TextStage(loaded.tokenizer), _copier(settings, runner))
     metrics = Metrics(block_bytes)
     metrics.set_capacity(blocks, host_blocks)
-    return create_app(engine, served, metrics, _limits(settings), keys, metrics_listener)
+    return create_app(engine, served, metrics, _limits(settings), keys, metrics_listener, recorder)
 
 
 def _core(settings: ServeSettings, blocks: int, host_blocks: int) -> Core:

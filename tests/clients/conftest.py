@@ -37,6 +37,7 @@ class ScriptedServer:
         self.asked: list[dict] = []
         self.headers: list = []
         self.peers: list = []
+        self.hangs = asyncio.Event()
         self.abandoned = asyncio.Event()
         self.released = asyncio.Event()
         self._answers: deque[Answer] = deque()
@@ -57,6 +58,7 @@ class ScriptedServer:
                 for piece in pieces:
                     await response.write(piece)
                 if hang:
+                    self.hangs.set()
                     await self.released.wait()
             except asyncio.CancelledError:
                 self.abandoned.set()
@@ -114,7 +116,9 @@ class ScriptedChat:
         self.url = ""
         self.asked: list[dict] = []  # each with the whole history
         self.headers: list = []
+        self.begun = asyncio.Event()  # an answer that goes on until it is cancelled
         self.cancelled = asyncio.Event()
+        self.confirms = True  # that a turn was cancelled
         self._scripts: deque[tuple[list[str], dict | None]] = deque()
         self._history: list[dict] = []
 
@@ -151,14 +155,17 @@ class ScriptedChat:
                     for text in texts:
                         number += 1
                         await socket.send_json({"type": "token", "text": text, "number": number})
-                    if end is not None:
+                    if end is None:
+                        self.begun.set()
+                    else:
                         number += 1
                         self._history = turn.history(self._history, number)
                         await socket.send_json({**end, "number": number})
                 case "cancel":
                     number += 1
                     self._history = turn.history(self._history, frame["last"])
-                    await socket.send_json({"type": "done", "finish_reason": "cancelled", "number": number})
+                    if self.confirms:
+                        await socket.send_json({"type": "done", "finish_reason": "cancelled", "number": number})
                     self.cancelled.set()
         return socket
 

@@ -1,0 +1,127 @@
+"""Our own WebSocket chat stream, in either encoding: a connection and a session for each conversation."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+
+from clients.connector import Connector
+from clients.errors import ClientError
+from clients.frame_socket import Encoding, Frame, FrameSocket
+from clients.load.target import Asked, Told
+from clients.protocol import Message
+from clients.websocket import ACK_EVERY
+
+CONNECT_TIMEOUT_S = 10.0
+CANCEL_S = 30.0  # for the end of a turn that was cancelled
+PART_S = 1.0
+
+
+class ChatStreamTarget:
+    """One connector for each API key."""
+
+    def __init__(self, base_url: str, api_key: str | None, encoding: Encoding) -> None:
+        self._base_url = base_url
+        self._api_key = api_key
+        self._encoding: Encoding = encoding
+        self._connectors: dict[str | None, Connector] = {}
+
+    def talk(self, key: str | None = None) -> "ChatStreamTalk":
+        """Begin a conversation."""
+        key = key or self._api_key
+        if key not in self._connectors:
+            self._connectors[key] = Connector(self._base_url, key, self._encoding, CONNECT_TIMEOUT_S)
+        return ChatStreamTalk(self._connectors[key])
+
+    async def close(self) -> None:
+        """Close all connections."""
+        for connector in self._connectors.values():
+            await connector.close()
+
+
+class ChatStreamTalk:
+    """A conversation whose history the server keeps; it connects with the first turn."""
+
+    def __init__(self, connector: Connector) -> None:
+        self._connector = connector
+        self._socket: FrameSocket | None = None
+        self._last = 0  # the newest number that we have
+        self._acknowledged = 0
+
+    async def answer(self, history: list[Message], asked: Asked, told: Told) -> AsyncGenerator[str, None]:
+        """Send the newest message and yield what comes; on an early end cancel, and wait until the server has."""
+        socket = self._socket or await self._connect(history, asked.user)
+        await socket.send("turn", messages=history[-1:], **asked.fields())
+        ended = False
+        try:
+            while not ended:
+                frame = await self._receive(socket)
+                ended = _ends(frame, told)
+                if frame.text:
+                    yield frame.text
+                    await self._acknowledge(socket)
+        except (GeneratorExit, asyncio.CancelledError):  # closed early, or its reader was cancelled
+            if self._socket is not None:
+                await self._cancel(socket, told)
+            raise
+
+    def vanish(self) -> None:
+        """Break the connection off. The server keeps the session for a while, and nobody comes back."""
+        if self._socket is not None:
+            self._socket.vanish()
+            self._socket = None
+
+    async def close(self) -> None:
+        """Tell the server that the session is over."""
+        socket, self._socket = self._socket, None
+        if socket is None:
+            return
+        with suppress(TimeoutError, ClientError):
+            async with asyncio.timeout(PART_S):
+                await socket.send("close")
+        await socket.close()
+
+    async def _connect(self, history: list[Message], user: str | None) -> FrameSocket:
+        """Open a session that begins with all but the newest message."""
+        self._socket = socket = await self._connector.connect()
+        who = {} if user is None else {"user": user}
+        await socket.send("open", messages=history[:-1], **who)
+        opened = await socket.receive()
+        if opened.type != "opened":
+            raise opened.to_error()
+        return socket
+
+    async def _receive(self, socket: FrameSocket) -> Frame:
+        frame = await socket.receive()
+        self._last = self._last if frame.number is None else frame.number
+        return frame
+
+    async def _acknowledge(self, socket: FrameSocket) -> None:
+        if self._last - self._acknowledged >= ACK_EVERY:
+            self._acknowledged = self._last
+            await socket.send("ack", last=self._last)
+
+    async def _cancel(self, socket: FrameSocket, told: Told) -> None:
+        """Stop the answer at what was read. A server that does not confirm it is left to itself: the talk is over."""
+        heard = self._last
+        try:
+            async with asyncio.timeout(CANCEL_S):
+                await socket.send("cancel", last=heard)
+                while not _ends(await self._receive(socket), told):
+                    pass
+        except (TimeoutError, ClientError):
+            self.vanish()
+
+
+def _ends(frame: Frame, told: Told) -> bool:
+    """Whether it is the turn's end; what it says of the turn goes into ``told``. Raises what an error frame says."""
+    if frame.type == "error":
+        raise frame.to_error()
+    if frame.type != "done":
+        return False
+    if frame.usage is not None:
+        told.prompt_tokens, told.completion_tokens = frame.usage.prompt_tokens, frame.usage.completion_tokens
+        told.reused, told.recomputed = frame.usage.reused_tokens, frame.usage.recomputed_tokens
+        told.preemptions, told.swapped_bytes = frame.usage.preemptions, frame.usage.swapped_bytes
+    if frame.timings is not None:
+        told.queue_s, told.stall_s = frame.timings.queue_s, frame.timings.stall_s
+    return True

@@ -1,0 +1,79 @@
+"""What a load test can be told. Apart from the program, so that a command line can list it without loading it."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from clients.workload.settings import ArrivalSettings, WorkloadSettings
+
+Protocol = Literal["sse", "websocket-json", "websocket-msgpack"]
+
+
+def _key_from_environment() -> SecretStr | None:
+    key = os.environ.get("FASTSWITCH_API_KEY") or os.environ.get("OPENAI_API_KEY")
+    return SecretStr(key) if key else None
+
+
+class LoadSettings(WorkloadSettings):
+    """Load an OpenAI-compatible server with conversations and report what their users see."""
+
+    url: str = Field("http://127.0.0.1:8000", description="address of the server; it may end in /v1")
+    protocol: Protocol = Field("sse", description="sse: OpenAI's routes, of any server; websocket-*: our chat stream")
+    model: str | None = Field(None, description="model to ask for; unset: the first that the server offers")
+    api_key: SecretStr | None = Field(
+        default_factory=_key_from_environment,
+        description="key sent to the server; unset: the environment's FASTSWITCH_API_KEY or OPENAI_API_KEY",
+    )
+    trace: Path | None = Field(
+        None, description="replay this file (ours, ShareGPT's or Mooncake's) in place of a workload from a seed"
+    )
+    max_concurrency: int | None = Field(
+        None, ge=1, description="the most turns in flight; waiting for a place counts as latency"
+    )
+    duration: float | None = Field(None, gt=0, description="seconds after which no more turns begin")
+    num_warmups: int = Field(0, ge=0, description="the first so many conversations are left out of the report")
+    warmup_duration: float = Field(0.0, ge=0, description="turns due in the first so many seconds are, too")
+    request_timeout: float = Field(600.0, gt=0, description="seconds that a turn may take")
+    temperature: float = Field(0.0, ge=0, description="0 is greedy")
+    ignore_eos: bool | None = Field(
+        None, description="answers go on to their full length; unset: where the server is known to take the field"
+    )
+    extra_body: str | None = Field(None, description="JSON object whose fields go into each request, and win")
+    stop_on_saturation: bool = Field(False, description="stop when the server is seen to fall behind for good")
+    slo: str | None = Field(None, description="ttft=S,tbt=S: count the turns that keep to these seconds as goodput")
+    output: Path | None = Field(None, description="JSON file to write everything to; `load compare` reads it")
+    csv: Path | None = Field(None, description="CSV file to write, a line a turn")
+    html: Path | None = Field(None, description="page with plots to write")
+    transcripts: Path | None = Field(None, description="file to write the conversations to, as JSON lines")
+
+    @model_validator(mode="after")
+    def _asks_for_one_workload(self) -> "LoadSettings":
+        """A trace has its own turns and lengths; what would have no effect is refused."""
+        drawn = set(WorkloadSettings.model_fields) - set(ArrivalSettings.model_fields) - {"conversations", "tenant"}
+        if self.trace is not None and (given := sorted(drawn & self.model_fields_set)):
+            raise ValueError(f"--{given[0].replace('_', '-')} has no effect on a --trace")
+        return self
+
+    @field_validator("slo")
+    @classmethod
+    def _is_an_objective(cls, text: str | None) -> str | None:
+        from clients.reporting.slo import parse_slo  # noqa: PLC0415 - heavy
+
+        if text is not None:
+            parse_slo(text)
+        return text
+
+    @field_validator("extra_body")
+    @classmethod
+    def _is_an_object(cls, text: str | None) -> str | None:
+        if text is not None and not isinstance(json.loads(text), dict):
+            raise ValueError("not a JSON object")
+        return text
+
+    @property
+    def extra_fields(self) -> dict[str, Any]:
+        """``extra_body`` parsed."""
+        return {} if self.extra_body is None else json.loads(self.extra_body)

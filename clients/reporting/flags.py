@@ -1,0 +1,27 @@
+"""The flags of `fastswitch load compare`, apart from the program: a command line can list them without loading it."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from clients.reporting.slo import Slo
+
+
+def add_compare_flags(parser: argparse.ArgumentParser) -> None:
+    """Give ``parser`` what `run_compare` reads."""
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN.json", help="reports of runs, the first to compare with"
+    )
+    parser.add_argument("--slo", type=_slo, metavar="ttft=S,tbt=S", help="compare the share of turns that met it, too")
+    parser.add_argument("--json", action="store_true", help="print JSON in place of tables")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with the tables and plots, too")
+
+
+def _slo(text: str) -> "Slo":
+    from clients.reporting.slo import SloError, parse_slo  # noqa: PLC0415 - heavy
+
+    try:
+        return parse_slo(text)
+    except SloError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

@@ -1,0 +1,40 @@
+"""Tenants of a workload: ``alice:weight=2,priority=1,share=3,key=SECRET``."""
+
+from dataclasses import dataclass
+
+from pydantic import SecretStr
+
+OPTIONS = {"weight", "priority", "share", "key"}
+HELP = "NAME[:weight=W,priority=P,share=S,key=K]"
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """``share`` of the conversations are this one's, ``weight`` is the service it is entitled to, for the report.
+
+    ``priority``: lower goes first. ``key``: its API key; None is the run's.
+    """
+
+    name: str
+    weight: float = 1.0
+    priority: int = 0
+    share: float = 1.0
+    key: SecretStr | None = None
+
+
+def parse_tenant(spec: str) -> Tenant:
+    """Read one. Raises ValueError that says what is wrong."""
+    name, _, rest = spec.partition(":")
+    pairs = [pair.partition("=") for pair in rest.split(",") if pair]
+    values = {key: value for key, _, value in pairs}
+    unknown = set(values) - OPTIONS
+    if not name or unknown or len(values) != len(pairs):
+        raise ValueError(f"not a tenant: {HELP}")
+    try:
+        weight, share = float(values.get("weight", 1)), float(values.get("share", 1))
+        priority = int(values.get("priority", 0))
+    except ValueError:
+        raise ValueError(f"tenant {name}: weight and share are numbers, priority is a whole one") from None
+    if not (weight > 0 and share > 0):
+        raise ValueError(f"tenant {name}: weight and share are above 0")
+    return Tenant(name, weight, priority, share, SecretStr(values["key"]) if "key" in values else None)

@@ -1,0 +1,200 @@
+"""``fastswitch serve --record-trace``: who came when with how many tokens, as a trace that `fastswitch load` replays.
+
+An observer. The event loop only puts what happened into a queue; a thread links turns to conversations and writes. A
+conversation is written when it has been silent for as long as a session is kept, when too many are open, or at the end;
+what a crash leaves unwritten is those. The file holds numbers and the names of tenants: no text, no tokens, no keys.
+"""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TextIO
+
+import structlog
+
+from clients.trace import Conversation, Trace, Turn, conversation_line, header_line
+from service.core.commands import Submit
+from service.core.events import Event, Finished, FinishReason, Refused
+from service.engine import Turn as Posted
+from service.errors import ConfigError
+
+log = structlog.get_logger(__name__)
+
+MAX_OPEN = 4096  # conversations that may still go on
+
+_Item = tuple[float, Submit | Finished | Refused] | None  # None: the end
+
+
+@dataclass(slots=True)
+class _Open:
+    """A conversation so far. ``known``: the prompt of its newest turn, and how many tokens the answer to it had.
+
+    ``end_s``: when that ended; None while it is under way.
+    """
+
+    name: str
+    tenant: str
+    priority: int
+    arrival_s: float
+    key: tuple[str, ...]
+    known: tuple[int, ...] = ()
+    answered: int = 0
+    end_s: float | None = None
+    turns: list[Turn] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A turn under way."""
+
+    conversation: _Open
+    submit: Submit
+    user_tokens: int
+    think_s: float
+
+
+class TraceRecorder:
+    """Owns the file and its thread. `admit` and `observe` belong to the event loop."""
+
+    def __init__(self, path: Path, idle_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """Open ``path`` anew. ``idle_s``: how long a conversation may be silent. Raises `ConfigError`."""
+        try:
+            file = path.open("w", encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"--record-trace {path}: {error.strerror}") from error
+        self._clock = clock
+        self._items: SimpleQueue[_Item] = SimpleQueue()
+        self._thread = threading.Thread(target=self._write, args=(file, idle_s), name="trace", daemon=True)
+        self._thread.start()
+
+    def admit(self, turns: Sequence[Posted]) -> None:
+        """Turns are posted."""
+        now = self._clock()
+        for turn in turns:
+            self._items.put((now, turn.submit))
+
+    def observe(self, event: Event) -> None:
+        """Note how a request ended."""
+        if isinstance(event, Finished | Refused):
+            self._items.put((self._clock(), event))
+
+    def close(self) -> None:
+        """Write what is open and close the file."""
+        self._items.put(None)
+        self._thread.join()
+
+    def _write(self, file: TextIO, idle_s: float) -> None:
+        """The thread. A full disk ends the trace, not the service."""
+        try:
+            with file:
+                file.write(header_line(Trace((), source={"recorded_at": datetime.now(UTC).isoformat()})))
+                links = _Links(file, idle_s)
+                while (item := self._items.get()) is not None:
+                    links.take(*item)
+                links.flush()
+        except OSError as error:
+            log.error("trace_not_written", reason=error.strerror)
+
+
+class _Links:
+    """Which turn belongs to which conversation; belongs to the thread.
+
+    ``_open`` holds the conversations that are not written, the one whose last turn began first in front. A turn goes
+    on with the one of its session's name, or else with one of its scope whose newest prompt its own begins with.
+    """
+
+    def __init__(self, file: TextIO, idle_s: float) -> None:
+        self._file = file
+        self._idle_s = idle_s
+        self._start_s: float | None = None
+        self._names = count()
+        self._open: OrderedDict[str, _Open] = OrderedDict()
+        self._pending: dict[str, _Pending] = {}
+
+    def take(self, now: float, what: Submit | Finished | Refused) -> None:
+        """Take an item in, then write what has been silent for too long."""
+        self._start_s = now if self._start_s is None else self._start_s
+        now -= self._start_s
+        match what:
+            case Submit():
+                self._begin(what, now)
+            case Finished() | Refused() if pending := self._pending.pop(what.request_id, None):
+                pending.conversation.end_s = now
+                if isinstance(what, Finished):
+                    _end(pending, what)
+        self._write_silent(now)
+
+    def flush(self) -> None:
+        """Write everything but turns under way."""
+        for conversation in self._open.values():
+            self._write(conversation)
+
+    def _begin(self, submit: Submit, now: float) -> None:
+        conversation = self._continued(submit) or self._new(submit, now)
+        self._open.move_to_end(conversation.name)
+        think_s = 0.0 if conversation.end_s is None else now - conversation.end_s
+        new = len(submit.prompt) - len(conversation.known) - conversation.answered
+        self._pending[submit.request_id] = _Pending(conversation, submit, max(1, new), think_s)
+        conversation.known, conversation.answered, conversation.end_s = submit.prompt, 0, None
+
+    def _new(self, submit: Submit, now: float) -> _Open:
+        name = f"c{next(self._names)}"
+        self._open[name] = opened = _Open(name, submit.tenant, submit.priority, now, _key(submit))
+        return opened
+
+    def _continued(self, submit: Submit) -> _Open | None:
+        key = _key(submit)
+        for conversation in reversed(self._open.values()) if key else ():
+            if conversation.key == key and conversation.end_s is not None:
+                known = conversation.known
+                if submit.session is not None or submit.prompt[: len(known)] == known != submit.prompt:
+                    return conversation
+        return None
+
+    def _write_silent(self, now: float) -> None:
+        while self._open:
+            oldest = next(iter(self._open.values()))
+            silent = oldest.end_s is not None and now - oldest.end_s > self._idle_s
+            if not silent and len(self._open) <= MAX_OPEN:
+                return
+            self._write(self._open.pop(oldest.name))
+
+    def _write(self, conversation: _Open) -> None:
+        if conversation.turns:
+            made = Conversation(
+                conversation.name,
+                round(conversation.arrival_s, 6),
+                tuple(conversation.turns),
+                conversation.tenant,
+                conversation.priority,
+            )
+            self._file.write(conversation_line(made))
+
+
+def _end(pending: _Pending, finished: Finished) -> None:
+    """Add the turn to its conversation: with the answer's length, or, if it was cancelled, with where."""
+    conversation, asked = pending.conversation, pending.submit
+    conversation.answered = finished.usage.completion
+    cancelled = finished.reason is FinishReason.CANCELLED
+    conversation.turns.append(
+        Turn(
+            pending.user_tokens,
+            asked.max_tokens if cancelled else max(1, finished.usage.completion),
+            round(pending.think_s, 6),
+            priority=None if asked.priority == conversation.priority else asked.priority,
+            cancel_after=finished.usage.completion if cancelled else None,
+        )
+    )
+
+
+def _key(submit: Submit) -> tuple[str, ...]:
+    """What turns of one conversation share; empty if nothing can follow this one."""
+    if submit.session is not None:
+        return ("session", submit.session)
+    return () if submit.scope is None else ("scope", *submit.scope)

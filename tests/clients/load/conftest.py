@@ -1,0 +1,110 @@
+"""A server that answers by the clock, and short ways to drive one."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from clients.load.driver import Driver, Rules, Transcript
+from clients.load.openai import OpenAITarget
+from clients.load.target import Target
+from clients.load.words import Writer
+from clients.trace import Conversation, Trace, Turn
+
+
+class TimedServer:
+    """Waits ``delays`` of a script before each piece, one script for each request in the order they come.
+
+    ``wrote``: when each piece left, by the clock of `time.perf_counter`, in the order of the scripts. While ``gate`` is
+    closed nothing leaves.
+    """
+
+    def __init__(self, scripts: Callable[[int], Sequence[float]]) -> None:
+        self.url = ""
+        self.wrote: list[list[float]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self._scripts = scripts
+
+    async def chat(self, request: web.Request) -> web.StreamResponse:
+        written: list[float] = []
+        delays = self._scripts(len(self.wrote))
+        self.wrote.append(written)
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        due = time.perf_counter()
+        for delay in delays:
+            due += delay
+            await asyncio.sleep(due - time.perf_counter())
+            await self.gate.wait()
+            written.append(time.perf_counter())
+            await response.write(_event({"choices": [{"index": 0, "delta": {"content": " word"}}]}))
+        await response.write(_event({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": len(delays)}}))
+        await response.write(b"data: [DONE]\n\n")
+        return response
+
+    async def models(self, _: web.Request) -> web.Response:
+        return web.json_response({"object": "list", "data": [{"id": "timed", "owned_by": "a test"}]})
+
+
+def _event(payload: dict[str, Any]) -> bytes:
+    return b"data: " + json.dumps(payload).encode() + b"\n\n"
+
+
+Timed = Callable[[Callable[[int], Sequence[float]]], Any]
+
+
+@pytest.fixture
+async def timed() -> AsyncIterator[Timed]:
+    """Starts a `TimedServer`; its argument gives the delays of request number n."""
+    runners: list[web.AppRunner] = []
+
+    async def start(scripts: Callable[[int], Sequence[float]]) -> TimedServer:
+        server = TimedServer(scripts)
+        app = web.Application()
+        app.router.add_post("/v1/chat/completions", server.chat)
+        app.router.add_get("/v1/models", server.models)
+        runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
+        runners.append(runner)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        return server
+
+    yield start
+    for runner in runners:
+        await runner.cleanup()
+
+
+def conversations(count: int, every_s: float = 0.0, turns: Sequence[Turn] = (Turn(5, 8),), **fields: Any) -> Trace:
+    """So many conversations of the same turns, at regular times."""
+    made = [Conversation(f"c{number}", number * every_s, tuple(turns), **fields) for number in range(count)]
+    return Trace(tuple(made))
+
+
+@pytest.fixture
+async def play() -> AsyncIterator[Callable[..., Any]]:
+    """Plays a trace to its end against an OpenAI server, unless ``target`` is another; returns its driver."""
+    targets: list[Target] = []
+
+    async def drive(
+        url: str, trace: Trace, target: Target | None = None, transcript: Transcript | None = None, **rules: Any
+    ) -> Driver:
+        targets.append(target or OpenAITarget(url))
+        settings = Rules(**{"model": "m", "run": "r", "timeout_s": 30.0, **rules})
+        driver = Driver(trace, targets[-1], Writer(trace), settings, transcript)
+        await driver.run()
+        return driver
+
+    yield drive
+    for target in targets:
+        await target.close()
+
+
+@pytest.fixture
+def trace_of() -> Callable[..., Trace]:
+    return conversations

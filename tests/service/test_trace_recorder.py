@@ -1,0 +1,109 @@
+"""What the server writes of its traffic, and that a load test replays it."""
+
+import pytest
+
+from clients.trace import Turn, read_trace
+from service.core.commands import Submit
+from service.core.events import Finished, FinishReason, Refused, Timings, Usage
+from service.core.sampling import SamplingParams
+from service.engine import Turn as Posted
+from service.errors import ConfigError
+from service.trace_recorder import TraceRecorder
+
+
+class Clock:
+    """Stands still unless told."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def posted(name: str, prompt: range, **fields) -> Posted:
+    values = {"scope": ("acme", "ann"), "tenant": "acme", "max_tokens": 100, **fields}
+    return Posted(Submit(name, tuple(prompt), sampling=SamplingParams(), stop_tokens=frozenset(), **values))
+
+
+def finished(name: str, answered: int, reason: FinishReason = FinishReason.STOP) -> Finished:
+    return Finished(name, reason, Usage(0, answered, 0, 0, 0), Timings(None, None, 0.0))
+
+
+def turn(recorder, clock, name, prompt, answered, at, until, reason=FinishReason.STOP, **fields):
+    clock.now = at
+    recorder.admit([posted(name, prompt, **fields)])
+    clock.now = until
+    recorder.observe(finished(name, answered, reason))
+
+
+def test_turns_whose_prompts_continue_each_other_are_one_conversation(tmp_path, clock):
+    recorder = TraceRecorder(tmp_path / "t.jsonl", 60.0, clock)
+    turn(recorder, clock, "a", range(50), 10, at=100, until=102)
+    turn(recorder, clock, "b", range(500, 530), 5, at=101, until=103)
+    turn(recorder, clock, "c", range(80), 7, at=105, until=106, priority=2)
+    recorder.close()
+    first, second = read_trace(tmp_path / "t.jsonl").conversations
+    assert (first.arrival_s, second.arrival_s) == (0.0, 1.0)
+    assert first.turns == (Turn(50, 10), Turn(20, 7, 3.0, priority=2))
+    assert second.turns == (Turn(30, 5),)
+    assert first.tenant == "acme"
+
+
+def test_turns_of_a_named_session_are_one_conversation(tmp_path, clock):
+    recorder = TraceRecorder(tmp_path / "t.jsonl", 60.0, clock)
+    turn(recorder, clock, "a", range(50), 10, at=100, until=102, session="s")
+    turn(recorder, clock, "b", range(7, 90), 10, at=103, until=104, session="s")
+    recorder.close()
+    (only,) = read_trace(tmp_path / "t.jsonl").conversations
+    assert only.turns == (Turn(50, 10), Turn(23, 10, 1.0))
+
+
+@pytest.mark.parametrize("other", [{"scope": ("acme", "bob")}, {"scope": None}, {"session": "s"}])
+def test_nothing_is_linked_across_users(tmp_path, clock, other):
+    recorder = TraceRecorder(tmp_path / "t.jsonl", 60.0, clock)
+    turn(recorder, clock, "a", range(50), 10, at=100, until=102)
+    turn(recorder, clock, "b", range(80), 10, at=103, until=104, **other)
+    recorder.close()
+    assert len(read_trace(tmp_path / "t.jsonl").conversations) == 2
+
+
+def test_a_cancelled_turn_says_where_it_was_cancelled(tmp_path, clock):
+    recorder = TraceRecorder(tmp_path / "t.jsonl", 60.0, clock)
+    turn(recorder, clock, "a", range(50), 3, at=100, until=102, reason=FinishReason.CANCELLED)
+    recorder.close()
+    (only,) = read_trace(tmp_path / "t.jsonl").conversations
+    assert only.turns == (Turn(50, 100, cancel_after=3),)
+
+
+def test_refused_turns_leave_nothing(tmp_path, clock):
+    recorder = TraceRecorder(tmp_path / "t.jsonl", 60.0, clock)
+    recorder.admit([posted("a", range(5))])
+    recorder.observe(Refused("a", "queue_full", "no"))
+    recorder.close()
+    assert read_trace(tmp_path / "t.jsonl").conversations == ()
+
+
+def test_a_silent_conversation_is_written_before_the_end_and_not_continued(tmp_path, clock):
+    recorder = TraceRecorder(tmp_path / "t.jsonl", 60.0, clock)
+    turn(recorder, clock, "a", range(50), 10, at=100, until=102)
+    turn(recorder, clock, "b", range(500, 510), 1, at=170, until=171)
+    turn(recorder, clock, "c", range(80), 10, at=172, until=173)
+    recorder.close()
+    assert [len(each.turns) for each in read_trace(tmp_path / "t.jsonl").conversations] == [1, 1, 1]
+
+
+def test_no_token_is_in_the_file(tmp_path, clock):
+    recorder = TraceRecorder(tmp_path / "t.jsonl", 60.0, clock)
+    turn(recorder, clock, "a", range(31337, 31400), 10, at=100, until=102)
+    recorder.close()
+    assert "31337" not in (tmp_path / "t.jsonl").read_text()
+
+
+def test_a_path_that_cannot_be_written_is_told(tmp_path):
+    with pytest.raises(ConfigError, match=r"--record-trace .*: Is a directory"):
+        TraceRecorder(tmp_path, 60.0)
