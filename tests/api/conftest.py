@@ -15,6 +15,7 @@ import structlog
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
+from allocator import Extent
 from service.api.app import create_app
 from service.api.context import METRICS, Limits, ServedModel
 from service.api.key_ring import digest, new_key
@@ -23,8 +24,9 @@ from service.api.server import app_runner
 from service.core.core import Core, CoreSettings
 from service.core.plan import Drawn, StepPlan, StepResult
 from service.core.policies import POLICIES
+from service.core.ports import Copier, Runner
 from service.core.sampling import TokenLogprobs
-from service.engine import Engine, Runner
+from service.engine import Engine
 from service.execution.chat_template import ChatTemplate
 from service.execution.text import TextStage
 from service.execution.tokenizer import Tokenizer, read_tokenizer
@@ -57,6 +59,9 @@ class HeldRunner:
     def run(self, plan: StepPlan) -> StepResult:
         self._go.wait()
         return self.inner.run(plan)
+
+    def poison(self, extents: Sequence[Extent]) -> None:
+        self.inner.poison(extents)
 
 
 class SteppedRunner:
@@ -252,12 +257,13 @@ def build(tokenizer: Tokenizer) -> Build:
         model: dict[str, Any] | None = None,
         keys: Keys | None = None,
         policy: str = "fcfs",
+        copier: Copier | None = None,
     ) -> tuple[web.Application, Engine, HeldRunner]:
         sizes = CoreSettings(**{"device_blocks": 100_000, "max_num_seqs": 16, **(core or {})})
         held = HeldRunner(data_plane or SimulatedRunner(VOCAB_SIZE))
-        engine = Engine(Core(sizes, POLICIES[policy]()), held, TextStage(tokenizer), check_every_step=True)
+        engine = Engine(Core(sizes, POLICIES[policy]()), held, TextStage(tokenizer), copier, check_every_step=True)
         served = served_model(**{"tokenizer": tokenizer, "capacity_tokens": sizes.device_blocks * 16, **(model or {})})
-        return create_app(engine, served, Metrics(), Limits(**(limits or {})), keys), engine, held
+        return create_app(engine, served, Metrics(served.block_bytes), Limits(**(limits or {})), keys), engine, held
 
     return build_app
 
