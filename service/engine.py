@@ -18,7 +18,7 @@ from typing import Protocol
 
 import structlog
 
-from service.core.commands import Cancel, CloseSession, Inspect, Submit
+from service.core.commands import Cancel, CloseScope, CloseSession, Inspect, Submit
 from service.core.core import Core
 from service.core.events import Event, Finished, StepDone, TokenOut
 from service.core.plan import StepPlan, StepResult
@@ -67,7 +67,7 @@ class _Stop:
     """Asks a thread to end."""
 
 
-_Item = Turn | Cancel | CloseSession | Inspect | StepResult | _StepFailed | _Stop
+_Item = Turn | Cancel | CloseSession | CloseScope | Inspect | StepResult | _StepFailed | _Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ class Engine:
         launched = self._launched
         return 0.0 if launched is None else self._clock() - launched.since
 
-    def post(self, item: Turn | Cancel | CloseSession | Inspect) -> None:
+    def post(self, item: Turn | Cancel | CloseSession | CloseScope | Inspect) -> None:
         """Ask for something, from any thread. The answer comes to the listener."""
         self._inbox.put(item)
 
@@ -193,6 +193,8 @@ class Engine:
                     outputs.append(Output(self._core.snapshot(item.number, self._clock())))
                 case CloseSession():
                     self._core.close_session(item.session, self._clock())
+                case CloseScope():
+                    self._core.close_scope(item.scope)
                 case StepResult():
                     outputs += self._commit(item)
                 case _StepFailed():

@@ -87,6 +87,11 @@ class Core:
         if session is not None and self._ledger.sessions.named(name) is session:  # unless it ended without KV
             self._ledger.drop_session(session, "closed")
 
+    def close_scope(self, scope: tuple[str, str]) -> None:
+        """Nobody can continue the sessions of this scope any more. Its live requests go on."""
+        for session in self._ledger.sessions.close_scope(scope):
+            self._ledger.drop_session(session, "closed")
+
     def plan(self, now: float) -> StepPlan | None:
         """The next step, or None when there is nothing to compute."""
         while session := self._ledger.sessions.overdue(now):

@@ -111,6 +111,16 @@ class SessionTable:
         if session.name is not None:
             del self._named[session.name]
 
+    def close_scope(self, scope: Scope) -> list[Session]:
+        """Take the scope from its busy sessions, which are then not kept; return its idle ones, for the caller to drop.
+
+        O(sessions): a scope ends once, so no step waits for it often enough to be worth an index.
+        """
+        for session in self._busy:
+            if session.scope == scope:
+                session.scope = None
+        return [session for session in self._idle if session.scope == scope]
+
     def oldest_idle(self) -> Session | None:
         """The idle session that has been silent longest."""
         return next(iter(self._idle), None)
