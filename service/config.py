@@ -135,7 +135,9 @@ class ServeSettings(BaseSettings):
         description="File to record arrivals and lengths in, never text, for `fastswitch load --trace`",
     )
     threads: int | None = Field(
-        None, ge=1, description="Threads that compute the model. Unset: one for each core this process may use"
+        None,
+        ge=1,
+        description="Threads that compute the model. Unset: one for each core this process may use, by its affinity and quota",
     )
     log_level: LogLevel = Field("info", description="Least severe log lines that are written")
 
