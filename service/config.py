@@ -135,9 +135,7 @@ class ServeSettings(BaseSettings):
         description="File to record arrivals and lengths in, never text, for `fastswitch load --trace`",
     )
     threads: int | None = Field(
-        None,
-        ge=1,
-        description="Threads that compute the model. Unset: one for each core this process may use, by its affinity and quota",
+        None, ge=1, description="Threads that compute the model. Unset: one for each core of its affinity and CPU quota"
     )
     log_level: LogLevel = Field("info", description="Least severe log lines that are written")
 

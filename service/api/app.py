@@ -74,7 +74,7 @@ def create_app(
     app[DOOR] = Door(limits.max_open_requests, app[ACCOUNTS])
     app[CONNECTIONS] = Connections(lambda name: app[STREAMS].close_scope(connection_scope(name)))
     operations = ROUTES if metrics_listener is not None else (*ROUTES, METRICS_ROUTE)
-    app[DOCUMENT] = document(operations)
+    app[DOCUMENT] = document(operations, app[KEYS].required)
     app.router.add_routes(operation.route() for operation in operations)
     app.router.add_get("/v1/chat/stream", chat_stream, allow_head=False)  # docs/wire.md; OpenAPI has no words for it
     add_page(app)
