@@ -94,8 +94,8 @@ class Core:
 
     def plan(self, now: float) -> StepPlan | None:
         """The next step, or None when there is nothing to compute."""
-        while session := self._ledger.sessions.overdue(now):
-            self._ledger.drop_session(session, "expired")
+        while overdue := self._ledger.sessions.overdue(now):
+            self._ledger.drop_session(*overdue)
         plan = self._scheduler.plan(now)
         self._arrivals_planned = self._arrivals
         if plan is not None:

@@ -125,13 +125,14 @@ class SessionTable:
         """The idle session that has been silent longest."""
         return next(iter(self._idle), None)
 
-    def overdue(self, now: float) -> Session | None:
-        """The oldest idle session, if it is past its time to live or one too many."""
+    def overdue(self, now: float) -> tuple[Session, str] | None:
+        """The oldest idle session and why it must go, if it must: ``expired``, or ``limit``: it is one too many."""
         oldest = self.oldest_idle()
         if oldest is None or oldest.idle_since_s is None:
             return None
-        late = now - oldest.idle_since_s >= self.ttl_s
-        return oldest if late or len(self._idle) > self.max_idle else None
+        if now - oldest.idle_since_s >= self.ttl_s:
+            return oldest, "expired"
+        return (oldest, "limit") if len(self._idle) > self.max_idle else None
 
     def next_expiry_s(self) -> float | None:
         """When the oldest idle session will be overdue."""
