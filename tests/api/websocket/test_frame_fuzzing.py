@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 
 import aiohttp
 import msgpack
@@ -44,14 +45,20 @@ values = st.recursive(
 )
 message = st.fixed_dictionaries({"role": st.sampled_from(["user", "system", "tool"]), "content": values})
 frames = st.dictionaries(st.sampled_from(FIELDS), values | st.lists(message, max_size=2), max_size=3)
-good_turns = st.fixed_dictionaries({"type": st.just("turn"), "content": words, "max_tokens": st.integers(1, 4)})
-anything = st.one_of(
-    st.builds(lambda kind, fields: {**fields, "type": kind}, st.sampled_from(KINDS), frames),
-    good_turns,
+good = st.one_of(
     st.just({"type": "open"}),
+    st.fixed_dictionaries({"type": st.just("turn"), "content": words, "max_tokens": st.integers(1, 4)}),
     st.builds(lambda kind, last: {"type": kind, "last": last}, st.sampled_from(["ack", "cancel"]), st.integers(0, 9)),
+    st.just({"type": "close"}),
+)
+bad = st.one_of(
+    st.builds(lambda kind, fields: {**fields, "type": kind}, st.sampled_from(KINDS), frames),
     values,
     st.binary(max_size=20),
+)
+anything = st.booleans().flatmap(lambda well: good if well else bad)  # one_of would make one list of all of them
+conversations = st.builds(
+    lambda opens, rest: [{"type": "open"}] * opens + rest, st.booleans(), st.lists(anything, min_size=1, max_size=12)
 )
 
 
@@ -61,16 +68,20 @@ def encode(frame, binary: bool) -> bytes:
     return msgpack.packb(frame) if binary else json.dumps(frame).encode()
 
 
-async def answered(socket, binary: bool) -> set[str]:
-    """Types of all frames up to the end, which our own last frame brings about unless another one did."""
-    kinds = set()
+async def answered(socket, send) -> set[str]:
+    """Types of all frames up to the end: of a frame that closed the connection, or of a last good turn."""
+    kinds, last_turn = set(), False
     async for received in socket:
-        answer = msgpack.unpackb(received.data) if binary else json.loads(received.data)
+        answer = msgpack.unpackb(received.data) if socket.protocol == MSGPACK else json.loads(received.data)
         assert answer["type"] in {"opened", "token", "done", "error"}
         assert answer.get("code") != "internal_error"
         kinds.add(answer["type"])
         if "the last one" in answer.get("message", ""):
-            await socket.close()
+            last_turn = True
+            for frame in ({"type": "open"}, {"type": "turn", "content": "Hi", "max_tokens": 1}):
+                await send(frame)
+        elif last_turn and (answer["type"] == "done" or (answer["type"] == "error" and answer["number"])):
+            await socket.close()  # of this turn, or of one that was still under way
     assert socket.close_code in CLOSED_BY_US
     return kinds
 
@@ -101,6 +112,12 @@ def protocol(request) -> str:
 
 
 @pytest.fixture
+async def live(serve):
+    """A context of a few turns: answers without a limit of their own are short, and long conversations meet it."""
+    return await serve(model={"max_model_len": 300})
+
+
+@pytest.fixture
 def tally() -> Iterator[Tally]:
     tally = Tally()
     yield tally
@@ -122,18 +139,19 @@ async def left(live) -> AsyncIterator[None]:
     assert len(asyncio.all_tasks()) == tasks
 
 
-@given(sent=st.lists(anything, min_size=1, max_size=12))
+@given(sent=conversations)
 @settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 async def test_whatever_is_sent_is_answered_and_nothing_breaks(live, left, tally, protocol, sent):
-    binary = protocol == MSGPACK
+    kind = aiohttp.WSMsgType.BINARY if protocol == MSGPACK else aiohttp.WSMsgType.TEXT
     async with asyncio.timeout(HANG_S), live.http.ws_connect(ROUTE, protocols=[protocol]) as socket:
-        kind = aiohttp.WSMsgType.BINARY if binary else aiohttp.WSMsgType.TEXT
+
+        async def send(frame) -> None:
+            with suppress(aiohttp.ClientConnectionResetError):  # what came before ended it
+                await socket._writer.send_frame(encode(frame, protocol == MSGPACK), kind)
+
         for frame in [*sent, {"type": "the last one"}]:
-            try:
-                await socket._writer.send_frame(encode(frame, binary), kind)
-            except aiohttp.ClientConnectionResetError:  # what came before ended it
-                break
-        tally.note(sent, await answered(socket, binary))
+            await send(frame)
+        tally.note(sent, await answered(socket, send))
     gauges = await live.until(lambda gauges: gauges["websocket_connections"] == live.app[DOOR].inside == 0)
     assert gauges["num_requests_waiting"] == 0
 

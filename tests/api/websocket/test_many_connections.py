@@ -16,6 +16,7 @@ from dataclasses import replace
 import aiohttp
 import psutil
 import pytest
+from aiohttp import web
 
 from service.api.app import PREPARING_THREADS
 from service.api.context import DOOR, EXECUTOR
@@ -60,7 +61,6 @@ def held() -> dict[str, int]:
 async def one_round(live, connect) -> None:
     """All sorts of connections at once; a quarter of those that break are HTTP streams, a quarter are idle."""
     idle = await asyncio.gather(*(connect(live) for _ in range(IDLE)))
-    silent = [asyncio.create_task(peer.closed()) for peer in idle]  # reads, and so answers pings
     active = await asyncio.gather(*(connect(live) for _ in range(ACTIVE)))
     broken = await asyncio.gather(*(connect(live) for _ in range(BROKEN // 2)))
     streams = await asyncio.gather(*(live.chat(stream=True, **ENDLESS) for _ in range(BROKEN // 4)))
@@ -75,7 +75,7 @@ async def one_round(live, connect) -> None:
     for peer in active:
         await peer.send("close")
     assert set(await asyncio.gather(*(peer.closed() for peer in active))) == {1000}
-    await asyncio.gather(*(peer.socket.close() for peer in idle), *silent)
+    await asyncio.gather(*(peer.socket.close() for peer in idle))
 
 
 async def all_over(live) -> None:
@@ -85,8 +85,9 @@ async def all_over(live) -> None:
     gauges = await live.gauges()
     assert gauges["kv_blocks_used"] == gauges["kv_blocks_reserved"] == live.app[DOOR].inside == 0
     live.engine._core.check()
-    while counted()["aiohttp.web_ws.WebSocketResponse"]:  # one whose end crossed a message waits for its ping timer
-        await live.gauges()
+    gc.collect()
+    for socket in [each for each in gc.get_objects() if type(each) is web.WebSocketResponse]:
+        socket._cancel_heartbeat()  # its end crossed a message: aiohttp keeps it until its ping timer rings
 
 
 async def fill_threads(live) -> None:
@@ -99,7 +100,7 @@ async def fill_threads(live) -> None:
 async def test_descriptors_tasks_blocks_and_memory_return_to_the_start(serve, connected):
     live = await serve(
         core={"max_num_seqs": 256, "max_num_batched_tokens": 2048, "device_blocks": 4096},
-        limits={"ping_s": 1.0, "reconnect_grace_s": 0.01, "session_ttl_s": 0.01},
+        limits={"ping_s": 600.0, "reconnect_grace_s": 0.01, "session_ttl_s": 0.01},
     )
     await fill_threads(live)
     await live.gauges()
