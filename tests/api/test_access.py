@@ -8,10 +8,11 @@ from service.api.app import create_app
 from service.api.context import Limits
 from service.api.key_ring import new_key
 from service.api.lifecycle import drain
+from service.api.page.route import FILES
 from service.metrics import Metrics
 
 HELLO = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
-OPEN = {"/health", "/ready"}
+OPEN = {"/health", "/ready", *FILES}  # probes, and the chat page, which asks for a key itself
 ADMINS = {"/metrics", "/debug/state", "/debug/requests/{id}"}
 
 
@@ -48,7 +49,7 @@ async def test_a_closed_route_needs_a_good_key(guarded, tenants, path, credentia
 
 
 @pytest.mark.parametrize("path", sorted(OPEN))
-async def test_probes_need_no_key(guarded, path):
+async def test_probes_and_the_page_need_no_key(guarded, path):
     assert (await ask(guarded, path, {})).status == 200
 
 
