@@ -150,7 +150,7 @@ class ServeSettings(BaseSettings):
         description="File to record arrivals and lengths in, never text, for `fastswitch load --trace`",
     )
     threads: int | None = Field(
-        None, ge=1, description="Threads that compute the model. Unset: one for each core this process may use"
+        None, ge=1, description="Threads that compute the model. Unset: one for each core of its affinity and CPU quota"
     )
     emulate_link: Literal["pcie4"] | None = Field(
         None, description="Test bed: make copies between the KV pools take the time of this link at least"

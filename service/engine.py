@@ -19,7 +19,7 @@ from types import MappingProxyType
 
 import structlog
 
-from service.core.commands import Cancel, CloseSession, Inspect, Submit
+from service.core.commands import Cancel, CloseScope, CloseSession, Inspect, Submit
 from service.core.core import Core
 from service.core.events import Event, Finished, StepDone, TokenOut
 from service.core.plan import CopyResult, StepPlan, StepResult
@@ -62,7 +62,7 @@ class _Stop:
     """Asks a thread to end."""
 
 
-_Item = Turn | Cancel | CloseSession | Inspect | StepResult | CopyResult | _StepFailed | _Stop
+_Item = Turn | Cancel | CloseSession | CloseScope | Inspect | StepResult | CopyResult | _StepFailed | _Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ class Engine:
         begun += self._copying.copy().values()
         return self._clock() - min(begun) if begun else 0.0
 
-    def post(self, item: Turn | Cancel | CloseSession | Inspect) -> None:
+    def post(self, item: Turn | Cancel | CloseSession | CloseScope | Inspect) -> None:
         """Ask for something, from any thread. The answer comes to the listener."""
         self._inbox.put(item)
 
@@ -224,6 +224,8 @@ class Engine:
                     outputs.append(Output(self._core.snapshot(item.number, self._clock())))
                 case CloseSession():
                     self._core.close_session(item.session, self._clock())
+                case CloseScope():
+                    self._core.close_scope(item.scope)
                 case StepResult():
                     outputs += self._commit(item)
                 case CopyResult():

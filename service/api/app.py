@@ -9,6 +9,7 @@ from aiohttp import web
 
 from service.api.accounts import Accounts
 from service.api.auth import identify
+from service.api.caller import connection_scope
 from service.api.connections import Connections
 from service.api.context import (
     ACCOUNTS,
@@ -71,9 +72,9 @@ def create_app(
     app[STREAMS] = _streams(engine, app, recorder)
     app[SESSIONS] = ChatSessions(app[STREAMS], app[ACCOUNTS], limits, metrics)
     app[DOOR] = Door(limits.max_open_requests, app[ACCOUNTS])
-    app[CONNECTIONS] = Connections()
+    app[CONNECTIONS] = Connections(lambda name: app[STREAMS].close_scope(connection_scope(name)))
     operations = ROUTES if metrics_listener is not None else (*ROUTES, METRICS_ROUTE)
-    app[DOCUMENT] = document(operations)
+    app[DOCUMENT] = document(operations, app[KEYS].required)
     app.router.add_routes(operation.route() for operation in operations)
     app.router.add_get("/v1/chat/stream", chat_stream, allow_head=False)  # docs/wire.md; OpenAPI has no words for it
     add_page(app)

@@ -29,7 +29,7 @@ class Caller:
         """
         if self.tenant is not ANONYMOUS:
             return self.tenant.name, user or ""
-        return (f"connection:{self.connection}", "") if user is None else (f"user:{_pseudonym(user)}", user)
+        return connection_scope(self.connection) if user is None else (f"user:{_pseudonym(user)}", user)
 
     def priority(self, asked: int | None) -> int:
         """The priority of a request that asks for ``asked``: 0 or the best allowed if it does not care.
@@ -43,6 +43,11 @@ class Caller:
             message = f"priority {asked} is better than this key allows; its best is {best}"
             raise PriorityError(message, param="priority")
         return asked
+
+
+def connection_scope(name: str) -> tuple[str, str]:
+    """The scope of a connection whose requests name no user: it ends with the connection."""
+    return f"connection:{name}", ""
 
 
 def _pseudonym(user: str) -> str:

@@ -52,13 +52,15 @@ class Keys:
 
     def _refresh(self, path: Path) -> None:
         try:
-            if self._load(path):
-                log.info("keys_loaded", keys=len(self._ring.tenants))
-                self._trouble = ""
+            changed = self._load(path)
         except TROUBLES as error:
             if (trouble := _reason(error)) != self._trouble:
                 self._trouble = trouble
                 log.error("keys_not_reloaded", problem=trouble)
+            return
+        self._trouble = ""  # over, even if what came back is what was there before
+        if changed:
+            log.info("keys_loaded", keys=len(self._ring.tenants))
 
     def _load(self, path: Path) -> bool:
         """Take the file in if it has changed. Raises one of `TROUBLES`."""

@@ -15,13 +15,14 @@ from pydantic import TypeAdapter
 from service.api.errors import STATUS_AND_TYPE
 from service.api.responses import ErrorBody
 from service.api.schemas import Body
-from service.errors import RequestError
+from service.errors import AuthenticationError, RequestError
 
 Json = dict[str, Any]
 ErrorType = type[RequestError]
 Mode = Literal["validation", "serialization"]
 
 _VARIABLE = re.compile(r"\{(\w+)(?::[^}]*)?\}")  # aiohttp's {name:pattern}
+_KEY = {"type": "http", "scheme": "bearer", "description": "A key of docs/keys.md, if the server has keys"}
 _REQUEST_ID = {"X-Request-Id": {"required": True, "schema": {"type": "string"}}}
 _RETRY_AFTER = {"Retry-After": {"required": True, "schema": {"type": "integer", "minimum": 1}}}
 _BY_STATUS = {
@@ -62,13 +63,13 @@ class Operation:
 
 
 @cache
-def document(operations: tuple[Operation, ...]) -> Json:
-    """The OpenAPI 3.1 document of ``operations``."""
+def document(operations: tuple[Operation, ...], with_keys: bool) -> Json:
+    """The OpenAPI 3.1 document of ``operations``. ``with_keys``: whether this server asks for them."""
     error: tuple[Any, Mode] = (ErrorBody, "serialization")
     types = dict.fromkeys([error, *(each for operation in operations for each in operation.types())])
     adapters = [(kind, mode, TypeAdapter(kind)) for kind, mode in types]
     refs, found = TypeAdapter.json_schemas(adapters, ref_template="#/components/schemas/{model}")
-    writer = _Writer({kind: schema for (kind, _), schema in refs.items()})
+    writer = _Writer({kind: schema for (kind, _), schema in refs.items()}, with_keys)
     paths: dict[str, Json] = {}
     for operation in operations:
         path = _VARIABLE.sub(r"{\1}", operation.path)
@@ -77,15 +78,16 @@ def document(operations: tuple[Operation, ...]) -> Json:
         "openapi": "3.1.0",
         "info": {"title": "FastSwitch", "version": "1"},
         "paths": paths,
-        "components": {"schemas": found["$defs"]},
+        "components": {"schemas": found["$defs"], "securitySchemes": {"key": _KEY}},
     }
 
 
 class _Writer:
     """Writes operations; ``schemas``: each type's schema, mostly a reference."""
 
-    def __init__(self, schemas: dict[Any, Json]) -> None:
+    def __init__(self, schemas: dict[Any, Json], with_keys: bool) -> None:
         self._schemas = schemas
+        self._security: list[Json] = [{"key": []}] if with_keys else [{}, {"key": []}]
 
     def operation(self, operation: Operation) -> Json:
         written: Json = {
@@ -93,6 +95,8 @@ class _Writer:
             "summary": _first_line(operation.handler),
             "responses": {"200": self._answer(operation), **dict(self._errors(operation))},
         }
+        if AuthenticationError in operation.errors:
+            written["security"] = self._security
         if names := _VARIABLE.findall(operation.path):
             string = {"type": "string", "minLength": 1}
             written["parameters"] = [{"name": name, "in": "path", "required": True, "schema": string} for name in names]

@@ -5,6 +5,7 @@ from typing import Any
 from service import errors
 from service.api import responses
 from service.api.debug import debug_request, debug_state
+from service.api.debug_responses import DebugRequests, DebugState
 from service.api.generate import chat_completions, completions
 from service.api.openapi import Operation
 from service.api.operations import health, list_models, openapi, ready, show_metrics, show_model
@@ -64,12 +65,12 @@ ROUTES = (
     ),
     Operation("GET", "/health", health, answer=responses.Status, unavailable=responses.Status, errors=OPEN),
     Operation("GET", "/ready", ready, answer=responses.Status, unavailable=responses.Status, errors=OPEN),
-    Operation("GET", "/debug/state", debug_state, answer=dict[str, Any], errors=ADMINS),
+    Operation("GET", "/debug/state", debug_state, answer=DebugState, errors=ADMINS),
     Operation(
         "GET",
         "/debug/requests/{id}",
         debug_request,
-        answer=dict[str, Any],
+        answer=DebugRequests,
         errors=(*ADMINS, errors.NotFoundError),
     ),
     Operation("GET", "/openapi.json", openapi, answer=dict[str, Any], errors=WITH_KEY),

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from service.api.errors import from_code
-from service.core.commands import Cancel, CloseSession, Inspect
+from service.core.commands import Cancel, CloseScope, CloseSession, Inspect
 from service.core.events import Event, Finished, FinishReason, Refused, RequestEvent, Snapshot
 from service.engine import Listener, Output, Turn
 from service.errors import InternalError, RequestError, SlowReaderError
@@ -38,7 +38,7 @@ class Engine(Protocol):
     def start(self, listener: Listener) -> None:
         """Begin; ``listener`` is called on the engine's thread."""
 
-    def post(self, item: Turn | Cancel | CloseSession | Inspect) -> None:
+    def post(self, item: Turn | Cancel | CloseSession | CloseScope | Inspect) -> None:
         """From any thread."""
 
     def stop(self) -> None:
@@ -132,6 +132,10 @@ class Streams:
     def close_session(self, name: str) -> None:
         """Forget a session that turns of this name ran in."""
         self._engine.post(CloseSession(name))
+
+    def close_scope(self, scope: tuple[str, str]) -> None:
+        """Forget what only this scope could continue."""
+        self._engine.post(CloseScope(scope))
 
     def close(self, error: RequestError) -> None:
         """End every open stream, and each that would be opened, with ``error``."""

@@ -7,7 +7,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
@@ -20,6 +20,7 @@ from service.cli.chat_flags import add_chat_flags, resolve_chat
 from service.cli.keys_command import add_keys_flags, run_keys
 from service.cli.load_flags import add_load_flags, add_workload_flags, resolve_load, resolve_workload
 from service.config import ServeSettings, add_serve_flags, resolve
+from service.cpus import usable_cpus
 from service.errors import StartupError
 
 EXIT_USAGE = 2
@@ -95,11 +96,19 @@ def _version() -> str:
 
 def _serve(settings: ServeSettings) -> int:
     began = time.perf_counter()
-    if settings.threads is not None:
-        os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(settings.threads)))
+    limit_threads(settings.threads, os.environ)
     from service.cli.serve import serve  # noqa: PLC0415 - heavy, and the threads above are read when it is loaded
 
     return serve(settings, began)
+
+
+def limit_threads(asked: int | None, environment: MutableMapping[str, str]) -> None:
+    """Set the variables: to what was asked for, else, where they are not set, to the cores there are."""
+    for name in THREAD_VARIABLES:
+        if asked is not None:
+            environment[name] = str(asked)
+        else:
+            environment.setdefault(name, str(usable_cpus()))
 
 
 def _chat(settings: ChatSettings) -> int:

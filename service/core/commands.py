@@ -53,4 +53,11 @@ class CloseSession:
     session: str
 
 
-Command = Submit | Cancel | CloseSession | Inspect
+@dataclass(frozen=True, slots=True)
+class CloseScope:
+    """Nobody will ever come in this scope again: forget its idle sessions, and its busy ones when their turns end."""
+
+    scope: tuple[str, str]
+
+
+Command = Submit | Cancel | CloseSession | CloseScope | Inspect

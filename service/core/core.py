@@ -116,10 +116,15 @@ class Core:
         if session is not None and self._ledger.sessions.named(name) is session:  # unless it ended without KV
             self._ledger.drop_session(session, "closed")
 
+    def close_scope(self, scope: tuple[str, str]) -> None:
+        """Nobody can continue the sessions of this scope any more. Its live requests go on."""
+        for session in self._ledger.sessions.close_scope(scope):
+            self._ledger.drop_session(session, "closed")
+
     def plan(self, now: float) -> StepPlan | None:
         """The next step; one without rows while it waits for copies; None when there is nothing to compute."""
-        while session := self._ledger.sessions.overdue(now):
-            self._ledger.drop_session(session, "expired")
+        while overdue := self._ledger.sessions.overdue(now):
+            self._ledger.drop_session(*overdue)
         if self._shadow is not None:
             self._shadow.observe(now, self._scheduler.steps)
         plan = self._scheduler.plan(now)

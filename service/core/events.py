@@ -219,7 +219,6 @@ class Snapshot:
     gauges: Gauges
     slots: int
     slots_free: int
-    copies_in_flight: int
     requests: tuple[RequestView, ...]
     idle_sessions: tuple[SessionView, ...]
     pools: tuple[PoolView, ...]

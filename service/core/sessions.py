@@ -126,17 +126,28 @@ class SessionTable:
         """An idle session has no device blocks any more: spare everybody from looking at it."""
         self._on_device.pop(session, None)
 
+    def close_scope(self, scope: Scope) -> list[Session]:
+        """Take the scope from its busy sessions, which are then not kept; return its idle ones, for the caller to drop.
+
+        O(sessions): a scope ends once, so no step waits for it often enough to be worth an index.
+        """
+        for session in self._busy:
+            if session.scope == scope:
+                session.scope = None
+        return [session for session in self._idle if session.scope == scope]
+
     def oldest_idle(self) -> Session | None:
         """The idle session that has been silent longest."""
         return next(iter(self._idle), None)
 
-    def overdue(self, now: float) -> Session | None:
-        """The oldest idle session, if it is past its time to live or one too many."""
+    def overdue(self, now: float) -> tuple[Session, str] | None:
+        """The oldest idle session and why it must go, if it must: ``expired``, or ``limit``: it is one too many."""
         oldest = self.oldest_idle()
         if oldest is None or oldest.idle_since_s is None:
             return None
-        late = now - oldest.idle_since_s >= self.ttl_s
-        return oldest if late or len(self._idle) > self.max_idle else None
+        if now - oldest.idle_since_s >= self.ttl_s:
+            return oldest, "expired"
+        return (oldest, "limit") if len(self._idle) > self.max_idle else None
 
     def next_expiry_s(self) -> float | None:
         """When the oldest idle session will be overdue."""

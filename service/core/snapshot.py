@@ -17,7 +17,6 @@ def take_snapshot(ledger: Ledger, gauges: Gauges, number: int, arrivals_planned:
         gauges=gauges,
         slots=slots.num_free + len(slots.running),
         slots_free=slots.num_free,
-        copies_in_flight=len(memory.tickets),
         requests=tuple(_request(ledger, request, arrivals_planned, now) for request in ledger.live.values()),
         idle_sessions=tuple(_session(ledger, session, now) for session in idle),
         pools=(_pool("device", memory.device), _pool("host", memory.host)),

@@ -44,6 +44,11 @@ class Simulation:
         self.core.close_session(name, self.now)
         self._observe()
 
+    def close_scope(self, scope: tuple[str, str]) -> None:
+        """Close a scope now."""
+        self.core.close_scope(scope)
+        self._observe()
+
     def step(self) -> StepPlan | None:
         """One iteration; None when there was nothing to run.
 

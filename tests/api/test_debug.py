@@ -4,8 +4,10 @@ import asyncio
 import json
 
 import pytest
+from pydantic import TypeAdapter
 
 from service.api.context import STREAMS
+from service.api.debug_responses import DebugRequests, DebugState
 
 CANARY = "canary-7c1e"
 
@@ -127,3 +129,37 @@ async def test_the_prompts_and_choices_of_a_completion_are_found_together(live):
     answer = await (await live.complete(["Once", "Twice"], n=2)).json()
     found = (await (await live.http.get(f"/debug/requests/{answer['id']}")).json())["requests"]
     assert [record["request_id"] for record in found] == [f"{answer['id']}-{at}" for at in ("0-0", "0-1", "1-0", "1-1")]
+
+
+def all_of(kind, raw):
+    """What the type takes in of a JSON text, as it would write it: whatever it does not know is missing."""
+    adapter = TypeAdapter(kind)
+    return json.loads(adapter.dump_json(adapter.validate_json(raw)))
+
+
+async def test_the_state_is_of_the_described_type_and_has_nothing_else(serve, tenants):
+    live = await serve(core={"max_num_seqs": 1}, keys=tenants.keys("[tenants.bob]\ntokens_per_minute = 9000\n"))
+    await (await tenants.chat(live, "bob")).read()
+    async with await tenants.chat(live, "alice", stream=True, max_tokens=50_000) as first:
+        await first.content.readline()
+        response = await live.http.get("/debug/state", headers=tenants.headers("ops"))
+        raw = await response.text()
+    assert all_of(DebugState, raw) == json.loads(raw)
+    core = json.loads(raw)["core"]
+    assert core["requests"]
+    assert core["idle_sessions"]
+
+
+async def test_the_record_of_a_request_is_of_the_described_type_and_has_nothing_else(serve):
+    live = await serve(core={"max_num_seqs": 1}, policy="priority")
+    async with await live.chat(stream=True, max_tokens=40_000) as first:
+        await first.content.readline()
+        await (await live.chat(priority=-1)).read()
+        await settled(live, lambda core: [each["preemptions"] for each in core["requests"]] == [1])
+        request_id = first.headers["X-Request-Id"]
+    await live.until(lambda gauges: gauges["num_requests_running"] == gauges["num_requests_preempted"] == 0)
+    raw = await (await live.http.get(f"/debug/requests/{request_id}")).text()
+    assert all_of(DebugRequests, raw) == json.loads(raw)
+    (record,) = json.loads(raw)["requests"]
+    kinds = {event["event"] for event in record["events"]}
+    assert kinds == {"submitted", "started", "preempted", "resumed", "finished"}

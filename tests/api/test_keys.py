@@ -161,6 +161,19 @@ def test_a_removed_file_keeps_the_last_keys(file):
     assert keys.find(OLD_KEY)
 
 
+def test_a_file_that_goes_a_second_time_is_logged_a_second_time(file):
+    keys = Keys(file)
+    away = file.with_suffix(".away")
+    with capture_logs() as logs:
+        for _ in range(2):
+            file.rename(away)
+            assert keys.find(OLD_KEY)
+            assert keys.find(OLD_KEY)
+            away.rename(file)
+            assert keys.find(OLD_KEY)
+    assert [entry["event"] for entry in logs] == ["keys_not_reloaded"] * 2
+
+
 def test_a_mended_file_counts_again(file):
     keys = Keys(file)
     file.write_text("[[keys]")

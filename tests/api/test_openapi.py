@@ -54,6 +54,21 @@ async def test_routes_that_generate_name_all_that_can_go_wrong(document, path):
     assert codes == STATUS_AND_TYPE.keys() - others - of_the_chat_stream
 
 
+OPEN = {"/health", "/ready"}
+
+
+@pytest.mark.parametrize(("guarded", "security"), [(False, [{}, {"key": []}]), (True, [{"key": []}])])
+async def test_it_says_which_routes_take_a_key_and_whether_they_need_it(serve, tenants, guarded, security):
+    live = await serve(keys=tenants.keys() if guarded else None)
+    headers = tenants.headers("bob") if guarded else {}
+    document = await (await live.http.get("/openapi.json", headers=headers)).json()
+    scheme = document["components"]["securitySchemes"]["key"]
+    assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            assert operation.get("security") == (None if path in OPEN else security), path
+
+
 async def test_fields_are_those_of_the_bodies(document):
     for operation in OPERATIONS:
         if operation.body is not None:

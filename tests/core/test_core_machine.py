@@ -117,6 +117,10 @@ class CoreMachine(RuleBasedStateMachine):
     def close(self, name: str) -> None:
         self.sim.close_session(name)
 
+    @rule(scope=st.sampled_from([("t", "u"), ("t", "v")]))
+    def close_scope(self, scope: tuple[str, str]) -> None:
+        self.sim.close_scope(scope)
+
     @rule(steps=st.integers(1, 12))
     def run(self, steps: int) -> None:
         for _ in range(steps):

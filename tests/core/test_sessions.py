@@ -35,10 +35,10 @@ def test_idle_sessions_are_overdue_oldest_first_when_their_time_is_up() -> None:
     first, second = idle_session(table, [1], 1, now=0), idle_session(table, [2], 1, now=5)
     assert table.overdue(9.9) is None
     assert table.next_expiry_s() == 10
-    assert table.overdue(10.0) is first
+    assert table.overdue(10.0) == (first, "expired")
     table.close(first)
     assert table.overdue(10.0) is None
-    assert table.overdue(15.0) is second
+    assert table.overdue(15.0) == (second, "expired")
 
 
 def test_one_session_too_many_is_overdue_at_once() -> None:
@@ -46,7 +46,7 @@ def test_one_session_too_many_is_overdue_at_once() -> None:
     first = idle_session(table, [1], 1, now=0)
     assert table.overdue(0) is None
     idle_session(table, [2], 1, now=1)
-    assert table.overdue(1) is first
+    assert table.overdue(1) == (first, "limit")
 
 
 def test_a_new_turn_makes_a_session_young_again() -> None:

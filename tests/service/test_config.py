@@ -158,7 +158,20 @@ def test_help_names_every_setting_with_its_default() -> None:
 
 
 # What the number of a numeric setting counts; its description opens with one of these or names it.
-UNITS = ("seconds", "bytes", "tokens", "requests", "sequences", "blocks", "threads", "conversations", "port")
+UNITS = (
+    "seconds",
+    "bytes",
+    "tokens",
+    "requests",
+    "sequences",
+    "blocks",
+    "threads",
+    "conversations",
+    "port",
+    "steps",
+    "preemptions",
+    "seed",
+)
 
 
 def numeric_settings() -> list[str]:

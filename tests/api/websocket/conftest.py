@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -78,9 +79,8 @@ class Peer:
 Connect = Callable[..., Awaitable[Peer]]
 
 
-@pytest.fixture
-async def connect() -> AsyncIterator[Connect]:
-    """Opens connections; ``open`` fields open a session on them."""
+@asynccontextmanager
+async def _connected() -> AsyncIterator[Connect]:
     sessions: list[aiohttp.ClientSession] = []
 
     async def start(live, protocol: str = JSON, headers: dict[str, str] | None = None, **fields: Any) -> Peer:
@@ -94,3 +94,16 @@ async def connect() -> AsyncIterator[Connect]:
 
     yield start
     await asyncio.gather(*(http.close() for http in sessions))
+
+
+@pytest.fixture
+def connected() -> Callable[[], AbstractAsyncContextManager[Connect]]:
+    """Makes blocks in which connections are opened, and at whose end they are closed."""
+    return _connected
+
+
+@pytest.fixture
+async def connect() -> AsyncIterator[Connect]:
+    """Opens connections; ``open`` fields open a session on them."""
+    async with _connected() as start:
+        yield start

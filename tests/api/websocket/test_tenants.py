@@ -1,5 +1,7 @@
 """Keys on the chat stream: who may connect, whose sessions are whose, what limits hold."""
 
+import re
+
 import aiohttp
 import pytest
 
@@ -40,6 +42,40 @@ async def test_another_tenants_session_is_as_good_as_none(guarded, tenants, conn
     assert (await bob.open(session=alice.session, user="u"))["code"] == "session_lost"
     back = await connect(guarded, headers=tenants.headers("alice"), session=alice.session, last=alice.last, user="u")
     assert (await back.turn())["usage"]["reused_tokens"] > 0
+
+
+BY_BOB = {  # all that a body may say of whose it is
+    "messages": [{"role": "user", "content": "What did I say?"}],
+    "prompt": "What did I say?",
+    "tokens": [70],
+    "user": "u",
+    "max_tokens": 4,
+    "seed": 2,
+}
+
+
+async def test_another_tenants_session_shows_on_no_route(guarded, tenants, connect, log):
+    alice = await connect(guarded, headers=tenants.headers("alice"), user="u")
+    await alice.turn("canary-question", max_tokens=20)
+    assert len(alice.text) > 5
+    await alice.send("turn", content="canary-more", max_tokens=50_000)
+    await alice.until("token")
+    routes = [(route.method, route.resource.canonical) for route in guarded.app.router.routes()]
+    for name in ("bob", "ops"):
+        for method, path in routes:
+            response = await guarded.http.request(
+                method,
+                path.replace("{id}", alice.session),
+                params={"session": alice.session},
+                json={**BY_BOB, "session": alice.session},
+                headers=tenants.headers(name),
+            )
+            seen = f"{response.headers} {await response.text()}"
+            assert "canary" not in seen
+            assert alice.text not in seen
+            assert not re.search(r'"cached_tokens": ?[1-9]', seen)
+    for secret in ("canary", alice.session, alice.text):
+        assert secret not in log.getvalue()
 
 
 async def test_a_withdrawn_key_ends_at_the_next_turn(guarded, tenants, connect):
