@@ -16,6 +16,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from clients.trace import read_trace
 from service.cli.serve import greeting
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +79,10 @@ def test_help_lists_the_commands():
         (("serve", "--host", "0.0.0.0"), "--allow-anonymous"),
         (("serve", "--config", "/does/not/exist.toml"), "exist.toml"),
         (("serve", "--host", "127.0.0.1", "--model", "/does/not/exist.gguf", "--port", "0"), "exist.gguf"),
+        (
+            ("serve", "--port", "0", "--record-trace", "/does/not/exist/t.jsonl"),
+            "t.jsonl: No such file",
+        ),
         (("chat", "--max-tokens", "0"), "--max-tokens"),
     ],
 )
@@ -126,6 +131,22 @@ async def test_a_server_answers_and_ends_on_sigterm(start):
     assert process.returncode == 0
     assert f"{url}/v1/chat/completions" in out.decode()
     assert all(json.loads(line) for line in err.decode().splitlines())
+
+
+async def test_what_came_in_is_recorded_without_its_text(start, tmp_path):
+    path = tmp_path / "trace.jsonl"
+    process, url = await start("--record-trace", str(path))
+    messages = [{"role": "user", "content": "Xylophone"}]
+    async with aiohttp.ClientSession(url) as http:
+        for question in ("Yesterday", "Zeppelin"):
+            body = {"messages": messages, "max_tokens": 4, "ignore_eos": True, "user": "ann"}
+            answer = await (await http.post("/v1/chat/completions", json=body)).json()
+            messages += [answer["choices"][0]["message"], {"role": "user", "content": question}]
+    process.send_signal(signal.SIGTERM)
+    await process.communicate()
+    (conversation,) = read_trace(path).conversations
+    assert [turn.max_tokens for turn in conversation.turns] == [4, 4]
+    assert not any(word in path.read_text() for word in ("Xylo", "Yester", "ann"))
 
 
 async def test_a_running_answer_is_finished_before_the_end(start):
