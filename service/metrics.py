@@ -122,6 +122,7 @@ class _StateGauges:
         self.usage = gauge("kv_cache_usage_ratio", "Share of the device's KV blocks that hold KV, 0 to 1.")
         self.blocks_total = gauge("kv_blocks_total", "KV blocks of 16 tokens on the device.")
         self.blocks_used = gauge("kv_blocks_used", "KV blocks that hold KV, of requests and of idle sessions.")
+        self.largest_free = gauge("kv_largest_free_blocks", "KV blocks of the device's longest free extent.")
         self.blocks_reserved = gauge("kv_blocks_reserved", "KV blocks held for growth; given up when others need room.")
 
     def show(self, gauges: Gauges) -> None:
@@ -132,6 +133,7 @@ class _StateGauges:
         self.blocks_total.set(gauges.blocks_total)
         self.blocks_used.set(gauges.blocks_used)
         self.blocks_reserved.set(gauges.blocks_reserved)
+        self.largest_free.set(gauges.largest_free)
         self.usage.set(gauges.blocks_used / gauges.blocks_total if gauges.blocks_total else 0.0)
 
 

@@ -55,6 +55,8 @@ class SwitchMetrics:
         self.blocks_per_copy = histogram(
             "swap_blocks_per_copy", "Blocks in a contiguous copy, mean of each swap.", BLOCKS_BUCKETS, "direction"
         )
+        for direction in DIRECTIONS:
+            self.blocks_per_copy.labels(direction)
         self.failures = counter("swap_failures", "Swaps that failed.", "direction", DIRECTIONS)
         self.busy = counter("link_busy_seconds", "Time that copies took; its rate is the use.", "direction", DIRECTIONS)
         self.reused = counter(

@@ -184,6 +184,7 @@ class Gauges:
     blocks_total: int
     blocks_used: int
     blocks_reserved: int
+    largest_free: int = 0  # blocks of the device's longest free extent
     swapped: int = 0
     host_blocks_total: int = 0
     host_blocks_used: int = 0

@@ -116,6 +116,7 @@ class Ledger:
             blocks_total=device.num_blocks,
             blocks_used=device.num_used,
             blocks_reserved=device.num_reserved,
+            largest_free=device.largest_free,
             host_blocks_total=host.num_blocks,
             host_blocks_used=host.num_used,
             copies_in_flight=len(self.memory.tickets),
