@@ -15,9 +15,11 @@ from service.api.responses import State
 from service.api.tenants import Tenant
 from service.config import ServeSettings
 from service.core.events import FinishReason, Gauges, Timings
+from service.core.mechanisms import PRESETS
 from service.core.policies import POLICIES
 from service.core.views import PoolView, RequestView, SessionView
 from service.metrics import Metrics
+from service.switch_metrics import DROPS
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")
@@ -62,6 +64,8 @@ def words() -> set[str]:
         *POLICIES,
         *REASONS,
         *DROPPED,
+        *DROPS,
+        *PRESETS,
         *LABELS,
         "step_age_s",
     }
