@@ -73,23 +73,16 @@ class Core:
             self._shadow = Shadow(self._ledger, Ranking(policy, settings.patience), settings.max_num_seqs)
             policy = POLICIES["fcfs"]()
         self._ranking = Ranking(policy, settings.patience)
-        self._scheduler = self._make_scheduler()
-        self._poison = None if settings.debug_preempt_every is None else Poison(memory)
+        self._poison: Poison | None = None
+        eviction: Eviction | None = None
+        if (every := settings.debug_preempt_every) is not None:
+            self._poison = Poison(memory)
+            eviction = Eviction(self._ledger, self._swaps, self._poison, every)
+        budget = Budget(settings.max_num_batched_tokens, settings.max_num_seqs)
+        self._scheduler = Scheduler(self._ledger, self._ranking, self._swaps, budget, mechanisms, eviction)
         self._planned: dict[int, _Planned] = {}  # by step number, until commit or abandon
         self._arrivals = 0
         self._arrivals_planned = 0  # those that the last plan knew
-
-    def _make_scheduler(self) -> Scheduler:
-        settings = self._settings
-        every = settings.debug_preempt_every
-        return Scheduler(
-            self._ledger,
-            self._ranking,
-            self._swaps,
-            Budget(settings.max_num_batched_tokens, settings.max_num_seqs),
-            settings.mechanisms,
-            None if every is None else Eviction(self._ledger, self._swaps, every),
-        )
 
     def submit(self, command: Submit, now: float) -> bool:
         """Take a turn in, or emit `Refused`. True: it is in."""
@@ -130,7 +123,7 @@ class Core:
         plan = self._scheduler.plan(now)
         self._arrivals_planned = self._arrivals
         if plan is not None and self._poison is not None:
-            plan = replace(plan, poison=self._poison.look())
+            plan = replace(plan, poison=self._poison.take())
         if plan is not None and plan.rows:
             self._planned[plan.number] = _Planned(
                 rows=[(self._ledger.live[row.request_id], row) for row in plan.rows],

@@ -6,6 +6,7 @@ means, before it may come back. Nothing in an answer may tell that it happened.
 
 from service.core.host_room import HostRoom
 from service.core.ledger import Ledger
+from service.core.poison import Poison
 from service.core.requests import Request, State
 from service.core.swaps import Swaps
 
@@ -13,10 +14,11 @@ from service.core.swaps import Swaps
 class Eviction:
     """Requests on their way off the device: it ``holds`` them back from returning until they are off."""
 
-    def __init__(self, ledger: Ledger, swaps: Swaps, every: int) -> None:
+    def __init__(self, ledger: Ledger, swaps: Swaps, poison: Poison, every: int) -> None:
         self._ledger = ledger
         self._memory = ledger.memory
         self._swaps = swaps
+        self._poison = poison
         self._every = every
         self._leaving: dict[Request, None] = {}
 
@@ -31,6 +33,7 @@ class Eviction:
                 self._ledger.preempt(request, "debug", now)
                 self._leaving[request] = None
         self._leaving = {request: None for request in self._leaving if self._is_still_here(request)}
+        self._poison.look()  # before anybody can get the same blocks again
 
     def _is_still_here(self, request: Request) -> bool:
         """Do the next thing to get a request off the device; False when it is off, or has ended."""

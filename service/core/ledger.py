@@ -106,12 +106,13 @@ class Ledger:
     def gauges(self, priority_updates: int) -> Gauges:
         """How full it is, and how often ranks have changed."""
         states = [request.state for request in self.live.values()]
+        preempted = [request for request in self.live.values() if request.state is State.PREEMPTED]
         device, host = self.memory.device, self.memory.host
         return Gauges(
             running=states.count(State.RUNNING),
             waiting=states.count(State.WAITING),
-            preempted=states.count(State.PREEMPTED),
-            swapped=sum(self._is_swapped(request) for request in self.live.values()),
+            preempted=len(preempted),
+            swapped=sum(not self.memory.is_resident(request.sequence) for request in preempted),
             idle_sessions=self.sessions.num_idle,
             blocks_total=device.num_blocks,
             blocks_used=device.num_used,
@@ -135,9 +136,6 @@ class Ledger:
         for session in self.sessions:
             assert self.memory.computed(session.sequence) <= len(session.tokens)
         assert all(self.memory.is_resident(request.sequence) for request in running)
-
-    def _is_swapped(self, request: Request) -> bool:
-        return request.state is State.PREEMPTED and not self.memory.is_resident(request.sequence)
 
     def _note_start(self, request: Request, now: float) -> None:
         request.started_s = now

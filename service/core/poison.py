@@ -9,23 +9,31 @@ from allocator import BlockGroups, Extent, KVMemory
 
 
 class Poison:
-    """Remembers each block's owner. O(blocks) a look."""
+    """Remembers each block's owner. O(blocks) a look.
+
+    A block that is freed and taken again by the same owner between two looks is missed.
+    """
 
     def __init__(self, memory: KVMemory) -> None:
         self._pools = (memory.device, memory.host)
         self._owners: list[dict[int, int]] = [{}, {}]
+        self._found: list[Extent] = []
 
-    def look(self) -> tuple[Extent, ...]:
-        """The blocks, as extents of both pools."""
-        found: list[Extent] = []
+    def take(self) -> tuple[Extent, ...]:
+        """The blocks found since the last call, as extents of both pools; looks first."""
+        self.look()
+        found, self._found = tuple(self._found), []
+        return found
+
+    def look(self) -> None:
+        """See who owns what now."""
         for pool, groups in enumerate(self._pools):
             before, now = self._owners[pool], _owners(groups)
             spoiled = [block for block in before if block not in now]
             # A copy in flight takes blocks over with their contents; whoever has them next does not get those.
             spoiled += [block for block, owner in now.items() if owner >= 0 and before.get(block) != owner]
-            found += _extents(pool, sorted(spoiled))
+            self._found += _extents(pool, sorted(spoiled))
             self._owners[pool] = now
-        return tuple(found)
 
 
 def _owners(groups: BlockGroups) -> dict[int, int]:

@@ -22,11 +22,6 @@ class Patience:
     quantum: int = 4
     promote_after: int = 4
 
-    @property
-    def long_quantum(self) -> int:
-        """Steps that a promoted request runs before it ranks as the policy says again."""
-        return LONG_QUANTUM * max(self.quantum, 1)
-
 
 DEFAULT_PATIENCE = Patience()
 
@@ -38,21 +33,25 @@ class Ranking:
         self.updates = 0  # priority updates: plans whose order differs from the one before
         self._policy = policy
         self._patience = patience
+        self._long_quantum = LONG_QUANTUM * max(patience.quantum, 1)  # steps that a promotion lasts
         self._last: list[Request] = []
 
     def order(self, requests: Collection[Request], now: float, step: int) -> list[Request]:
         """The first to be served first. ``step``: steps run so far, by which policies and quanta count."""
         ranked = self._policy.rank(requests, now, step)
         self._count_update(ranked)
-        for request in ranked:
-            if request.steps_seated >= self._patience.long_quantum:
+        fresh, promoted = [], []
+        for request in [request for request in ranked if request.started_s is not None or request.is_coming]:
+            if request.steps_seated >= self._long_quantum:
                 request.preemptions_unrewarded = 0
-        return sorted(ranked, key=self._standing)  # stable: the policy's order inside each class
-
-    def _standing(self, request: Request) -> int:
-        if self._is_fresh(request):
-            return 0
-        return 1 if self._is_promoted(request) else 2
+            if self._is_fresh(request):
+                fresh.append(request)
+            elif self._is_promoted(request):
+                promoted.append(request)
+        if not fresh and not promoted:
+            return ranked
+        first = dict.fromkeys([*fresh, *promoted])
+        return [*first, *(request for request in ranked if request not in first)]
 
     def _is_fresh(self, request: Request) -> bool:
         if request.state is State.RUNNING:
@@ -64,6 +63,9 @@ class Ranking:
 
     def _count_update(self, ranked: list[Request]) -> None:
         """Arrivals and departures change no order; only a swap among those who stayed does."""
+        if ranked[: len(self._last)] == self._last:  # the common case, at the cost of comparing references
+            self._last = ranked
+            return
         stayed = set(self._last) & set(ranked)
         before = [request for request in self._last if request in stayed]
         after = [request for request in ranked if request in stayed]

@@ -40,6 +40,7 @@ class Scheduler:
         self._budget = budget
         self._mechanisms = mechanisms
         self._eviction = eviction
+        self._wanted: dict[Request, None] = {}  # those above the last cut who could not run
 
     def plan(self, now: float) -> StepPlan | None:
         """The next step; one without rows while copies must end first; None when nobody is live."""
@@ -50,8 +51,7 @@ class Scheduler:
         ranked = self._ranking.order(self._ledger.live.values(), now, self.steps)
         kept = cut(ranked, self._ledger.slots.running, self._memory, self._budget.rows)
         losers = ranked[len(kept) :]
-        for request in losers:
-            request.wanted_s = None
+        self._forget_wishes(kept)
         displacement = Displacement(self._ledger, self._swaps, kept, losers, now)
         ready = self._ready(kept, displacement, now)
         if self._waits_for_copies(kept, len(ready) + displacement.num_running):
@@ -72,11 +72,18 @@ class Scheduler:
                 continue
             if self._bring_in(request, displacement):
                 ready.add(request)
-            elif request.wanted_s is None:
-                request.wanted_s = now
+            else:
+                self._wanted[request] = None
+                request.wanted_s = now if request.wanted_s is None else request.wanted_s
         if self._mechanisms.asynchronous and self._swaps.is_on:
             displacement.prepare(len(running))
         return [request for request in kept if request in ready]
+
+    def _forget_wishes(self, kept: Sequence[Request]) -> None:
+        """Whoever is no longer above the cut is not kept waiting by a switch."""
+        for request in self._wanted.keys() - set(kept):
+            request.wanted_s = None
+        self._wanted = {}
 
     def _find_room(self, request: Request, displacement: Displacement) -> bool:
         """Device room for all tokens of a request that is all resident, or that has no KV."""

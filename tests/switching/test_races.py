@@ -88,8 +88,8 @@ def test_what_a_step_wrote_is_there_before_it_is_copied_out(
     service: Service, undisturbed: Outcome, ordered: bool
 ) -> None:
     def wrap(runner: CPURunner, copier: CPUCopier) -> tuple[Runner, Copier]:
-        device = LateDevice(runner)
-        return device, Ordered(copier, device) if ordered else copier
+        device, prompt = LateDevice(runner), Liar(runner.pools, lies_about=None)
+        return device, Ordered(prompt, device) if ordered else prompt
 
     assert is_corrupt(switched(service, wrap), undisturbed) is not ordered
 
