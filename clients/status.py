@@ -59,13 +59,13 @@ def _requests(requests: Sequence[State]) -> Table:
     """In the order of arrival."""
     columns = (
         *("request", "tenant", "state", "because", "since", "age"),
-        *("priority", "prompt", "answer", "blocks", "preempted"),
+        *("priority", "prompt", "answer", "blocks", "host_blocks", "preempted"),
     )
     rows = (
         (
             each["request_id"],
             each["tenant"],
-            each["state"],
+            _state(each),
             each["because"],
             _seconds(each["since_s"]),
             _seconds(each["age_s"]),
@@ -73,11 +73,18 @@ def _requests(requests: Sequence[State]) -> Table:
             each["prompt"],
             f"{each['answered']}/{each['max_tokens']}",
             each["blocks"],
+            each["host_blocks"],
             each["preemptions"],
         )
         for each in requests
     )
     return _table(f"{len(requests)} live requests", columns, rows)
+
+
+def _state(request: State) -> str:
+    """A preempted request whose KV is not all on the device is *swapped*."""
+    is_swapped = request["state"] == "preempted" and request["resident"] < request["computed"]
+    return "swapped" if is_swapped else str(request["state"])
 
 
 def _sessions(sessions: Sequence[State]) -> Table:
