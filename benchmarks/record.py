@@ -35,8 +35,8 @@ def commit() -> str:
     return described.stdout.strip() or "unknown"
 
 
-def store(name: str, figures: Figures, module: str = "benchmarks") -> Path:
-    """Write ``results/<name>.json``. ``module``: what was run."""
+def store(name: str, figures: Figures) -> Path:
+    """Write ``results/<name>.json``."""
     path = RESULTS / f"{name}.json"
     RESULTS.mkdir(exist_ok=True)
     result = {
@@ -44,7 +44,7 @@ def store(name: str, figures: Figures, module: str = "benchmarks") -> Path:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
         "hardware": hardware(),
-        "command": shlex.join(["python", "-m", module, *sys.argv[1:]]),
+        "command": shlex.join(["python", *sys.orig_argv[1:]]),
         "figures": figures,
     }
     path.write_text(json.dumps(result, indent=2) + "\n")
