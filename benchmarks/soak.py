@@ -98,7 +98,7 @@ async def main() -> int:
             after = await _idle(server, log)
     figures, faults = judge(runs, samples, before, after)
     _show(figures, faults)
-    print(f"stored in {store('soak', figures, 'benchmarks.soak')}")
+    print(f"stored in {store('soak', figures)}")
     return 1 if faults else 0
 
 
