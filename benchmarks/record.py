@@ -44,7 +44,7 @@ def store(name: str, figures: Figures) -> Path:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
         "hardware": hardware(),
-        "command": shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]),
+        "command": shlex.join(["python", *sys.orig_argv[1:]]),
         "figures": figures,
     }
     path.write_text(json.dumps(result, indent=2) + "\n")

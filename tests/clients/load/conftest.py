@@ -1,14 +1,13 @@
 """A server that answers by the clock, and short ways to drive one."""
 
 import asyncio
-import json
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
 from aiohttp import web
 
+from benchmarks.stub_server import StubServer
 from clients.load.driver import Driver, Rules, Transcript
 from clients.load.openai import OpenAITarget
 from clients.load.target import Target
@@ -16,43 +15,18 @@ from clients.load.words import Writer
 from clients.trace import Conversation, Trace, Turn
 
 
-class TimedServer:
-    """Waits ``delays`` of a script before each piece, one script for each request in the order they come.
-
-    ``wrote``: when each piece left, by the clock of `time.perf_counter`, in the order of the scripts. While ``gate`` is
-    closed nothing leaves.
-    """
+class TimedServer(StubServer):
+    """While ``gate`` is closed nothing leaves."""
 
     def __init__(self, scripts: Callable[[int], Sequence[float]]) -> None:
+        super().__init__(scripts)
         self.url = ""
-        self.wrote: list[list[float]] = []
         self.gate = asyncio.Event()
         self.gate.set()
-        self._scripts = scripts
 
-    async def chat(self, request: web.Request) -> web.StreamResponse:
-        written: list[float] = []
-        delays = self._scripts(len(self.wrote))
-        self.wrote.append(written)
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(request)
-        due = time.perf_counter()
-        for delay in delays:
-            due += delay
-            await asyncio.sleep(due - time.perf_counter())
-            await self.gate.wait()
-            written.append(time.perf_counter())
-            await response.write(_event({"choices": [{"index": 0, "delta": {"content": " word"}}]}))
-        await response.write(_event({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": len(delays)}}))
-        await response.write(b"data: [DONE]\n\n")
-        return response
-
-    async def models(self, _: web.Request) -> web.Response:
-        return web.json_response({"object": "list", "data": [{"id": "timed", "owned_by": "a test"}]})
-
-
-def _event(payload: dict[str, Any]) -> bytes:
-    return b"data: " + json.dumps(payload).encode() + b"\n\n"
+    async def until(self, moment: float) -> None:
+        await super().until(moment)
+        await self.gate.wait()
 
 
 Timed = Callable[[Callable[[int], Sequence[float]]], Any]
@@ -65,10 +39,7 @@ async def timed() -> AsyncIterator[Timed]:
 
     async def start(scripts: Callable[[int], Sequence[float]]) -> TimedServer:
         server = TimedServer(scripts)
-        app = web.Application()
-        app.router.add_post("/v1/chat/completions", server.chat)
-        app.router.add_get("/v1/models", server.models)
-        runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
+        runner = web.AppRunner(server.app(), handler_cancellation=True, shutdown_timeout=1)
         runners.append(runner)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
