@@ -70,10 +70,10 @@ class Scheduler:
         for request in kept:
             if request.state is State.RUNNING:
                 continue
+            if request.wanted_s is None:
+                request.wanted_s = now
             if self._bring_in(request, displacement):
                 ready.add(request)
-            elif request.wanted_s is None:
-                request.wanted_s = now
         if self._mechanisms.asynchronous and self._swaps.is_on:
             displacement.prepare(len(running))
         return [request for request in kept if request in ready]
@@ -94,13 +94,14 @@ class Scheduler:
         if self._memory.pending(request.sequence) is not None:
             displacement.promise(request)
             return False
+        if not displacement.obtain(request):
+            return False
         if reason := self._swaps.must_recompute(request):
             self._ledger.drop_kv(request.session, self._memory.watermarks(request.sequence).resident, reason)
             self._swaps.forget_failures(request.sequence)
             return self._find_room(request, displacement)
-        if displacement.obtain(request):
-            self._swaps.start_in(request)
-            displacement.promise(request)  # the blocks behind its KV
+        self._swaps.start_in(request)
+        displacement.promise(request)  # the blocks behind its KV
         return False
 
     def _waits_for_copies(self, kept: Sequence[Request], runnable: int) -> bool:

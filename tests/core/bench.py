@@ -84,8 +84,9 @@ class Bench:
         return HostRoom(self.ledger, ranked)
 
     def end_copies(self, *, failed: bool = False, seconds: float = 0.1) -> list[Ticket]:
-        """End what was started since the last call."""
-        tickets = list(self.swaps.issued())
+        """End all copies in flight."""
+        self.swaps.issued()
+        tickets = list(self.memory.tickets)
         for ticket in tickets:
             self.swaps.end(CopyResult(ticket.number, seconds, 1, failed))
         self.check()
