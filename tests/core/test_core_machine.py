@@ -1,7 +1,17 @@
-"""Core driven at random on too little memory: everyone finishes, with the tokens of an undisturbed run."""
+"""Core driven at random on too little memory: everyone finishes, with the tokens of an undisturbed run.
 
+The machine draws its settings (presets, policies, a link that is slow, out of order or fails) and actions; allocator,
+residency, swaps and scheduler are checked after every action. Truncation comes with next turns that agree with less
+than the session has, and with stop strings.
+"""
+
+import os
+from collections import Counter
 from functools import cache
+from random import Random
 
+import pytest
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
