@@ -45,7 +45,9 @@ def test_a_ticket_that_is_not_in_flight_is_a_bug() -> None:
         Bench().swaps.end(CopyResult(7, 0.1, 1))
 
 
-@pytest.mark.parametrize(("host", "swap", "reason"), [(0, True, "no_swap"), (9, False, "no_swap"), (2, True, "host_full")])
+@pytest.mark.parametrize(
+    ("host", "swap", "reason"), [(0, True, "no_swap"), (9, False, "no_swap"), (2, True, "host_full")]
+)
 def test_what_cannot_be_copied_out_says_why(host: int, swap: bool, reason: str) -> None:
     bench = Bench(host=host, swap=swap)
     request = bench.parked(3)
