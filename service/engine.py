@@ -203,6 +203,7 @@ class Engine:
         """The device thread."""
         while isinstance(plan := self._plans.get(), StepPlan):
             self._run(plan)
+            del plan  # or the last step's requests would be kept while nothing runs
 
     def _run(self, plan: StepPlan) -> None:
         try:

@@ -21,10 +21,11 @@ class Costs:
         """A copy joins the link's queue."""
         self._queued[direction] += blocks
 
-    def copy_ended(self, direction: Direction, blocks: int, seconds: float) -> None:
-        """A copy has left it, after ``seconds`` of its own."""
+    def copy_ended(self, direction: Direction, blocks: int, seconds: float | None) -> None:
+        """A copy has left it, after ``seconds`` of its own; None: it failed, which tells nothing of the link."""
         self._queued[direction] -= blocks
-        self._block_s[direction] = _blend(self._block_s.get(direction), seconds / blocks)
+        if seconds is not None:
+            self._block_s[direction] = _blend(self._block_s.get(direction), seconds / blocks)
 
     def step_ended(self, device_s: float, tokens: int, prefill_tokens: int) -> None:
         """A step took ``device_s``; one that is mostly prefill tells what a prefilled token costs."""

@@ -37,6 +37,8 @@ class Displacement:
     def obtain(self, request: Request) -> bool:
         """Whether there is device room now for all tokens of a request above the cut. If not, it is on its way."""
         missing = self._missing(request)
+        if missing == 0:  # whatever others wait for
+            return True
         self._make_room(missing)
         if missing <= self._available:
             return True
@@ -48,8 +50,16 @@ class Displacement:
         self._promised += self._missing(request)
 
     def prepare(self, num_blocks: int) -> None:
-        """Start to make room for what running requests will need next, at the cost of those who do not run."""
-        self._make_room(num_blocks, spare_running=True)
+        """Start to copy out what running requests may need next, from those who do not run.
+
+        Nothing is taken before the need, so whoever returns until then has lost nothing.
+        """
+        while num_blocks > self._available + self._arriving:
+            victim = self._victim or self._next_victim(spare_running=True)
+            if victim is None:
+                return
+            self._copy_ahead(*victim)
+            self._victim = None
 
     def yield_slot(self) -> None:
         """The lowest running loser leaves the batch."""
@@ -84,11 +94,11 @@ class Displacement:
         known = [sequence for sequence in leaving if sequence in self._memory.device]
         return self._memory.num_let_go + sum(self._memory.device.used(sequence) for sequence in known)
 
-    def _make_room(self, num_blocks: int, *, spare_running: bool = False) -> None:
+    def _make_room(self, num_blocks: int) -> None:
         """Take from victims until ``num_blocks`` are available or on their way, or nobody is left to take from."""
         while (short := num_blocks - self._available - self._arriving) > 0:
             if self._victim is None:
-                self._victim = self._next_victim(spare_running)
+                self._victim = self._next_victim()
             if self._victim is None:
                 return
             if not self._take(*self._victim, short):
@@ -106,11 +116,25 @@ class Displacement:
             return False
         if reason := self._swaps.start_out(session, self._host_room, request):
             self._ledger.drop_tail(session, short, reason)
+            self._swaps.forget_failures(sequence)
             return sequence in self._memory.device
         self._arriving += self._memory.device.used(sequence)
         return False
 
-    def _next_victim(self, spare_running: bool) -> tuple[Session, Request | None] | None:
+    def _copy_ahead(self, session: Session, request: Request | None) -> None:
+        """Have a victim's blocks copied, where that is possible, and count what it could give."""
+        sequence = session.sequence
+        if self._memory.pending(sequence) is not None:
+            return  # counted as arriving
+        used, clean = self._memory.device.used(sequence), self._memory.reclaimable_device(sequence)
+        if not used:
+            self._ledger.sessions.left_device(session)
+        elif clean == used or self._swaps.start_out(session, self._host_room, request):
+            self._arriving += clean
+        else:
+            self._arriving += used
+
+    def _next_victim(self, *, spare_running: bool = False) -> tuple[Session, Request | None] | None:
         if self._idle is None:
             self._idle = deque(self._ledger.sessions.idle_on_device)
         while self._idle:

@@ -46,4 +46,5 @@ class Eviction:
                 room = HostRoom(self._ledger, list(self._ledger.live.values()))
                 if reason := self._swaps.start_out(request.session, room, request):
                     self._ledger.drop_kv(request.session, 0, reason)
+                    self._swaps.forget_failures(sequence)
         return self._memory.device.used(sequence) > 0

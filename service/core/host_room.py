@@ -24,7 +24,7 @@ class HostRoom:
 
     def make(self, num_blocks: int, owner: Session) -> bool:
         """See to it that ``owner`` can grow by ``num_blocks`` host blocks. False: it cannot."""
-        if num_blocks > self._memory.host.num_blocks:
+        if self._memory.host.used(owner.sequence) + num_blocks > self._memory.host.num_blocks:
             return False
         while (short := num_blocks - self._memory.host.num_available) > 0:
             if not (self._take_from_live(short, owner) or self._take_from_idle(short, owner)):

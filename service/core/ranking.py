@@ -22,6 +22,11 @@ class Patience:
     quantum: int = 4
     promote_after: int = 4
 
+    @property
+    def long_quantum(self) -> int:
+        """Steps that a promoted request runs before it ranks as the policy says again."""
+        return LONG_QUANTUM * max(self.quantum, 1)
+
 
 DEFAULT_PATIENCE = Patience()
 
@@ -33,7 +38,7 @@ class Ranking:
         self.updates = 0  # priority updates: plans whose order differs from the one before
         self._policy = policy
         self._patience = patience
-        self._long_quantum = LONG_QUANTUM * max(patience.quantum, 1)  # steps that a promotion lasts
+        self._long_quantum = patience.long_quantum
         self._last: list[Request] = []
 
     def order(self, requests: Collection[Request], now: float, step: int) -> list[Request]:

@@ -40,15 +40,15 @@ class Scheduler:
         self._budget = budget
         self._mechanisms = mechanisms
         self._eviction = eviction
-        self._wanted: dict[Request, None] = {}  # those above the last cut who could not run
+        self._wanted: dict[Request, None] = {}  # those above the last cut who had no slot
 
     def plan(self, now: float) -> StepPlan | None:
         """The next step; one without rows while copies must end first; None when nobody is live."""
-        if not self._ledger.live:
-            return None
         if self._eviction is not None:
             self._eviction.advance(now)
         ranked = self._ranking.order(self._ledger.live.values(), now, self.steps)
+        if not ranked:
+            return None
         kept = cut(ranked, self._ledger.slots.running, self._memory, self._budget.rows)
         losers = ranked[len(kept) :]
         self._forget_wishes(kept)
@@ -70,11 +70,11 @@ class Scheduler:
         for request in kept:
             if request.state is State.RUNNING:
                 continue
+            self._wanted[request] = None
+            if request.wanted_s is None:
+                request.wanted_s = now
             if self._bring_in(request, displacement):
                 ready.add(request)
-            else:
-                self._wanted[request] = None
-                request.wanted_s = now if request.wanted_s is None else request.wanted_s
         if self._mechanisms.asynchronous and self._swaps.is_on:
             displacement.prepare(len(running))
         return [request for request in kept if request in ready]
@@ -101,13 +101,14 @@ class Scheduler:
         if self._memory.pending(request.sequence) is not None:
             displacement.promise(request)
             return False
+        if not displacement.obtain(request):
+            return False
         if reason := self._swaps.must_recompute(request):
             self._ledger.drop_kv(request.session, self._memory.watermarks(request.sequence).resident, reason)
             self._swaps.forget_failures(request.sequence)
             return self._find_room(request, displacement)
-        if displacement.obtain(request):
-            self._swaps.start_in(request)
-            displacement.promise(request)  # the blocks behind its KV
+        self._swaps.start_in(request)
+        displacement.promise(request)  # the blocks behind its KV
         return False
 
     def _waits_for_copies(self, kept: Sequence[Request], runnable: int) -> bool:

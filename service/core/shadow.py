@@ -23,10 +23,10 @@ class Shadow:
 
     def observe(self, now: float, step: int) -> None:
         """Rank and cut as if in charge, and emit `ShadowSwitched` if that drives anybody out."""
-        live = self._ledger.live.values()
+        live = dict.fromkeys(self._ledger.live.values())
         ranked = self._ranking.order(live, now, step)
         kept = dict.fromkeys(cut(ranked, self._running, self._ledger.memory, self._rows))
-        victims = [request for request in self._running if request in set(live) and request not in kept]
+        victims = [request for request in self._running if request in live and request not in kept]
         self._running = kept
         if victims:
             self._ledger.emit(ShadowSwitched(len(victims), sum(map(self._dirty_blocks, victims))))

@@ -27,6 +27,7 @@ class Swaps:
         self._mechanisms = mechanisms
         self._in_flight: dict[int, Ticket] = {}
         self._issued: list[Ticket] = []
+        self._charged: dict[int, Request] = {}  # who will have the copy in its account, by ticket
         self._failures: dict[int, int] = {}  # in a row, by sequence
 
     @property
@@ -53,30 +54,29 @@ class Swaps:
         if not room.make(needed, session):
             return "host_full"
         ticket = self._memory.swap_out(sequence)
-        self._issue(ticket)
-        if request is not None:
-            request.swapped_out += ticket.num_blocks
+        self._issue(ticket, request)
         return None
 
     def start_in(self, request: Request) -> None:
         """Copy what the device lacks of a request, for which there is room."""
         ticket = self._memory.swap_in(request.sequence)
-        self._issue(ticket)
-        request.swapped_in += ticket.num_blocks
+        self._issue(ticket, request)
         request.is_coming = True
 
     def end(self, result: CopyResult) -> None:
         """A copy is over: move the watermarks, or count the failure. Raises KeyError for a ticket not in flight."""
         ticket = self._in_flight.pop(result.ticket)
-        self.costs.copy_ended(ticket.direction, ticket.num_blocks, result.seconds)
+        request = self._charged.pop(result.ticket, None)
+        self.costs.copy_ended(ticket.direction, ticket.num_blocks, None if result.failed else result.seconds)
         self._ledger.emit(
             CopyEnded(ticket.direction.value, ticket.num_blocks, result.pieces, result.seconds, result.failed)
         )
         if result.failed:
             self._memory.fail(ticket)
-            self._failures[ticket.sequence] = self._failures.get(ticket.sequence, 0) + 1
+            self._count_failure(ticket.sequence)
         else:
             self._failures.pop(ticket.sequence, None)
+            _charge(request, ticket)
             if self._memory.complete(ticket) and not self._mechanisms.reuse:
                 self._keep_one_side(ticket)
 
@@ -93,7 +93,7 @@ class Swaps:
         return None
 
     def forget_failures(self, sequence: int) -> None:
-        """The sequence's KV starts anew."""
+        """KV was dropped for them: the next copy is tried afresh."""
         self._failures.pop(sequence, None)
 
     def check(self) -> None:
@@ -103,8 +103,14 @@ class Swaps:
     def _has_failed_for_good(self, sequence: int) -> bool:
         return self._failures.get(sequence, 0) > RETRIES
 
-    def _issue(self, ticket: Ticket) -> None:
+    def _count_failure(self, sequence: int) -> None:
+        self._failures[sequence] = self._failures.get(sequence, 0) + 1
+        self._failures = {known: count for known, count in self._failures.items() if known in self._memory.device}
+
+    def _issue(self, ticket: Ticket, request: Request | None) -> None:
         self._in_flight[ticket.number] = ticket
+        if request is not None:
+            self._charged[ticket.number] = request
         self._issued.append(ticket)
         self.costs.copy_issued(ticket.direction, ticket.num_blocks)
         self._ledger.emit(CopyStarted(ticket.direction.value, ticket.num_blocks, ticket.first_block))
@@ -121,3 +127,12 @@ class Swaps:
         return any(
             request.sequence == sequence and request.state is State.RUNNING for request in self._ledger.live.values()
         )
+
+
+def _charge(request: Request | None, ticket: Ticket) -> None:
+    if request is None:
+        return
+    if ticket.direction is Direction.OUT:
+        request.swapped_out += ticket.num_blocks
+    else:
+        request.swapped_in += ticket.num_blocks

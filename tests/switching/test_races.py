@@ -4,17 +4,17 @@ Each rule has a control that breaks it, so that the test is known to see what it
 or ends in an error, when what it read was not even a number.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pytest
 
-from allocator import Direction, Extent, Ticket
+from allocator import DEVICE, Direction, Extent, Ticket
 from service.core.events import FinishReason
 from service.core.plan import CopyResult, StepPlan, StepResult
 from service.core.ports import Copier, Runner
 from service.execution.copier import CPUCopier
-from service.execution.kv import KVPools
+from service.execution.kv import BLOCK_TOKENS, KVPools
 from service.execution.runner import Runner as CPURunner
 from tests.switching.conftest import Outcome, Service, Wrap, conversations
 
@@ -43,26 +43,36 @@ class LateDevice:
 
     def __init__(self, inner: CPURunner) -> None:
         self._inner = inner
-        self._landing: np.ndarray | None = None
+        self._landing: dict[int, np.ndarray] = {}  # KV that is not there yet, by block
 
     def run(self, plan: StepPlan) -> StepResult:
         self.land()
-        before = self._inner.pools.device.copy()
+        pool = self._inner.pools.device
+        # Only what the step writes: copies into other blocks may end meanwhile.
+        before = {block: pool[block].copy() for block in written_by(plan)}
         result = self._inner.run(plan)
-        self._landing = self._inner.pools.device.copy()
-        self._inner.pools.device[:] = before
+        for block, kv in before.items():
+            self._landing[block] = pool[block].copy()
+            pool[block] = kv
         return result
 
     def land(self) -> None:
-        if self._landing is not None:
-            self._inner.pools.device[:] = self._landing
-            self._landing = None
+        for block, kv in self._landing.items():
+            self._inner.pools.device[block] = kv
+        self._landing.clear()
 
     def poison(self, extents: Sequence[Extent]) -> None:
         """Spoils what is there and what is about to land; waits for nothing."""
         self._inner.poison(extents)
-        if self._landing is not None:
-            KVPools(self._landing, self._inner.pools.host).poison(extents)
+        for extent in extents:
+            for block in self._landing.keys() & range(extent.start, extent.end) if extent.pool == DEVICE else ():
+                self._landing[block].fill(np.nan)
+
+
+def written_by(plan: StepPlan) -> Iterator[int]:
+    for row in plan.rows:
+        blocks = [block for extent in row.extents for block in range(extent.start, extent.end)]
+        yield from blocks[row.start // BLOCK_TOKENS : -(-(row.start + row.num_tokens) // BLOCK_TOKENS)]
 
 
 class Ordered:
@@ -88,8 +98,10 @@ def test_what_a_step_wrote_is_there_before_it_is_copied_out(
     service: Service, undisturbed: Outcome, ordered: bool
 ) -> None:
     def wrap(runner: CPURunner, copier: CPUCopier) -> tuple[Runner, Copier]:
-        device, prompt = LateDevice(runner), Liar(runner.pools, lies_about=None)
-        return device, Ordered(prompt, device) if ordered else prompt
+        device = LateDevice(runner)
+        if ordered:
+            return device, Ordered(copier, device)
+        return device, Liar(runner.pools, lies_about=None)  # copies at once, so surely before anything lands
 
     assert is_corrupt(switched(service, wrap), undisturbed) is not ordered
 

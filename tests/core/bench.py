@@ -1,0 +1,110 @@
+"""A ledger set up by hand, part by part, for tests of what stands between core and the allocator."""
+
+from allocator import KVMemory, Ticket
+from service.core.commands import Submit
+from service.core.displacement import Displacement
+from service.core.events import Event
+from service.core.host_room import HostRoom
+from service.core.ledger import Ledger
+from service.core.mechanisms import Mechanisms
+from service.core.plan import CopyResult
+from service.core.requests import Request
+from service.core.sampling import SamplingParams
+from service.core.sessions import Session, SessionTable
+from service.core.slots import SlotTable
+from service.core.swaps import Swaps
+
+BLOCK = 16
+
+
+class Bench:
+    """Sizes in blocks. Requests have one token more than they have KV, unless told otherwise."""
+
+    def __init__(self, device: int = 20, host: int = 20, slots: int = 8, **mechanisms: bool) -> None:
+        self.memory = KVMemory(device, host, initial_group=4)
+        self.ledger = Ledger(self.memory, SessionTable(1000.0, 1000), SlotTable(slots))
+        self.swaps = Swaps(self.ledger, Mechanisms(**mechanisms))
+        self._number = 0
+
+    def waiting(self, tokens: int) -> Request:
+        """A request without KV."""
+        session = self.ledger.sessions.open(("t", str(self._number)))
+        self.memory.add(session.sequence)
+        session.tokens = list(range(tokens))
+        prompt = tuple(session.tokens)
+        spec = Submit(f"r{self._number}", prompt, 99, SamplingParams(), frozenset(), session.scope)
+        request = Request(self._number, spec, session, arrival_s=0.0)
+        self.ledger.live[request.request_id] = request
+        self._number += 1
+        return request
+
+    def running(self, blocks: int, tokens: int | None = None) -> Request:
+        """In the batch with ``blocks`` blocks full of KV, or with ``tokens`` tokens of it."""
+        computed = blocks * BLOCK if tokens is None else tokens
+        request = self.waiting(computed + 1)
+        self.memory.reserve(request.sequence, max(computed, blocks * BLOCK))
+        self.memory.append(request.sequence, computed)
+        self.ledger.seat(request, 0.0)
+        return request
+
+    def parked(self, blocks: int, tokens: int | None = None, *, mirrored: bool = False) -> Request:
+        """Preempted, its KV on the device, and on the host too if ``mirrored``."""
+        request = self.running(blocks, tokens)
+        self.ledger.preempt(request, "slot", 0.0)
+        if mirrored:
+            self.mirror(request.session)
+        self.ledger.collect()
+        return request
+
+    def swapped(self, blocks: int) -> Request:
+        """Preempted, its KV on the host alone."""
+        request = self.parked(blocks, mirrored=True)
+        self.memory.reclaim_device(request.sequence, blocks)
+        return request
+
+    def idle(self, blocks: int, *, mirrored: bool = False, on_device: bool = True) -> Session:
+        """A conversation between turns, the youngest."""
+        request = self.parked(blocks, mirrored=mirrored or not on_device)
+        del self.ledger.live[request.request_id]
+        self.ledger.sessions.park(request.session, float(self._number))
+        if not on_device:
+            self.memory.reclaim_device(request.sequence, blocks)
+        return request.session
+
+    def mirror(self, session: Session) -> None:
+        """Copy a sequence's KV to the host, at once."""
+        self.memory.complete(self.memory.swap_out(session.sequence))
+
+    def displacement(self, kept: list[Request], losers: list[Request]) -> Displacement:
+        """A step's, best rank first in both."""
+        return Displacement(self.ledger, self.swaps, kept, losers, 0.0)
+
+    def room(self, ranked: list[Request]) -> HostRoom:
+        """Host room, best rank first."""
+        return HostRoom(self.ledger, ranked)
+
+    def end_copies(self, *, failed: bool = False, seconds: float = 0.1) -> list[Ticket]:
+        """End all copies in flight."""
+        self.swaps.issued()
+        tickets = list(self.memory.tickets)
+        for ticket in tickets:
+            self.swaps.end(CopyResult(ticket.number, seconds, 1, failed))
+        self.check()
+        return tickets
+
+    def device(self, of: Request | Session) -> int:
+        """Device blocks."""
+        return self.memory.device.used(of.sequence)
+
+    def host(self, of: Request | Session) -> int:
+        """Host blocks."""
+        return self.memory.host.used(of.sequence)
+
+    def told(self, kind: type[Event]) -> list[Event]:
+        """Events of a kind since the last call of this; all others are forgotten."""
+        return [event for event in self.ledger.collect() if isinstance(event, kind)]
+
+    def check(self) -> None:
+        """Raise AssertionError if an invariant is broken."""
+        self.ledger.check()
+        self.swaps.check()
