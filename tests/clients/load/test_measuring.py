@@ -114,3 +114,11 @@ async def test_a_slow_reader_reads_at_its_own_pace(timed, play, trace_of):
     driver = await play(server.url, trace_of(1, read_tokens_per_s=20.0))
     assert driver.records[0].end_s >= 5 / 20
     assert len(driver.records[0].piece_s) == 5
+
+
+async def test_a_probe_for_one_token_takes_no_script(timed, play, trace_of):
+    """So that the scripts of a run are its first ones, whatever its client asked before the clock started."""
+    server = await timed(lambda number: [0.001] * 8)
+    driver = await play(server.url, trace_of(1, turns=[Turn(5, 1), Turn(5, 8)]))
+    assert [len(record.piece_s) for record in driver.records] == [1, 8]
+    assert [len(written) for written in server.wrote] == [8]
