@@ -176,6 +176,7 @@ class Engine:
         now = self._clock()
         self._start_copies(plan, now)
         if not plan.rows:
+            assert self._copying, "core waits for a copy and none is under way"
             self._copies_awaited_since = self._copies_awaited_since or now
             return
         idle_s = 0.0 if self._device_free_since is None else now - self._device_free_since
