@@ -34,7 +34,7 @@ def test_redundant_copies_go_before_any_idle_conversation() -> None:
 
 def test_idle_conversations_go_longest_silent_first() -> None:
     bench = Bench(device=30, host=9)
-    oldest, middle, youngest = (bench.idle(3, on_device=False) for _ in range(3))
+    youngest = [bench.idle(3, on_device=False) for _ in range(3)][-1]
     owner = bench.parked(4)
     assert bench.room([owner]).make(4, owner.session)
     assert set(bench.ledger.sessions.idle) == {youngest}
@@ -72,7 +72,15 @@ def test_blocks_under_copy_are_not_taken() -> None:
     bench.swaps.start_in(coming)
     bench.swaps.start_out(leaving, bench.room([]))
     assert not bench.room([owner, coming]).make(1, owner.session)
+    assert bench.ledger.sessions.idle == [leaving]
     bench.check()
+
+
+def test_an_idle_conversation_that_is_on_the_device_alone_has_nothing_to_give_and_stays() -> None:
+    bench = Bench(device=30, host=4)
+    session, _live, owner = bench.idle(3), bench.swapped(4), bench.parked(4)
+    assert not bench.room([owner]).make(1, owner.session)
+    assert bench.ledger.sessions.idle == [session]
 
 
 def test_who_never_fits_drives_nobody_out() -> None:

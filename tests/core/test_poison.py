@@ -29,6 +29,15 @@ def test_blocks_that_are_freed_are_spoiled(memory: KVMemory) -> None:
     assert poison.take() == (Extent(DEVICE, 1, 2),)
 
 
+def test_blocks_that_are_freed_and_taken_again_are_spoiled_if_somebody_looked_meanwhile(memory: KVMemory) -> None:
+    poison = Poison(memory)
+    poison.take()
+    memory.truncate(0, 16)
+    poison.look()
+    memory.reserve(0, 48)
+    assert set(poison.take()) == {Extent(DEVICE, 1, 2)}
+
+
 def test_blocks_that_go_from_one_owner_to_another_between_two_looks_are_spoiled(memory: KVMemory) -> None:
     poison = Poison(memory)
     poison.take()

@@ -17,7 +17,7 @@ from service.core.scheduler import Scheduler
 from service.core.swaps import RETRIES
 from service.simulation.copier import Link
 from service.simulation.driver import Simulation
-from tests.core.bench import Bench
+from tests.core.bench import BLOCK, Bench
 
 MakeSimulation = Callable[..., Simulation]
 MakeSubmit = Callable[..., Submit]
@@ -241,6 +241,30 @@ def test_the_time_a_switch_took_counts_from_when_a_request_should_have_run(
     copied = sum(event.seconds for event in told(sim, CopyEnded) if event.direction == "in")
     assert [event.request_id for event in resumed] == ["low"]
     assert resumed[0].switch_s == copied > 0
+
+
+def test_copies_in_are_tried_again_after_kv_was_computed_for_their_failures() -> None:
+    bench = Bench()
+    request = bench.swapped(2)
+    for _ in range(RETRIES + 1):
+        bench.swaps.start_in(request)
+        bench.end_copies(failed=True)
+    assert scheduler(bench).plan(0.0).rows
+    assert bench.told(KVDropped) == [KVDropped("copy_failed", 32)]
+    assert bench.swaps.must_recompute(request) is None
+
+
+def test_the_block_behind_kv_that_is_coming_in_is_kept_for_it() -> None:
+    bench = Bench(device=10)
+    coming, newcomer = bench.swapped(4), bench.waiting(4 * BLOCK)
+    leaving = bench.parked(2)
+    bench.swaps.start_in(coming)
+    bench.swaps.start_out(leaving.session, bench.room([]), leaving)
+    bench.ledger.finish(leaving, FinishReason.CANCELLED, 0.0)
+    plans = scheduler(bench)
+    assert not plans.plan(0.0).rows  # 4 blocks are free, one of them is not the newcomer's
+    bench.end_copies()
+    assert names(plans.plan(1.0)) == {coming.request_id, newcomer.request_id}
 
 
 def test_who_stands_still_for_the_copies_of_others_has_that_in_its_switch_too() -> None:
