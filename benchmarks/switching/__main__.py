@@ -8,7 +8,8 @@ random:25 random:10 markov:100 markov:50 markov:25 markov:10 never`. Run it on a
 import argparse
 import asyncio
 import json
-from collections.abc import Callable
+import math
+import time
 from pathlib import Path
 
 from rich.console import Console
@@ -24,7 +25,8 @@ from clients.reporting.slo import Slo, parse_slo
 from clients.reporting.statistics import measured_window, throughput
 from clients.trace import Trace
 from service.core.mechanisms import DEFAULT_PRESET
-from service.execution.loading import LoadedModel, load_model
+from service.execution.kv import kv_bytes_per_block
+from service.execution.loading import load_model
 
 OVERLOAD = 1.2
 LINKS = {"memory": None, "pcie4": "pcie4"}
@@ -51,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS, help=f"presets, and {CAP!r}")
     parser.add_argument("--conversations", type=int, default=32, help="of a run")
     parser.add_argument("--slo", type=parse_slo, default=Slo(ttft_s=5.0, tbt_s=1.0), help="what goodput counts")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no run after so many; 0: only report")
     parser.add_argument("--model", help="unset: the default one")
     parser.add_argument("--folder", type=Path, default=Path("build/switching"), help="for the runs")
     return parser
@@ -63,48 +66,55 @@ class Bench:
         self._flags = flags
         self._console = Console(highlight=False, width=160)
         self._shelf = Shelf(flags.folder)
+        self._model = load_model(flags.model)
         self._model_flags = [] if flags.model is None else ["--model", flags.model]
+        self._drawn: dict[int, tuple[Trace, Memory]] = {}  # by seed
         self._results: dict[Job, Result] = {}
 
     async def run(self) -> None:
-        """All runs, or those of them that are missing."""
-        flags = self._flags
+        """Take what is there, then make what is missing until the time is up."""
+        flags, began = self._flags, time.monotonic()
         todo = list(jobs(flags.schedules, [LINKS[name] for name in flags.links], flags.seeds, flags.variants))
-        settings = self._settings(load_model(flags.model))
-        for number, job in enumerate(todo, 1):
-            trace, memory = await settings(job.cell.seed)
-            server = [*self._model_flags, *memory.flags, *job.server_flags(memory.conversations)]
-            self._results[job] = await self._result(job.name, server, trace)
-            self._console.print(f"{number}/{len(todo)} {job.name}: {self._results[job].wall_s:.0f} s")
-            self._write(memory.block_bytes)
+        for job in todo:
+            if found := self._shelf.get(job.name, self._server_flags(job)):
+                self._results[job] = found
+        for job in todo:
+            if job not in self._results and time.monotonic() - began < 60 * flags.minutes:
+                self._results[job] = result = await self._make(job)
+                told = f"{job.name}: {result.wall_s:.0f} s, load average {result.load_average:.1f} before"
+                self._console.print(f"{len(self._results)}/{len(todo)} {told}")
+                self._write()
+        self._write()
 
-    def _settings(self, model: LoadedModel) -> Callable:
-        """By seed, once: the trace at its rate, and the memory."""
-        known: dict[int, tuple[Trace, Memory]] = {}
+    def _draw(self, seed: int) -> tuple[Trace, Memory]:
+        if seed not in self._drawn:
+            trace = draw_trace(seed, self._flags.conversations)
+            self._drawn[seed] = trace, memory_for(trace, self._model)
+        return self._drawn[seed]
 
-        async def of(seed: int) -> tuple[Trace, Memory]:
-            if seed not in known:
-                trace = draw_trace(seed, self._flags.conversations)
-                memory = memory_for(trace, model)
-                known[seed] = at_rate(trace, OVERLOAD * await self._capacity(trace, memory)), memory
-            return known[seed]
+    def _server_flags(self, job: Job) -> list[str]:
+        _, memory = self._draw(job.cell.seed)
+        return [*self._model_flags, *memory.flags, *job.server_flags(memory.conversations)]
 
-        return of
+    async def _make(self, job: Job) -> Result:
+        trace, _ = self._draw(job.cell.seed)
+        rate = OVERLOAD * await self._capacity(job.cell.seed)
+        return await self._shelf.make(job.name, self._server_flags(job), at_rate(trace, rate))
 
-    async def _capacity(self, trace: Trace, memory: Memory) -> float:
+    async def _capacity(self, seed: int) -> float:
         """Turns a second that the server does of these conversations when all of them begin at once."""
+        (trace, memory), name = self._draw(seed), f"capacity-seed{seed}"
         server = [*self._model_flags, *memory.flags, *FCFS]
-        turns = measured((await self._result(f"capacity-seed{trace.seed}", server, trace)).run)
+        result = self._shelf.get(name, server) or await self._shelf.make(name, server, trace)
+        turns = measured(result.run)
         start, end = measured_window(turns)
         return throughput(turns, end - start).requests_per_s
 
-    async def _result(self, name: str, server: list[str], trace: Trace) -> Result:
-        return self._shelf.get(name, server) or await self._shelf.make(name, server, trace)
-
-    def _write(self, block_bytes: int) -> None:
-        found = {**outcome(self._results, self._flags.slo, block_bytes), "conversations": self._flags.conversations}
-        path = store("switch", found, program="benchmarks.switching")
-        PAGE.write_text(render(json.loads(path.read_text())))
+    def _write(self) -> None:
+        if self._results:
+            found = outcome(self._results, self._flags.slo, kv_bytes_per_block(self._model.config))
+            path = store("switch", found, program="benchmarks.switching")
+            PAGE.write_text(render(json.loads(path.read_text())))
 
 
 if __name__ == "__main__":

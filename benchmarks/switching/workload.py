@@ -19,7 +19,6 @@ class Memory:
 
     device_kv: int
     host_kv: int
-    block_bytes: int
     conversations: int
 
     @property
@@ -55,7 +54,6 @@ def memory_for(trace: Trace, model: LoadedModel) -> Memory:
     return Memory(
         device_kv=blocks // QUARTER * block_bytes,
         host_kv=blocks * block_bytes,
-        block_bytes=block_bytes,
         conversations=len(trace.conversations) // QUARTER,
     )
 

@@ -96,7 +96,9 @@ def _core(settings: ServeSettings, blocks: int, host_blocks: int) -> Core:
 
 def _copier(settings: ServeSettings, runner: Runner) -> CPUCopier:
     pace = None if settings.emulate_link is None else PACES[settings.emulate_link]
-    return CPUCopier(runner.pools, by_layer=not PRESETS[settings.preset].groups, pace=pace)
+    copier = CPUCopier(runner.pools, by_layer=not PRESETS[settings.preset].groups, pace=pace)
+    copier.warm_up()
+    return copier
 
 
 def _runner(loaded: LoadedModel, settings: ServeSettings, blocks: int, host_blocks: int) -> Runner:
