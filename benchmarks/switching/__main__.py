@@ -113,7 +113,8 @@ class Bench:
     def _write(self) -> None:
         if self._results:
             found = outcome(self._results, self._flags.slo, kv_bytes_per_block(self._model.config))
-            path = store("switch", found, program="benchmarks.switching")
+            document = {"conversations": self._flags.conversations, **found}
+            path = store("switch", document, program="benchmarks.switching")
             PAGE.write_text(render(json.loads(path.read_text())))
 
 

@@ -20,12 +20,12 @@ def outcome(results: Results, slo: Slo, block_bytes: int) -> dict[str, Any]:
     """Figures of each run, comparisons by place, and the two claims."""
     runs = [_run(job, result, slo, block_bytes) for job, result in results.items()]
     comparisons = [_comparison(place, variant, found) for place, variant, found in _compared(results, slo)]
-    loads = [result.load_average for result in results.values()]
+    others = [result.others_cpu_share for result in results.values()]
     return {
         "slo": format_slo(slo),
         "block_bytes": block_bytes,
         "commits": sorted({result.commit for result in results.values()}),
-        "load_average_before_runs": [min(loads), max(loads)],
+        "others_cpu_share": [min(others), max(others)],
         "runs_wall_s": sum(result.wall_s for result in results.values()),
         "goodput_below": [each for each in comparisons if each["default_worse_in_goodput"]],
         "swap_out_with_reuse": _with_reuse(runs),
@@ -44,6 +44,7 @@ def _run(job: Job, result: Result, slo: Slo, block_bytes: int) -> dict[str, Any]
         "commit": result.commit,
         "date": result.date,
         "load_average": result.load_average,
+        "others_cpu_share": result.others_cpu_share,
         "wall_s": result.wall_s,
         "figures": figures_of(result, slo, block_bytes),
     }

@@ -22,8 +22,9 @@ was due.
 - Machine: {hardware}
 - Command: `{command}`
 - Commits: {commits}
-- {num_runs} runs, {hours:.1f} hours; load average just before a run: {low:.1f} to {high:.1f}. Above about 0.5, others
-  used the machine too, and every figure is worse and noisier for it.
+- {num_runs} runs of {conversations} conversations each, {hours:.1f} hours
+- Processes that do not belong to the measurement took {low:.0%} to {high:.0%} of the machine's processor time during a
+  run. The more they took, the worse and the noisier is every figure.
 - Goodput: turns a second that kept to `{slo}` (seconds; TBT as the 99th percentile of the turn's own gaps).
 - A block is {block_kib:,.0f} KiB. Figures are means over the seeds.
 
@@ -66,8 +67,9 @@ def render(document: dict[str, Any]) -> str:
         commits=", ".join(figures["commits"]),
         num_runs=len(figures["runs"]),
         hours=figures["runs_wall_s"] / 3600,
-        low=figures["load_average_before_runs"][0],
-        high=figures["load_average_before_runs"][1],
+        conversations=figures["conversations"],
+        low=figures["others_cpu_share"][0],
+        high=figures["others_cpu_share"][1],
         slo=figures["slo"],
         block_kib=figures["block_bytes"] / 1024,
     )

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
+
 from benchmarks.record import commit
 from benchmarks.server import running_server
 from clients.report import Run, read_run
@@ -20,12 +22,17 @@ RUN_NAME = "switching"  # the priorities drawn hang on it: the same in all runs
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """``metrics``: what /metrics grew by during the run. ``load_average``: of the machine, just before it."""
+    """``metrics``: what /metrics grew by while the load lasted.
+
+    ``others_cpu_share``: of the machine's processor time, what neither server nor client used.
+    ``load_average``: of the machine, just before the run; that of the run before still shows in it.
+    """
 
     flags: list[str]
     commit: str
     date: str
     load_average: float
+    others_cpu_share: float
     wall_s: float
     metrics: dict[str, float]
     run: Run
@@ -60,19 +67,29 @@ class Shelf:
 
 
 async def _measure(flags: Sequence[str], trace: Path, load: Path) -> dict[str, object]:
-    load_average, date, began = os.getloadavg()[0], datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
+    load_average, date = os.getloadavg()[0], datetime.now(UTC).isoformat(timespec="seconds")
+    began, others = time.monotonic(), _others_cpu_s()
     async with running_server(*flags) as server:
         before = await server.metrics()
         await _load("--url", server.url, "--trace", str(trace), "--run-name", RUN_NAME, "--output", str(load))
         after = await server.metrics()
+    wall_s = time.monotonic() - began
     return {
         "flags": list(flags),
         "commit": commit(),
         "date": date,
         "load_average": load_average,
-        "wall_s": time.monotonic() - began,
+        "others_cpu_share": (_others_cpu_s() - others) / (wall_s * (os.cpu_count() or 1)),
+        "wall_s": wall_s,
         "metrics": _growth(before, after),
     }
+
+
+def _others_cpu_s() -> float:
+    """Processor seconds of the machine, without this process and its children that have ended."""
+    machine, own = psutil.cpu_times(), os.times()
+    ours = own.user + own.system + own.children_user + own.children_system
+    return sum(machine) - machine.idle - machine.iowait - machine.guest - machine.guest_nice - ours
 
 
 async def _load(*flags: str) -> None:

@@ -50,7 +50,7 @@ def result(ttft_s: Sequence[float], bytes_out: float = 0.0) -> Result:
         "fastswitch_swap_bytes_total{direction=in}": 0.0,
         "fastswitch_swap_copies_total{direction=out}": 2.0,
     }
-    return Result([], "abc", "2025-01-01T00:00:00+00:00", 0.5, 20.0, metrics, run(ttft_s))
+    return Result([], "abc", "2025-01-01T00:00:00+00:00", 0.5, 0.1, 20.0, metrics, run(ttft_s))
 
 
 def place(variant: str, seed: int = 1) -> Job:
@@ -85,7 +85,11 @@ def test_less_goodput_than_another_variant_is_said():
     found = outcome({place(DEFAULT_PRESET): result(SLOW), place("groups"): result(FAST)}, SLO, 1024)
     (below,) = found["goodput_below"]
     assert below["variant"] == "groups"
-    assert outcome({place(DEFAULT_PRESET): result(FAST), place("groups"): result(SLOW)}, SLO, 1024)["goodput_below"] == []
+
+
+def test_more_goodput_than_another_variant_is_no_fault():
+    found = outcome({place(DEFAULT_PRESET): result(FAST), place("groups"): result(SLOW)}, SLO, 1024)
+    assert found["goodput_below"] == []
 
 
 def test_what_reuse_saves_is_counted_where_both_were_run():
@@ -119,7 +123,7 @@ def test_the_fixed_cap_serves_in_order_whatever_the_schedule():
 
 @pytest.mark.parametrize("text", ["random", "random:0", "fcfs:10", "random:x"])
 def test_a_schedule_that_is_none_is_refused(text):
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"expected random|invalid literal"):
         Schedule.parse(text)
 
 
