@@ -15,13 +15,13 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.record import commit, store
-from benchmarks.switching.matrix import CAP, VARIANTS, Job, Schedule, jobs
+from benchmarks.switching.matrix import VARIANTS, Job, Schedule, jobs
 from benchmarks.switching.outcome import outcome
 from benchmarks.switching.page import render
 from benchmarks.switching.session import Result, Shelf
 from benchmarks.switching.workload import Memory, at_rate, draw_trace, memory_for
 from clients.reporting.measures import measured
-from clients.reporting.slo import Slo, parse_slo
+from clients.reporting.slo import parse_slo
 from clients.reporting.statistics import measured_window, throughput
 from clients.trace import Trace
 from service.core.mechanisms import DEFAULT_PRESET
@@ -29,6 +29,9 @@ from service.execution.kv import kv_bytes_per_block
 from service.execution.loading import load_model
 
 OVERLOAD = 1.2
+SCHEDULES = ("random:10", "random:50", "markov:10", "markov:50", "never")
+SLO = "ttft=5,tbt=1"
+NAMES = f"{', '.join(VARIANTS)} (default: all)"
 LINKS = {"memory": None, "pcie4": "pcie4"}
 PAGE = Path(__file__).parents[2] / "docs" / "switching.md"
 FCFS = ("--preset", DEFAULT_PRESET, "--policy", "fcfs")
@@ -41,21 +44,23 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.switching",
-        description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.switching", description=__doc__)
+    parser.add_argument(
+        "--schedules",
+        nargs="+",
+        type=Schedule.parse,
+        default=[Schedule.parse(text) for text in SCHEDULES],
+        metavar="POLICY:STEPS",
+        help=f"who gets priority and how often that changes, or never (default: {' '.join(SCHEDULES)})",
     )
-    schedules = [Schedule.parse(text) for text in ("random:10", "random:50", "markov:10", "markov:50", "never")]
-    parser.add_argument("--schedules", nargs="+", type=Schedule.parse, default=schedules, help="POLICY:STEPS, or never")
-    parser.add_argument("--links", nargs="+", choices=LINKS, default=list(LINKS), help="between the two pools")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="of conversations and priorities")
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS, help=f"presets, and {CAP!r}")
-    parser.add_argument("--conversations", type=int, default=32, help="of a run")
-    parser.add_argument("--slo", type=parse_slo, default=Slo(ttft_s=5.0, tbt_s=1.0), help="what goodput counts")
+    parser.add_argument("--links", nargs="+", choices=LINKS, default=list(LINKS), help="default: both")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="default: 1 2 3")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS, metavar="NAME", help=NAMES)
+    parser.add_argument("--conversations", type=int, default=32, help="of a run (default: %(default)s)")
+    parser.add_argument("--slo", type=parse_slo, default=parse_slo(SLO), help=f"for the goodput (default: {SLO})")
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no run after so many; 0: only report")
-    parser.add_argument("--model", help="unset: the default one")
-    parser.add_argument("--folder", type=Path, default=Path("build/switching"), help="for the runs")
+    parser.add_argument("--model", metavar="PATH", help="unset: the default one")
+    parser.add_argument("--folder", type=Path, default=Path("build/switching"), help="default: %(default)s")
     return parser
 
 

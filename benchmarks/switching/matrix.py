@@ -11,7 +11,7 @@ from itertools import product
 from service.core.mechanisms import DEFAULT_PRESET
 
 NEVER = "never"
-CAP = "fixed cap"
+CAP = "fixed-cap"
 # `observe` switches as `groups+reuse+async` does under fcfs, and is none of its own here.
 PRESETS = ("vllm-0.3.3", "vllm-recompute", "groups", "groups+reuse", DEFAULT_PRESET)
 VARIANTS = (*PRESETS, CAP)
@@ -59,7 +59,7 @@ class Job:
         """Fit for a file."""
         cell = self.cell
         parts = (cell.link or "memory", str(cell.schedule), f"seed{cell.seed}", self.variant)
-        return "-".join(parts).replace(":", "").replace("+", "_").replace(" ", "_")
+        return "-".join(parts).replace(":", "").replace("+", "_")
 
     def server_flags(self, max_num_seqs_of_cap: int) -> list[str]:
         """Of `fastswitch serve`. The fixed cap admits fewer and serves them in order, whatever the policy."""

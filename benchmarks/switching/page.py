@@ -15,7 +15,7 @@ holds every run with its flags, date and commit.
 All variants of a table play the same conversations under the same sequence of priorities, back to back on one machine,
 in an order that rotates. Conversations have two to four turns; there is device memory for a quarter of them at
 their full length and host memory for all; turns arrive at 120 % of what the server does with that memory, first come,
-first served, when all conversations begin at once. `fixed cap` is what one does without context switches: as many
+first served, when all conversations begin at once. `fixed-cap` is what one does without context switches: as many
 requests as conversations have room, first come, first served, under every schedule. Latencies count from when a turn
 was due.
 
