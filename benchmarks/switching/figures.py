@@ -15,7 +15,8 @@ TBT_QUANTILES = (0.5, 0.99, 0.999)
 def figures_of(result: Result, slo: Slo, block_bytes: int) -> Figures:
     """Names say the units; shares are of 1."""
     summary = summarise(result.run, slo)
-    return {**_of_clients(summary), **_of_server(result.metrics, summary.window_s, block_bytes)}
+    others: Figures = {"others_cpu_share": result.others_cpu_share}
+    return {**_of_clients(summary), **_of_server(result.metrics, summary.window_s, block_bytes), **others}
 
 
 def _of_clients(summary: Summary) -> Figures:

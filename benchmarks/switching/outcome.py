@@ -44,7 +44,6 @@ def _run(job: Job, result: Result, slo: Slo, block_bytes: int) -> dict[str, Any]
         "commit": result.commit,
         "date": result.date,
         "load_average": result.load_average,
-        "others_cpu_share": result.others_cpu_share,
         "wall_s": result.wall_s,
         "figures": figures_of(result, slo, block_bytes),
     }

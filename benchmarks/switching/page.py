@@ -24,7 +24,8 @@ was due.
 - Commits: {commits}
 - {num_runs} runs of {conversations} conversations each, {hours:.1f} hours
 - Processes that do not belong to the measurement took {low:.0%} to {high:.0%} of the machine's processor time during a
-  run. The more they took, the worse and the noisier is every figure.
+  run, by variant in the column *others*. The more they took, the worse and the noisier is every figure; where they took
+  more during one variant than during another, latencies and goodput of the two say little about the variants.
 - Goodput: turns a second that kept to `{slo}` (seconds; TBT as the 99th percentile of the turn's own gaps).
 - A block is {block_kib:,.0f} KiB. Figures are means over the seeds.
 
@@ -46,6 +47,7 @@ SERVER = (
     "swap manager",
     "all managers",
     "step ms",
+    "others",
 )
 LINKS = {
     None: "Both pools in this machine's memory",
@@ -149,6 +151,7 @@ def _server_row(name: str, runs: Sequence[dict[str, Any]]) -> list[str]:
         f"{_mean(runs, 'swap_overhead_share'):.2%}",
         f"{_mean(runs, 'manager_overhead_share'):.2%}",
         f"{_mean(runs, 'step_ms'):.0f}",
+        f"{_mean(runs, 'others_cpu_share'):.0%}",
     ]
 
 
