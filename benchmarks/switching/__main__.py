@@ -119,7 +119,7 @@ class Bench:
         if self._results:
             found = outcome(self._results, self._flags.slo, kv_bytes_per_block(self._model.config))
             document = {"conversations": self._flags.conversations, **found}
-            path = store("switch", document, program="benchmarks.switching")
+            path = store("switch", document)
             PAGE.write_text(render(json.loads(path.read_text())))
 
 
