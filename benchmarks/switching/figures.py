@@ -47,14 +47,11 @@ def _of_server(grown: dict[str, float], window_s: float, block_bytes: int) -> Fi
 
     step_s, swap_s = total("step_seconds_sum"), total("swap_manager_seconds_total")
     plan_s, commit_s = total("plan_seconds_sum"), total("commit_seconds_sum")
-    moved, copies = total("swap_bytes_total"), total("swap_copies_total")
     return {
         "preemptions": total("num_preemptions_total"),
         "priority_updates_per_s": total("priority_updates_total") / window_s,
-        "bytes_out": grown["fastswitch_swap_bytes_total{direction=out}"],
-        "bytes_in": grown["fastswitch_swap_bytes_total{direction=in}"],
-        "blocks_per_copy": moved / block_bytes / copies if copies else 0.0,
-        "copies": copies,
+        **_copies(grown, "out", block_bytes),
+        **_copies(grown, "in", block_bytes),
         "link_busy_s": total("link_busy_seconds_total"),
         "recomputed_tokens": total("recomputed_tokens_total"),
         "reused_tokens": total("reused_tokens_total"),
@@ -67,6 +64,16 @@ def _of_server(grown: dict[str, float], window_s: float, block_bytes: int) -> Fi
         "manager_overhead_share": (plan_s + commit_s + swap_s) / (step_s + swap_s),
         "steps": total("step_seconds_count"),
         "step_ms": 1e3 * step_s / total("step_seconds_count"),
+    }
+
+
+def _copies(grown: dict[str, float], direction: str, block_bytes: int) -> Figures:
+    moved = grown[f"fastswitch_swap_bytes_total{{direction={direction}}}"]
+    copies = grown[f"fastswitch_swap_copies_total{{direction={direction}}}"]
+    return {
+        f"bytes_{direction}": moved,
+        f"copies_{direction}": copies,
+        f"blocks_per_copy_{direction}": moved / block_bytes / copies if copies else 0.0,
     }
 
 

@@ -49,6 +49,7 @@ def result(ttft_s: Sequence[float], bytes_out: float = 0.0) -> Result:
         "fastswitch_swap_bytes_total{direction=out}": bytes_out,
         "fastswitch_swap_bytes_total{direction=in}": 0.0,
         "fastswitch_swap_copies_total{direction=out}": 2.0,
+        "fastswitch_swap_copies_total{direction=in}": 0.0,
     }
     return Result([], "abc", "2025-01-01T00:00:00+00:00", 0.5, 0.1, 20.0, metrics, run(ttft_s))
 
@@ -105,7 +106,8 @@ def test_what_reuse_saves_is_counted_where_both_were_run():
 def test_figures_of_the_server_are_per_run():
     (told,) = outcome({place(CAP): result(FAST, 8192.0)}, SLO, 1024)["runs"]
     figures = told["figures"]
-    assert (figures["blocks_per_copy"], figures["preempted_share"], figures["step_ms"]) == (4.0, 0.5, 100.0)
+    assert (figures["blocks_per_copy_out"], figures["blocks_per_copy_in"]) == (4.0, 0.0)
+    assert (figures["preempted_share"], figures["step_ms"]) == (0.5, 100.0)
 
 
 def test_each_variant_goes_first_in_its_turn():
