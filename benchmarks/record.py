@@ -6,9 +6,11 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import psutil
 from cpuinfo import get_cpu_info
@@ -35,7 +37,7 @@ def commit() -> str:
     return described.stdout.strip() or "unknown"
 
 
-def store(name: str, figures: Figures) -> Path:
+def store(name: str, figures: Mapping[str, Any]) -> Path:
     """Write ``results/<name>.json``."""
     path = RESULTS / f"{name}.json"
     RESULTS.mkdir(exist_ok=True)

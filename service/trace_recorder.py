@@ -8,12 +8,13 @@ what a crash leaves unwritten is those. The file holds numbers and the names of 
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
+from types import MappingProxyType
 from typing import TextIO
 
 import structlog
@@ -62,13 +63,23 @@ class _Pending:
 class TraceRecorder:
     """Owns the file and its thread. `admit` and `observe` belong to the event loop."""
 
-    def __init__(self, path: Path, idle_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """Open ``path`` anew. ``idle_s``: how long a conversation may be silent. Raises `ConfigError`."""
+    def __init__(
+        self,
+        path: Path,
+        idle_s: float,
+        clock: Callable[[], float] = time.monotonic,
+        source: Mapping[str, str | int] = MappingProxyType({}),
+    ) -> None:
+        """Open ``path`` anew. ``idle_s``: how long a conversation may be silent. Raises `ConfigError`.
+
+        ``source``: what else the header says of where the trace comes from.
+        """
         try:
             file = path.open("w", encoding="utf-8")
         except OSError as error:
             raise ConfigError(f"--record-trace {path}: {error.strerror}") from error
         self._clock = clock
+        self._source = {"recorded_at": datetime.now(UTC).isoformat(), **source}
         self._items: SimpleQueue[_Item] = SimpleQueue()
         self._thread = threading.Thread(target=self._write, args=(file, idle_s), name="trace", daemon=True)
         self._thread.start()
@@ -93,7 +104,7 @@ class TraceRecorder:
         """The thread. A full disk ends the trace, not the service."""
         try:
             with file:
-                file.write(header_line(Trace((), source={"recorded_at": datetime.now(UTC).isoformat()})))
+                file.write(header_line(Trace((), source=self._source)))
                 links = _Links(file, idle_s)
                 while (item := self._items.get()) is not None:
                     links.take(*item)

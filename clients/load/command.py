@@ -130,7 +130,7 @@ async def _rules(settings: LoadSettings, server: OpenAITarget) -> Rules:
     ignore_eos = takes_ignore_eos if settings.ignore_eos is None else settings.ignore_eos
     return Rules(
         model=model,
-        run=uuid.uuid4().hex[:8],
+        run=settings.run_name or uuid.uuid4().hex[:8],
         temperature=settings.temperature,
         extra={**({"ignore_eos": True} if ignore_eos else {}), **settings.extra_fields},
         keys={tenant.name: tenant.key.get_secret_value() for tenant in settings.tenants if tenant.key},

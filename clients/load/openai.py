@@ -113,6 +113,10 @@ def _note(usage: dict[str, Any], told: Told) -> None:
     told.completion_tokens = usage.get("completion_tokens")
     details = usage.get("prompt_tokens_details") or {}
     told.reused = details.get("cached_tokens")
+    figures = usage.get("fastswitch") or {}  # ours alone; in the last usage of an answer
+    told.recomputed, told.preemptions = figures.get("recomputed_tokens"), figures.get("preemptions")
+    told.swapped_bytes = figures.get("swapped_bytes")
+    told.queue_s, told.stall_s = figures.get("queue_s"), figures.get("stall_s")
 
 
 def _error(error: Any) -> APIError:

@@ -43,6 +43,9 @@ class LoadSettings(WorkloadSettings):
     )
     extra_body: str | None = Field(None, description="JSON object whose fields go into each request, and win")
     stop_on_saturation: bool = Field(False, description="stop when the server is seen to fall behind for good")
+    run_name: str | None = Field(
+        None, min_length=1, description="begins each request's `user`; unset: drawn, so that no two runs share KV"
+    )
     slo: str | None = Field(None, description="ttft=S,tbt=S: count the turns that keep to these seconds as goodput")
     output: Path | None = Field(None, description="JSON file to write everything to; `load compare` reads it")
     csv: Path | None = Field(None, description="CSV file to write, a line a turn")

@@ -40,8 +40,7 @@ def serve(settings: ServeSettings, began: float) -> int:
     port = listener.getsockname()[1]
     metrics_port = None if metrics_listener is None else metrics_listener.getsockname()[1]
 
-    path = settings.record_trace
-    recorder = None if path is None else TraceRecorder(path, settings.session_ttl)
+    recorder = _recorder(settings)
 
     def load() -> web.Application:
         return build(load_model(settings.model), settings, keys, metrics_listener, recorder)
@@ -52,6 +51,13 @@ def serve(settings: ServeSettings, began: float) -> int:
 
     server.run(create_loading_app(_limits(settings)), load, listener, settings.drain_timeout, announce)
     return 0
+
+
+def _recorder(settings: ServeSettings) -> TraceRecorder | None:
+    """With the policy and all that its priority updates hang on. Raises `ConfigError`."""
+    told = {name: getattr(settings, name) for name in ("policy", "priority_update_every", "priority_seed")}
+    path = settings.record_trace
+    return None if path is None else TraceRecorder(path, settings.session_ttl, source=told)
 
 
 def build(
@@ -96,7 +102,9 @@ def _core(settings: ServeSettings, blocks: int, host_blocks: int) -> Core:
 
 def _copier(settings: ServeSettings, runner: Runner) -> CPUCopier:
     pace = None if settings.emulate_link is None else PACES[settings.emulate_link]
-    return CPUCopier(runner.pools, by_layer=not PRESETS[settings.preset].groups, pace=pace)
+    copier = CPUCopier(runner.pools, by_layer=not PRESETS[settings.preset].groups, pace=pace)
+    copier.warm_up()
+    return copier
 
 
 def _runner(loaded: LoadedModel, settings: ServeSettings, blocks: int, host_blocks: int) -> Runner:

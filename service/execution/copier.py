@@ -52,8 +52,8 @@ class CPUCopier:
         self._report = report
 
     def warm_up(self) -> None:
-        """Load the compiled loop, so that no copy waits for it."""
-        self._copy_by_layer(self._pools.device, self._pools.device, 0, 0, 0)
+        """Load what is compiled, so that no copy waits for it."""
+        self._copy_run(self._pools.device, self._pools.device, 0, 0, 0)
 
     def submit(self, ticket: Ticket) -> None:
         """Queue a copy behind the others of its direction."""

@@ -54,6 +54,14 @@ def test_turns_whose_prompts_continue_each_other_are_one_conversation(tmp_path, 
     assert first.tenant == "acme"
 
 
+def test_the_header_says_how_priorities_came_about(tmp_path, clock):
+    recorder = TraceRecorder(tmp_path / "t.jsonl", 60.0, clock, {"policy": "random", "priority_seed": 3})
+    recorder.close()
+    source = read_trace(tmp_path / "t.jsonl").source
+    assert (source["policy"], source["priority_seed"]) == ("random", 3)
+    assert "recorded_at" in source
+
+
 def test_turns_of_a_named_session_are_one_conversation(tmp_path, clock):
     recorder = TraceRecorder(tmp_path / "t.jsonl", 60.0, clock)
     turn(recorder, clock, "a", range(50), 10, at=100, until=102, session="s")

@@ -1,0 +1,1 @@
+"""What each mechanism of context switching buys: the presets side by side on the running service."""

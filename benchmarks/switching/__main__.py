@@ -1,0 +1,127 @@
+"""`make switch-bench`: the presets side by side on the running service.
+
+Runs that are in `--folder` already are not made again, and the result and its page are written after every run: an
+interrupted matrix goes on where it was. The whole one of the paper's frequencies is `--schedules random:100 random:50
+random:25 random:10 markov:100 markov:50 markov:25 markov:10 never`. Run it on a machine that does nothing else.
+"""
+
+import argparse
+import asyncio
+import json
+import math
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.record import commit, store
+from benchmarks.switching.matrix import VARIANTS, Job, Schedule, jobs
+from benchmarks.switching.outcome import outcome
+from benchmarks.switching.page import render
+from benchmarks.switching.session import Result, Shelf
+from benchmarks.switching.workload import Memory, at_rate, draw_trace, memory_for
+from clients.reporting.measures import measured
+from clients.reporting.slo import parse_slo
+from clients.reporting.statistics import measured_window, throughput
+from clients.trace import Trace
+from service.core.mechanisms import DEFAULT_PRESET
+from service.execution.kv import kv_bytes_per_block
+from service.execution.loading import load_model
+
+OVERLOAD = 1.2
+SCHEDULES = ("random:10", "random:50", "markov:10", "markov:50", "never")
+SLO = "ttft=5,tbt=1"
+NAMES = f"{', '.join(VARIANTS)} (default: all)"
+LINKS = {"memory": None, "pcie4": "pcie4"}
+PAGE = Path(__file__).parents[2] / "docs" / "switching.md"
+FCFS = ("--preset", DEFAULT_PRESET, "--policy", "fcfs")
+
+
+def main() -> None:
+    flags = _parser().parse_args()
+    commit()
+    asyncio.run(Bench(flags).run())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.switching", description=__doc__)
+    parser.add_argument(
+        "--schedules",
+        nargs="+",
+        type=Schedule.parse,
+        default=[Schedule.parse(text) for text in SCHEDULES],
+        metavar="POLICY:STEPS",
+        help=f"who gets priority and how often that changes, or never (default: {' '.join(SCHEDULES)})",
+    )
+    parser.add_argument("--links", nargs="+", choices=LINKS, default=list(LINKS), help="default: both")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="default: 1 2 3")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS, metavar="NAME", help=NAMES)
+    parser.add_argument("--conversations", type=int, default=32, help="of a run (default: %(default)s)")
+    parser.add_argument("--slo", type=parse_slo, default=parse_slo(SLO), help=f"for the goodput (default: {SLO})")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no run after so many; 0: only report")
+    parser.add_argument("--model", metavar="PATH", help="unset: the default one")
+    parser.add_argument("--folder", type=Path, default=Path("build/switching"), help="default: %(default)s")
+    return parser
+
+
+class Bench:
+    """One call of the program."""
+
+    def __init__(self, flags: argparse.Namespace) -> None:
+        self._flags = flags
+        self._console = Console(highlight=False, width=160)
+        self._shelf = Shelf(flags.folder)
+        self._model = load_model(flags.model)
+        self._model_flags = [] if flags.model is None else ["--model", flags.model]
+        self._drawn: dict[int, tuple[Trace, Memory]] = {}  # by seed
+        self._results: dict[Job, Result] = {}
+
+    async def run(self) -> None:
+        """Take what is there, then make what is missing until the time is up."""
+        flags, began = self._flags, time.monotonic()
+        todo = list(jobs(flags.schedules, [LINKS[name] for name in flags.links], flags.seeds, flags.variants))
+        for job in todo:
+            if found := self._shelf.get(job.name, self._server_flags(job)):
+                self._results[job] = found
+        for job in todo:
+            if job not in self._results and time.monotonic() - began < 60 * flags.minutes:
+                self._results[job] = result = await self._make(job)
+                told = f"{job.name}: {result.wall_s:.0f} s, load average {result.load_average:.1f} before"
+                self._console.print(f"{len(self._results)}/{len(todo)} {told}")
+                self._write()
+        self._write()
+
+    def _draw(self, seed: int) -> tuple[Trace, Memory]:
+        if seed not in self._drawn:
+            trace = draw_trace(seed, self._flags.conversations)
+            self._drawn[seed] = trace, memory_for(trace, self._model)
+        return self._drawn[seed]
+
+    def _server_flags(self, job: Job) -> list[str]:
+        _, memory = self._draw(job.cell.seed)
+        return [*self._model_flags, *memory.flags, *job.server_flags(memory.conversations)]
+
+    async def _make(self, job: Job) -> Result:
+        trace, _ = self._draw(job.cell.seed)
+        rate = OVERLOAD * await self._capacity(job.cell.seed)
+        return await self._shelf.make(job.name, self._server_flags(job), at_rate(trace, rate))
+
+    async def _capacity(self, seed: int) -> float:
+        """Turns a second that the server does of these conversations when all of them begin at once."""
+        (trace, memory), name = self._draw(seed), f"capacity-seed{seed}"
+        server = [*self._model_flags, *memory.flags, *FCFS]
+        result = self._shelf.get(name, server) or await self._shelf.make(name, server, trace)
+        turns = measured(result.run)
+        start, end = measured_window(turns)
+        return throughput(turns, end - start).requests_per_s
+
+    def _write(self) -> None:
+        if self._results:
+            found = outcome(self._results, self._flags.slo, kv_bytes_per_block(self._model.config))
+            document = {"conversations": self._flags.conversations, **found}
+            path = store("switch", document)
+            PAGE.write_text(render(json.loads(path.read_text())))
+
+
+if __name__ == "__main__":
+    main()

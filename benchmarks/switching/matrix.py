@@ -1,0 +1,84 @@
+"""What is compared with what: variants of the server, under cells of policy, update frequency, link and seed.
+
+All variants of a cell play one trace under one sequence of priorities, back to back. Which goes first rotates from cell
+to cell, so that a machine that gets slower or busier favours nobody.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from service.core.mechanisms import DEFAULT_PRESET
+
+NEVER = "never"
+CAP = "fixed-cap"
+# `observe` switches as `groups+reuse+async` does under fcfs, and is none of its own here.
+PRESETS = ("vllm-0.3.3", "vllm-recompute", "groups", "groups+reuse", DEFAULT_PRESET)
+VARIANTS = (*PRESETS, CAP)
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Who gets priority when. ``every``: steps between updates; None with ``never``, first come, first served."""
+
+    policy: str
+    every: int | None
+
+    @classmethod
+    def parse(cls, text: str) -> "Schedule":
+        """Read ``random:10`` or ``never``. Raises ValueError."""
+        if text == NEVER:
+            return cls("fcfs", None)
+        policy, _, every = text.partition(":")
+        if policy not in {"random", "markov"} or int(every) < 1:
+            raise ValueError(f"{text!r}: expected random:STEPS, markov:STEPS or {NEVER}")
+        return cls(policy, int(every))
+
+    def __str__(self) -> str:
+        return NEVER if self.every is None else f"{self.policy}:{self.every}"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What the variants of one comparison share. ``link``: as in ``--emulate-link``; None is the machine's memory."""
+
+    schedule: Schedule
+    link: str | None
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run of the server."""
+
+    cell: Cell
+    variant: str
+
+    @property
+    def name(self) -> str:
+        """Fit for a file."""
+        cell = self.cell
+        parts = (cell.link or "memory", str(cell.schedule), f"seed{cell.seed}", self.variant)
+        return "-".join(parts).replace(":", "").replace("+", "_")
+
+    def server_flags(self, max_num_seqs_of_cap: int) -> list[str]:
+        """Of `fastswitch serve`. The fixed cap admits fewer and serves them in order, whatever the policy."""
+        capped = self.variant == CAP
+        schedule = self.cell.schedule
+        flags = ["--preset", DEFAULT_PRESET if capped else self.variant]
+        flags += ["--policy", "fcfs" if capped else schedule.policy]
+        if not capped and schedule.every is not None:
+            flags += ["--priority-update-every", str(schedule.every), "--priority-seed", str(self.cell.seed)]
+        if capped:
+            flags += ["--max-num-seqs", str(max_num_seqs_of_cap)]
+        return flags if self.cell.link is None else [*flags, "--emulate-link", self.cell.link]
+
+
+def jobs(
+    schedules: Sequence[Schedule], links: Sequence[str | None], seeds: Sequence[int], variants: Sequence[str]
+) -> Iterator[Job]:
+    """All runs, in order: a first seed of everything before the second, so that an interrupted matrix says most."""
+    for number, (seed, link, schedule) in enumerate(product(seeds, links, schedules)):
+        turn = number % len(variants)
+        for variant in (*variants[turn:], *variants[:turn]):
+            yield Job(Cell(schedule, link, seed), variant)

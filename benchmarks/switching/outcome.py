@@ -1,0 +1,94 @@
+"""All runs so far as one document: benchmarks/results/switch.json."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from benchmarks.switching.comparison import GOODPUT, Difference, differences
+from benchmarks.switching.figures import figures_of
+from benchmarks.switching.matrix import Job
+from benchmarks.switching.session import Result
+from clients.reporting.slo import Slo, format_slo
+from service.core.mechanisms import DEFAULT_PRESET
+
+Place = tuple[str | None, str]  # link and schedule
+Results = Mapping[Job, Result]
+
+
+def outcome(results: Results, slo: Slo, block_bytes: int) -> dict[str, Any]:
+    """Figures of each run, comparisons by place, and the two claims."""
+    runs = [_run(job, result, slo, block_bytes) for job, result in results.items()]
+    comparisons = [_comparison(place, variant, found) for place, variant, found in _compared(results, slo)]
+    others = [result.others_cpu_share for result in results.values()]
+    return {
+        "slo": format_slo(slo),
+        "block_bytes": block_bytes,
+        "commits": sorted({result.commit for result in results.values()}),
+        "others_cpu_share": [min(others), max(others)],
+        "runs_wall_s": sum(result.wall_s for result in results.values()),
+        "goodput_below": [each for each in comparisons if each["default_worse_in_goodput"]],
+        "swap_out_with_reuse": _with_reuse(runs),
+        "comparisons": comparisons,
+        "runs": runs,
+    }
+
+
+def _run(job: Job, result: Result, slo: Slo, block_bytes: int) -> dict[str, Any]:
+    return {
+        "link": job.cell.link,
+        "schedule": str(job.cell.schedule),
+        "seed": job.cell.seed,
+        "variant": job.variant,
+        "flags": result.flags,
+        "commit": result.commit,
+        "date": result.date,
+        "load_average": result.load_average,
+        "wall_s": result.wall_s,
+        "figures": figures_of(result, slo, block_bytes),
+    }
+
+
+def _compared(results: Results, slo: Slo) -> list[tuple[Place, str, tuple[list[int], list[Difference]]]]:
+    """Each variant against the default preset, where both have a seed in common."""
+    found: dict[Place, dict[str, dict[int, Any]]] = defaultdict(lambda: defaultdict(dict))
+    for job, result in results.items():
+        found[job.cell.link, str(job.cell.schedule)][job.variant][job.cell.seed] = result.run
+    compared = []
+    for place, variants in found.items():
+        default = variants.get(DEFAULT_PRESET, {})
+        for variant, runs in variants.items():
+            seeds = sorted(runs.keys() & default.keys())
+            if variant != DEFAULT_PRESET and seeds:
+                compared.append((place, variant, (seeds, differences(runs, default, slo))))
+    return compared
+
+
+def _comparison(place: Place, variant: str, found: tuple[list[int], list[Difference]]) -> dict[str, Any]:
+    seeds, each = found
+    goodput = next(one for one in each if one.figure == GOODPUT)
+    worse = goodput.interval is not None and goodput.interval.low > 0
+    return {
+        "link": place[0],
+        "schedule": place[1],
+        "variant": variant,
+        "against": DEFAULT_PRESET,
+        "seeds": seeds,
+        "default_worse_in_goodput": worse,
+        "differences": {one.figure: asdict(one) for one in each},
+    }
+
+
+def _with_reuse(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Bytes copied out with reuse over those without, where both have been run with the same seeds."""
+    out: dict[tuple[Place, int], dict[str, float]] = defaultdict(dict)
+    for run in runs:
+        out[(run["link"], run["schedule"]), run["seed"]][run["variant"]] = run["figures"]["bytes_out"]
+    shares = []
+    for place in dict.fromkeys(place for place, _ in out):
+        cells = [by for (where, _), by in out.items() if where == place and "groups" in by and "groups+reuse" in by]
+        without = sum(by["groups"] for by in cells)
+        if without:
+            share = sum(by["groups+reuse"] for by in cells) / without
+            shares.append({"link": place[0], "schedule": place[1], "seeds": len(cells), "share": share})
+    return shares

@@ -1,0 +1,68 @@
+"""The trace that all variants of a cell play, and memory for a quarter of its conversations."""
+
+from dataclasses import dataclass
+from math import ceil
+
+from clients.load.words import Writer
+from clients.trace import Conversation, Trace
+from clients.workload.generate import arrange, generate
+from clients.workload.settings import ArrivalSettings, WorkloadSettings
+from service.execution.kv import BLOCK_TOKENS, kv_bytes_per_block
+from service.execution.loading import LoadedModel
+
+QUARTER = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes of both pools. ``conversations``: how many of the trace's the device's can hold at once."""
+
+    device_kv: int
+    host_kv: int
+    conversations: int
+
+    @property
+    def flags(self) -> list[str]:
+        """Of `fastswitch serve`."""
+        return ["--device-kv", str(self.device_kv), "--host-kv", str(self.host_kv)]
+
+
+def draw_trace(seed: int, conversations: int) -> Trace:
+    """Chats of two to four turns, all beginning at once."""
+    return generate(
+        WorkloadSettings(
+            seed=seed,
+            conversations=conversations,
+            turns="uniform:2,4",
+            input_len="lognormal:60,0.7,240",
+            output_len="lognormal:40,0.6,160",
+            think_time="exponential:0.5",
+        )
+    )
+
+
+def at_rate(trace: Trace, turns_per_s: float) -> Trace:
+    """The same conversations, arriving one after another as a Poisson process."""
+    return arrange(trace, ArrivalSettings(seed=trace.seed, request_rate=turns_per_s))
+
+
+def memory_for(trace: Trace, model: LoadedModel) -> Memory:
+    """Device room for a quarter of the conversations at their full length, host room for all of them."""
+    writer = Writer(trace)
+    blocks = sum(ceil(_tokens(each, writer, model) / BLOCK_TOKENS) for each in trace.conversations)
+    block_bytes = kv_bytes_per_block(model.config)
+    return Memory(
+        device_kv=blocks // QUARTER * block_bytes,
+        host_kv=blocks * block_bytes,
+        conversations=len(trace.conversations) // QUARTER,
+    )
+
+
+def _tokens(conversation: Conversation, writer: Writer, model: LoadedModel) -> int:
+    """At its end: what the template makes of its messages, and its answers."""
+    messages = []
+    for index in range(len(conversation.turns)):
+        messages.append({"role": "user", "content": writer.message(conversation, index)})
+        messages.append({"role": "assistant", "content": ""})
+    rendered = model.chat_template.render(messages, add_generation_prompt=False)
+    return len(model.tokenizer.encode(rendered)) + sum(turn.max_tokens for turn in conversation.turns)

@@ -1,0 +1,134 @@
+"""The comparison of presets, on runs whose every figure is known."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from benchmarks.switching.comparison import differences
+from benchmarks.switching.matrix import CAP, VARIANTS, Cell, Job, Schedule, jobs
+from benchmarks.switching.outcome import outcome
+from benchmarks.switching.page import render
+from benchmarks.switching.session import Result
+from clients.report import Outcome, Run, TurnRecord
+from clients.reporting.slo import Slo
+from service.core.mechanisms import DEFAULT_PRESET
+
+ROOT = Path(__file__).parents[2]
+SLO = Slo(ttft_s=1.0)
+RANDOM = Schedule("random", 10)
+
+
+def run(ttft_s: Sequence[float]) -> Run:
+    """A conversation of one turn for each, a second apart, whose answers are three pieces 0.1 s apart."""
+    records = [
+        TurnRecord(
+            conversation=f"c{number}",
+            turn=0,
+            tenant="",
+            priority=0,
+            warmup=False,
+            scheduled_s=float(number),
+            sent_s=float(number),
+            end_s=number + ttft + 0.2,
+            piece_s=tuple(number + ttft + gap for gap in (0.0, 0.1, 0.2)),
+            outcome=Outcome.OK,
+            completion_tokens=3,
+            preemptions=number % 2,
+        )
+        for number, ttft in enumerate(ttft_s)
+    ]
+    return Run("http://host", "sse", "m", "2025-01-01T00:00:00Z", 100.0, {}, tuple(records))
+
+
+def result(ttft_s: Sequence[float], bytes_out: float = 0.0) -> Result:
+    metrics = {
+        "fastswitch_step_seconds_sum": 10.0,
+        "fastswitch_step_seconds_count": 100.0,
+        "fastswitch_swap_bytes_total{direction=out}": bytes_out,
+        "fastswitch_swap_bytes_total{direction=in}": 0.0,
+        "fastswitch_swap_copies_total{direction=out}": 2.0,
+        "fastswitch_swap_copies_total{direction=in}": 0.0,
+    }
+    return Result([], "abc", "2025-01-01T00:00:00+00:00", 0.5, 0.1, 20.0, metrics, run(ttft_s))
+
+
+def place(variant: str, seed: int = 1) -> Job:
+    return Job(Cell(RANDOM, None, seed), variant)
+
+
+FAST, SLOW = [0.1 + 0.01 * number for number in range(20)], [1.1 + 0.01 * number for number in range(20)]
+
+
+def test_a_variant_twice_as_slow_is_so_in_every_resample():
+    slow = [2 * ttft for ttft in FAST]
+    found = {one.figure: one for one in differences({1: run(slow)}, {1: run(FAST)}, SLO)}
+    for quantile in (50, 95, 99):
+        each = found[f"ttft_p{quantile}_s"]
+        assert each.value == pytest.approx(2.0)
+        assert each.interval is not None
+        assert (each.interval.low, each.interval.high) == pytest.approx((2.0, 2.0))
+    assert found["tbt_p50_s"].value == pytest.approx(1.0)
+
+
+def test_only_seeds_that_both_played_are_compared():
+    variant, default = {1: run(FAST), 2: run(SLOW)}, {1: run(FAST), 3: run(SLOW)}
+    assert {one.value for one in differences(variant, default, SLO)} == {1.0, 0.0}
+
+
+def test_other_conversations_are_not_compared():
+    with pytest.raises(ValueError, match="conversations"):
+        differences({1: run(FAST)}, {1: run(FAST[:5])}, SLO)
+
+
+def test_less_goodput_than_another_variant_is_said():
+    found = outcome({place(DEFAULT_PRESET): result(SLOW), place("groups"): result(FAST)}, SLO, 1024)
+    (below,) = found["goodput_below"]
+    assert below["variant"] == "groups"
+
+
+def test_more_goodput_than_another_variant_is_no_fault():
+    found = outcome({place(DEFAULT_PRESET): result(FAST), place("groups"): result(SLOW)}, SLO, 1024)
+    assert found["goodput_below"] == []
+
+
+def test_what_reuse_saves_is_counted_where_both_were_run():
+    results = {
+        place("groups"): result(FAST, 1000.0),
+        place("groups+reuse"): result(FAST, 400.0),
+        place("groups", seed=2): result(FAST, 1e9),
+    }
+    (saved,) = outcome(results, SLO, 1024)["swap_out_with_reuse"]
+    assert (saved["share"], saved["seeds"]) == (0.4, 1)
+
+
+def test_figures_of_the_server_are_per_run():
+    (told,) = outcome({place(CAP): result(FAST, 8192.0)}, SLO, 1024)["runs"]
+    figures = told["figures"]
+    assert (figures["blocks_per_copy_out"], figures["blocks_per_copy_in"]) == (4.0, 0.0)
+    assert (figures["preempted_share"], figures["step_ms"]) == (0.5, 100.0)
+
+
+def test_each_variant_goes_first_in_its_turn():
+    order = list(jobs([RANDOM], [None], range(len(VARIANTS)), VARIANTS))
+    cells = [order[start : start + len(VARIANTS)] for start in range(0, len(order), len(VARIANTS))]
+    assert [cell[0].variant for cell in cells] == list(VARIANTS)
+    assert all({job.variant for job in cell} == set(VARIANTS) for cell in cells)
+    assert all(len({job.cell for job in cell}) == 1 for cell in cells)
+
+
+def test_the_fixed_cap_serves_in_order_whatever_the_schedule():
+    flags = place(CAP).server_flags(8)
+    assert flags == ["--preset", DEFAULT_PRESET, "--policy", "fcfs", "--max-num-seqs", "8"]
+
+
+@pytest.mark.parametrize("text", ["random", "random:0", "fcfs:10", "random:x"])
+def test_a_schedule_that_is_none_is_refused(text):
+    with pytest.raises(ValueError, match=r"expected random|invalid literal"):
+        Schedule.parse(text)
+
+
+def test_the_page_is_made_of_the_stored_result():
+    document = json.loads((ROOT / "benchmarks/results/switch.json").read_text())
+    assert (ROOT / "docs/switching.md").read_text() == render(document)
