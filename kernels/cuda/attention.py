@@ -1,0 +1,174 @@
+"""Causal attention over scattered blocks, each sequence's tokens split among blocks of threads (Flash-Decoding).
+
+`partial` attends for one query token and all the query heads that share a KV head, so that each K and V is read once
+for them: a team of lanes holds one KV token at a time, 16 bytes a lane, teams take tokens in turn, and a running
+maximum keeps each team's sums in range; shared memory merges the teams. `merge` joins the splits. A prompt's tokens
+are so many queries of different lengths: right, but its K and V are read again for each token.
+
+Registers: `partial` 56 a thread and 2 a query head and element of its vector (queries and sums), `merge` 40.
+"""
+
+# mypy: allow-untyped-defs, allow-untyped-calls
+
+from functools import cache
+
+from numba import cuda
+from numba.cuda.types import float32, int32, int64
+
+from kernels.cuda.elements import Elements
+from kernels.cuda.kernel import Bytes, Floats, Ints, Kernel, device
+from kernels.cuda.reductions import lanes_for, sum_of_lanes
+from kernels.cuda.words import divide, exp2
+
+PARTIAL_REGISTERS = 56
+MERGE_REGISTERS = 40
+THREADS = 128
+BLOCK_SHIFT = 4  # 16 tokens in a block
+LOWEST = -1e30  # below any score; infinity would make NaN of its difference with itself
+MERGE_HEADS = 4
+
+
+@device
+def _row_of(token, query_starts, rows):
+    """The row that owns a query token."""
+    row, beyond = int32(0), int32(rows)
+    while beyond - row > 1:
+        middle = int32((row + beyond) >> 1)
+        if query_starts[middle] <= token:
+            row = middle
+        else:
+            beyond = middle
+    return row
+
+
+def _make_join(width, head_dim, group):
+    """Join the teams' sums in shared memory, and write head g's to ``out[at + g * step:]``."""
+    vectors = head_dim // width
+    lanes = lanes_for(vectors)
+    teams, lane_shift = THREADS // lanes, lanes.bit_length() - 1
+
+    @device
+    def join(sums, peaks, masses, thread, out, at, step):
+        team_sums = cuda.shared.array((teams, group, head_dim), float32)
+        team_peaks, team_masses = cuda.shared.array((teams, group), float32), cuda.shared.array((teams, group), float32)
+        team, lane = thread >> lane_shift, thread & (lanes - 1)
+        for g in range(group):
+            if lane < vectors:
+                for i in range(width):
+                    team_sums[team, g, lane * width + i] = sums[g, i]
+            if lane == 0:
+                team_peaks[team, g], team_masses[team, g] = peaks[g], masses[g]
+        cuda.syncthreads()
+        if thread < head_dim:
+            for g in range(group):
+                peak, mass, mixed = float32(LOWEST), float32(0), float32(0)
+                for t in range(teams):
+                    peak = max(peak, team_peaks[t, g])
+                for t in range(teams):
+                    share = exp2(team_peaks[t, g] - peak)
+                    mass += share * team_masses[t, g]
+                    mixed += share * team_sums[t, g, thread]
+                out[at + g * step + thread] = mixed
+                if thread == 0:
+                    out[at + g * step + head_dim], out[at + g * step + head_dim + 1] = peak, mass
+
+    return join
+
+
+@cache
+def partial(elements: Elements, head_dim: int, group: int) -> Kernel:
+    """Grid: tokens from ``first_token`` on, KV heads, 2 ** split_shift splits.
+
+    scale includes log2(e). out [token, head, split, head_dim + 2]: weighted values, largest score, sum of weights.
+    """
+    load, width = elements.load_constant, elements.width
+    vectors = head_dim // width
+    lanes = lanes_for(vectors)
+    teams = THREADS // lanes
+    lane_shift, stride = lanes.bit_length() - 1, head_dim + 2
+    join = _make_join(width, head_dim, group)
+
+    def kernel(
+        qkv, all_heads, kv, layers, kv_heads, layer, tables, max_blocks, slots, starts, lengths, rows, first_token,
+        split_shift, scale, out,
+    ):  # fmt: skip
+        local_token, kv_head, split = int32(cuda.blockIdx.x), int32(cuda.blockIdx.y), int32(cuda.blockIdx.z)
+        thread, token = int32(cuda.threadIdx.x), first_token + local_token
+        team, lane = thread >> lane_shift, thread & (lanes - 1)
+        vector = min(lane, vectors - 1)  # lanes beyond the head's vectors read along and count for nothing
+        q, sums = cuda.local.array((group, width), float32), cuda.local.array((group, width), float32)
+        peaks, masses = cuda.local.array(group, float32), cuda.local.array(group, float32)
+        keys, values = cuda.local.array(width, float32), cuda.local.array(width, float32)
+        for g in range(group):
+            load(qkv, (int64(token) * all_heads + kv_head * group + g) * vectors + vector, keys)
+            for i in range(width):
+                q[g, i] = keys[i] * scale if lane < vectors else float32(0)
+                sums[g, i] = float32(0)
+            peaks[g], masses[g] = float32(LOWEST), float32(0)
+
+        row = _row_of(token, starts, rows)
+        visible = lengths[row] - (starts[row + 1] - token) + 1
+        blocks = (visible + 15) >> BLOCK_SHIFT
+        span = ((blocks + (1 << split_shift) - 1) >> split_shift) << BLOCK_SHIFT
+        begin = split * span
+        end = min(visible, begin + span)
+        table = int64(slots[row]) * max_blocks
+        side = (int64(kv_heads) << BLOCK_SHIFT) * vectors
+        for base in range(begin, end, teams):
+            valid = base + team < end
+            at = base + team if valid else begin
+            block = int64(tables[table + (at >> BLOCK_SHIFT)])
+            key = (((block * layers + layer) * 2 * kv_heads + kv_head) << BLOCK_SHIFT) + (at & 15)
+            load(kv, key * vectors + vector, keys)
+            load(kv, key * vectors + vector + side, values)
+            for g in range(group):
+                score = float32(0)
+                for i in range(width):
+                    score += keys[i] * q[g, i]
+                score = sum_of_lanes(score, lanes)
+                if valid:
+                    peak = max(peaks[g], score)
+                    shrink, weight = exp2(peaks[g] - peak), exp2(score - peak)
+                    peaks[g] = peak
+                    masses[g] = masses[g] * shrink + weight
+                    for i in range(width):
+                        sums[g, i] = sums[g, i] * shrink + weight * values[i]
+
+        head = int64(local_token) * (kv_heads * group) + kv_head * group
+        join(sums, peaks, masses, thread, out, ((head << split_shift) + split) * stride, stride << split_shift)
+
+    parameters = (
+        Bytes, int32, Bytes, int32, int32, int32, Ints, int32, Ints, Ints, Ints, int32, int32, int32, float32, Floats
+    )  # fmt: skip
+    name = f"attention_partial_{elements.name}_{head_dim}_{group}"
+    return Kernel(name, kernel, parameters, (THREADS, 1), PARTIAL_REGISTERS + 2 * width * group)
+
+
+@cache
+def merge(elements: Elements, head_dim: int) -> Kernel:
+    """Grid: tokens from ``first_token`` on, groups of heads. A warp a head."""
+    store, width = elements.store, elements.width
+    vectors, stride = head_dim // width, head_dim + 2
+
+    def kernel(partials, split_shift, heads, first_token, out):
+        local_token, lane = int64(cuda.blockIdx.x), int32(cuda.threadIdx.x)
+        head = int32(cuda.blockIdx.y) * MERGE_HEADS + int32(cuda.threadIdx.y)
+        if head < heads and lane < vectors:
+            at, splits = ((local_token * heads + head) << split_shift) * stride, 1 << split_shift
+            mixed = cuda.local.array(width, float32)
+            peak, mass = float32(LOWEST), float32(0)
+            for i in range(width):
+                mixed[i] = float32(0)
+            for split in range(splits):
+                peak = max(peak, partials[at + split * stride + head_dim])
+            for split in range(splits):
+                share = exp2(partials[at + split * stride + head_dim] - peak)
+                mass += share * partials[at + split * stride + head_dim + 1]
+                for i in range(width):
+                    mixed[i] += share * partials[at + split * stride + lane * width + i]
+            for i in range(width):
+                mixed[i] = divide(mixed[i], mass)
+            store(out, ((first_token + local_token) * heads + head) * vectors + lane, mixed)
+
+    name = f"attention_merge_{elements.name}_{head_dim}"
+    return Kernel(name, kernel, (Floats, int32, int32, int32, Bytes), (32, MERGE_HEADS), MERGE_REGISTERS)

@@ -1,0 +1,121 @@
+"""Single machine instructions for kernels; `simulated_words` has the same names in NumPy."""
+
+# mypy: ignore-errors
+
+from llvmlite import ir
+from numba.cuda import types
+from numba.cuda.extending import intrinsic
+
+I16, I32, I64, F16, F32 = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.HalfType(), ir.FloatType()
+FOUR_WORDS = ir.LiteralStructType([I32] * 4)
+
+
+def _instruct(builder, result, operands, text, constraints, ordered=False):
+    kind = ir.FunctionType(result, [operand.type for operand in operands])
+    return builder.call(ir.InlineAsm(kind, text, constraints, side_effect=ordered), operands)
+
+
+def _address(builder, memory, vector):
+    return builder.add(builder.ptrtoint(memory, I64), builder.shl(vector, ir.Constant(I64, 4)))
+
+
+def _load(builder, arguments, instruction, ordered):
+    clobber = ",~{memory}" if ordered else ""
+    words = _instruct(
+        builder,
+        FOUR_WORDS,
+        [_address(builder, *arguments)],
+        instruction + " {$0,$1,$2,$3}, [$4];",
+        "=r,=r,=r,=r,l" + clobber,
+        ordered,
+    )
+    out = ir.Constant(ir.ArrayType(I32, 4), ir.Undefined)
+    for i in range(4):
+        out = builder.insert_value(out, builder.extract_value(words, i), i)
+    return out
+
+
+@intrinsic
+def load_16(typing_context, memory, vector):
+    """Four words, in the order of the program's other loads and stores."""
+
+    def generate(context, builder, signature, arguments):
+        return _load(builder, arguments, "ld.global.v4.u32", True)
+
+    return types.UniTuple(types.uint32, 4)(memory, types.int64), generate
+
+
+@intrinsic
+def load_16_constant(typing_context, memory, vector):
+    """Four words of memory that nobody writes while the kernel runs: the compiler may move the load."""
+
+    def generate(context, builder, signature, arguments):
+        return _load(builder, arguments, "ld.global.nc.L1::no_allocate.v4.u32", False)
+
+    return types.UniTuple(types.uint32, 4)(memory, types.int64), generate
+
+
+@intrinsic
+def store_16(typing_context, memory, vector, a, b, c, d):
+    """Write four words."""
+
+    def generate(context, builder, signature, arguments):
+        operands = [_address(builder, *arguments[:2]), *arguments[2:]]
+        void = ir.VoidType()
+        text, constraints = "st.global.v4.u32 [$0], {$1,$2,$3,$4};", "l,r,r,r,r,~{memory}"
+        _instruct(builder, void, operands, text, constraints, True)
+        return context.get_dummy_value()
+
+    return types.void(memory, types.int64, types.uint32, types.uint32, types.uint32, types.uint32), generate
+
+
+def _from_word(emit):
+    """An intrinsic float32(uint32) from ``emit(builder, word)``."""
+
+    def declare(typing_context, word):
+        return types.float32(types.uint32), lambda context, builder, signature, given: emit(builder, given[0])
+
+    return intrinsic(declare)
+
+
+def _float_operation(text, arity):
+    """An intrinsic on float32 that is one instruction."""
+    constraints = "=f" + ",f" * arity
+
+    def generate(context, builder, signature, given):
+        return _instruct(builder, F32, given, text, constraints)
+
+    if arity == 1:
+        return intrinsic(lambda typing_context, x: (types.float32(types.float32), generate))
+    return intrinsic(lambda typing_context, x, y: (types.float32(types.float32, types.float32), generate))
+
+
+def _pack(text):
+    """An intrinsic uint32(low, high): two float32 rounded to nearest even, in one word."""
+
+    def generate(context, builder, signature, given):
+        return _instruct(builder, I32, [given[1], given[0]], text, "=r,f,f")
+
+    return intrinsic(lambda typing_context, low, high: (types.uint32(types.float32, types.float32), generate))
+
+
+def _half(builder, bits):
+    return builder.fpext(builder.bitcast(builder.trunc(bits, I16), F16), F32)
+
+
+float_of = _from_word(lambda b, word: b.bitcast(word, F32))
+bf16_low = _from_word(lambda b, word: b.bitcast(b.shl(word, ir.Constant(I32, 16)), F32))
+bf16_high = _from_word(lambda b, word: b.bitcast(b.and_(word, ir.Constant(I32, 0xFFFF0000)), F32))
+f16_low = _from_word(_half)
+f16_high = _from_word(lambda b, word: _half(b, b.lshr(word, ir.Constant(I32, 16))))
+pack_bf16 = _pack("cvt.rn.bf16x2.f32 $0, $1, $2;")
+pack_f16 = _pack("cvt.rn.f16x2.f32 $0, $1, $2;")
+exp2 = _float_operation("ex2.approx.ftz.f32 $0, $1;", 1)
+inverse_root = _float_operation("rsqrt.approx.f32 $0, $1;", 1)
+divide = _float_operation("div.full.f32 $0, $1, $2;", 2)  # within 2 units in the last place, and no call
+
+
+@intrinsic
+def word_of(typing_context, x):
+    """The bits of a float32."""
+    return types.uint32(types.float32), lambda context, builder, signature, given: builder.bitcast(given[0], I32)

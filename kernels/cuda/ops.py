@@ -1,0 +1,192 @@
+"""Launches: the ops of `kernels.reference` for arrays on the device.
+
+Arrays are C-contiguous, with ``shape`` and ``dtype`` as NumPy and CuPy have them (bfloat16 is ml_dtypes'). Activations,
+weights and KV of one call have one element type, of which heads and rows fill whole 16-byte vectors; cos and sin are
+float32. Nothing is allocated, and nothing waits.
+"""
+
+# mypy: allow-untyped-calls
+
+import math
+from typing import Any
+
+from kernels.cuda import attention, copying, norms, pointwise, rotary
+from kernels.cuda.elements import BY_NAME, Elements
+from kernels.cuda.kernel import Kernel, Launch
+
+Array = Any  # NumPy's or CuPy's
+
+VECTOR_BYTES = 16
+BLOCK_TOKENS = 16
+SPLIT_BLOCKS = 4  # a split has at least so many blocks of KV, or it costs more to merge than it brings
+COPY_PIECES = 64  # blocks of threads that share one run
+
+
+class Ops:
+    """The ops, on what ``launch`` launches on.
+
+    scratch: float32 on the device, for the splits of attention: ``heads * (head_dim + 2)`` a token at least; with
+    more, more tokens and splits go at once. processors: of the device; attention is split until they have work.
+    """
+
+    def __init__(self, launch: Launch, scratch: Any, processors: int) -> None:
+        self._launch, self._scratch, self._processors = launch, scratch, processors
+
+    def take_rows(self, table: Array, rows: Array, out: Array) -> None:
+        """See `kernels.reference.take_rows`; any element type."""
+        vectors = _vectors(table)
+        grid = (len(rows), _pieces(vectors, pointwise.THREADS))
+        self._run(pointwise.take_rows(), grid, table, rows, vectors, out)
+
+    def rms_norm(self, x: Array, weight: Array, eps: float, out: Array) -> None:
+        """See `kernels.reference.rms_norm`."""
+        self._run(norms.rms_norm(_elements(x, weight, out)), (len(x),), x, weight, eps, _vectors(x), out)
+
+    def add_rms_norm(self, residual: Array, x: Array, weight: Array, eps: float, out: Array) -> None:
+        """See `kernels.reference.add_rms_norm`; the norm is that of the rounded residual."""
+        kernel = norms.add_rms_norm(_elements(residual, x, weight, out))
+        self._run(kernel, (len(x),), residual, x, weight, eps, _vectors(x), out)
+
+    def head_rms_norm(self, qkv: Array, first: int, last: int, weight: Array, eps: float) -> None:
+        """See `kernels.reference.head_rms_norm`."""
+        kernel = norms.head_rms_norm(_elements(qkv, weight), _head_dim(qkv))
+        grid = (len(qkv), _pieces(last - first, kernel.threads[1]))
+        self._run(kernel, grid, qkv, qkv.shape[1], first, last, weight, eps)
+
+    def rope(self, qkv: Array, heads: int, positions: Array, cos: Array, sin: Array) -> None:
+        """See `kernels.reference.rope`."""
+        kernel = rotary.rope(_elements(qkv), _head_dim(qkv, halves=2))
+        grid = (len(qkv), _pieces(heads, kernel.threads[1]))
+        self._run(kernel, grid, qkv, qkv.shape[1], heads, positions, cos, sin)
+
+    def store_kv(self, kv: Array, layer: int, qkv: Array, places: Array) -> None:
+        """See `kernels.reference.store_kv`."""
+        kernel = rotary.store_kv(_elements(qkv, kv), _head_dim(qkv, halves=2))
+        _, layers, _, kv_heads, _, _ = _pool(kv)
+        grid = (len(qkv), _pieces(2 * kv_heads, kernel.threads[1]))
+        self._run(kernel, grid, kv, layers, kv_heads, layer, qkv, qkv.shape[1], places)
+
+    def rope_store_kv(
+        self, kv: Array, layer: int, qkv: Array, positions: Array, cos: Array, sin: Array, places: Array
+    ) -> None:
+        """`rope` of queries and keys and `store_kv` in one pass; in qkv, only the queries change."""
+        kernel = rotary.rope_store_kv(_elements(qkv, kv), _head_dim(qkv, halves=2))
+        _, layers, _, kv_heads, _, _ = _pool(kv)
+        grid = (len(qkv), _pieces(qkv.shape[1], kernel.threads[1]))
+        self._run(kernel, grid, kv, layers, kv_heads, layer, qkv, qkv.shape[1], positions, cos, sin, places)
+
+    def silu_mul(self, gate_up: Array, out: Array) -> None:
+        """See `kernels.reference.silu_mul`."""
+        vectors = _vectors(out)
+        grid = (len(out), _pieces(vectors, pointwise.THREADS))
+        self._run(pointwise.silu_mul(_elements(gate_up, out)), grid, gate_up, vectors, out)
+
+    def add_bias(self, logits: Array, tokens: Array, bias: Array) -> None:
+        """See `kernels.reference.add_bias`; float32."""
+        grid = (_pieces(len(tokens), pointwise.THREADS),)
+        self._run(pointwise.add_bias(), grid, logits, tokens, bias, len(tokens))
+
+    def paged_attention(
+        self,
+        qkv: Array,
+        kv: Array,
+        layer: int,
+        block_tables: Array,
+        slots: Array,
+        query_starts: Array,
+        lengths: Array,
+        scale: float,
+        out: Array,
+    ) -> None:
+        """See `kernels.reference.paged_attention`; 16 tokens a block.
+
+        Raises ValueError if the scratch does not hold one token.
+        """
+        _, layers, _, kv_heads, _, _ = _pool(kv)
+        elements, (tokens, heads, head_dim) = _elements(qkv, kv, out), out.shape
+        _head_dim(out)
+        token_floats = heads * (head_dim + 2)
+        if self._scratch.size < token_floats:
+            raise ValueError(f"scratch of {self._scratch.size} floats: one token of {heads} heads needs {token_floats}")
+        partial = attention.partial(elements, head_dim, heads // kv_heads)
+        merge = attention.merge(elements, head_dim)
+        at_once = min(tokens, self._scratch.size // token_floats)
+        shift = self._split_shift(at_once * kv_heads, block_tables.shape[1], at_once * token_floats)
+        for first in range(0, tokens, at_once):
+            count = min(at_once, tokens - first)
+            self._run(
+                partial, (count, kv_heads, 1 << shift), qkv, qkv.shape[1], kv, layers, kv_heads, layer, block_tables,
+                block_tables.shape[1], slots, query_starts, lengths, len(slots), first, shift,
+                scale * math.log2(math.e), self._scratch,
+            )  # fmt: skip
+            grid = (count, _pieces(heads, merge.threads[1]))
+            self._run(merge, grid, self._scratch, shift, heads, first, out)
+
+    def _split_shift(self, units: int, max_blocks: int, floats: int) -> int:
+        """log2 of the splits of each sequence: shapes alone decide, so that a captured graph can be replayed."""
+        shift = 0
+        while (
+            units << shift < 2 * self._processors
+            and max_blocks >> (shift + 1) >= SPLIT_BLOCKS
+            and floats << (shift + 1) <= self._scratch.size
+        ):
+            shift += 1
+        return shift
+
+    def move_runs(self, pool: Array, moves: Array) -> None:
+        """Move runs inside a pool [units, ...], each as memmove does; moves [n, 3] int64: source, destination, length.
+
+        Moves of one call must not meet (`moves.waves`).
+        """
+        self._run(copying.move_runs(), (COPY_PIECES, len(moves)), pool, moves, _vectors(pool))
+
+    def copy_runs(self, origin: Array, target: Array, runs: Array) -> None:
+        """Copy runs of units from one memory to another: gather into a staging run, or scatter out of one.
+
+        origin, target [units, ...] with units of one size; runs as in `move_runs`; no two may write one unit.
+        """
+        if origin.nbytes // len(origin) != target.nbytes // len(target):
+            raise ValueError(f"units of {origin.nbytes // len(origin)} and {target.nbytes // len(target)} bytes")
+        self._run(copying.copy_runs(), (COPY_PIECES, len(runs)), origin, target, runs, _vectors(origin))
+
+    def _run(self, kernel: Kernel, grid: tuple[int, ...], *arguments: Any) -> None:
+        """An empty batch launches nothing: CUDA refuses empty grids."""
+        if all(grid):
+            self._launch(kernel, grid, *arguments)
+
+
+def _elements(*arrays: Array) -> Elements:
+    """The element type of all the arrays; ValueError if they differ or there is no kernel for it."""
+    names = {str(array.dtype) for array in arrays}
+    if len(names) > 1 or not names <= BY_NAME.keys():
+        raise ValueError(f"elements {sorted(names)}: one of {sorted(BY_NAME)} in a call")
+    return BY_NAME[names.pop()]
+
+
+def _vectors(array: Array) -> int:
+    """16-byte vectors of a row [rows, ...]."""
+    row_bytes: int = array.nbytes // len(array) if len(array) else 0
+    if row_bytes % VECTOR_BYTES:
+        raise ValueError(f"rows of {row_bytes} bytes: no multiple of {VECTOR_BYTES}")
+    return row_bytes // VECTOR_BYTES
+
+
+def _head_dim(array: Array, halves: int = 1) -> int:
+    """The last dimension, which must be (twice, for halves=2) a multiple of the vector, and at most 128."""
+    head_dim: int = array.shape[-1]
+    least = halves * VECTOR_BYTES // array.dtype.itemsize
+    if head_dim % least or head_dim > attention.THREADS:
+        raise ValueError(f"heads of {head_dim} elements: a multiple of {least} up to {attention.THREADS}")
+    return head_dim
+
+
+def _pool(kv: Array) -> tuple[int, ...]:
+    """The shape of a KV pool."""
+    if kv.shape[4] != BLOCK_TOKENS:
+        raise ValueError(f"blocks of {kv.shape[4]} tokens: they have {BLOCK_TOKENS}")
+    shape: tuple[int, ...] = kv.shape
+    return shape
+
+
+def _pieces(count: int, size: int) -> int:
+    return -(-count // size)

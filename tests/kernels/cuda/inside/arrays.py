@@ -1,0 +1,40 @@
+"""Arrays for kernels of any element type, and what the reference makes of them.
+
+TOLERANCES: of results of order 1, by type: the reference computes in float32 on the same rounded inputs, so what is
+left is the rounding of the result (2^-9 of it for bfloat16, 2^-12 for float16), and for
+float32 the order of the sums.
+"""
+
+import ml_dtypes
+import numpy as np
+
+from kernels.cuda import simulator
+from kernels.cuda.ops import Ops
+
+DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
+TOLERANCES = {"float32": (1e-5, 2e-6), "float16": (2**-10, 2**-13), "bfloat16": (2**-7, 2**-10)}
+
+
+def random(dtype: str, *shape: int, seed: int = 0) -> np.ndarray:
+    values = np.random.default_rng((seed, *shape)).standard_normal(shape, dtype=np.float32)
+    return values.astype(DTYPES[dtype])
+
+
+def fill(dtype: str, *shape: int) -> np.ndarray:
+    return np.full(shape, np.nan, DTYPES[dtype])
+
+
+def wide(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.float32)
+
+
+def close(got: np.ndarray, expected: np.ndarray, dtype: str, factor: float = 1) -> None:
+    rtol, atol = TOLERANCES[dtype]
+    np.testing.assert_allclose(wide(got), expected, rtol=factor * rtol, atol=factor * atol)
+
+
+def ops(scratch: int = 1 << 20, processors: int = 4, seed: int = 0) -> Ops:
+    def launch(kernel: object, grid: tuple[int, ...], *arguments: object) -> None:
+        simulator.launch(kernel, grid, *arguments, seed=seed)
+
+    return Ops(launch, np.full(scratch, np.nan, np.float32), processors)

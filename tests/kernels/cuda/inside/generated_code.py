@@ -1,0 +1,74 @@
+"""What the compilers make of the kernels for sm_80 and sm_90: registers, spills, calls, 16-byte accesses."""
+
+from pathlib import Path
+
+import pytest
+from machine_code import assemble
+from numba import cuda
+from numba.cuda.types import int64
+
+from kernels.cuda import attention, copying, norms, pointwise, rotary
+from kernels.cuda.elements import BFLOAT16, BY_NAME, FLOAT16, FLOAT32, Elements
+from kernels.cuda.kernel import Kernel, Longs
+
+SHARED_BYTES = 48 << 10  # a block's, without asking the driver for more
+GROUPS = [(64, 3), (64, 7), (80, 1), (96, 1), (128, 1), (128, 4), (128, 5), (128, 8)]
+ARCHITECTURES = {"sm_80": (8, 0), "sm_90": (9, 0)}
+UNTYPED = [pointwise.take_rows(), copying.move_runs(), copying.copy_runs()]
+
+
+def typed(elements: Elements) -> list[Kernel]:
+    kernels = [norms.rms_norm(elements), norms.add_rms_norm(elements), pointwise.silu_mul(elements)]
+    for head_dim in (64, 80, 96, 128):
+        kernels += [make(elements, head_dim) for make in (norms.head_rms_norm, rotary.rope, rotary.store_kv)]
+        kernels += [rotary.rope_store_kv(elements, head_dim), attention.merge(elements, head_dim)]
+    return kernels + [attention.partial(elements, *shape) for shape in GROUPS]
+
+
+SHORT = {  # by the kernel's name: what the default models and the two others of the tests run
+    *(f"{name}_bfloat16" for name in ("rms_norm", "add_rms_norm", "silu_mul")),
+    *(f"{name}_bfloat16_128" for name in ("head_rms_norm", "rope", "store_kv", "rope_store_kv", "attention_merge")),
+    *(f"attention_partial_bfloat16_{shape}" for shape in ("64_3", "80_1", "96_1", "128_4", "128_5", "128_8")),
+    *("attention_partial_float16_128_4", "attention_partial_float32_128_4", "rope_store_kv_float32_128"),
+}
+KERNELS = {kernel.name: kernel for kernel in [*UNTYPED, *(k for e in BY_NAME.values() for k in typed(e))]}
+
+
+def cases() -> list[object]:
+    short = SHORT | {kernel.name for kernel in UNTYPED}
+    assert short <= KERNELS.keys()
+    return [pytest.param(name, marks=[] if name in short else pytest.mark.full) for name in KERNELS]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("name", cases())
+def test_no_spills_no_calls_16_bytes_and_registers_in_budget(name: str, architecture: str, tmp_path: Path) -> None:
+    kernel = KERNELS[name]
+    code = assemble(kernel, ARCHITECTURES[architecture], tmp_path)
+    print(name, architecture, code)
+    assert code.spilled == 0
+    assert code.calls == ()
+    assert code.registers <= kernel.registers
+    assert code.shared_bytes <= SHARED_BYTES
+    assert code.loads_16 > 0 or name.startswith("attention_merge")  # merges single floats
+    assert code.stores_16 > 0 or name.startswith("attention_partial")  # writes single floats
+
+
+def test_no_spill_and_no_call_in_add_bias(tmp_path: Path) -> None:
+    """It takes single floats, from wherever their tokens are."""
+    code = assemble(pointwise.add_bias(), (9, 0), tmp_path)
+    assert (code.spilled, code.calls) == (0, ())
+
+
+def test_a_division_of_64_bits_is_seen(tmp_path: Path) -> None:
+    """The gate can fail."""
+
+    def divide(values: object, by: int) -> None:
+        values[cuda.threadIdx.x] //= by
+
+    code = assemble(Kernel("divide", divide, (Longs, int64), (32, 1), 255), (9, 0), tmp_path)
+    assert any("div" in call or "rem" in call for call in code.calls)
+
+
+def test_types_are_named_as_their_arrays_are() -> None:
+    assert [BY_NAME[name] for name in ("float32", "float16", "bfloat16")] == [FLOAT32, FLOAT16, BFLOAT16]
