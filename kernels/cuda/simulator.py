@@ -134,7 +134,8 @@ def _poisoned(shape: Any, dtype: Any) -> np.ndarray:
 class _Shared:
     def array(self, shape: Any, dtype: Any) -> np.ndarray:
         """One array a block for each place that asks: two on one line differ."""
-        frame, shared = sys._getframe(1), getcurrent().block.shared
+        frame = sys._getframe(1)
+        shared: dict[Any, np.ndarray] = getcurrent().block.shared
         key = (frame.f_code, frame.f_lasti)
         if key not in shared:
             shared[key] = _poisoned(shape, dtype)
