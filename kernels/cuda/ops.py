@@ -11,6 +11,7 @@ import math
 from typing import Any
 
 from kernels.cuda import attention, copying, norms, pointwise, rotary
+from kernels.cuda import logits as logit_kernels
 from kernels.cuda.elements import BY_NAME, Elements
 from kernels.cuda.kernel import Kernel, Launch
 
@@ -83,8 +84,20 @@ class Ops:
 
     def add_bias(self, logits: Array, tokens: Array, bias: Array) -> None:
         """See `kernels.reference.add_bias`; float32."""
-        grid = (_pieces(len(tokens), pointwise.THREADS),)
-        self._run(pointwise.add_bias(), grid, logits, tokens, bias, len(tokens))
+        grid = (_pieces(len(tokens), logit_kernels.THREADS),)
+        self._run(logit_kernels.add_bias(), grid, logits, tokens, bias, len(tokens))
+
+    def penalize(
+        self, logits: Array, in_prompt: Array, counts: Array, presence: float, frequency: float, repetition: float
+    ) -> None:
+        """See `kernels.reference.penalize`; float32."""
+        grid = (_pieces(len(logits), logit_kernels.THREADS),)
+        kernel = logit_kernels.penalize()
+        self._run(kernel, grid, logits, in_prompt, counts, presence, frequency, repetition, len(logits))
+
+    def finite_rows(self, logits: Array, out: Array) -> None:
+        """`kernels.reference.finite_rows` of float32, into out [rows] bool."""
+        self._run(logit_kernels.finite_rows(), (len(logits),), logits, logits.shape[1], out)
 
     def paged_attention(
         self,

@@ -8,7 +8,7 @@ from numba import cuda
 from numba.cuda.types import float32, int32, int64
 
 from kernels.cuda.elements import Elements
-from kernels.cuda.kernel import Bytes, Floats, Ints, Kernel
+from kernels.cuda.kernel import Bytes, Ints, Kernel
 from kernels.cuda.words import divide, exp2, load_16_constant, store_16
 
 REGISTERS = 40
@@ -32,18 +32,6 @@ def silu_mul(elements: Elements) -> Kernel:
             store(out, int64(row * vectors + vector), gate)
 
     return Kernel(f"silu_mul_{elements.name}", kernel, (Bytes, int32, Bytes), (THREADS, 1), REGISTERS)
-
-
-@cache
-def add_bias() -> Kernel:
-    """Grid: pieces of ``count`` tokens, which are distinct."""
-
-    def kernel(logits, tokens, bias, count):
-        i = int32(cuda.blockIdx.x) * THREADS + int32(cuda.threadIdx.x)
-        if i < count:
-            logits[tokens[i]] += bias[i]
-
-    return Kernel("add_bias", kernel, (Floats, Ints, Floats, int32), (THREADS, 1), REGISTERS)
 
 
 @cache

@@ -1,5 +1,6 @@
 """What the compilers make of the kernels for sm_80 and sm_90: registers, spills, calls, 16-byte accesses."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from machine_code import assemble
 from numba import cuda
 from numba.cuda.types import int64
 
-from kernels.cuda import attention, copying, norms, pointwise, rotary
+from kernels.cuda import attention, copying, logits, norms, pointwise, rotary
 from kernels.cuda.elements import BFLOAT16, BY_NAME, FLOAT16, FLOAT32, Elements
 from kernels.cuda.kernel import Kernel, Longs
 
@@ -54,10 +55,12 @@ def test_no_spills_no_calls_16_bytes_and_registers_in_budget(name: str, architec
     assert code.stores_16 > 0 or name.startswith("attention_partial")  # writes single floats
 
 
-def test_no_spill_and_no_call_in_add_bias(tmp_path: Path) -> None:
-    """It takes single floats, from wherever their tokens are."""
-    code = assemble(pointwise.add_bias(), (9, 0), tmp_path)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("make", [logits.add_bias, logits.penalize, logits.finite_rows])
+def test_single_floats_neither_spill_nor_call(make: Callable[[], Kernel], architecture: str, tmp_path: Path) -> None:
+    code = assemble(make(), ARCHITECTURES[architecture], tmp_path)
     assert (code.spilled, code.calls) == (0, ())
+    assert code.registers <= make().registers
 
 
 def test_a_division_of_64_bits_is_seen(tmp_path: Path) -> None:

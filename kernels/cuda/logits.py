@@ -1,0 +1,66 @@
+"""What happens to logits (float32) before a token is drawn. A vocabulary may be no multiple of 4: single floats.
+
+Registers: 40 a thread.
+"""
+
+# mypy: allow-untyped-defs, allow-untyped-calls
+
+from functools import cache
+
+from numba import cuda
+from numba.cuda.types import CPointer, float32, int32, int64, uint8
+
+from kernels.cuda.kernel import Floats, Ints, Kernel
+from kernels.cuda.reductions import sum_of_block
+from kernels.cuda.words import divide
+
+REGISTERS = 40
+THREADS = 128
+Flags = CPointer(uint8)
+
+
+@cache
+def add_bias() -> Kernel:
+    """Grid: pieces of ``count`` tokens, which are distinct."""
+
+    def kernel(logits, tokens, bias, count):
+        i = int32(cuda.blockIdx.x) * THREADS + int32(cuda.threadIdx.x)
+        if i < count:
+            logits[tokens[i]] += bias[i]
+
+    return Kernel("add_bias", kernel, (Floats, Ints, Floats, int32), (THREADS, 1), REGISTERS)
+
+
+@cache
+def penalize() -> Kernel:
+    """Grid: pieces of one row of ``vocabulary`` logits."""
+
+    def kernel(logits, in_prompt, counts, presence, frequency, repetition, vocabulary):
+        token = int32(cuda.blockIdx.x) * THREADS + int32(cuda.threadIdx.x)
+        if token < vocabulary and (in_prompt[token] != 0 or counts[token] > 0):
+            logit = logits[token]
+            logit = divide(logit, repetition) if logit > 0 else logit * repetition
+            logit -= frequency * float32(counts[token])
+            if counts[token] > 0:
+                logit -= presence
+            logits[token] = logit
+
+    parameters = (Floats, Flags, Ints, float32, float32, float32, int32)
+    return Kernel("penalize", kernel, parameters, (THREADS, 1), REGISTERS)
+
+
+@cache
+def finite_rows() -> Kernel:
+    """Grid: rows of ``vocabulary`` logits."""
+
+    def kernel(logits, vocabulary, out):
+        row, thread = int64(cuda.blockIdx.x), int32(cuda.threadIdx.x)
+        # x * 0 is NaN exactly when x is not finite, and so is a sum with one NaN in it.
+        nothing = float32(0)
+        for token in range(thread, vocabulary, THREADS):
+            nothing += logits[row * vocabulary + token] * float32(0)
+        nothing = sum_of_block(nothing, THREADS // 32, thread)
+        if thread == 0:
+            out[row] = uint8(1) if nothing == nothing else uint8(0)  # noqa: PLR0124 - NaN differs from itself
+
+    return Kernel("finite_rows", kernel, (Floats, int32, Flags), (THREADS, 1), REGISTERS)
