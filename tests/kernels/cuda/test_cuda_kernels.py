@@ -43,15 +43,15 @@ def test_generated_code(file: str) -> None:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("file", files("simulated_*.py"))
-def test_long_ones_in_the_simulator(file: str) -> None:
-    run(file, "-m", "full", simulate=True)
+@pytest.mark.timeout(3000)
+def test_long_sequences_in_the_simulator() -> None:
+    run("simulated_attention.py", "-m", "full", simulate=True)
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("file", files("generated_*.py"))
-def test_all_generated_code(file: str) -> None:
-    run(file, "-m", "full", simulate=False)
+@pytest.mark.timeout(3000)
+def test_generated_code_of_all_types_and_sizes() -> None:
+    run("generated_code.py", "-m", "full", simulate=False)
 
 
 def test_a_failure_inside_is_a_failure_here() -> None:
