@@ -5,11 +5,11 @@ import argparse
 from pydantic_settings import CliSettingsSource
 
 from clients.chat_settings import ChatSettings
-from service.cli.flags import Flags, resolve_flags
+from service.cli.flags import FORM, Flags, resolve_flags
 
 
 class _ChatFlags(Flags, ChatSettings):
-    pass
+    model_config = FORM
 
 
 def add_chat_flags(parser: argparse.ArgumentParser) -> CliSettingsSource[_ChatFlags]:

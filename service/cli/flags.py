@@ -11,18 +11,18 @@ from service.errors import ConfigError
 
 _S = TypeVar("_S", bound="Flags")
 
+FORM = SettingsConfigDict(
+    frozen=True,
+    extra="forbid",
+    cli_kebab_case=True,
+    cli_hide_none_type=True,
+    cli_avoid_json=True,
+    cli_implicit_flags=True,
+)
+
 
 class Flags(BaseSettings):
-    """Comes before a class of settings among the bases of one that has a flag for each of them."""
-
-    model_config = SettingsConfigDict(
-        frozen=True,
-        extra="forbid",
-        cli_kebab_case=True,
-        cli_hide_none_type=True,
-        cli_avoid_json=True,
-        cli_implicit_flags=True,
-    )
+    """Comes before a class of settings among the bases of one that has a flag for each of them, and `FORM`."""
 
     @classmethod
     def settings_customise_sources(

@@ -8,15 +8,15 @@ from pydantic_settings import CliSettingsSource
 
 from clients.load.settings import LoadSettings
 from clients.workload.settings import WorkloadSettings
-from service.cli.flags import Flags, resolve_flags
+from service.cli.flags import FORM, Flags, resolve_flags
 
 
 class _LoadFlags(Flags, LoadSettings):
-    pass
+    model_config = FORM
 
 
 class _WorkloadFlags(Flags, WorkloadSettings):
-    pass
+    model_config = FORM
 
 
 def add_load_flags(parser: argparse.ArgumentParser) -> CliSettingsSource[Any]:
