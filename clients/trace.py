@@ -1,4 +1,4 @@
-"""Traces: who says how much, and when. JSON lines that load tests, the simulator and a recording server share.
+"""Traces: who says how much, and when. JSON lines that load tests, benchmarks and a recording server share.
 
 A leaf. The first line is the header, every other one a conversation; docs/trace.md describes each field. Times are
 seconds, lengths tokens. A trace holds text only where it was made from one that does (ShareGPT).

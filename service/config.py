@@ -143,7 +143,10 @@ class ServeSettings(BaseSettings):
         5.0, ge=0, allow_inf_nan=False, description="Seconds that running requests are given when the server stops"
     )
     hang_timeout: float = Field(
-        60.0, gt=0, allow_inf_nan=False, description="Seconds that a step may take before the server counts as dead"
+        60.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds that a step or a copy may take before the server counts as dead",
     )
     record_trace: Path | None = Field(
         None,

@@ -34,9 +34,9 @@ _Item = tuple[float, Submit | Finished | Refused] | None  # None: the end
 
 @dataclass(slots=True)
 class _Open:
-    """A conversation so far. ``known``: the prompt of its newest turn, and how many tokens the answer to it had.
+    """A conversation so far. ``known``: the newest prompt that was answered, ``answered``: with how many tokens.
 
-    ``end_s``: when that ended; None while it is under way.
+    ``end_s``: when its newest turn ended; None while it is under way.
     """
 
     name: str
@@ -52,12 +52,13 @@ class _Open:
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    """A turn under way."""
+    """A turn under way. ``before_s``: when the one before it ended; None for the first."""
 
     conversation: _Open
     submit: Submit
     user_tokens: int
     think_s: float
+    before_s: float | None
 
 
 class TraceRecorder:
@@ -75,7 +76,7 @@ class TraceRecorder:
         ``source``: what else the header says of where the trace comes from.
         """
         try:
-            file = path.open("w", encoding="utf-8")
+            file = path.open("w", encoding="utf-8", buffering=1)  # lines: a crash loses none that is written
         except OSError as error:
             raise ConfigError(f"--record-trace {path}: {error.strerror}") from error
         self._clock = clock
@@ -111,13 +112,16 @@ class TraceRecorder:
                 links.flush()
         except OSError as error:
             log.error("trace_not_written", reason=error.strerror)
+            while self._items.get() is not None:  # or the queue would grow for as long as the service lives
+                pass
 
 
 class _Links:
     """Which turn belongs to which conversation; belongs to the thread.
 
     ``_open`` holds the conversations that are not written, the one whose last turn began first in front. A turn goes
-    on with the one of its session's name, or else with one of its scope whose newest prompt its own begins with.
+    on with the one of its session's name, or else with one of its scope whose newest answered prompt its own begins
+    with: clients leave a turn without an answer out of the history.
     """
 
     def __init__(self, file: TextIO, idle_s: float) -> None:
@@ -135,10 +139,10 @@ class _Links:
         match what:
             case Submit():
                 self._begin(what, now)
-            case Finished() | Refused() if pending := self._pending.pop(what.request_id, None):
-                pending.conversation.end_s = now
-                if isinstance(what, Finished):
-                    _end(pending, what)
+            case Finished() if pending := self._pending.pop(what.request_id, None):
+                _end(pending, what, now)
+            case Refused() if pending := self._pending.pop(what.request_id, None):
+                self._take_back(pending)
         self._write_silent(now)
 
     def flush(self) -> None:
@@ -151,8 +155,14 @@ class _Links:
         self._open.move_to_end(conversation.name)
         think_s = 0.0 if conversation.end_s is None else now - conversation.end_s
         new = len(submit.prompt) - len(conversation.known) - conversation.answered
-        self._pending[submit.request_id] = _Pending(conversation, submit, max(1, new), think_s)
-        conversation.known, conversation.answered, conversation.end_s = submit.prompt, 0, None
+        self._pending[submit.request_id] = _Pending(conversation, submit, max(1, new), think_s, conversation.end_s)
+        conversation.end_s = None
+
+    def _take_back(self, pending: _Pending) -> None:
+        """A refused turn never was."""
+        pending.conversation.end_s = pending.before_s
+        if pending.before_s is None:
+            self._open.pop(pending.conversation.name, None)
 
     def _new(self, submit: Submit, now: float) -> _Open:
         name = f"c{next(self._names)}"
@@ -164,7 +174,7 @@ class _Links:
         for conversation in reversed(self._open.values()) if key else ():
             if conversation.key == key and conversation.end_s is not None:
                 known = conversation.known
-                if submit.session is not None or submit.prompt[: len(known)] == known != submit.prompt:
+                if submit.session is not None or (known and submit.prompt[: len(known)] == known != submit.prompt):
                     return conversation
         return None
 
@@ -188,10 +198,12 @@ class _Links:
             self._file.write(conversation_line(made))
 
 
-def _end(pending: _Pending, finished: Finished) -> None:
+def _end(pending: _Pending, finished: Finished, now: float) -> None:
     """Add the turn to its conversation: with the answer's length, or, if it was cancelled, with where."""
     conversation, asked = pending.conversation, pending.submit
-    conversation.answered = finished.usage.completion
+    conversation.end_s = now
+    if finished.usage.completion:
+        conversation.known, conversation.answered = asked.prompt, finished.usage.completion
     cancelled = finished.reason is FinishReason.CANCELLED
     conversation.turns.append(
         Turn(

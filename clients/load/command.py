@@ -84,6 +84,8 @@ def load_trace(settings: LoadSettings) -> Trace:
     if settings.trace is None:
         return generate(settings)
     trace = read_any_trace(settings.trace)
+    if not trace.conversations:
+        raise TraceError(f"{settings.trace}: no conversation in it")
     if "conversations" in settings.model_fields_set:
         trace = replace(trace, conversations=trace.conversations[: settings.conversations])
     return arrange(replace(trace, weights={**trace.weights, **settings.weights}), settings)

@@ -108,10 +108,12 @@ class Driver:
         for number, conversation in waiting:
             if number >= (self._trace.users or 0):
                 due_s = self.clock.now() + conversation.turns[0].think_s
-                await self.clock.sleep_until(due_s)
+                await self.clock.sleep_until(min(due_s, self._rules.duration_s))
             if self._over():
                 return
             await self._converse(number, conversation, due_s)
+            if self._over():  # an interrupt has ended the turn, not us: do not begin to think
+                return
 
     async def _converse(self, number: int, conversation: Conversation, due_s: float) -> None:
         """All turns, each with the history that really came about; an error or a vanished client ends them."""

@@ -1,1 +1,1 @@
-"""Workloads from a seed: the same conversations for load tests and for the simulator."""
+"""Workloads from a seed: the same conversations for load tests and benchmarks."""

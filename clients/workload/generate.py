@@ -1,4 +1,4 @@
-"""From settings to a trace: the one generator, for load tests and simulator alike."""
+"""From settings to a trace: the one generator, for load tests and benchmarks alike."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,37 +1,15 @@
-"""The flags of ``fastswitch chat``: one for each of the terminal client's settings. The environment is not read."""
+"""The flags of ``fastswitch chat``: one for each of the terminal client's settings."""
 
 import argparse
 
-from pydantic import ValidationError
-from pydantic_settings import (
-    BaseSettings,
-    CliApp,
-    CliSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic_settings import CliSettingsSource
 
 from clients.chat_settings import ChatSettings
-from service.config import one_line
-from service.errors import ConfigError
+from service.cli.flags import FORM, Flags, resolve_flags
 
 
-class _ChatFlags(BaseSettings, ChatSettings):
-    model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", cli_kebab_case=True, cli_hide_none_type=True, cli_avoid_json=True
-    )
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags alone: ``FASTSWITCH_MODEL`` and its like are the server's."""
-        return (init_settings,)
+class _ChatFlags(Flags, ChatSettings):
+    model_config = FORM
 
 
 def add_chat_flags(parser: argparse.ArgumentParser) -> CliSettingsSource[_ChatFlags]:
@@ -41,7 +19,4 @@ def add_chat_flags(parser: argparse.ArgumentParser) -> CliSettingsSource[_ChatFl
 
 def resolve_chat(flags: argparse.Namespace, source: CliSettingsSource[_ChatFlags]) -> ChatSettings:
     """Settings from parsed flags. Raises `ConfigError`."""
-    try:
-        return CliApp.run(_ChatFlags, cli_args=flags, cli_settings_source=source)
-    except ValidationError as error:
-        raise ConfigError(one_line(error)) from error
+    return resolve_flags(_ChatFlags, flags, source)

@@ -1,50 +1,22 @@
-"""The flags of ``fastswitch load`` and ``fastswitch workload``: one for each setting. The environment is not read."""
+"""The flags of ``fastswitch load`` and ``fastswitch workload``: one for each setting."""
 
 import argparse
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import ValidationError
-from pydantic_settings import BaseSettings, CliApp, CliSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import CliSettingsSource
 
 from clients.load.settings import LoadSettings
 from clients.workload.settings import WorkloadSettings
-from service.config import one_line
-from service.errors import ConfigError
-
-_S = TypeVar("_S", bound=BaseSettings)
+from service.cli.flags import FORM, Flags, resolve_flags
 
 
-_FORM = SettingsConfigDict(
-    frozen=True,
-    extra="forbid",
-    cli_kebab_case=True,
-    cli_hide_none_type=True,
-    cli_avoid_json=True,
-    cli_implicit_flags=True,
-)
+class _LoadFlags(Flags, LoadSettings):
+    model_config = FORM
 
 
-class _Flags(BaseSettings):
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags alone: ``FASTSWITCH_MODEL`` and its like are the server's."""
-        return (init_settings,)
-
-
-class _LoadFlags(_Flags, LoadSettings):
-    model_config = _FORM
-
-
-class _WorkloadFlags(_Flags, WorkloadSettings):
-    model_config = _FORM
+class _WorkloadFlags(Flags, WorkloadSettings):
+    model_config = FORM
 
 
 def add_load_flags(parser: argparse.ArgumentParser) -> CliSettingsSource[Any]:
@@ -60,16 +32,9 @@ def add_workload_flags(parser: argparse.ArgumentParser) -> CliSettingsSource[Any
 
 def resolve_load(flags: argparse.Namespace, source: CliSettingsSource[Any]) -> LoadSettings:
     """Settings from parsed flags. Raises `ConfigError`."""
-    return _resolve(_LoadFlags, flags, source)
+    return resolve_flags(_LoadFlags, flags, source)
 
 
 def resolve_workload(flags: argparse.Namespace, source: CliSettingsSource[Any]) -> WorkloadSettings:
     """Settings from parsed flags. Raises `ConfigError`."""
-    return _resolve(_WorkloadFlags, flags, source)
-
-
-def _resolve(kind: type[_S], flags: argparse.Namespace, source: CliSettingsSource[Any]) -> _S:
-    try:
-        return CliApp.run(kind, cli_args=flags, cli_settings_source=source)
-    except ValidationError as error:
-        raise ConfigError(one_line(error)) from error
+    return resolve_flags(_WorkloadFlags, flags, source)

@@ -27,4 +27,4 @@ class Copier(Protocol):
         """Start a copy. Returns at once; tickets may end in any order."""
 
     def stop(self) -> None:
-        """Let copies under way end, and begin no more."""
+        """Return when all copies that were submitted have ended; nobody submits any more."""

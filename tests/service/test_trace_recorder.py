@@ -1,5 +1,10 @@
 """What the server writes of its traffic, and that a load test replays it."""
 
+import os
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+
 import pytest
 
 from clients.trace import Turn, read_trace
@@ -9,6 +14,8 @@ from service.core.sampling import SamplingParams
 from service.engine import Turn as Posted
 from service.errors import ConfigError
 from service.trace_recorder import TraceRecorder
+
+PATIENCE_S = 30.0
 
 
 class Clock:
@@ -94,6 +101,55 @@ def test_refused_turns_leave_nothing(tmp_path, clock):
     recorder.observe(Refused("a", "queue_full", "no"))
     recorder.close()
     assert read_trace(tmp_path / "t.jsonl").conversations == ()
+
+
+@pytest.mark.parametrize("named", [{}, {"session": "s"}])
+def test_a_refused_turn_that_is_asked_again_is_the_conversations_next(tmp_path, clock, named):
+    recorder = TraceRecorder(tmp_path / "t.jsonl", 60.0, clock)
+    turn(recorder, clock, "a", range(50), 10, at=100, until=102, **named)
+    clock.now = 103
+    recorder.admit([posted("b", range(80), **named)])
+    recorder.observe(Refused("b", "server_overloaded", "no"))
+    turn(recorder, clock, "c", range(80), 7, at=105, until=106, **named)
+    recorder.close()
+    (only,) = read_trace(tmp_path / "t.jsonl").conversations
+    assert only.turns == (Turn(50, 10), Turn(20, 7, 3.0))
+
+
+@pytest.mark.parametrize("named", [{}, {"session": "s"}])
+def test_a_turn_without_an_answer_is_no_part_of_the_history(tmp_path, clock, named):
+    recorder = TraceRecorder(tmp_path / "t.jsonl", 60.0, clock)
+    turn(recorder, clock, "a", range(50), 10, at=100, until=102, **named)
+    turn(recorder, clock, "b", range(80), 0, at=103, until=104, reason=FinishReason.CANCELLED, **named)
+    turn(recorder, clock, "c", (*range(60), *range(900, 905)), 7, at=105, until=106, **named)
+    recorder.close()
+    (only,) = read_trace(tmp_path / "t.jsonl").conversations
+    assert [each.user_tokens for each in only.turns] == [50, 20, 5]
+
+
+def test_what_is_written_is_in_the_file_at_once(tmp_path, clock):
+    path, lines = tmp_path / "t.jsonl", SimpleQueue()
+    os.mkfifo(path)
+
+    def read() -> None:
+        with path.open() as file:
+            for line in file:
+                lines.put(line)
+
+    Thread(target=read, daemon=True).start()
+    recorder = TraceRecorder(path, 60.0, clock)
+    turn(recorder, clock, "a", range(50), 10, at=100, until=102)
+    turn(recorder, clock, "b", range(500, 510), 1, at=170, until=171)
+    assert "fastswitch-trace" in lines.get(timeout=PATIENCE_S)
+    assert '"id":"c0"' in lines.get(timeout=PATIENCE_S)
+    recorder.close()
+
+
+def test_a_full_disk_ends_the_trace_and_keeps_nothing_in_memory(clock):
+    recorder = TraceRecorder(Path("/dev/full"), 60.0, clock)
+    turn(recorder, clock, "a", range(50), 10, at=100, until=102)
+    recorder.close()
+    assert recorder._items.empty()
 
 
 def test_a_silent_conversation_is_written_before_the_end_and_not_continued(tmp_path, clock):

@@ -112,6 +112,12 @@ async def test_a_trace_that_is_not_there_is_one_line_and_code_1(closed_url):
     assert "/does/not/exist" in err
 
 
+async def test_a_trace_without_conversations_is_one_line_and_code_1(closed_url, tmp_path):
+    write_trace(Trace(()), tmp_path / "t.jsonl")
+    code, _, err = await run("load", "--url", closed_url, "--trace", tmp_path / "t.jsonl", "--request-rate", 1)
+    assert (code, err.splitlines()) == (1, [f"{tmp_path / 't.jsonl'}: no conversation in it"])
+
+
 def test_a_trace_is_cut_to_the_conversations_asked_for_and_takes_weights(tmp_path):
     path = tmp_path / "t.jsonl"
     turns = (Turn(1, 1),)

@@ -2,13 +2,18 @@
 
 import asyncio
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from clients.trace import Turn
+from clients.load.driver import Driver, Rules
+from clients.load.openai import OpenAITarget
+from clients.load.words import Writer
+from clients.trace import Trace, Turn
 
 PERCENTILES = (50, 90, 95, 99)
+PATIENCE_S = 30.0
 
 
 ON_THE_WAY = {"rel": 0.02, "abs": 0.05}  # seconds that a busy machine may take from the server's write to our reading
@@ -93,6 +98,37 @@ async def test_in_a_closed_loop_each_user_waits_for_the_answer(timed, play, trac
     assert len(driver.records) == 12
     moments = sorted([(record.sent_s, 1) for record in driver.records] + [(r.end_s, -1) for r in driver.records])
     assert max(np.cumsum([step for _, step in moments])) <= 3
+
+
+@pytest.fixture
+def thoughtful(trace_of) -> Trace:
+    """One user, who would think for an hour between two conversations."""
+    return replace(trace_of(2, turns=[Turn(5, 8, think_s=3600.0)]), users=1)
+
+
+async def test_an_interrupt_does_not_wait_for_a_user_to_think(timed, thoughtful):
+    asked = asyncio.Event()
+
+    def script(number: int) -> list[float]:
+        asked.set()
+        return [0.001]
+
+    server = await timed(script)
+    server.gate.clear()
+    target = OpenAITarget(server.url)
+    driver = Driver(thoughtful, target, Writer(thoughtful), Rules(model="m", run="r"))
+    running = asyncio.create_task(driver.run())
+    await asked.wait()
+    driver.interrupt()
+    await asyncio.wait_for(running, PATIENCE_S)
+    await target.close()
+    assert [record.error for record in driver.records] == ["interrupted"]
+
+
+async def test_the_duration_ends_a_user_who_thinks(timed, play, thoughtful):
+    server = await timed(lambda number: [0.001])
+    driver = await asyncio.wait_for(play(server.url, thoughtful, duration_s=0.1), PATIENCE_S)
+    assert len(driver.records) == 1
 
 
 async def test_warm_up_is_marked(timed, play, trace_of):
