@@ -19,9 +19,13 @@ class TraceSettings:
 
 
 def conversation_of(request: Request) -> str:
-    """What stays the same over a conversation's turns, and from run to run if the client names its users."""
+    """What stays the same over a conversation's turns, and from run to run if the client names its users.
+
+    The user alone then: who has no key is of a tenant whose name is another one after each start of the server.
+    """
     if request.spec.scope is not None:
-        return "\0".join(request.spec.scope)
+        tenant, user = request.spec.scope
+        return user or tenant
     return request.spec.session or request.request_id
 
 

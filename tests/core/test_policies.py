@@ -1,11 +1,14 @@
 """Ranks."""
 
 import random
+import secrets
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from service.api.caller import Caller
+from service.api.tenants import ANONYMOUS
 from service.core.commands import Submit
 from service.core.policies import POLICIES
 from service.core.policies.markov import BECOMES_FAVOURED, STAYS_FAVOURED
@@ -60,6 +63,21 @@ def test_a_trace_is_its_seeds(name: str) -> None:
     requests = [conversation(n) for n in range(30)]
     assert order(name, requests, 40, seed=1) == order(name, requests, 40, seed=1)
     assert order(name, requests, 40, seed=1) != order(name, requests, 40, seed=2)
+
+
+@pytest.mark.parametrize("name", TRACES)
+def test_a_trace_is_the_same_after_a_restart_of_the_server(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user without a key is charged under a pseudonym, which is another one then."""
+
+    def started() -> list[int]:
+        monkeypatch.setattr("service.api.caller._PSEUDONYM_KEY", secrets.token_bytes(16))
+        anybody = Caller(ANONYMOUS, "connection", "id")
+        requests = [conversation(n) for n in range(30)]
+        for each in requests:
+            each.spec = replace(each.spec, scope=anybody.scope(f"user {each.number}"))
+        return order(name, requests, 40)
+
+    assert started() == started()
 
 
 @pytest.mark.parametrize("name", TRACES)
