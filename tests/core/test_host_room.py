@@ -99,3 +99,12 @@ def test_the_owner_gives_up_nothing_for_itself() -> None:
     bench.memory.append(owner.sequence, 2 * BLOCK)
     assert bench.room([owner]).make(2, owner.session)
     assert bench.host(owner) == 3
+
+
+def test_nothing_is_taken_where_it_would_not_be_enough() -> None:
+    bench = Bench(device=30, host=9)
+    giver, owner = bench.idle(3, on_device=False), bench.parked(4)
+    only_there = bench.parked(6, mirrored=True)
+    assert bench.memory.reclaim_device(only_there.sequence, 6) == 6
+    assert not bench.room([owner, only_there]).make(4, owner.session)
+    assert bench.memory.host.used(giver.sequence) == 3
