@@ -10,6 +10,7 @@ import asyncio
 import json
 import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -102,25 +103,39 @@ class Bench:
         return [*self._model_flags, *memory.flags, *job.server_flags(memory.conversations)]
 
     async def _make(self, job: Job) -> Result:
-        trace, _ = self._draw(job.cell.seed)
-        rate = OVERLOAD * await self._capacity(job.cell.seed)
-        return await self._shelf.make(job.name, self._server_flags(job), at_rate(trace, rate))
+        seed = job.cell.seed
+        trace, _ = self._draw(seed)
+        capacity = self._capacity(seed) or await self._shelf.make(*self._capacity_run(seed), trace)
+        at = at_rate(trace, OVERLOAD * _turns_per_s(capacity))
+        return await self._shelf.make(job.name, self._server_flags(job), at)
 
-    async def _capacity(self, seed: int) -> float:
-        """Turns a second that the server does of these conversations when all of them begin at once."""
-        (trace, memory), name = self._draw(seed), f"capacity-seed{seed}"
-        server = [*self._model_flags, *memory.flags, *FCFS]
-        result = self._shelf.get(name, server) or await self._shelf.make(name, server, trace)
-        turns = measured(result.run)
-        start, end = measured_window(turns)
-        return throughput(turns, end - start).requests_per_s
+    def _capacity_run(self, seed: int) -> tuple[str, list[str]]:
+        """What the server does of a seed's conversations when all of them begin at once: its name and flags."""
+        _, memory = self._draw(seed)
+        return f"capacity-seed{seed}", [*self._model_flags, *memory.flags, *FCFS]
+
+    def _capacity(self, seed: int) -> Result | None:
+        return self._shelf.get(*self._capacity_run(seed))
 
     def _write(self) -> None:
-        if self._results:
-            found = outcome(self._results, self._flags.slo, kv_bytes_per_block(self._model.config))
-            document = {"conversations": self._flags.conversations, **found}
-            path = store("switch", document)
-            PAGE.write_text(render(json.loads(path.read_text())))
+        if not self._results:
+            return
+        found = outcome(self._results, self._flags.slo, kv_bytes_per_block(self._model.config))
+        document = {"conversations": self._flags.conversations, "capacity": list(self._capacities()), **found}
+        path = store("switch", document)
+        PAGE.write_text(render(json.loads(path.read_text())))
+
+    def _capacities(self) -> Iterator[dict[str, float]]:
+        for seed in sorted({job.cell.seed for job in self._results}):
+            if found := self._capacity(seed):
+                told = {"turns_per_s": _turns_per_s(found), "others_cpu_share": found.others_cpu_share}
+                yield {"seed": seed, **told}
+
+
+def _turns_per_s(result: Result) -> float:
+    turns = measured(result.run)
+    start, end = measured_window(turns)
+    return throughput(turns, end - start).requests_per_s
 
 
 if __name__ == "__main__":

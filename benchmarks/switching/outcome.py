@@ -7,10 +7,13 @@ from typing import Any
 
 from benchmarks.switching.comparison import GOODPUT, Difference, differences
 from benchmarks.switching.figures import figures_of
-from benchmarks.switching.matrix import Job
+from benchmarks.switching.matrix import Cell, Job, Schedule
 from benchmarks.switching.session import Result
 from clients.reporting.slo import Slo, format_slo
 from service.core.mechanisms import DEFAULT_PRESET
+
+# Above this share of the machine taken by others during either of two runs, their difference may be the others'.
+QUIET = 0.1
 
 Place = tuple[str | None, str]  # link and schedule
 Results = Mapping[Job, Result]
@@ -19,7 +22,10 @@ Results = Mapping[Job, Result]
 def outcome(results: Results, slo: Slo, block_bytes: int) -> dict[str, Any]:
     """Figures of each run, comparisons by place, and the two claims."""
     runs = [_run(job, result, slo, block_bytes) for job, result in results.items()]
-    comparisons = [_comparison(place, variant, found) for place, variant, found in _compared(results, slo)]
+    comparisons = [
+        {**_comparison(place, variant, found), **_disturbance(results, place, variant, found[0])}
+        for place, variant, found in _compared(results, slo)
+    ]
     others = [result.others_cpu_share for result in results.values()]
     return {
         "slo": format_slo(slo),
@@ -27,7 +33,7 @@ def outcome(results: Results, slo: Slo, block_bytes: int) -> dict[str, Any]:
         "commits": sorted({result.commit for result in results.values()}),
         "others_cpu_share": [min(others), max(others)],
         "runs_wall_s": sum(result.wall_s for result in results.values()),
-        "goodput_below": [each for each in comparisons if each["default_worse_in_goodput"]],
+        "goodput_below": [each for each in comparisons if each["default_worse_in_goodput"] and not each["disturbed"]],
         "swap_out_with_reuse": _with_reuse(runs),
         "comparisons": comparisons,
         "runs": runs,
@@ -77,6 +83,17 @@ def _comparison(place: Place, variant: str, found: tuple[list[int], list[Differe
         "default_worse_in_goodput": worse,
         "differences": {one.figure: asdict(one) for one in each},
     }
+
+
+def _disturbance(results: Results, place: Place, variant: str, seeds: list[int]) -> dict[str, Any]:
+    """What others took of the machine, at most, during the runs of a comparison."""
+    wanted = [
+        Job(Cell(Schedule.parse(place[1]), place[0], seed), name)
+        for seed in seeds
+        for name in (variant, DEFAULT_PRESET)
+    ]
+    most = max(results[job].others_cpu_share for job in wanted)
+    return {"others_cpu_share": most, "disturbed": most > QUIET}
 
 
 def _with_reuse(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:

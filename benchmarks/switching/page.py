@@ -23,11 +23,15 @@ was due.
 - Command: `{command}`
 - Commits: {commits}
 - {num_runs} runs of {conversations} conversations each, {hours:.1f} hours
+- What the server does of them: {capacity}
 - Processes that do not belong to the measurement took {low:.0%} to {high:.0%} of the machine's processor time during a
   run, by variant in the column *others*. The more they took, the worse and the noisier is every figure; where they took
-  more during one variant than during another, latencies and goodput of the two say little about the variants.
+  more during one variant than during another, latencies and goodput of the two say little about the variants, and
+  turns arrived at more than 120 % of what the machine then had to give.
 - Goodput: turns a second that kept to `{slo}` (seconds; TBT as the 99th percentile of the turn's own gaps).
 - A block is {block_kib:,.0f} KiB. Figures are means over the seeds.
+
+What is not here has not been run; `python -m benchmarks.switching --help` says what the whole matrix is.
 
 Behind a figure, in brackets: the 95 % interval of its ratio to `groups+reuse+async` (of goodput the difference in turns
 a second), by paired bootstrap over the conversations of all seeds. It tells what other conversations would give, not
@@ -71,6 +75,7 @@ def render(document: dict[str, Any]) -> str:
         num_runs=len(figures["runs"]),
         hours=figures["runs_wall_s"] / 3600,
         conversations=figures["conversations"],
+        capacity=", ".join(_capacity(each) for each in figures["capacity"]),
         low=figures["others_cpu_share"][0],
         high=figures["others_cpu_share"][1],
         slo=figures["slo"],
@@ -79,16 +84,27 @@ def render(document: dict[str, Any]) -> str:
     return "\n".join([head, *_claims(figures), *_places(figures)]) + "\n"
 
 
+def _capacity(each: dict[str, float]) -> str:
+    return f"{each['turns_per_s']:.2f} turns a second (seed {each['seed']}, others {each['others_cpu_share']:.0%})"
+
+
 def _claims(figures: dict[str, Any]) -> Iterable[str]:
     yield "## In short\n"
+    quiet = [each for each in figures["comparisons"] if not each["disturbed"]]
+    if disturbed := len(figures["comparisons"]) - len(quiet):
+        yield (
+            f"- {disturbed} of {len(figures['comparisons'])} comparisons with `groups+reuse+async` say nothing of "
+            "latencies and goodput: others took over 10 % of the machine during one of the runs or both. They are in "
+            "the tables and need to be made again. How many are preempted, and so what is copied, depends on it too."
+        )
     for below in figures["goodput_below"]:
         low, high = _bounds(below, "goodput_per_s")
         yield (
             f"- `groups+reuse+async` has less goodput than `{below['variant']}` under {below['schedule']}"
             f"{_on(below['link'])}: by {low:.2f} to {high:.2f} turns a second."
         )
-    if not figures["goodput_below"]:
-        yield "- In no cell is the goodput of `groups+reuse+async` below another variant's beyond the interval."
+    if quiet and not figures["goodput_below"]:
+        yield "- In none of the others is its goodput below another variant's beyond the interval."
     for each in figures["swap_out_with_reuse"]:
         yield (
             f"- With reuse, {each['share']:.0%} of the bytes are copied out that are without, under {each['schedule']}"

@@ -42,7 +42,7 @@ def run(ttft_s: Sequence[float]) -> Run:
     return Run("http://host", "sse", "m", "2025-01-01T00:00:00Z", 100.0, {}, tuple(records))
 
 
-def result(ttft_s: Sequence[float], bytes_out: float = 0.0) -> Result:
+def result(ttft_s: Sequence[float], bytes_out: float = 0.0, others: float = 0.05) -> Result:
     metrics = {
         "fastswitch_step_seconds_sum": 10.0,
         "fastswitch_step_seconds_count": 100.0,
@@ -51,7 +51,7 @@ def result(ttft_s: Sequence[float], bytes_out: float = 0.0) -> Result:
         "fastswitch_swap_copies_total{direction=out}": 2.0,
         "fastswitch_swap_copies_total{direction=in}": 0.0,
     }
-    return Result([], "abc", "2025-01-01T00:00:00+00:00", 0.5, 0.1, 20.0, metrics, run(ttft_s))
+    return Result([], "abc", "2025-01-01T00:00:00+00:00", 0.5, others, 20.0, metrics, run(ttft_s))
 
 
 def place(variant: str, seed: int = 1) -> Job:
@@ -91,6 +91,18 @@ def test_less_goodput_than_another_variant_is_said():
 def test_more_goodput_than_another_variant_is_no_fault():
     found = outcome({place(DEFAULT_PRESET): result(FAST), place("groups"): result(SLOW)}, SLO, 1024)
     assert found["goodput_below"] == []
+
+
+@pytest.mark.parametrize("busy", ["groups", DEFAULT_PRESET])
+def test_nothing_is_said_of_goodput_while_others_used_the_machine(busy):
+    others = {name: 0.5 if name == busy else 0.0 for name in ("groups", DEFAULT_PRESET)}
+    results = {
+        place(DEFAULT_PRESET): result(SLOW, others=others[DEFAULT_PRESET]),
+        place("groups"): result(FAST, others=others["groups"]),
+    }
+    found = outcome(results, SLO, 1024)
+    assert found["goodput_below"] == []
+    assert [each["disturbed"] for each in found["comparisons"]] == [True]
 
 
 def test_what_reuse_saves_is_counted_where_both_were_run():
