@@ -38,6 +38,12 @@ class Costs:
         block_s = self._block_s.get(direction)
         return None if block_s is None else (self._queued[direction] + more_blocks) * block_s
 
+    def queued_s(self) -> float | None:
+        """When the link will have copied all that is queued, both directions at once; None: not known."""
+        waits = [self.copy_s(direction) for direction, blocks in self._queued.items() if blocks]
+        known = [wait for wait in waits if wait is not None]
+        return max(known) if known and len(known) == len(waits) else None
+
     def recompute_s(self, tokens: int) -> float | None:
         """How long computing that many tokens' KV takes."""
         return None if self.prefill_token_s is None else tokens * self.prefill_token_s

@@ -3,12 +3,11 @@
 The ranks decide. Those above the *cut* get blocks and slots, if need be from those below it; the others go on only
 while nobody needs what they hold, and take no new blocks. Who is above the cut and has its KV on the host is copied in
 as room appears, and runs when that has ended; the step does not wait for it, except where the preset says so or where
-too little else could run. Decodes go first; the rest of the token budget is prefill, by rank.
+that holds up everybody less. Decodes go first; the rest of the token budget is prefill, by rank.
 """
 
 from collections.abc import Iterator, Sequence
 
-from allocator import Direction
 from service.core.cut import Budget, cut
 from service.core.displacement import Displacement
 from service.core.eviction import Eviction
@@ -54,7 +53,7 @@ class Scheduler:
         self._forget_wishes(kept)
         displacement = Displacement(self._ledger, self._swaps, kept, losers, now)
         ready = self._ready(kept, displacement, now)
-        if self._waits_for_copies(kept, len(ready) + displacement.num_running):
+        if self._waits_for_copies(len(kept) - len(ready), len(ready) + displacement.num_running):
             return self._pause()
         opened = self._seat(ready, displacement, now)
         rows = tuple(self._rows([*ready, *displacement.still_running()]))
@@ -111,23 +110,20 @@ class Scheduler:
         displacement.promise(request)  # the blocks behind its KV
         return False
 
-    def _waits_for_copies(self, kept: Sequence[Request], runnable: int) -> bool:
-        """Whether the step had better wait: always where copies are synchronous, else by the paper's adaptive rule.
+    def _waits_for_copies(self, coming: int, runnable: int) -> bool:
+        """Whether the step had better wait: always where copies are synchronous, else where that costs less.
 
-        A step costs about the same however few it is for. So if more are about to come in than could run now, and the
-        link will have brought them within a step's time, waiting is the quicker way to serve all of them.
+        Waiting holds up the ``runnable`` until the link is done. Not waiting holds up those whose KV or room is
+        ``coming`` by a step, which takes about the same time however few it is for. The paper's rule, to wait when
+        most of the batch is swapping, is this one where a copy takes as long as a step.
         """
         if not self._memory.tickets:
             return False
         if not self._mechanisms.asynchronous:
             return True
-        coming = sum(self._is_coming_in(request) for request in kept)
-        copy_s, step_s = self._swaps.costs.copy_s(Direction.IN), self._swaps.costs.step_s
-        return coming > runnable and copy_s is not None and step_s is not None and copy_s < step_s
-
-    def _is_coming_in(self, request: Request) -> bool:
-        ticket = self._memory.pending(request.sequence)
-        return ticket is not None and ticket.direction is Direction.IN
+        costs = self._swaps.costs
+        queued_s, step_s = costs.queued_s(), costs.step_s
+        return queued_s is not None and step_s is not None and runnable * queued_s < coming * step_s
 
     def _pause(self) -> StepPlan:
         return StepPlan(self.steps, (), (), self._swaps.issued())
