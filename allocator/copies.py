@@ -60,6 +60,13 @@ class CopiesInFlight:
         """All in flight, oldest first."""
         return tuple(self._tickets.values())
 
+    def ticket(self, number: int) -> Ticket:
+        """The one in flight of that number. Raises UnknownTicketError."""
+        ticket = self._tickets.get(number)
+        if ticket is None:
+            raise UnknownTicketError(f"ticket {number} is not in flight")
+        return ticket
+
     @property
     def num_let_go(self) -> int:
         """Device blocks that belong to tickets alone."""

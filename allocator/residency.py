@@ -82,6 +82,10 @@ class KVMemory:
         """All copies in flight, oldest first."""
         return self._copies.tickets
 
+    def ticket(self, number: int) -> Ticket:
+        """The copy in flight of that number. Raises UnknownTicketError."""
+        return self._copies.ticket(number)
+
     @property
     def num_let_go(self) -> int:
         """Device blocks that no sequence has any more, and a copy in flight keeps until it ends."""

@@ -183,7 +183,6 @@ class Core:
     def check(self) -> None:
         """Raise AssertionError if an invariant is broken."""
         self._ledger.check()
-        self._swaps.check()
 
     def _note_cost(self, result: StepResult, rows: list[Row]) -> None:
         tokens = sum(row.num_tokens for row in rows)

@@ -1,6 +1,6 @@
 """The swap manager: starts copies between the pools, and takes their ends in.
 
-It keeps the tickets in flight, what their copying costs, and how often a sequence's copies have failed in a row. A
+It keeps what copying costs, whose account a copy is on, and how often a sequence's copies have failed in a row. A
 failed copy loses nothing: it is tried again, and after `RETRIES` more failures the KV is dropped and computed anew.
 """
 
@@ -18,14 +18,13 @@ RETRIES = 2
 
 
 class Swaps:
-    """Copies of one core. Always true: ``in_flight`` are the tickets of `KVMemory`, by number."""
+    """Copies of one core; `KVMemory` has their tickets."""
 
     def __init__(self, ledger: Ledger, mechanisms: Mechanisms) -> None:
         self.costs = Costs()
         self._ledger = ledger
         self._memory: KVMemory = ledger.memory
         self._mechanisms = mechanisms
-        self._in_flight: dict[int, Ticket] = {}
         self._issued: list[Ticket] = []
         self._charged: dict[int, Request] = {}  # who will have the copy in its account, by ticket
         self._failures: dict[int, int] = {}  # in a row, by sequence
@@ -64,8 +63,8 @@ class Swaps:
         request.is_coming = True
 
     def end(self, result: CopyResult) -> None:
-        """A copy is over: move the watermarks, or count the failure. Raises KeyError for a ticket not in flight."""
-        ticket = self._in_flight.pop(result.ticket)
+        """A copy is over: move the watermarks, or count the failure. Raises UnknownTicketError."""
+        ticket = self._memory.ticket(result.ticket)
         request = self._charged.pop(result.ticket, None)
         self.costs.copy_ended(ticket.direction, ticket.num_blocks, None if result.failed else result.seconds)
         self._ledger.emit(
@@ -96,10 +95,6 @@ class Swaps:
         """KV was dropped for them: the next copy is tried afresh."""
         self._failures.pop(sequence, None)
 
-    def check(self) -> None:
-        """Raise AssertionError if the invariant is broken."""
-        assert tuple(self._in_flight.values()) == self._memory.tickets
-
     def _has_failed_for_good(self, sequence: int) -> bool:
         return self._failures.get(sequence, 0) > RETRIES
 
@@ -108,7 +103,6 @@ class Swaps:
         self._failures = {known: count for known, count in self._failures.items() if known in self._memory.device}
 
     def _issue(self, ticket: Ticket, request: Request | None) -> None:
-        self._in_flight[ticket.number] = ticket
         if request is not None:
             self._charged[ticket.number] = request
         self._issued.append(ticket)

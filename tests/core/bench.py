@@ -107,4 +107,3 @@ class Bench:
     def check(self) -> None:
         """Raise AssertionError if an invariant is broken."""
         self.ledger.check()
-        self.swaps.check()

@@ -2,6 +2,7 @@
 
 import pytest
 
+from allocator import UnknownTicketError
 from service.core.events import CopyEnded, CopyStarted
 from service.core.plan import CopyResult
 from service.core.swaps import RETRIES
@@ -41,7 +42,7 @@ def test_what_was_started_is_issued_once() -> None:
 
 
 def test_a_ticket_that_is_not_in_flight_is_a_bug() -> None:
-    with pytest.raises(KeyError):
+    with pytest.raises(UnknownTicketError):
         Bench().swaps.end(CopyResult(7, 0.1, 1))
 
 
