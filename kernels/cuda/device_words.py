@@ -9,11 +9,12 @@ from numba.cuda.extending import intrinsic
 I16, I32, I64, F16, F32 = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.HalfType(), ir.FloatType()
 FOUR_WORDS, FOUR_FLOATS = ir.LiteralStructType([I32] * 4), ir.LiteralStructType([F32] * 4)
 SHARED = 3  # NVVM's number of the shared address space
+WHOLE_WARP = ("convergent",)  # the compiler may not move it to where some lanes do not come
 
 
-def _instruct(builder, result, operands, text, constraints, ordered=False):
+def _instruct(builder, result, operands, text, constraints, ordered=False, attributes=()):
     kind = ir.FunctionType(result, [operand.type for operand in operands])
-    return builder.call(ir.InlineAsm(kind, text, constraints, side_effect=ordered), operands)
+    return builder.call(ir.InlineAsm(kind, text, constraints, side_effect=ordered), operands, attrs=attributes)
 
 
 def _address(builder, memory, vector):
@@ -171,7 +172,7 @@ def _matrices(order):
     def declare(typing_context, shared, vector):
         def generate(context, builder, signature, given):
             address = _shared_address(context, builder, signature.args[0], *given)
-            words = _instruct(builder, FOUR_WORDS, [address], text, "=r,=r,=r,=r,r,~{memory}", True)
+            words = _instruct(builder, FOUR_WORDS, [address], text, "=r,=r,=r,=r,r,~{memory}", True, WHOLE_WARP)
             return _tuple(builder, words, I32)
 
         return types.UniTuple(types.uint32, 4)(shared, types.int32), generate
@@ -192,7 +193,8 @@ def _multiply(element):
     )
 
     def generate(context, builder, signature, given):
-        sums = _instruct(builder, FOUR_FLOATS, given, text, "=f,=f,=f,=f,r,r,r,r,r,r,f,f,f,f")
+        constraints = "=f,=f,=f,=f,r,r,r,r,r,r,f,f,f,f"
+        sums = _instruct(builder, FOUR_FLOATS, given, text, constraints, attributes=WHOLE_WARP)
         return _tuple(builder, sums, F32)
 
     kind = types.UniTuple(types.float32, 4)(*[types.uint32] * 6, *[types.float32] * 4)
