@@ -1,8 +1,8 @@
 """What the data plane asks of a device, and nothing more.
 
-Work is *submitted* to a stream and returns at once; a stream runs it in order, several streams run at once. Order between
-streams is made by events on the device: `Stream.record` on one, `Stream.wait` on the other. The host waits for an event
-only where a result is read, on a thread that has nothing else to do.
+Work is *submitted* to a stream and returns at once; a stream runs it in order, several streams run at once. Order
+between streams is made by events on the device: `Stream.record` on one, `Stream.wait` on the other. The host waits for
+an event only where a result is read, on a thread that has nothing else to do.
 
 Memory is taken once, at start, and kept for ever: nothing is freed while another stream may still use it.
 """
