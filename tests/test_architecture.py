@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "service.config": {"service.core", "service.errors"},
     "service.trace_recorder": {"clients.trace", "service.core", "service.engine", "service.errors"},
     "service.cpus": set(),
+    "service.malloc": set(),
     "service.logs": {"service.errors"},
     "service.api": {
         "service.core",
