@@ -68,10 +68,10 @@ def test_eviction_every_so_many_tokens_changes_nothing(
 
 
 def test_copies_of_kv_that_fail_change_nothing(service: Service, undisturbed: Outcome) -> None:
-    def every_third(work: Work) -> bool:
-        return work.stream > gpu.compute and work.is_copy and work.number % 3 == 0
+    def every_seventh(work: Work) -> bool:
+        return work.stream > gpu.compute and work.is_copy and work.number % 7 == 0
 
-    gpu = GPUService(service.model, Several(late(2), Failing(every_third)))
+    gpu = GPUService(service.model, Several(late(2), Failing(every_seventh)))
     outcome = gpu.answer(conversations(COUNT, TOKENS), debug_preempt_every=7)
     assert any(isinstance(event, CopyEnded) and event.failed for event in outcome.events)
     assert outcome.answers == undisturbed.answers
