@@ -71,12 +71,13 @@ class DeviceNotFoundError(StartupError):
 
 
 class DeviceMemoryError(StartupError):
-    """A device has less memory than asked for. All in bytes."""
+    """A device has less memory than asked for. All in bytes; ``asked``: None if a library asked."""
 
     code = "device_memory"
 
-    def __init__(self, device: str, *, asked: int, free: int, total: int) -> None:
-        super().__init__(f"{device}: {readable(asked)} asked for, {readable(free)} of {readable(total)} free")
+    def __init__(self, device: str, *, asked: int | None, free: int, total: int) -> None:
+        wanted = "memory" if asked is None else readable(asked)
+        super().__init__(f"{device}: {wanted} asked for, {readable(free)} of {readable(total)} free")
 
 
 class PinnedMemoryError(StartupError):
