@@ -103,7 +103,7 @@ def test_every_quantisation_is_decoded_as_by_the_package(kind: Quantization, tmp
     rows, blocks = 3, (1 << 16) // block + 1  # more than one chunk, and no multiple of it
     raw = np.random.default_rng(1).integers(0, 60, (rows, blocks * block_bytes), dtype=np.uint8)  # no NaN scales
     out = np.empty((rows, blocks * block), dtype=np.float32)
-    write(tmp_path / "one.gguf", raw, kind).read("matrix", out)
+    write(tmp_path / "one.gguf", raw, kind).read("matrix", 0, out)
     np.testing.assert_array_equal(out, gguf.dequantize(raw, kind))
 
 
@@ -112,11 +112,11 @@ def test_plain_floats_are_taken_as_they_are(dtype: type, tmp_path: Path) -> None
     values = np.random.default_rng(1).standard_normal((3, 5)).astype(dtype)
     kind = Quantization.F32 if dtype is np.float32 else Quantization.F16
     out = np.empty((3, 5), dtype=np.float32)
-    write(tmp_path / "one.gguf", values, kind).read("matrix", out)
+    write(tmp_path / "one.gguf", values, kind).read("matrix", 0, out)
     np.testing.assert_array_equal(out, values.astype(np.float32))
 
 
 def test_tensor_that_is_no_weight_is_refused(tmp_path: Path) -> None:
     file = write(tmp_path / "one.gguf", np.zeros((2, 4), dtype=np.int32), Quantization.I32)
     with pytest.raises(ModelLoadError, match=r"tensor matrix \(I32\)"):
-        file.read("matrix", np.empty((2, 4), dtype=np.float32))
+        file.read("matrix", 0, np.empty((2, 4), dtype=np.float32))
