@@ -59,7 +59,7 @@ class Destination(Protocol):
         """Return when all that was filled is there."""
 
 
-class HostMemory:
+class HostWeights:
     """A `Destination`: float32 arrays of the host, decoded straight into."""
 
     largest_fill = None

@@ -9,7 +9,7 @@ from pathlib import Path
 from service.errors import ModelLoadError
 from service.execution import gguf_model, safetensors_dir
 from service.execution.architecture import ModelConfig
-from service.execution.assemble import Destination, HostMemory, TensorSource, assemble, num_weights
+from service.execution.assemble import Destination, HostWeights, TensorSource, assemble, num_weights
 from service.execution.chat_template import ChatTemplate
 from service.execution.gguf_file import GgufFile
 from service.execution.gguf_tokenizer import gguf_tokenizer
@@ -72,7 +72,7 @@ def load_model(path: str | Path | None = None) -> LoadedModel:
 
     Raises `ModelLoadError`, one line, for whatever is missing, damaged or not supported.
     """
-    return open_model(path).load(HostMemory())
+    return open_model(path).load(HostWeights())
 
 
 def open_model(path: str | Path | None = None) -> OpenedModel:

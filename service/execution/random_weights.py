@@ -5,11 +5,11 @@ All matrices are cut from one table of noise, at memory's speed, so that 32 bill
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
-from typing import Any
 
 from service.execution.architecture import ModelConfig
 from service.execution.assemble import OUTPUT, Destination, assemble

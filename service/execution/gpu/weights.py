@@ -19,7 +19,7 @@ PIECE = 4 << 20  # elements: 8 MiB in bfloat16, which a link of 25 GB/s takes 0.
 BUFFERS = 8  # so many threads decode at once, less those whose pieces are being copied
 
 
-class DeviceMemory:
+class DeviceWeights:
     """A `Destination`: arrays of ``dtype`` on a device. What has another type in its file is rounded to nearest even.
 
     Raises DeviceMemoryError, and `ModelLoadError` for numbers that float16 does not have.
@@ -30,11 +30,12 @@ class DeviceMemory:
         self._runtime = runtime
         self._dtype = dtype
         self._submitting = threading.Lock()  # one thread at a time submits to a stream
-        self._free: SimpleQueue[_Buffer] = SimpleQueue()
         with runtime.bound():
             self._stream = runtime.stream()
-            for _ in range(buffers):
-                self._free.put(_Buffer(runtime.pinned(piece * dtype.itemsize).view(dtype)))
+            self._buffers = [_Buffer(runtime.pinned(piece * dtype.itemsize).view(dtype)) for _ in range(buffers)]
+        self._free: SimpleQueue[_Buffer] = SimpleQueue()
+        for buffer in self._buffers:
+            self._free.put(buffer)
 
     def allocate(self, shape: tuple[int, ...]) -> Array:
         """An array on the device."""
@@ -53,9 +54,9 @@ class DeviceMemory:
             self._free.put(buffer)
 
     def finish(self) -> None:
-        """Return when all copies have ended."""
-        with self._runtime.bound():
-            self._stream.record().wait()
+        """Return when all copies have ended. Raises what failed."""
+        for buffer in self._buffers:
+            buffer.wait()
 
     def _decode(self, values: NDArray[Any], stored: str, read: Read) -> None:
         if self._dtype.name in ("float32", stored):
@@ -67,7 +68,9 @@ class DeviceMemory:
             with np.errstate(over="raise"):
                 values[...] = decoded
         except FloatingPointError as error:
-            raise ModelLoadError(f"a weight of {np.abs(decoded).max():g} is too large for {self._dtype.name}") from error
+            raise ModelLoadError(
+                f"a weight of {np.abs(decoded).max():g} is too large for {self._dtype.name}"
+            ) from error
 
     def _send(self, values: NDArray[Any], rows: Array) -> Event:
         with self._submitting:
@@ -84,6 +87,10 @@ class _Buffer:
 
     def take(self, shape: tuple[int, ...]) -> NDArray[Any]:
         """An array of that shape to write to, once it may be written to."""
+        self.wait()
+        return self._memory[: int(np.prod(shape))].reshape(shape)
+
+    def wait(self) -> None:
+        """Until that copy has ended."""
         if self.sent is not None:
             self.sent.wait()
-        return self._memory[: int(np.prod(shape))].reshape(shape)
