@@ -62,7 +62,7 @@ class Destination(Protocol):
 class HostWeights:
     """A `Destination`: float32 arrays of the host, decoded straight into."""
 
-    largest_fill = None
+    largest_fill: int | None = None
 
     def allocate(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """An array whose pages are not there yet."""

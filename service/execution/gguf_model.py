@@ -132,7 +132,8 @@ def _interleaved(rows: NDArray[np.intp], head_dim: int) -> NDArray[np.intp]:
     """Where llama.cpp stores rows: of each head's 0, 2 .., 1, 3 .. it makes 0, 1, 2, 3 .."""
     head, row = np.divmod(rows, head_dim)
     half, pair = np.divmod(row, head_dim // 2)
-    return head * head_dim + 2 * pair + half
+    order: NDArray[np.intp] = head * head_dim + 2 * pair + half
+    return order
 
 
 def _shortest(value: float) -> float:

@@ -17,4 +17,5 @@ def element_type(name: str) -> np.dtype[Any]:
         import ml_dtypes  # noqa: PLC0415 - needed on GPUs alone
     except ImportError as error:
         raise ConfigError("bfloat16 needs the package ml-dtypes: install fastswitch[gpu]") from error
-    return np.dtype(ml_dtypes.bfloat16)
+    bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    return bfloat16

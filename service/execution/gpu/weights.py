@@ -68,9 +68,8 @@ class DeviceWeights:
             with np.errstate(over="raise"):
                 values[...] = decoded
         except FloatingPointError as error:
-            raise ModelLoadError(
-                f"a weight of {np.abs(decoded).max():g} is too large for {self._dtype.name}"
-            ) from error
+            largest = np.abs(decoded).max()
+            raise ModelLoadError(f"a weight of {largest:g} is too large for {self._dtype.name}") from error
 
     def _send(self, values: NDArray[Any], rows: Array) -> Event:
         with self._submitting:
