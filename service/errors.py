@@ -80,7 +80,7 @@ class DeviceMemoryError(StartupError):
 
 
 class PinnedMemoryError(StartupError):
-    """The host gives no more page-locked memory, or not what it promised. All in bytes."""
+    """The host gives no more page-locked memory, or not what it promised. All in bytes; free, total: the host's."""
 
     code = "pinned_memory"
 
@@ -89,6 +89,7 @@ class PinnedMemoryError(StartupError):
             f"page-locked memory for {device}: {why}; {readable(asked)} asked for, {readable(pinned)} pinned so far, "
             f"{readable(free)} of the host's {readable(total)} free"
         )
+        self.why, self.device, self.free, self.total = why, device, free, total
 
 
 class RequestError(FastSwitchError):

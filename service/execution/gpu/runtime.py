@@ -26,8 +26,9 @@ class CaptureError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class DeviceInfo:
-    """What a device is. ``capability``: (9, 0) for Hopper. ``processors``: streaming multiprocessors."""
+    """What ``device`` (cuda:0) is. ``capability``: (9, 0) for Hopper. ``processors``: streaming multiprocessors."""
 
+    device: str
     name: str
     capability: tuple[int, int]
     processors: int

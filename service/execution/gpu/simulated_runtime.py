@@ -41,7 +41,7 @@ class SimulatedRuntime:
         kernels: ModuleType = cpu,
         simulate_kernels: bool = False,
     ) -> None:
-        self.info = DeviceInfo("simulated", (9, 0), processors, total_bytes, driver="none", runtime="none")
+        self.info = DeviceInfo(NAME, "simulated", (9, 0), processors, total_bytes, driver="none", runtime="none")
         self._device = SimulatedDevice(NAME, total_bytes, pinnable_bytes, faults or Faults())
         self._streams = count()
         self._kernels = kernels
