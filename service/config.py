@@ -86,8 +86,8 @@ class ServeSettings(BaseSettings):
     device: str = Field(
         "auto",
         pattern="^(auto|cpu|cuda(:[0-9]+)?)$",
-        description="What computes the model: cpu, or a GPU as cuda:N (cuda: the first). auto: the first GPU that works, "
-        "else the CPU",
+        description="What computes the model: cpu, or a GPU as cuda:N (cuda: the first). auto: the first GPU that "
+        "works, else the CPU",
     )
     dtype: DType = Field(
         "auto",
@@ -97,14 +97,14 @@ class ServeSettings(BaseSettings):
     device_kv: Size | None = Field(
         None,
         gt=0,
-        description="Bytes, with a unit if you like (512MiB, 2GiB): memory for the KV cache. Unset: 1.75 GiB on the CPU; "
-        "on a GPU what --gpu-memory-utilization leaves",
+        description="Bytes, with a unit if you like (512MiB, 2GiB): memory for the KV cache. Unset: 1.75 GiB on the "
+        "CPU; on a GPU what --gpu-memory-utilization leaves",
     )
     host_kv: Size | None = Field(
         None,
         ge=0,
-        description="Bytes, with a unit if you like: memory that KV is swapped out to. 0: it is dropped and recomputed. "
-        "Unset: 256 MiB on the CPU; with a GPU 4 GiB, or half of what the host has free if that is less",
+        description="Bytes, with a unit if you like: memory that KV is swapped out to. 0: it is dropped and "
+        "recomputed. Unset: 256 MiB on the CPU; with a GPU 4 GiB, or half of what the host has free if that is less",
     )
     gpu_memory_utilization: float = Field(
         0.9,

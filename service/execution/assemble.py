@@ -47,7 +47,9 @@ class TensorSource(Protocol):
 class Destination(Protocol):
     """Where weights go to; `fill` is called from several threads."""
 
-    largest_fill: int | None  # elements of a matrix that one `fill` takes; None: any number
+    @property
+    def largest_fill(self) -> int | None:
+        """Elements of a matrix that one `fill` takes; None: any number."""
 
     def allocate(self, shape: tuple[int, ...]) -> Array:
         """An array whose rows will be filled."""
@@ -62,7 +64,7 @@ class Destination(Protocol):
 class HostWeights:
     """A `Destination`: float32 arrays of the host, decoded straight into."""
 
-    largest_fill: int | None = None
+    largest_fill = None
 
     def allocate(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """An array whose pages are not there yet."""

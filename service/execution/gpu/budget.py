@@ -17,7 +17,7 @@ class MemoryBudget:
     """Of one device, in bytes, before anything is taken.
 
     ``needs``: what is taken beside KV, by what for. ``block_bytes``: a block of KV; ``spare_blocks`` are taken beside
-    those that hold anybody's. ``block_overhead``: what else a block takes, such as its entries in block tables.
+    those that hold anybody's.
     """
 
     device: str
@@ -26,12 +26,11 @@ class MemoryBudget:
     needs: Mapping[str, int]
     block_bytes: int
     spare_blocks: int = 0
-    block_overhead: int = 0
 
     def blocks(self, utilization: float) -> int:
         """Blocks that fit when ``utilization`` (0 to 1) of the device may be taken. Raises DeviceMemoryError."""
         allowed = max(0, int(utilization * self.total_bytes) - (self.total_bytes - self.free_bytes))
-        blocks = (allowed - self._taken(0)) // self._bytes_per_block
+        blocks = (allowed - self._taken(0)) // self.block_bytes
         if blocks < 1:
             raise self._error(1, f"more than the {_gib(allowed)} that --gpu-memory-utilization {utilization:g} leaves")
         return blocks
@@ -41,15 +40,11 @@ class MemoryBudget:
         if self._taken(blocks) > self.free_bytes:
             raise self._error(blocks, "more than there is")
 
-    @property
-    def _bytes_per_block(self) -> int:
-        return self.block_bytes + self.block_overhead
-
     def _taken(self, blocks: int) -> int:
-        return sum(self.needs.values()) + (blocks + self.spare_blocks) * self._bytes_per_block
+        return sum(self.needs.values()) + (blocks + self.spare_blocks) * self.block_bytes
 
     def _error(self, blocks: int, comparison: str) -> DeviceMemoryError:
-        kv = self._bytes_per_block * (blocks + self.spare_blocks)
+        kv = self.block_bytes * (blocks + self.spare_blocks)
         parts = {**self.needs, f"KV of {16 * blocks} tokens": kv}
         what = ", ".join(f"{name} {_gib(size)}" for name, size in parts.items())
         sizes = {"asked": self._taken(blocks), "free": self.free_bytes, "total": self.total_bytes}

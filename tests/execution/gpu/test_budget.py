@@ -22,13 +22,12 @@ def test_what_others_took_counts_to_the_share() -> None:
     assert budget(free=60 * GIB).blocks(0.9) == (72 - 20 - 16) * 512
 
 
-def test_what_goes_with_blocks_is_theirs() -> None:
-    plain, grown = budget().blocks(0.9), budget(spare_blocks=1, block_overhead=MIB // 2).blocks(0.9)
-    assert (grown + 1) * 2.5 <= plain * 2 < (grown + 2) * 2.5
+def test_spare_blocks_are_counted_in() -> None:
+    assert budget(spare_blocks=1).blocks(0.9) == budget().blocks(0.9) - 1
 
 
 def test_all_of_it_fits_and_one_block_more_does_not() -> None:
-    tight = budget(spare_blocks=1, block_overhead=260)
+    tight = budget(spare_blocks=1)
     blocks = tight.blocks(1.0)
     tight.require(blocks)
     with pytest.raises(DeviceMemoryError):
