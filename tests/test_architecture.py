@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "service.cgroups": set(),
     "service.cpus": {"service.cgroups"},
     "service.host_memory": {"service.cgroups"},
+    "service.malloc": set(),
     "service.logs": {"service.errors"},
     "service.api": {
         "service.core",

@@ -116,7 +116,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class SessionDropped:
-    """An idle session lost its KV or its place. ``reason``: room, expired, limit, closed."""
+    """An idle session lost its KV or its place. ``reason``: room, expired, limit, closed, failure."""
 
     reason: str
     tokens: int

@@ -53,9 +53,9 @@ class Row:
 class StepPlan:
     """One model iteration: slots opened first, then all rows in one forward pass.
 
-    ``copies`` start with the step, after everything that earlier steps wrote; they run beside it, and their ends are
-    told one by one. A plan without rows is no step: the model waits for a copy. ``poison`` are blocks whose contents
-    mean nothing to their new owner, told only in debugging, to be spoiled before anything else.
+    ``copies`` start before it, after everything that earlier steps wrote; they run beside it, and their ends are told
+    one by one. A plan without rows is no step: the model waits for a copy, or for a step under way. ``poison`` are
+    blocks whose contents mean nothing to their new owner, told only in debugging, to be spoiled before anything else.
     """
 
     number: int

@@ -93,7 +93,7 @@ class Scheduler:
 
     def _bring_in(self, request: Request, displacement: Displacement) -> bool:
         """Whether a request without a slot could run now. If not, all that can be done for it is under way."""
-        if self._eviction is not None and self._eviction.holds(request):
+        if self._is_held(request):
             return False
         if self._memory.is_resident(request.sequence):
             return self._find_room(request, displacement)
@@ -109,6 +109,10 @@ class Scheduler:
         self._swaps.start_in(request)
         displacement.promise(request)  # the blocks behind its KV
         return False
+
+    def _is_held(self, request: Request) -> bool:
+        """Its newest token is not known yet, and a slot opens with all of them; or it is being driven off."""
+        return bool(request.num_drawing) or (self._eviction is not None and self._eviction.holds(request))
 
     def _waits_for_copies(self, coming: int, runnable: int) -> bool:
         """Whether the step had better wait: always where copies are synchronous, else where that costs less.
@@ -140,9 +144,10 @@ class Scheduler:
 
     def _rows(self, requests: Sequence[Request]) -> Iterator[Row]:
         """One token for each decode; then prefill chunks, by rank, while the token budget lasts."""
-        left = [request.num_tokens - self._memory.computed(request.sequence) for request in requests]
+        unspent = [request for request in requests if not request.is_spent]
+        left = [request.num_tokens - self._memory.computed(request.sequence) for request in unspent]
         budget = self._budget.tokens - left.count(1)
-        for request, uncomputed in zip(requests, left, strict=True):
+        for request, uncomputed in zip(unspent, left, strict=True):
             if uncomputed == 1:
                 yield self._row(request, 1)
             elif budget > 0:
@@ -151,17 +156,16 @@ class Scheduler:
                 yield self._row(request, chunk)
 
     def _row(self, request: Request, num_tokens: int) -> Row:
-        tokens = request.session.tokens
         start = self._memory.computed(request.sequence)
         end = start + num_tokens
         assert request.slot is not None
         request.steps_seated += 1
-        decode = end == len(tokens) and num_tokens == 1  # the slot's newest token: the data plane has it already
+        decode = end == request.num_tokens and num_tokens == 1  # the slot's newest token: the data plane has it already
         return Row(
             slot=request.slot,
             start=start,
-            tokens=None if decode else tuple(tokens[start:end]),
+            tokens=None if decode else tuple(request.session.tokens[start:end]),
             extents=self._memory.device.extents(request.sequence),
-            samples=end == len(tokens),
+            samples=end == request.num_tokens,
             request_id=request.request_id,
         )

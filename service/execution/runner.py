@@ -10,6 +10,7 @@ from types import ModuleType
 from allocator import Extent
 from kernels import cpu
 from service.core.plan import Drawn, Row, SlotOpening, StepPlan, StepResult
+from service.core.ports import DirectRunner
 from service.core.sampling import SamplingParams
 from service.execution.architecture import ModelConfig
 from service.execution.batch import Batcher
@@ -19,7 +20,7 @@ from service.execution.sampler import Sampler
 from service.execution.weights import ModelWeights
 
 
-class Runner:
+class Runner(DirectRunner):
     """Runs plans of at most ``max_batched_tokens`` tokens in ``num_slots`` slots over ``num_blocks`` blocks of KV.
 
     ``pools`` are those blocks, and ``host_blocks`` for a copier to keep copies in. Raises MemoryError when they do not
