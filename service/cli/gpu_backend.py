@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from kernels.cuda.matrices import WORKSPACE_BYTES
 from service.cli.backend import Backend, copies_by_layer, device_blocks, host_blocks
 from service.config import ServeSettings, Size
 from service.errors import ConfigError, DeviceLostError, DeviceNotFoundError, readable
@@ -14,6 +15,7 @@ from service.execution.gpu.pools import GPUPools
 from service.execution.gpu.runner import GPURunner
 from service.execution.gpu.runtime import DeviceInfo, Runtime
 from service.execution.gpu.sizes import StepSizes
+from service.execution.gpu.supported import require_supported
 from service.execution.gpu.weights import DeviceWeights
 from service.execution.kv import kv_bytes_per_block
 from service.execution.loading import OpenedModel
@@ -36,6 +38,7 @@ def gpu_backend(settings: ServeSettings, opened: OpenedModel, runtime: Runtime) 
 
 def _backend(settings: ServeSettings, opened: OpenedModel, runtime: Runtime) -> Backend:
     dtype = choose_type(settings.dtype, runtime.info)
+    require_supported(opened.config, dtype)
     block_bytes = kv_bytes_per_block(opened.config, dtype)
     swapped = host_blocks(_host_kv(settings, available_memory()), block_bytes, settings)
     blocks = _device_blocks(settings, runtime, opened, dtype)
@@ -75,7 +78,11 @@ def _device_blocks(settings: ServeSettings, runtime: Runtime, opened: OpenedMode
     sizes = StepSizes(
         opened.config, free // block_bytes, settings.max_num_seqs, settings.max_num_batched_tokens, info.processors
     )
-    needs = {"weights": opened.num_weights * dtype.itemsize, "steps": sizes.device_bytes(dtype)}
+    needs = {
+        "weights": opened.num_weights * dtype.itemsize,
+        **sizes.needs(dtype),
+        "matrices": WORKSPACE_BYTES,
+    }
     budget = MemoryBudget(info.device, free, info.total_bytes, needs, block_bytes, spare_blocks=1)
     if settings.device_kv is None:
         return budget.blocks(settings.gpu_memory_utilization)

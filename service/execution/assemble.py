@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from service.errors import ModelLoadError
 from service.execution.architecture import ModelConfig
+from service.execution.memory import Array
 from service.execution.weights import DenseLinear, LayerWeights, ModelWeights
 
 OUTPUT = "lm_head.weight"
-Array = Any  # of whatever memory the destination is
 Part = tuple[str, int]  # a tensor's name and its number of rows in the fused array
 Read = Callable[[NDArray[Any]], None]
 
