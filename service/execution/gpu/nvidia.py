@@ -1,19 +1,16 @@
-"""NVIDIA's GPUs of this machine. What drives them is imported when it is asked for them: the CPU needs none of it."""
+"""NVIDIA's GPUs of this machine."""
 
-from service.execution.gpu.runtime import Runtime
+from service.execution.gpu.cuda_device import device_count
+from service.execution.gpu.cupy_runtime import CuPyRuntime
 
 
 class NvidiaDevices:
-    """By their numbers as CUDA counts them, which heeds CUDA_VISIBLE_DEVICES."""
+    """By their numbers as CUDA counts them. What drives them is imported when it is asked for them."""
 
     def count(self) -> int:
         """How many there are. Raises DeviceNotFoundError without CuPy or a driver."""
-        from service.execution.gpu.cupy_runtime import device_count  # noqa: PLC0415
-
         return device_count()
 
-    def open(self, number: int) -> Runtime:
+    def open(self, number: int) -> CuPyRuntime:
         """One of them. Raises DeviceNotFoundError."""
-        from service.execution.gpu.cupy_runtime import CuPyRuntime  # noqa: PLC0415
-
         return CuPyRuntime(number)
