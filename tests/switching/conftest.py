@@ -116,9 +116,8 @@ class Service:
         **settings: object,
     ) -> Outcome:
         """All turns at once, on a fresh engine."""
-        sizes = {"num_slots": slots, "max_batched_tokens": budget, "host_blocks": host_blocks}
-        real = CPURunner(self.model.config, self.model.weights, num_blocks=device_blocks, **sizes)
-        runner, copier = wrap(real, CPUCopier(real.pools, by_layer=not PRESETS[preset].groups))
+        sizes = {"num_slots": slots, "max_batched_tokens": budget}
+        runner, copier = wrap(*self._data_plane(device_blocks, host_blocks, not PRESETS[preset].groups, **sizes))
         core = Core(
             CoreSettings(
                 device_blocks=device_blocks,
@@ -133,6 +132,13 @@ class Service:
         )
         engine = Engine(core, runner, TextStage(self.model.tokenizer), copier, check_every_step=True)
         return self._run(engine, turns)
+
+    def _data_plane(
+        self, device_blocks: int, host_blocks: int, by_layer: bool, **sizes: int
+    ) -> tuple[CPURunner, CPUCopier]:
+        config, weights = self.model.config, self.model.weights
+        runner = CPURunner(config, weights, num_blocks=device_blocks, host_blocks=host_blocks, **sizes)
+        return runner, CPUCopier(runner.pools, by_layer=by_layer)
 
     def _run(self, engine: Engine, turns: list[Submit]) -> Outcome:
         outcome, batches = Outcome(), queue.Queue[list[Output]]()
