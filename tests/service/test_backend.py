@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from kernels import reference
 from kernels.cuda.matrices import WORKSPACE_BYTES
 from service.cli import cpu_backend, gpu_backend, open_backend
 from service.cli.backend import Backend
@@ -28,7 +27,7 @@ from service.execution.copier import CPUCopier
 from service.execution.gpu.faults import losing_device
 from service.execution.gpu.simulated_runtime import SimulatedRuntime
 from service.execution.loading import open_model
-from tests.service.simulated_devices import SimulatedDevices
+from tests.service.simulated_devices import RoundingKernels, SimulatedDevices
 
 MIB = 1 << 20
 ROOT = Path(__file__).parents[2]
@@ -122,8 +121,8 @@ def test_the_cpu_has_no_other_type(opened: Open, dtype: str) -> None:
     [("auto", "bfloat16"), ("bfloat16", "bfloat16"), ("float16", "float16"), ("float32", "float32")],
 )
 def test_a_gpu_serves_in_bfloat16_unless_told_otherwise(opened: Open, asked: str, served: str) -> None:
-    runtime = gpu(kernels=reference)  # the CPU's own kernels compute in float32 alone
-    assert opened("--dtype", asked, gpus=(runtime,)).device.dtype == served
+    runtime = gpu(kernels=RoundingKernels())
+    assert opened("--dtype", asked, "--device-kv", "1MiB", gpus=(runtime,)).device.dtype == served
 
 
 def test_kv_gets_what_the_share_leaves(opened: Open) -> None:
