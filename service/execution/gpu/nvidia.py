@@ -1,7 +1,10 @@
 """NVIDIA's GPUs of this machine."""
 
+from typing import cast
+
 from service.execution.gpu.cuda_device import device_count
 from service.execution.gpu.cupy_runtime import CuPyRuntime
+from service.execution.gpu.runtime import Runtime
 
 
 class NvidiaDevices:
@@ -11,6 +14,6 @@ class NvidiaDevices:
         """How many there are. Raises DeviceNotFoundError without CuPy or a driver."""
         return device_count()
 
-    def open(self, number: int) -> CuPyRuntime:
+    def open(self, number: int) -> Runtime:
         """One of them. Raises DeviceNotFoundError."""
-        return CuPyRuntime(number)
+        return cast(Runtime, CuPyRuntime(number))  # whose streams take no events but its own
