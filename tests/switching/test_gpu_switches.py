@@ -6,7 +6,6 @@ NaN throughout.
 
 from dataclasses import dataclass
 from math import inf
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ from service.execution.gpu.pools import GPUPools
 from service.execution.gpu.runner import GPURunner
 from service.execution.gpu.simulated_runtime import SimulatedRuntime
 from tests.execution.gpu.steps import on_device
-from tests.switching.conftest import Outcome, Service, conversations
+from tests.switching.conftest import Outcome, Plane, Service, conversations
 
 COUNT, TOKENS = 6, 40
 
@@ -31,7 +30,7 @@ class GPUService(Service):
     faults: Faults
     compute: float = inf
 
-    def _data_plane(self, device_blocks: int, host_blocks: int, by_layer: bool, **sizes: int) -> Any:
+    def data_plane(self, device_blocks: int, host_blocks: int, slots: int, budget: int, by_layer: bool) -> Plane:
         config = self.model.config
         runtime = SimulatedRuntime(faults=self.faults)
         blocks = {"device_blocks": device_blocks, "host_blocks": host_blocks, "chunk_bytes": 1 << 20}
@@ -40,7 +39,7 @@ class GPUService(Service):
         with runtime.bound():
             stream = runtime.stream(urgent=True)
         self.compute = stream.number
-        runner = GPURunner(config, weights, runtime, pools, stream, **sizes)
+        runner = GPURunner(config, weights, runtime, pools, stream, num_slots=slots, max_batched_tokens=budget)
         runner.warm_up()
         return runner, GPUCopier(runtime, pools, stream, by_layer=by_layer)
 

@@ -14,7 +14,7 @@ from service.core.plan import CopyResult
 from service.execution.architecture import ModelConfig
 from service.execution.gpu import copier as copier_module
 from service.execution.gpu.copier import GPUCopier
-from service.execution.gpu.faults import Delays, Failing, Faults, Several, Stall, Work, losing_device
+from service.execution.gpu.faults import Armed, Delays, Failing, Faults, Several, Stall, Work, losing_device
 from service.execution.gpu.pools import GPUPools
 from service.execution.gpu.simulated_runtime import SimulatedRuntime
 from service.execution.gpu.simulated_stream import SimulatedEvent
@@ -27,26 +27,12 @@ LAYERS_AND_SIDES = 4
 CHUNK_BLOCKS = 5
 
 
-class AfterStart(Faults):
-    """What is injected when the pools are there and filled."""
-
-    faults: Faults | None = None
-
-    def submitted(self, work: Work) -> None:
-        if self.faults is not None:
-            self.faults.submitted(work)
-
-    def begins(self, work: Work) -> None:
-        if self.faults is not None:
-            self.faults.begins(work)
-
-
 class DataPlane:
     """Pools full of numbers, a compute stream and a copier, whose ends go to ``results``."""
 
     def __init__(self, config: ModelConfig, *, by_layer: bool = False) -> None:
-        self._faults = AfterStart()
-        self.runtime = SimulatedRuntime(faults=self._faults)
+        self.faults = Armed()
+        self.runtime = SimulatedRuntime(faults=self.faults)
         chunk_bytes = CHUNK_BLOCKS * kv_bytes_per_block(config)
         self.pools = GPUPools(
             self.runtime, config, np.float32, device_blocks=16, host_blocks=32, chunk_bytes=chunk_bytes
@@ -60,13 +46,10 @@ class DataPlane:
     @contextmanager
     def started(self, faults: Faults | None = None) -> Iterator["DataPlane"]:
         self.copier.start(self.results.put)
-        self.inject(faults)
+        self.faults.arm(faults)
         yield self
         self.copier.stop()
-        self.inject(None)
-
-    def inject(self, faults: Faults | None) -> None:
-        self._faults.faults = faults
+        self.faults.disarm()
 
     def copy(self, *tickets: Ticket) -> list[CopyResult]:
         for each in tickets:
@@ -218,11 +201,11 @@ def test_a_failure_is_told_when_nothing_of_the_copy_is_under_way_any_more(
 
     monkeypatch.setattr(SimulatedEvent, "wait", wait_and_land)
     plane.copier.start(lambda result: told.put((result, plane.host)))
-    plane.inject(Several(Failing(is_copy, first=1, refused=True), stall))
+    plane.faults.arm(Several(Failing(is_copy, first=1, refused=True), stall))
     plane.copier.submit(ticket(OUT, SCATTERED))
     result, host = told.get(timeout=PATIENCE_S)
     plane.copier.stop()
-    plane.inject(None)
+    plane.faults.disarm()
     stall.release()
     assert result.failed
     assert np.array_equal(host[10:12], plane.device[3:5])
