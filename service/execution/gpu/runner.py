@@ -19,7 +19,8 @@ from time import perf_counter
 import numpy as np
 import structlog
 
-from allocator import DEVICE, Extent
+from allocator import DEVICE, Extent, Move
+from service.core.compaction import BLOCKS_A_STEP
 from service.core.plan import Drawn, Row, SlotOpening, StepPlan, StepResult
 from service.core.sampling import SamplingParams
 from service.execution.architecture import ModelConfig
@@ -84,6 +85,7 @@ class GPURunner:
         self._slots = SlotMemory.allocate(memory, sizes.num_slots + 1, sizes.max_blocks)
         scrap = np.full(sizes.max_blocks, self.pools.scrap_block, np.int32)
         memory.write(scrap, self._slots.block_tables[sizes.num_slots])
+        self._moves = memory.zeros((BLOCKS_A_STEP, 3), np.int64)  # source, destination, length
         self._sampler = Sampler(sizes.num_slots, config.vocab_size, self._kernels, memory)
         self._model = Model(
             config,
@@ -108,8 +110,16 @@ class GPURunner:
             for opening in plan.opened:
                 self._batcher.open(opening)
                 self._sampler.open(opening)
+            if plan.moves:
+                self._move(plan.moves)
             read = self._submit(plan.rows, entry) if plan.rows else list
         return partial(self._result, plan.number, entry, read, began)
+
+    def _move(self, moves: Sequence[Move]) -> None:
+        """Blocks of the pool change places; no two of them meet, as free ones are where they go."""
+        runs = self._moves[: len(moves)]
+        self._memory.write(np.array([move[1:] for move in moves], np.int64), runs)
+        self._kernels.move_runs(self.pools.device, runs)
 
     def poison(self, extents: Sequence[Extent]) -> None:
         """Spoil what blocks hold, those of the device after every step launched before."""
