@@ -2,7 +2,7 @@
 
 Arrays are C-contiguous, with ``shape`` and ``dtype`` as NumPy and CuPy have them (bfloat16 is ml_dtypes'). Activations,
 weights and KV of one call have one element type, of which heads and rows fill whole 16-byte vectors; cos and sin are
-float32. Nothing is allocated, and nothing waits.
+float32. What is read 16 bytes at a time begins at a multiple of 16. Nothing is allocated, and nothing waits.
 """
 
 # mypy: allow-untyped-calls
@@ -10,7 +10,7 @@ float32. Nothing is allocated, and nothing waits.
 import math
 from typing import Any
 
-from kernels.cuda import attention, copying, norms, pointwise, rotary
+from kernels.cuda import attention, copying, logprobs, norms, pointwise, rotary, sampling
 from kernels.cuda import logits as logit_kernels
 from kernels.cuda import tokens as token_kernels
 from kernels.cuda.elements import BY_NAME, Elements
@@ -133,6 +133,29 @@ class Ops:
     def clear_rows(self, logits: Array, ok: Array) -> None:
         """See `kernels.reference.clear_rows`; float32."""
         self._run(logit_kernels.clear_rows(), (len(logits),), logits, ok, logits.shape[1])
+
+    def sample(
+        self,
+        logits: Array,
+        temperature: Array,
+        top_k: Array,
+        top_p: Array,
+        min_p: Array,
+        seeds: Array,
+        positions: Array,
+        out: Array,
+    ) -> None:
+        """See `kernels.reference.sample`; float32, within the tolerance of `kernels.cuda.sampling`."""
+        settings = (temperature, top_k, top_p, min_p, seeds, positions)
+        self._run(sampling.sample(), (len(logits),), logits, logits.shape[1], *settings, out)
+
+    def top_logprobs(self, logits: Array, rows: Array, tokens: Array, chosen: Array, ids: Array, values: Array) -> None:
+        """See `kernels.reference.top_logprobs`; float32, of finite logits."""
+        count, vocabulary = ids.shape[1], logits.shape[1]
+        if count > vocabulary:
+            raise ValueError(f"the likeliest {count} of {vocabulary} tokens")
+        grid = (len(rows),)
+        self._run(logprobs.top_logprobs(), grid, logits, vocabulary, rows, tokens, chosen, count, ids, values)
 
     def paged_attention(
         self,

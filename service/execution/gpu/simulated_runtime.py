@@ -95,7 +95,11 @@ class SimulatedRuntime:
             values = map(memory_of, arguments)
             stream.submit(kernel.name, 0, partial(self._compute, simulator.launch, kernel, grid, *values))
 
-        return Ops(launch, scratch, self.info.processors)
+        def multiply(x: Any, weight: Any, out: Any, *, accumulate: bool) -> None:
+            product = partial(simulator.multiply, accumulate=accumulate)
+            stream.submit("multiply", 0, partial(self._compute, product, *map(memory_of, (x, weight, out))))
+
+        return Ops(launch, multiply, scratch, self.info.processors)
 
     def _compute(self, op: Callable[..., None], *arguments: Any) -> None:
         with self._device.computing:
