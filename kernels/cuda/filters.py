@@ -6,6 +6,8 @@ ranges of keys, until a range is a single key: two to four passes over the row.
 
 # mypy: allow-untyped-defs, allow-untyped-calls
 
+import math
+
 from numba import cuda
 from numba.cuda.types import float32, float64, int32, int64
 
@@ -24,7 +26,7 @@ def _sum_ranges(row, scale, limit, base, shift, counting, sums, thread):
     put(sums, thread, int64(0))
     cuda.syncthreads()
     for vector in range(thread, row.vectors, THREADS):
-        load(row, vector, values)
+        load(row, vector, values, float32(-math.inf))
         for i in range(4):
             distance = distance_of(scale, values[i])
             key = key_of(distance)

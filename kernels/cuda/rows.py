@@ -51,15 +51,15 @@ def row_at(logits, number, vocabulary):
 
 
 @device
-def load(row, vector, values):
-    """Four logits; those that are not this row's are minus infinity."""
+def load(row, vector, values, beyond):
+    """Four logits; those that are not this row's are ``beyond``."""
     at = (row.first + vector) << 2
     if at >= row.begin and at + 4 <= row.end:
         load_vector(row.logits, int64(row.first + vector), values)
     else:
         for i in range(4):
             inside = at + i >= row.begin and at + i < row.end
-            values[i] = float_of(row.logits[at + i]) if inside else float32(-math.inf)
+            values[i] = float_of(row.logits[at + i]) if inside else beyond
 
 
 @device
@@ -82,7 +82,7 @@ def largest(row, bound, bound_token, thread):
     values = cuda.local.array(4, float32)
     best, token = float32(-math.inf), int32(NOBODY)
     for vector in range(thread, row.vectors, THREADS):
-        load(row, vector, values)
+        load(row, vector, values, float32(-math.inf))
         for i in range(4):
             later = values[i] == bound and token_at(row, vector, i) > bound_token
             if (values[i] < bound or later) and values[i] > best:
@@ -118,7 +118,7 @@ def kept_mass(row, scale, limit, begin, end, step):
     values, mass = cuda.local.array(4, float32), int64(0)
     vector = begin
     while vector < end:
-        load(row, vector, values)
+        load(row, vector, values, float32(-math.inf))
         for i in range(4):
             distance = distance_of(scale, values[i])
             if key_of(distance) <= limit:

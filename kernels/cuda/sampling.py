@@ -66,7 +66,7 @@ def _walk(row, scale, limit, begin, end, wanted):
     """The token of the vectors begin .. end at which the kept mass reaches ``wanted``."""
     values, token = cuda.local.array(4, float32), int32(NOBODY)
     for vector in range(begin, end):
-        load(row, vector, values)
+        load(row, vector, values, float32(-math.inf))
         for i in range(4):
             distance = distance_of(scale, values[i])
             if key_of(distance) <= limit and wanted > 0:

@@ -16,14 +16,14 @@ SHARED_BYTES = 48 << 10  # a block's, without asking the driver for more
 GROUPS = [(64, 3), (64, 7), (80, 1), (96, 1), (128, 1), (128, 4), (128, 5), (128, 8)]
 ARCHITECTURES = {"sm_80": (8, 0), "sm_90": (9, 0)}
 SINGLE = [
-    *(logits.add_bias, logits.penalize, logits.finite_rows, logits.clear_rows),
+    *(logits.add_bias, logits.penalize, logits.clear_rows),
     *(tokens.pick_tokens, tokens.put_tokens, tokens.count_tokens),
 ]
 UNTYPED = [
     *(pointwise.take_rows(), pointwise.repeat_row(), copying.move_runs(), copying.copy_runs()),
-    *(sampling.sample(), logprobs.top_logprobs()),
+    *(logits.finite_rows(), sampling.sample(), logprobs.top_logprobs()),
 ]
-SINGLE_STORES = ("attention_partial", "sample", "top_logprobs")  # what they write are single numbers
+SINGLE_STORES = ("attention_partial", "finite_rows", "sample", "top_logprobs")  # what they write are single numbers
 
 
 def typed(elements: Elements) -> list[Kernel]:
