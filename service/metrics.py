@@ -161,7 +161,7 @@ class _RequestMetrics:
         for counted, values in (
             (self.ended, tuple(FinishReason)),
             (self.refused, ("invalid_request_error", "kv_capacity_exceeded", "server_overloaded", "session_busy")),
-            (self.dropped, ("room", "expired", "limit", "closed")),
+            (self.dropped, ("room", "expired", "limit", "closed", "failure")),
         ):
             for value in values:  # zero is a value: rates need a first sample
                 counted.labels(value)

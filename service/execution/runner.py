@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from time import perf_counter
 from types import ModuleType
 
+import numpy as np
+
 from allocator import Extent
 from kernels import cpu
 from service.core.plan import Drawn, Row, SlotOpening, StepPlan, StepResult
+from service.core.ports import DirectRunner
 from service.core.sampling import SamplingParams
 from service.execution.architecture import ModelConfig
 from service.execution.batch import Batcher
@@ -19,7 +22,7 @@ from service.execution.sampler import Sampler
 from service.execution.weights import ModelWeights
 
 
-class Runner:
+class Runner(DirectRunner):
     """Runs plans of at most ``max_batched_tokens`` tokens in ``num_slots`` slots over ``num_blocks`` blocks of KV.
 
     ``pools`` are those blocks, and ``host_blocks`` for a copier to keep copies in. Raises MemoryError when they do not
@@ -39,6 +42,7 @@ class Runner:
     ) -> None:
         max_positions = min(config.max_position_embeddings, num_blocks * BLOCK_TOKENS)
         self._max_batched_tokens = max_batched_tokens
+        self._kernels = kernels
         self.pools = KVPools.allocate(config, num_blocks, host_blocks)
         self._batcher = Batcher(num_slots, num_blocks)
         self._sampler = Sampler(num_slots, config.vocab_size, kernels)
@@ -57,6 +61,8 @@ class Runner:
         for opening in plan.opened:
             self._batcher.open(opening)
             self._sampler.open(opening)
+        if plan.moves:
+            self._kernels.move_runs(self.pools.device, np.array([move[1:] for move in plan.moves], np.int64))
         drawn = self._run_rows(plan.rows) if plan.rows else []
         for token in drawn:
             self._batcher.set_next_token(token.slot, token.token)

@@ -24,7 +24,7 @@ from service.api.server import app_runner
 from service.core.core import Core, CoreSettings
 from service.core.plan import Drawn, StepPlan, StepResult
 from service.core.policies import POLICIES
-from service.core.ports import Copier, Runner
+from service.core.ports import Copier, DirectRunner, Runner
 from service.core.sampling import TokenLogprobs
 from service.engine import Engine
 from service.execution.chat_template import ChatTemplate
@@ -42,7 +42,7 @@ CHATML = (
 )
 
 
-class HeldRunner:
+class HeldRunner(DirectRunner):
     """A data plane that stands still while it is held."""
 
     def __init__(self, inner: Runner) -> None:
@@ -64,7 +64,7 @@ class HeldRunner:
         self.inner.poison(extents)
 
 
-class SteppedRunner:
+class SteppedRunner(DirectRunner):
     """A simulated data plane that takes as many steps as it is allowed."""
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class SteppedRunner:
         return self._inner.run(plan)
 
 
-class BrokenRunner:
+class BrokenRunner(DirectRunner):
     """A data plane whose every step fails."""
 
     def __init__(self, text: str) -> None:
@@ -89,7 +89,7 @@ class BrokenRunner:
         raise RuntimeError(self._text)
 
 
-class PoisonedRunner:
+class PoisonedRunner(DirectRunner):
     """A data plane whose logits are not finite for requests of some seeds."""
 
     def __init__(self) -> None:
@@ -105,7 +105,7 @@ class PoisonedRunner:
         return replace(result, drawn=drawn)
 
 
-class TalkativeRunner:
+class TalkativeRunner(DirectRunner):
     """A data plane that says the same token for ever, with much to say about it: kilobytes a token on the wire."""
 
     def run(self, plan: StepPlan) -> StepResult:

@@ -2,16 +2,18 @@
 
 import queue
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from allocator import Extent
 from service.core.commands import Submit
 from service.core.core import Core, CoreSettings
 from service.core.events import CopyEnded, Event, Finished, KVDropped, Preempted, TokenOut
 from service.core.mechanisms import PRESETS
+from service.core.plan import StepPlan, StepResult
 from service.core.policies import POLICIES
 from service.core.ports import Copier, Runner
 from service.core.priority_trace import TraceSettings
@@ -70,6 +72,27 @@ class Outcome:
 def plain(runner: CPURunner, copier: CPUCopier) -> tuple[Runner, Copier]:
     """Nothing in between."""
     return runner, copier
+
+
+class DeepRunner:
+    """The CPU's data plane at depth 1: the next step is planned while one runs, and runs when that is over."""
+
+    depth = 1
+
+    def __init__(self, inner: CPURunner) -> None:
+        self._inner = inner
+
+    def launch(self, plan: StepPlan) -> Callable[[], StepResult]:
+        result = self._inner.run(plan)
+        return lambda: result
+
+    def poison(self, extents: Sequence[Extent]) -> None:
+        self._inner.poison(extents)
+
+
+def deep(runner: CPURunner, copier: CPUCopier) -> tuple[Runner, Copier]:
+    """A step ahead."""
+    return DeepRunner(runner), copier
 
 
 @dataclass
