@@ -16,9 +16,8 @@ from service.core.plan import Row
 from service.execution.batch import Batcher, SlotMemory
 from service.execution.kv import BLOCK_TOKENS, allocate_kv_pool
 from service.execution.loading import LoadedModel, load_model
-from service.execution.memory import HostMemory
+from service.execution.memory import Array, HostMemory
 from service.execution.model import Model
-from service.execution.weights import Array
 
 FAMILIES = Path(__file__).parents[1] / "data" / "families"
 NAMES = ["llama2", "llama3", "mistral", "qwen2", "qwen3", "smollm2", "wide-heads"]

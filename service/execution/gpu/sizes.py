@@ -73,15 +73,19 @@ class StepSizes:
         """Page-locked, of each step under way: for writes, for what it is told, for what comes of it."""
         return WRITTEN_BYTES, self.told_bytes, self.outcome_bytes
 
-    def device_bytes(self, dtype: DTypeLike) -> int:
-        """All that a `GPURunner` takes on the device, beside weights and KV; ``dtype`` of the activations."""
-        counted = _Counted()
-        SlotMemory.allocate(counted, self.num_slots + 1, self.max_blocks)
-        Sampler(self.num_slots, self.config.vocab_size, None, counted)
-        Workspace.allocate(counted, self.config, self.max_tokens, self.num_slots, dtype)
-        tables = sum(table.nbytes for table in rotary_tables(self.config, self.max_positions))
-        scratch = self.scratch_floats * np.dtype(np.float32).itemsize
-        return counted.num_bytes + tables + scratch + self.told_bytes + self.outcome_bytes
+    def needs(self, dtype: DTypeLike) -> dict[str, int]:
+        """All that a `GPURunner` takes on the device, in bytes, by what for; ``dtype`` of the activations."""
+        slots, workspace = _Counted(), _Counted()
+        SlotMemory.allocate(slots, self.num_slots + 1, self.max_blocks)
+        Sampler(self.num_slots, self.config.vocab_size, None, slots)
+        Workspace.allocate(workspace, self.config, self.max_tokens, self.num_slots, dtype)
+        return {
+            "activations": workspace.num_bytes,
+            "slots": slots.num_bytes,
+            "rotary tables": sum(table.nbytes for table in rotary_tables(self.config, self.max_positions)),
+            "attention": self.scratch_floats * np.dtype(np.float32).itemsize,
+            "messages": self.told_bytes + self.outcome_bytes,
+        }
 
 
 class _Counted:
