@@ -8,15 +8,14 @@ Registers: 40 a thread.
 from functools import cache
 
 from numba import cuda
-from numba.cuda.types import CPointer, float32, int32, int64, uint8
+from numba.cuda.types import float32, int32, int64, uint8
 
-from kernels.cuda.kernel import Floats, Ints, Kernel
+from kernels.cuda.kernel import Flags, Floats, Ints, Kernel
 from kernels.cuda.reductions import sum_of_block
 from kernels.cuda.words import divide
 
 REGISTERS = 40
 THREADS = 128
-Flags = CPointer(uint8)
 
 
 @cache
@@ -64,3 +63,16 @@ def finite_rows() -> Kernel:
             out[row] = uint8(1) if nothing == nothing else uint8(0)  # noqa: PLR0124 - NaN differs from itself
 
     return Kernel("finite_rows", kernel, (Floats, int32, Flags), (THREADS, 1), REGISTERS)
+
+
+@cache
+def clear_rows() -> Kernel:
+    """Grid: rows of ``vocabulary`` logits."""
+
+    def kernel(logits, ok, vocabulary):
+        row, thread = int64(cuda.blockIdx.x), int32(cuda.threadIdx.x)
+        if ok[row] == 0:
+            for token in range(thread, vocabulary, THREADS):
+                logits[row * vocabulary + token] = float32(0)
+
+    return Kernel("clear_rows", kernel, (Floats, Flags, int32), (THREADS, 1), REGISTERS)

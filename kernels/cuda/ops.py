@@ -12,8 +12,10 @@ from typing import Any
 
 from kernels.cuda import attention, copying, norms, pointwise, rotary
 from kernels.cuda import logits as logit_kernels
+from kernels.cuda import tokens as token_kernels
 from kernels.cuda.elements import BY_NAME, Elements
 from kernels.cuda.kernel import Kernel, Launch
+from kernels.cuda.matrices import Multiply
 
 Array = Any  # NumPy's or CuPy's
 
@@ -24,20 +26,49 @@ COPY_PIECES = 64  # blocks of threads that share one run
 
 
 class Ops:
-    """The ops, on what ``launch`` launches on.
+    """The ops, on the stream that ``launch`` and ``multiply`` stand for.
 
     scratch: float32 on the device, for the splits of attention: ``heads * (head_dim + 2)`` a token at least; with
     more, more tokens and splits go at once. processors: of the device; attention is split until they have work.
     """
 
-    def __init__(self, launch: Launch, scratch: Any, processors: int) -> None:
-        self._launch, self._scratch, self._processors = launch, scratch, processors
+    def __init__(self, launch: Launch, multiply: Multiply, scratch: Any, processors: int) -> None:
+        self._launch, self._multiply, self._scratch, self._processors = launch, multiply, scratch, processors
+
+    def pick_tokens(self, given: Array, last: Array, out: Array) -> None:
+        """See `kernels.reference.pick_tokens`."""
+        grid = (_pieces(len(given), token_kernels.THREADS),)
+        self._run(token_kernels.pick_tokens(), grid, given, last, len(given), out)
+
+    def put_tokens(self, tokens: Array, slots: Array, last: Array) -> None:
+        """See `kernels.reference.put_tokens`."""
+        grid = (_pieces(len(tokens), token_kernels.THREADS),)
+        self._run(token_kernels.put_tokens(), grid, tokens, slots, len(tokens), last)
+
+    def count_tokens(self, tokens: Array, slots: Array, counts: Array) -> None:
+        """See `kernels.reference.count_tokens`."""
+        grid = (_pieces(len(tokens), token_kernels.THREADS),)
+        self._run(token_kernels.count_tokens(), grid, tokens, slots, len(tokens), counts.shape[1], counts)
 
     def take_rows(self, table: Array, rows: Array, out: Array) -> None:
         """See `kernels.reference.take_rows`; any element type."""
         vectors = _vectors(table)
         grid = (len(rows), _pieces(vectors, pointwise.THREADS))
         self._run(pointwise.take_rows(), grid, table, rows, vectors, out)
+
+    def linear(self, x: Array, weight: Array, bias: Array | None, out: Array) -> None:
+        """See `kernels.reference.linear`; out of x's type, or float32 (logits).
+
+        A bias, of out's type, is what the product is added to: so the sum is rounded once.
+        """
+        if bias is not None:
+            if bias.dtype != out.dtype or len(bias) != out.shape[1]:
+                raise ValueError(f"bias {bias.shape} {bias.dtype} for out {out.shape} {out.dtype}")
+            vectors = _vectors(out)
+            grid = (len(out), _pieces(vectors, pointwise.THREADS))
+            self._run(pointwise.repeat_row(), grid, bias, vectors, out)
+        if len(x):
+            self._multiply(x, weight, out, accumulate=bias is not None)
 
     def rms_norm(self, x: Array, weight: Array, eps: float, out: Array) -> None:
         """See `kernels.reference.rms_norm`."""
@@ -70,7 +101,7 @@ class Ops:
     def rope_store_kv(
         self, kv: Array, layer: int, qkv: Array, positions: Array, cos: Array, sin: Array, places: Array
     ) -> None:
-        """`rope` of queries and keys and `store_kv` in one pass; in qkv, only the queries change."""
+        """See `kernels.reference.rope_store_kv`: one pass; in qkv, only the queries change."""
         kernel = rotary.rope_store_kv(_elements(qkv, kv), _head_dim(qkv, halves=2))
         _, layers, _, kv_heads, _, _ = _pool(kv)
         grid = (len(qkv), _pieces(qkv.shape[1], kernel.threads[1]))
@@ -96,8 +127,12 @@ class Ops:
         self._run(kernel, grid, logits, in_prompt, counts, presence, frequency, repetition, len(logits))
 
     def finite_rows(self, logits: Array, out: Array) -> None:
-        """`kernels.reference.finite_rows` of float32, into out [rows] bool."""
+        """See `kernels.reference.finite_rows`; float32."""
         self._run(logit_kernels.finite_rows(), (len(logits),), logits, logits.shape[1], out)
+
+    def clear_rows(self, logits: Array, ok: Array) -> None:
+        """See `kernels.reference.clear_rows`; float32."""
+        self._run(logit_kernels.clear_rows(), (len(logits),), logits, ok, logits.shape[1])
 
     def paged_attention(
         self,

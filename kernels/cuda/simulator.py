@@ -181,3 +181,9 @@ def _argument(kind: Any, value: Any) -> Any:
     if hasattr(kind, "dtype"):
         return Memory(value, numpy_support.as_dtype(kind.dtype))
     return numpy_support.as_dtype(kind).type(value)
+
+
+def multiply(x: np.ndarray, weight: np.ndarray, out: np.ndarray, *, accumulate: bool) -> None:
+    """A `matrices.Multiply` on NumPy arrays."""
+    product = x.astype(np.float32) @ weight.astype(np.float32).T
+    out[...] = product + out.astype(np.float32) if accumulate else product

@@ -104,8 +104,7 @@ class Model:
             kernels.head_rms_norm(work.qkv, 0, heads, layer.q_norm, config.rms_norm_eps)
         if layer.k_norm is not None:
             kernels.head_rms_norm(work.qkv, heads, heads + kv_heads, layer.k_norm, config.rms_norm_eps)
-        kernels.rope(work.qkv, heads + kv_heads, batch.positions, self._cos, self._sin)
-        kernels.store_kv(kv, number, work.qkv, batch.places)
+        kernels.rope_store_kv(kv, number, work.qkv, batch.positions, self._cos, self._sin, batch.places)
         tables = (batch.block_tables, batch.slots, batch.query_starts, batch.lengths)
         kernels.paged_attention(work.qkv, kv, number, *tables, 1 / sqrt(config.head_dim), work.attended)
         self._project(layer.attention_out, work.attended.reshape(tokens, -1), work.projected)

@@ -61,23 +61,25 @@ class Sampler:
 
     def draw(self, logits: Array, slots: Sequence[int], positions: Sequence[int]) -> list[Drawn]:
         """A token for each row of logits [rows, vocab], which it overwrites; ``positions`` are the new tokens'."""
-        finite = self._kernels.finite_rows(logits)
-        logits[~finite] = 0
-        raw = {row: logits[row].copy() for row, slot in enumerate(slots) if self._reports_and_adjusts(slot)}
+        finite = np.empty(len(slots), np.bool_)
+        self._kernels.finite_rows(logits, finite)
+        self._kernels.clear_rows(logits, finite)
+        reporting = [row for row, slot in enumerate(slots) if finite[row] and self._params[slot].logprobs is not None]
+        raw = logits.copy() if any(self._adjusts(slots[row]) for row in reporting) else logits
         for row, slot in enumerate(slots):
             self._adjust(logits[row], slot)
         tokens = np.empty(len(slots), np.int32)
         index = np.array(slots, np.int64)
         settings = (a[index] for a in (self._temperature, self._top_k, self._top_p, self._min_p, self._seeds))
         self._kernels.sample(logits, *settings, np.array(positions, np.int64), tokens)
+        logprobs = self._logprobs(raw, tokens, reporting, slots) if reporting else {}
         return [
-            self._drawn(slot, int(tokens[row]), raw.get(row, logits[row]), invalid=not finite[row])
+            self._drawn(slot, int(tokens[row]), logprobs.get(row), invalid=not finite[row])
             for row, slot in enumerate(slots)
         ]
 
-    def _reports_and_adjusts(self, slot: int) -> bool:
-        adjusts = slot in self._penalties or slot in self._biases
-        return adjusts and self._params[slot].logprobs is not None
+    def _adjusts(self, slot: int) -> bool:
+        return slot in self._penalties or slot in self._biases
 
     def _adjust(self, logits: Array, slot: int) -> None:
         """Bias, then penalties, as vLLM does."""
@@ -88,15 +90,18 @@ class Sampler:
             penalties = (params.presence_penalty, params.frequency_penalty, params.repetition_penalty)
             self._kernels.penalize(logits, seen.in_prompt, seen.counts, *penalties)
 
-    def _drawn(self, slot: int, token: int, raw: Array, *, invalid: bool) -> Drawn:
-        if invalid:
-            return Drawn(slot, token, invalid=True)
-        if slot in self._penalties:
+    def _drawn(self, slot: int, token: int, logprobs: TokenLogprobs | None, *, invalid: bool) -> Drawn:
+        if slot in self._penalties and not invalid:
             self._penalties[slot].counts[token] += 1
-        count = self._params[slot].logprobs
-        return Drawn(slot, token, None if count is None else self._logprobs(raw, token, count))
+        return Drawn(slot, token, logprobs, invalid=invalid)
 
-    def _logprobs(self, raw: Array, token: int, count: int) -> TokenLogprobs:
-        normalizer, ids, values = self._kernels.top_logprobs(raw, count)
-        top = tuple(zip(ids.tolist(), values.tolist(), strict=True))
-        return TokenLogprobs(float(raw[token]) - normalizer, top)
+    def _logprobs(
+        self, raw: Array, tokens: NDArray[np.int32], rows: list[int], slots: Sequence[int]
+    ) -> dict[int, TokenLogprobs]:
+        """By row, for the rows that report them."""
+        counts = [self._params[slots[row]].logprobs or 0 for row in rows]
+        chosen, values = np.empty(len(rows), np.float32), np.empty((len(rows), max(counts)), np.float32)
+        ids = np.empty(values.shape, np.int32)
+        self._kernels.top_logprobs(raw, np.array(rows, np.int32), tokens, chosen, ids, values)
+        tops = [tuple(zip(ids[i, :n].tolist(), values[i, :n].tolist(), strict=True)) for i, n in enumerate(counts)]
+        return {row: TokenLogprobs(float(own), top) for row, own, top in zip(rows, chosen, tops, strict=True)}

@@ -15,7 +15,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-# Of the device: shape, dtype, nbytes, size, basic slices, reshape and view as NumPy has them; contents only by copies.
+# Of the device: shape, dtype, strides, nbytes, size, basic slices, reshape and view as NumPy has them; the contents by
+# copies only.
 Array = Any
 Bytes = NDArray[np.uint8]
 

@@ -28,6 +28,11 @@ class DeviceArray:
         return self._memory.dtype
 
     @property
+    def strides(self) -> tuple[int, ...]:
+        """As NumPy's."""
+        return self._memory.strides
+
+    @property
     def size(self) -> int:
         """Elements."""
         return self._memory.size

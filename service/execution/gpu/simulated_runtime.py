@@ -8,9 +8,8 @@ Stricter than CUDA, so that what would go wrong there in silence raises here: wo
 pageable memory, arrays of the host as arguments of ops, reading the device's memory from the host.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from functools import partial
 from itertools import count
 from types import ModuleType
 from typing import Any
@@ -23,6 +22,7 @@ from service.execution.gpu.faults import Faults
 from service.execution.gpu.runtime import Bytes, DeviceInfo
 from service.execution.gpu.simulated_array import DeviceArray, memory_of
 from service.execution.gpu.simulated_device import SimulatedDevice
+from service.execution.gpu.simulated_ops import ModuleOps, Submitter, cuda_ops
 from service.execution.gpu.simulated_stream import SimulatedStream
 
 NAME = "simulated:0"
@@ -79,44 +79,11 @@ class SimulatedRuntime:
 
     def ops(self, stream: SimulatedStream, scratch: Any = None) -> Any:
         """See `runtime.Runtime`."""
+        submit = Submitter(self._device, stream)
         if self._simulate_kernels:
-            return self._cuda_ops(stream, scratch)
-        return _SubmittedOps(stream, self._device, self._kernels)
+            return cuda_ops(submit, scratch, self.info.processors)
+        return ModuleOps(submit, self._kernels)
 
     def bound(self) -> AbstractContextManager[None]:
         """See `runtime.Runtime`."""
         return self._device.bound()
-
-    def _cuda_ops(self, stream: SimulatedStream, scratch: Any) -> Any:
-        from kernels.cuda import simulator  # noqa: PLC0415
-        from kernels.cuda.ops import Ops  # noqa: PLC0415
-
-        def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any) -> None:
-            values = map(memory_of, arguments)
-            stream.submit(kernel.name, 0, partial(self._compute, simulator.launch, kernel, grid, *values))
-
-        return Ops(launch, scratch, self.info.processors)
-
-    def _compute(self, op: Callable[..., None], *arguments: Any) -> None:
-        with self._device.computing:
-            op(*arguments)
-
-
-class _SubmittedOps:
-    """The functions of a kernels module by their names, as work of a stream."""
-
-    def __init__(self, stream: SimulatedStream, device: SimulatedDevice, kernels: ModuleType) -> None:
-        self._stream, self._device, self._kernels = stream, device, kernels
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        op = getattr(self._kernels, name)
-
-        def compute(arguments: Sequence[Any], named: dict[str, Any]) -> None:
-            with self._device.computing:
-                op(*arguments, **named)
-
-        def submit(*arguments: Any, **named: Any) -> None:
-            values = [memory_of(value) for value in arguments]
-            self._stream.submit(name, 0, partial(compute, values, {k: memory_of(v) for k, v in named.items()}))
-
-        return submit
