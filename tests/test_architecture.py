@@ -34,7 +34,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "service.switch_metrics": {"service.core"},
     "service.config": {"service.core", "service.errors"},
     "service.trace_recorder": {"clients.trace", "service.core", "service.engine", "service.errors"},
-    "service.cpus": set(),
+    "service.cgroups": set(),
+    "service.cpus": {"service.cgroups"},
+    "service.host_memory": {"service.cgroups"},
     "service.malloc": set(),
     "service.logs": {"service.errors"},
     "service.api": {

@@ -8,7 +8,7 @@ from numpy.typing import DTypeLike
 
 from allocator import Extent
 from service.execution.architecture import ModelConfig
-from service.execution.weights import Array
+from service.execution.memory import Array
 
 BLOCK_TOKENS = 16
 

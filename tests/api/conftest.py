@@ -28,6 +28,7 @@ from service.core.ports import Copier, DirectRunner, Runner
 from service.core.sampling import TokenLogprobs
 from service.engine import Engine
 from service.execution.chat_template import ChatTemplate
+from service.execution.serving_device import ServingDevice
 from service.execution.text import TextStage
 from service.execution.tokenizer import Tokenizer, read_tokenizer
 from service.logs import configure_logs
@@ -238,6 +239,7 @@ def served_model(**fields: Any) -> ServedModel:
         "chat_template": ChatTemplate(CHATML),
         "longest_token_bytes": 32,
         "created": 1_700_000_000,
+        "device": ServingDevice("cpu", "simulated", "float32"),
         **fields,
     }
     return ServedModel(**values)
