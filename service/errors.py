@@ -71,12 +71,16 @@ class DeviceNotFoundError(StartupError):
 
 
 class DeviceMemoryError(StartupError):
-    """A device has less memory than asked for. All in bytes; ``why`` goes on after the numbers."""
+    """A device has less memory than asked for. All in bytes; ``asked``: None if a library asked.
+
+    ``why`` goes on after the numbers.
+    """
 
     code = "device_memory"
 
-    def __init__(self, device: str, *, asked: int, free: int, total: int, why: str = "") -> None:
-        numbers = f"{readable(asked)} asked for, {readable(free)} of {readable(total)} free"
+    def __init__(self, device: str, *, asked: int | None, free: int, total: int, why: str = "") -> None:
+        wanted = "memory" if asked is None else readable(asked)
+        numbers = f"{wanted} asked for, {readable(free)} of {readable(total)} free"
         super().__init__(f"{device}: {numbers}{why and f': {why}'}")
 
 
