@@ -134,6 +134,15 @@ def _gather(kv: Array, layer: int, k_or_v: int, table: Ints, length: int) -> Arr
     return pieces.transpose(1, 0, 2, 3).reshape(kv.shape[3], -1, kv.shape[5])[:, :length]
 
 
+def move_runs(pool: NDArray[np.generic], moves: Longs) -> None:
+    """Move runs of blocks inside a pool [blocks, ...], one after the other, each as memmove does.
+
+    moves [n, 3]: source, destination and length in blocks. What a source held besides is void.
+    """
+    for source, destination, length in moves:
+        pool[destination : destination + length] = pool[source : source + length].copy()
+
+
 def finite_rows(logits: Array, out: Flags) -> None:
     """out [rows]: whether all of a row's logits are finite."""
     out[:] = np.isfinite(logits).all(axis=1)

@@ -91,8 +91,8 @@ class ServeSettings(BaseSettings):
     )
     dtype: DType = Field(
         "auto",
-        description="Element type of weights, activations and KV. auto: bfloat16 on a GPU that has it, else float16 "
-        "there; float32 on the CPU, which has no other",
+        description="Element type of weights, activations and KV. auto: bfloat16 on a GPU, float32 on the CPU, "
+        "which has no other",
     )
     device_kv: Size | None = Field(
         None,

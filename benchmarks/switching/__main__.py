@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--links", nargs="+", choices=LINKS, default=list(LINKS), help="default: both")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="default: 1 2 3")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS, metavar="NAME", help=NAMES)
-    parser.add_argument("--conversations", type=int, default=32, help="of a run (default: %(default)s)")
+    parser.add_argument("--conversations", type=int, default=16, help="of a run (default: %(default)s)")
     parser.add_argument("--slo", type=parse_slo, default=parse_slo(SLO), help=f"for the goodput (default: {SLO})")
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no run after so many; 0: only report")
     parser.add_argument("--model", metavar="PATH", help="unset: the default one")

@@ -13,7 +13,7 @@ from service.execution.gpu.copier import GPUCopier
 from service.execution.gpu.element_types import element_type
 from service.execution.gpu.pools import GPUPools
 from service.execution.gpu.runner import GPURunner
-from service.execution.gpu.runtime import DeviceInfo, Runtime
+from service.execution.gpu.runtime import Runtime
 from service.execution.gpu.sizes import StepSizes
 from service.execution.gpu.supported import require_supported
 from service.execution.gpu.weights import DeviceWeights
@@ -23,7 +23,6 @@ from service.execution.serving_device import ServingDevice
 from service.host_memory import available_memory
 
 HOST_KV = Size(4 << 30)
-BFLOAT16_SINCE = (8, 0)  # compute capability
 
 
 def gpu_backend(settings: ServeSettings, opened: OpenedModel, runtime: Runtime) -> Backend:
@@ -37,7 +36,7 @@ def gpu_backend(settings: ServeSettings, opened: OpenedModel, runtime: Runtime) 
 
 
 def _backend(settings: ServeSettings, opened: OpenedModel, runtime: Runtime) -> Backend:
-    dtype = choose_type(settings.dtype, runtime.info)
+    dtype = element_type("bfloat16" if settings.dtype == "auto" else settings.dtype)
     require_supported(opened.config, dtype)
     block_bytes = kv_bytes_per_block(opened.config, dtype)
     swapped = host_blocks(_host_kv(settings, available_memory()), block_bytes, settings)
@@ -59,15 +58,6 @@ def _backend(settings: ServeSettings, opened: OpenedModel, runtime: Runtime) -> 
     copier = GPUCopier(runtime, pools, compute, by_layer=copies_by_layer(settings))
     device = ServingDevice(runtime.info.device, runtime.info.name, dtype.name)
     return Backend(device, runner, copier, blocks, swapped, block_bytes)
-
-
-def choose_type(asked: str, info: DeviceInfo) -> np.dtype[Any]:
-    """bfloat16 unless told otherwise. Raises `ConfigError` for what the GPU does not compute in."""
-    has_bfloat16 = info.capability >= BFLOAT16_SINCE
-    if asked == "bfloat16" and not has_bfloat16:
-        major, minor = info.capability
-        raise ConfigError(f"--dtype bfloat16: {info.device} ({info.name}) has capability {major}.{minor}, it takes 8.0")
-    return element_type(asked if asked != "auto" else "bfloat16" if has_bfloat16 else "float16")
 
 
 def _device_blocks(settings: ServeSettings, runtime: Runtime, opened: OpenedModel, dtype: np.dtype[Any]) -> int:

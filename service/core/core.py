@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from allocator import KVMemory
 from service.core.commands import Submit
+from service.core.compaction import Compaction
 from service.core.cut import Budget
 from service.core.events import Event, FinishReason, Gauges, Refused, Snapshot, TokenOut
 from service.core.eviction import Eviction
@@ -51,10 +52,11 @@ class CoreSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Planned:
-    """Whom a plan concerns: its rows, and all that got a slot in it, with a row or without."""
+    """Whom a plan concerns: its rows, all that got a slot in it, with a row or without, and whose KV it moves."""
 
     rows: list[tuple[Request, Row]]
     opened: list[Request]
+    moved: set[int]  # sequences
 
 
 class Core:
@@ -79,7 +81,8 @@ class Core:
             self._poison = Poison(memory)
             eviction = Eviction(self._ledger, self._swaps, self._poison, every)
         budget = Budget(settings.max_num_batched_tokens, settings.max_num_seqs)
-        self._scheduler = Scheduler(self._ledger, self._ranking, self._swaps, budget, mechanisms, eviction)
+        compaction = Compaction(self._ledger, self._poison) if mechanisms.compaction else None
+        self._scheduler = Scheduler(self._ledger, self._ranking, self._swaps, budget, mechanisms, eviction, compaction)
         self._planned: dict[int, _Planned] = {}  # by step number, until commit or abandon
         self._arrivals = 0
         self._arrivals_planned = 0  # those that the last plan knew
@@ -128,6 +131,7 @@ class Core:
             self._planned[plan.number] = planned = _Planned(
                 rows=[(self._ledger.live[row.request_id], row) for row in plan.rows],
                 opened=[self._ledger.slots.holder(opening.slot) for opening in plan.opened],
+                moved={move.owner for move in plan.moves},
             )
             for request, row in planned.rows:
                 self._advance(request, row)
@@ -154,7 +158,10 @@ class Core:
         a slot lose it: nobody knows whether the data plane opened it.
         """
         failed = [self._planned.pop(later) for later in sorted(self._planned) if later >= number]
-        for session in {request.session: None for planned in failed for request, _ in planned.rows}:
+        moved = set().union(*(planned.moved for planned in failed))
+        involved = {request.session: None for planned in failed for request, _ in planned.rows}
+        involved |= {session: None for session in self._ledger.sessions if session.sequence in moved}
+        for session in involved:
             self._distrust(session, now)
         for request in [request for planned in failed for request in planned.opened]:
             if request.state is State.RUNNING:

@@ -123,6 +123,13 @@ class SessionDropped:
 
 
 @dataclass(frozen=True, slots=True)
+class Compacted:
+    """Blocks changed places inside the device pool."""
+
+    blocks: int
+
+
+@dataclass(frozen=True, slots=True)
 class CopyStarted:
     """A copy was handed to the link. ``reused``: leading blocks that need no copy, since the other side has them."""
 
@@ -228,6 +235,7 @@ class Snapshot:
 RequestEvent = Refused | Started | TokenOut | Preempted | Resumed | Finished  # each names its request
 Event = (
     RequestEvent
+    | Compacted
     | SessionDropped
     | CopyStarted
     | CopyEnded

@@ -8,6 +8,7 @@ that holds up everybody less. Decodes go first; the rest of the token budget is 
 
 from collections.abc import Iterator, Sequence
 
+from service.core.compaction import Compaction
 from service.core.cut import Budget, cut
 from service.core.displacement import Displacement
 from service.core.eviction import Eviction
@@ -30,6 +31,7 @@ class Scheduler:
         budget: Budget,
         mechanisms: Mechanisms,
         eviction: Eviction | None = None,
+        compaction: Compaction | None = None,
     ) -> None:
         self.steps = 0  # planned so far
         self._ledger = ledger
@@ -39,6 +41,7 @@ class Scheduler:
         self._budget = budget
         self._mechanisms = mechanisms
         self._eviction = eviction
+        self._compaction = compaction
         self._wanted: dict[Request, None] = {}  # those above the last cut who had no slot
 
     def plan(self, now: float) -> StepPlan | None:
@@ -56,11 +59,13 @@ class Scheduler:
         if self._waits_for_copies(len(kept) - len(ready), len(ready) + displacement.num_running):
             return self._pause()
         opened = self._seat(ready, displacement, now)
-        rows = tuple(self._rows([*ready, *displacement.still_running()]))
-        if not rows:
+        running = [request for request in [*ready, *displacement.still_running()] if not request.is_spent]
+        if not running:
             return self._pause()
         self.steps += 1
-        return StepPlan(self.steps, tuple(opened), rows, self._swaps.issued())
+        moves = () if self._compaction is None else self._compaction.moves()
+        rows = tuple(self._rows(running))
+        return StepPlan(self.steps, tuple(opened), rows, self._swaps.issued(), moves=moves)
 
     def _ready(self, kept: Sequence[Request], displacement: Displacement, now: float) -> list[Request]:
         """Those above the cut who can run now, by rank. Running ones come first to their next block."""
@@ -144,10 +149,9 @@ class Scheduler:
 
     def _rows(self, requests: Sequence[Request]) -> Iterator[Row]:
         """One token for each decode; then prefill chunks, by rank, while the token budget lasts."""
-        unspent = [request for request in requests if not request.is_spent]
-        left = [request.num_tokens - self._memory.computed(request.sequence) for request in unspent]
+        left = [request.num_tokens - self._memory.computed(request.sequence) for request in requests]
         budget = self._budget.tokens - left.count(1)
-        for request, uncomputed in zip(unspent, left, strict=True):
+        for request, uncomputed in zip(requests, left, strict=True):
             if uncomputed == 1:
                 yield self._row(request, 1)
             elif budget > 0:

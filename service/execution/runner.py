@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from time import perf_counter
 from types import ModuleType
 
+import numpy as np
+
 from allocator import Extent
 from kernels import cpu
 from service.core.plan import Drawn, Row, SlotOpening, StepPlan, StepResult
@@ -64,6 +66,8 @@ class Runner(DirectRunner):
         for opening in plan.opened:
             self._batcher.open(opening)
             self._sampler.open(opening)
+        if plan.moves:
+            self._kernels.move_runs(self.pools.device, np.array([move[1:] for move in plan.moves], np.int64))
         drawn = self._run_rows(plan.rows) if plan.rows else []
         return StepResult(plan.number, drawn, perf_counter() - began)
 

@@ -61,6 +61,7 @@ class SimulatedRunner(DirectRunner):
 
     def run(self, plan: StepPlan) -> StepResult:
         """All rows of a plan."""
+        self._pools.move(plan.moves)
         for opening in plan.opened:
             self._open(opening)
         ends = [(row, self._write(row)) for row in plan.rows]

@@ -15,7 +15,7 @@ from service.cli.serve import build
 from service.config import parse
 from service.execution.gpu.faults import Delays
 from service.execution.gpu.simulated_runtime import SimulatedRuntime
-from tests.service.simulated_devices import SimulatedDevices
+from tests.service.simulated_devices import RoundingKernels, SimulatedDevices
 
 SMALL = ["--max-num-seqs", "4", "--max-num-batched-tokens", "64", "--device-kv", "512KiB", "--host-kv", "1MiB"]
 QUESTIONS = ("Why is the sky blue?", "Hi", "Tell me of ships, and of shoes, and of sealing wax. " * 4)
@@ -39,7 +39,7 @@ async def start(tiny_model_path: Path) -> AsyncIterator[Start]:
     async with AsyncExitStack() as stack:
 
         async def start_server(*flags: str, gpu: SimulatedRuntime | None = None) -> aiohttp.ClientSession:
-            settings = parse(["--model", str(tiny_model_path), "--dtype", "float32", *SMALL, *flags])
+            settings = parse(["--model", str(tiny_model_path), *SMALL, *flags])
             devices = SimulatedDevices() if gpu is None else SimulatedDevices(gpu)
             return await stack.enter_async_context(_serving(build(settings, devices=devices)))
 
@@ -70,13 +70,23 @@ async def answers(http: aiohttp.ClientSession) -> list[Any]:
 async def test_answers_are_the_cpus_whatever_moves_meanwhile(start: Start, preset: str) -> None:
     late = SimulatedRuntime(faults=Delays(seed=1, longest_s=0.001))
     alone = await answers(await start("--device", "cpu"))
-    gpu = await start("--debug-preempt-every", "5", "--preset", preset, gpu=late)
+    gpu = await start("--debug-preempt-every", "5", "--preset", preset, "--dtype", "float32", gpu=late)
     assert await answers(gpu) == alone
     assert 'fastswitch_num_preemptions_total{reason="debug"} 12.0' in await (await gpu.get("/metrics")).text()
 
 
+@pytest.mark.parametrize("flags", [(), ("--dtype", "float16")], ids=["bfloat16", "float16"])
+async def test_narrower_types_move_probabilities_a_little(start: Start, flags: tuple[str, ...]) -> None:
+    exact = await answers(await start("--device", "cpu"))
+    rounded = await answers(await start(*flags, gpu=SimulatedRuntime(kernels=RoundingKernels())))
+    for (_, one), (_, other) in zip(exact, rounded, strict=True):
+        likeliest = [answer["content"][0]["top_logprobs"][0]["logprob"] for answer in (one, other)]
+        assert likeliest[0] != likeliest[1]
+        assert likeliest[0] == pytest.approx(likeliest[1], abs=0.1)
+
+
 async def test_operators_see_which_device_serves(start: Start) -> None:
-    http = await start(gpu=SimulatedRuntime())
+    http = await start("--dtype", "float32", gpu=SimulatedRuntime())
     state = await (await http.get("/debug/state")).json()
     assert state["device"] == {"device": "simulated:0", "name": "simulated", "dtype": "float32"}
     metrics = await (await http.get("/metrics")).text()

@@ -4,8 +4,8 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,10 +24,10 @@ from service.errors import (
     ModelLoadError,
 )
 from service.execution.copier import CPUCopier
-from service.execution.gpu.faults import Faults, losing_device
+from service.execution.gpu.faults import losing_device
 from service.execution.gpu.simulated_runtime import SimulatedRuntime
 from service.execution.loading import open_model
-from tests.service.simulated_devices import SimulatedDevices
+from tests.service.simulated_devices import RoundingKernels, SimulatedDevices
 
 MIB = 1 << 20
 ROOT = Path(__file__).parents[2]
@@ -36,11 +36,9 @@ FAMILIES = ROOT / "tests" / "data" / "families"
 Open = Callable[..., Backend]
 
 
-def gpu(capability: tuple[int, int] = (9, 0), **options: int | Faults) -> SimulatedRuntime:
+def gpu(**options: Any) -> SimulatedRuntime:
     """A device of 256 MiB."""
-    runtime = SimulatedRuntime(**{"total_bytes": 256 * MIB, "pinnable_bytes": 256 * MIB, **options})
-    runtime.info = replace(runtime.info, capability=capability)
-    return runtime
+    return SimulatedRuntime(**{"total_bytes": 256 * MIB, "pinnable_bytes": 256 * MIB, **options})
 
 
 @pytest.fixture(autouse=True)
@@ -119,24 +117,12 @@ def test_the_cpu_has_no_other_type(opened: Open, dtype: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("capability", "asked", "served"),
-    [
-        ((9, 0), "auto", "bfloat16"),
-        ((8, 0), "auto", "bfloat16"),
-        ((7, 5), "auto", "float16"),
-        ((7, 5), "float32", "float32"),
-        ((9, 0), "float16", "float16"),
-    ],
+    ("asked", "served"),
+    [("auto", "bfloat16"), ("bfloat16", "bfloat16"), ("float16", "float16"), ("float32", "float32")],
 )
-def test_a_gpu_serves_in_bfloat16_if_it_can_unless_told_otherwise(
-    capability: tuple[int, int], asked: str, served: str
-) -> None:
-    assert gpu_backend.choose_type(asked, gpu(capability).info).name == served
-
-
-def test_bfloat16_is_refused_where_it_is_not_computed() -> None:
-    with pytest.raises(ConfigError, match=r"--dtype bfloat16: simulated:0 .* has capability 7\.5"):
-        gpu_backend.choose_type("bfloat16", gpu((7, 5)).info)
+def test_a_gpu_serves_in_bfloat16_unless_told_otherwise(opened: Open, asked: str, served: str) -> None:
+    runtime = gpu(kernels=RoundingKernels())
+    assert opened("--dtype", asked, "--device-kv", "1MiB", gpus=(runtime,)).device.dtype == served
 
 
 def test_kv_gets_what_the_share_leaves(opened: Open) -> None:

@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,8 @@ from service.execution.text import TextStage
 
 PATIENCE_S = 60
 Token = tuple[int, TokenLogprobs | None]
-Wrap = Callable[[CPURunner, CPUCopier], tuple[Runner, Copier]]
+Plane = tuple[Any, Any]  # a runner and a copier, of the CPU unless told otherwise
+Wrap = Callable[[Any, Any], tuple[Runner, Copier]]
 
 
 @dataclass
@@ -69,7 +71,15 @@ class Outcome:
         return tokens
 
 
-def plain(runner: CPURunner, copier: CPUCopier) -> tuple[Runner, Copier]:
+class ServiceFailedError(Exception):
+    """The engine's loop broke, after this."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.ends)
+        self.outcome = outcome
+
+
+def plain(runner: Runner, copier: Copier) -> tuple[Runner, Copier]:
     """Nothing in between."""
     return runner, copier
 
@@ -116,9 +126,8 @@ class Service:
         **settings: object,
     ) -> Outcome:
         """All turns at once, on a fresh engine."""
-        sizes = {"num_slots": slots, "max_batched_tokens": budget, "host_blocks": host_blocks}
-        real = CPURunner(self.model.config, self.model.weights, num_blocks=device_blocks, **sizes)
-        runner, copier = wrap(real, CPUCopier(real.pools, by_layer=not PRESETS[preset].groups))
+        by_layer = not PRESETS[preset].groups
+        runner, copier = wrap(*self.data_plane(device_blocks, host_blocks, slots, budget, by_layer))
         core = Core(
             CoreSettings(
                 device_blocks=device_blocks,
@@ -134,15 +143,22 @@ class Service:
         engine = Engine(core, runner, TextStage(self.model.tokenizer), copier, check_every_step=True)
         return self._run(engine, turns)
 
+    def data_plane(self, device_blocks: int, host_blocks: int, slots: int, budget: int, by_layer: bool) -> Plane:
+        """A runner, and the copier of its pools."""
+        sizes = {"num_slots": slots, "max_batched_tokens": budget, "host_blocks": host_blocks}
+        runner = CPURunner(self.model.config, self.model.weights, num_blocks=device_blocks, **sizes)
+        return runner, CPUCopier(runner.pools, by_layer=by_layer)
+
     def _run(self, engine: Engine, turns: list[Submit]) -> Outcome:
         outcome, batches = Outcome(), queue.Queue[list[Output]]()
         engine.start(batches.put)
         for turn in turns:
             engine.post(Turn(turn))
-        while len(outcome.ends) < len(turns):
+        while len(outcome.ends) < len(turns) and engine.failed is None:
             outcome.take(batches.get(timeout=PATIENCE_S))
-            assert engine.failed is None
         engine.stop()
+        if engine.failed is not None:
+            raise ServiceFailedError(outcome) from engine.failed
         return outcome
 
 

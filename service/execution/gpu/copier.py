@@ -116,30 +116,28 @@ class _Link:
             log.error("copies_hang", direction=self._direction.value)
 
     def _issue_all(self) -> None:
-        with self._runtime.bound():
-            while (submitted := self._submitted.get()) is not None:
-                self._issued.put(self._issue(submitted))
+        while (submitted := self._submitted.get()) is not None:
+            self._issued.put(self._issue(submitted))
         self._issued.put(None)
 
     def _issue(self, submitted: _Submitted) -> _Issued:
-        pieces, failure, end = 0, None, None
+        pieces, end, failure = 0, None, None
         try:
-            self._stream.wait(submitted.after)
-            for source, destination in self._split(submitted.ticket):
-                self._stream.copy(source, destination)
-                pieces += 1
+            with self._runtime.bound():
+                try:
+                    self._stream.wait(submitted.after)
+                    for source, destination in self._split(submitted.ticket):
+                        self._stream.copy(source, destination)
+                        pieces += 1
+                finally:  # what was issued before a failure is still copying
+                    end = self._stream.record()
         except Exception as error:
             failure = error
-        try:
-            end = self._stream.record()  # in any case: what was issued may still be copying
-        except Exception as error:
-            failure = failure or error  # of a lost device, and nothing else: nobody copies any more
         return _Issued(submitted.ticket, submitted.after, end, pieces, failure)
 
     def _wait_for_all(self) -> None:
-        with self._runtime.bound():
-            while (issued := self._issued.get()) is not None:
-                self._report(self._wait_for(issued))
+        while (issued := self._issued.get()) is not None:
+            self._report(self._wait_for(issued))
 
     @staticmethod
     def _wait_for(issued: _Issued) -> CopyResult:

@@ -88,15 +88,13 @@ class CuPyRuntime:
 
     @contextmanager
     def bound(self) -> Iterator[None]:
-        """See `runtime.Runtime`."""
-        try:
-            with self.device.handle:
-                yield
-        except RuntimeError as error:  # also from the calls that bind and unbind
-            ours = translated(error, self.device)
-            if ours is error:
-                raise
-            raise ours from error
+        """See `runtime.Runtime`. The thread stays with the device: there is no way out that a lost one could bar."""
+        self._bind()
+        yield
+
+    @translating
+    def _bind(self) -> None:
+        self.device.handle.use()
 
     def _not_pinned(self, error: RuntimeError, asked: int) -> Exception:
         ours = translated(error, self.device)

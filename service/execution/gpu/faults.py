@@ -62,6 +62,33 @@ class Several(Faults):
             fault.begins(work)
 
 
+class Armed(Faults):
+    """Another fault, from `arm` to `disarm`: a device can be set up and looked at in peace."""
+
+    def __init__(self, fault: Faults | None = None) -> None:
+        self._fault = fault or Faults()
+        self._armed = False
+
+    def arm(self, fault: Faults | None = None) -> None:
+        """Begin, with another one if it is given."""
+        self._fault = fault or self._fault
+        self._armed = True
+
+    def disarm(self) -> None:
+        """End."""
+        self._armed = False
+
+    def submitted(self, work: Work) -> None:
+        """Pass it on."""
+        if self._armed:
+            self._fault.submitted(work)
+
+    def begins(self, work: Work) -> None:
+        """Pass it on."""
+        if self._armed:
+            self._fault.begins(work)
+
+
 class Delays(Faults):
     """Each piece of work begins late, by up to ``longest_s``; drawn from seed, stream and number alone."""
 

@@ -15,7 +15,7 @@ from allocator import DEVICE, Direction, Extent
 from service.core.plan import CopyResult
 from service.execution.architecture import ModelConfig
 from service.execution.gpu.copier import GPUCopier
-from service.execution.gpu.faults import Stall
+from service.execution.gpu.faults import Armed, Stall
 from service.execution.gpu.pools import GPUPools
 from service.execution.gpu.runtime import Event
 from service.execution.gpu.simulated_runtime import SimulatedRuntime
@@ -39,9 +39,9 @@ class DataPlane:
     """Pools full of numbers, a compute stream that can be held, and a copier that has its events or others."""
 
     def __init__(self, config: ModelConfig, ordered: bool, held: str) -> None:
-        self.armed = False
-        self.stall = Stall(lambda work: self.armed and work.name == held)
-        self.runtime = SimulatedRuntime(faults=self.stall)
+        self.stall = Stall(lambda work: work.name == held)
+        faults = Armed(self.stall)
+        self.runtime = SimulatedRuntime(faults=faults)
         self.pools = GPUPools(self.runtime, config, np.float32, device_blocks=16, host_blocks=32)
         fill_with_numbers(self.runtime, self.pools)
         with self.runtime.bound():
@@ -52,7 +52,7 @@ class DataPlane:
         self.results: queue.Queue[CopyResult] = queue.Queue()
         self.copier.start(self.results.put)
         self.device_before, self.host_before = device_blocks(self.runtime, self.pools), host_blocks(self.pools)
-        self.armed = True
+        faults.arm()
 
     def write(self) -> None:
         """A step that writes the blocks."""

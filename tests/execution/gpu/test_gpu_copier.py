@@ -14,9 +14,10 @@ from service.core.plan import CopyResult
 from service.execution.architecture import ModelConfig
 from service.execution.gpu import copier as copier_module
 from service.execution.gpu.copier import GPUCopier
-from service.execution.gpu.faults import Delays, Failing, Faults, Several, Stall, Work, losing_device
+from service.execution.gpu.faults import Armed, Delays, Failing, Faults, Several, Stall, Work, losing_device
 from service.execution.gpu.pools import GPUPools
 from service.execution.gpu.simulated_runtime import SimulatedRuntime
+from service.execution.gpu.simulated_stream import SimulatedEvent
 from service.execution.kv import kv_bytes_per_block
 from tests.execution.gpu.data_plane import PATIENCE_S, device_blocks, fill_with_numbers, host_blocks, ticket
 
@@ -26,26 +27,12 @@ LAYERS_AND_SIDES = 4
 CHUNK_BLOCKS = 5
 
 
-class AfterStart(Faults):
-    """What is injected when the pools are there and filled."""
-
-    faults: Faults | None = None
-
-    def submitted(self, work: Work) -> None:
-        if self.faults is not None:
-            self.faults.submitted(work)
-
-    def begins(self, work: Work) -> None:
-        if self.faults is not None:
-            self.faults.begins(work)
-
-
 class DataPlane:
     """Pools full of numbers, a compute stream and a copier, whose ends go to ``results``."""
 
     def __init__(self, config: ModelConfig, *, by_layer: bool = False) -> None:
-        self._faults = AfterStart()
-        self.runtime = SimulatedRuntime(faults=self._faults)
+        self.faults = Armed()
+        self.runtime = SimulatedRuntime(faults=self.faults)
         chunk_bytes = CHUNK_BLOCKS * kv_bytes_per_block(config)
         self.pools = GPUPools(
             self.runtime, config, np.float32, device_blocks=16, host_blocks=32, chunk_bytes=chunk_bytes
@@ -59,10 +46,10 @@ class DataPlane:
     @contextmanager
     def started(self, faults: Faults | None = None) -> Iterator["DataPlane"]:
         self.copier.start(self.results.put)
-        self._faults.faults = faults
+        self.faults.arm(faults)
         yield self
         self.copier.stop()
-        self._faults.faults = None
+        self.faults.disarm()
 
     def copy(self, *tickets: Ticket) -> list[CopyResult]:
         for each in tickets:
@@ -200,16 +187,26 @@ def test_blocks_that_are_not_there_fail_their_ticket_alone(make: Make) -> None:
     assert {result.ticket: result.failed for result in results} == {1: True, 2: True, 3: False}
 
 
-def test_a_failure_is_told_when_nothing_of_the_copy_is_under_way_any_more(make: Make) -> None:
-    """Its blocks are others' from then on: the piece that was issued must not land in them afterwards."""
-    plane, stall = make(), Stall(is_copy)
-    before, when_told = plane.host, queue.Queue[tuple[CopyResult, np.ndarray]]()
-    plane.results.put = lambda result: when_told.put((result, plane.host))  # type: ignore[method-assign]
-    with plane.started(Several(Failing(is_copy, first=1, refused=True), stall)):
-        plane.copier.submit(ticket(OUT, SCATTERED))
-        assert stall.reached(PATIENCE_S)
-        stall.release()
-        result, host = when_told.get(timeout=PATIENCE_S)
+def test_a_failure_is_told_when_nothing_of_the_copy_is_under_way_any_more(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its blocks are others' from then on. What was issued of it lands when the copier waits for that, or never."""
+    plane, stall, told = make(), Stall(is_copy), queue.Queue[tuple[CopyResult, np.ndarray]]()
+    before, wait = plane.host, SimulatedEvent.wait
+
+    def wait_and_land(event: SimulatedEvent) -> None:
+        if threading.current_thread().name.startswith("copied"):
+            stall.release()
+        wait(event)
+
+    monkeypatch.setattr(SimulatedEvent, "wait", wait_and_land)
+    plane.copier.start(lambda result: told.put((result, plane.host)))
+    plane.faults.arm(Several(Failing(is_copy, first=1, refused=True), stall))
+    plane.copier.submit(ticket(OUT, SCATTERED))
+    result, host = told.get(timeout=PATIENCE_S)
+    plane.copier.stop()
+    plane.faults.disarm()
+    stall.release()
     assert result.failed
     assert np.array_equal(host[10:12], plane.device[3:5])
     assert np.array_equal(host[20:23], before[20:23])

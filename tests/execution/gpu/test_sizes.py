@@ -24,15 +24,16 @@ def test_a_runner_takes_what_was_worked_out(tiny: Model) -> None:
         stream = runtime.stream()
     before = runtime.free_bytes()
     GPURunner(config, placed, runtime, pools, stream, num_slots=5, max_batched_tokens=70)
-    assert before - runtime.free_bytes() == sizes.device_bytes(np.float32)
+    assert before - runtime.free_bytes() == sum(sizes.needs(np.float32).values())
 
 
 def test_half_the_bytes_an_element_are_half_the_activations(tiny: Model) -> None:
     sizes = StepSizes(tiny[0], num_blocks=20, num_slots=5, max_batched_tokens=70, processors=4)
-    config, difference = tiny[0], sizes.device_bytes(np.float32) - sizes.device_bytes(np.float16)
+    config, wide, narrow = tiny[0], sizes.needs(np.float32), sizes.needs(np.float16)
     heads = 2 * config.num_heads + 2 * config.num_kv_heads
     elements = 3 * config.hidden_size + heads * config.head_dim + 3 * config.intermediate_size
-    assert difference == 2 * (70 * elements + 5 * config.hidden_size)
+    assert wide["activations"] - narrow["activations"] == 2 * (70 * elements + 5 * config.hidden_size)
+    assert {**wide, "activations": 0} == {**narrow, "activations": 0}
 
 
 def test_sequences_are_as_long_as_the_context_or_the_pool(tiny: Model) -> None:

@@ -6,31 +6,13 @@ from allocator import Extent
 from service.core.plan import Row, SlotOpening, StepPlan
 from service.errors import DeviceLostError
 from service.execution.architecture import ModelConfig
-from service.execution.gpu.faults import Failing, Faults, Stall, Work, losing_device
+from service.execution.gpu.faults import Armed, Failing, Stall, losing_device
 from service.execution.weights import ModelWeights
 from tests.execution.gpu.data_plane import PATIENCE_S
 from tests.execution.gpu.steps import SETTINGS, Device, expected, played
 
 Model = tuple[ModelConfig, ModelWeights]
 PROMPT = tuple(range(100, 120))
-
-
-class Armed(Faults):
-    """Another fault, from `arm` on."""
-
-    def __init__(self, fault: Faults) -> None:
-        self._fault, self._armed = fault, False
-
-    def arm(self) -> None:
-        self._armed = True
-
-    def submitted(self, work: Work) -> None:
-        if self._armed:
-            self._fault.submitted(work)
-
-    def begins(self, work: Work) -> None:
-        if self._armed:
-            self._fault.begins(work)
 
 
 def prompt(number: int, slot: int, first_block: int, name: str = "everything") -> StepPlan:
