@@ -13,6 +13,7 @@ import pytest
 
 from allocator import Direction, Ticket
 from service.core.events import CopyEnded, FinishReason
+from service.core.mechanisms import PRESETS
 from service.core.plan import CopyResult
 from service.core.ports import Copier, Runner
 from service.errors import DeviceLostError
@@ -137,15 +138,18 @@ FAULTS: dict[str, Callable[[], Faults]] = {
 }
 
 
-@pytest.mark.parametrize("faults", FAULTS)
-@pytest.mark.parametrize("preset", [PRESET, "vllm-0.3.3"])
+CASES = [(PRESET, name) for name in FAULTS] + [(preset, "all is late") for preset in sorted(set(PRESETS) - {PRESET})]
+
+
+@pytest.mark.parametrize(("preset", "faults"), CASES)
 def test_switches_change_no_answer_whatever_is_late(
-    service: Service, undisturbed: Outcome, faults: str, preset: str
+    service: Service, undisturbed: Outcome, preset: str, faults: str
 ) -> None:
     outcome = switched(service, FAULTS[faults](), preset)
     assert outcome.answers == undisturbed.answers
     assert outcome.preemptions()["debug"] == len(TURNS) * ((TOKENS - 1) // 5)
-    assert not outcome.dropped()
+    assert outcome.dropped().keys() <= {"no_swap"}
+    assert PRESETS[preset].swap is not bool(outcome.dropped())
 
 
 @pytest.mark.parametrize("refused", [True, False])
@@ -155,6 +159,17 @@ def test_copies_that_fail_change_no_answer(service: Service, undisturbed: Outcom
     outcome = switched(service, Several(failing, Delays(6, 0.002, copies)))
     assert outcome.answers == undisturbed.answers
     assert sum(isinstance(event, CopyEnded) and event.failed for event in outcome.events) > 5
+
+
+def test_a_step_that_fails_ends_its_requests_and_leaves_the_others_right(
+    service: Service, undisturbed: Outcome
+) -> None:
+    failing = Failing(lambda work: work.name == "sample", 40, 41)
+    outcome = GPUService(service.model, failing).answer(TURNS, slots=2, debug_preempt_every=5)
+    failed = {name for name, end in outcome.ends.items() if end.reason is FinishReason.ERROR}
+    assert 1 <= len(failed) <= 2
+    for name in outcome.ends.keys() - failed:
+        assert outcome.answers[name] == undisturbed.answers[name]
 
 
 @pytest.mark.parametrize("ordered", [True, False])

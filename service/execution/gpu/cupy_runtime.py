@@ -70,8 +70,8 @@ class CuPyRuntime:
         """See `runtime.Runtime`."""
         return CuPyStream(self.device, urgent=urgent)
 
-    def ops(self, stream: CuPyStream, scratch: Any = None) -> Any:
-        """See `runtime.Runtime`. Takes `kernels.cuda.matrices.WORKSPACE_BYTES` for cuBLAS.
+    def ops(self, stream: Any, scratch: Any = None) -> Any:
+        """See `runtime.Runtime`; a `CuPyStream`. Takes `kernels.cuda.matrices.WORKSPACE_BYTES` for cuBLAS.
 
         Raises DeviceNotFoundError without cuBLAS.
         """

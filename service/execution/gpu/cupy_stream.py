@@ -74,8 +74,8 @@ class CuPyStream:
         return CuPyEvent(self.device, event)
 
     @translating
-    def wait(self, event: CuPyEvent) -> None:
-        """See `runtime.Stream`."""
+    def wait(self, event: Any) -> None:
+        """See `runtime.Stream`; a `CuPyEvent`."""
         self.stream.wait_event(event.event)
 
     @translating

@@ -1,7 +1,5 @@
 """NVIDIA's GPUs of this machine."""
 
-from typing import cast
-
 from service.execution.gpu.cuda_device import device_count
 from service.execution.gpu.cupy_runtime import CuPyRuntime
 from service.execution.gpu.runtime import Runtime
@@ -16,4 +14,4 @@ class NvidiaDevices:
 
     def open(self, number: int) -> Runtime:
         """One of them. Raises DeviceNotFoundError."""
-        return cast(Runtime, CuPyRuntime(number))  # whose streams take no events but its own
+        return CuPyRuntime(number)

@@ -77,8 +77,8 @@ class SimulatedRuntime:
         self._device.require()
         return SimulatedStream(self._device, next(self._streams))
 
-    def ops(self, stream: SimulatedStream, scratch: Any = None) -> Any:
-        """See `runtime.Runtime`."""
+    def ops(self, stream: Any, scratch: Any = None) -> Any:
+        """See `runtime.Runtime`; a `SimulatedStream`."""
         submit = Submitter(self._device, stream)
         if self._simulate_kernels:
             return cuda_ops(submit, scratch, self.info.processors)

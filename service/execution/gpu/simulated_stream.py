@@ -112,8 +112,8 @@ class SimulatedStream:
         self._worker.queue.put(partial(self._worker.record, event))
         return event
 
-    def wait(self, event: SimulatedEvent) -> None:
-        """See `runtime.Stream`. What failed before the event fails here too."""
+    def wait(self, event: Any) -> None:
+        """See `runtime.Stream`; a `SimulatedEvent`. What failed before the event fails here too."""
         self._refuse_capture("wait")
         self._worker.queue.put(partial(self._worker.wait, event))
 
@@ -128,8 +128,8 @@ class SimulatedStream:
             self._captured = None
         return SimulatedGraph(tuple(captured))
 
-    def replay(self, graph: SimulatedGraph) -> None:
-        """See `runtime.Stream`."""
+    def replay(self, graph: Any) -> None:
+        """See `runtime.Stream`; a `SimulatedGraph`."""
         for piece in graph.pieces:
             self.submit(*piece)
 

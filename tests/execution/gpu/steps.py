@@ -7,11 +7,13 @@ that sit out, slots that change hands while others go on, requests that resume e
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from random import Random
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from allocator import Extent
+from kernels import cpu
 from service.core.plan import Drawn, Row, SlotOpening, StepPlan
 from service.core.sampling import SamplingParams
 from service.execution.architecture import ModelConfig
@@ -84,14 +86,15 @@ def script(
     return plays
 
 
-def played(config: ModelConfig, weights: ModelWeights, *plans: StepPlan) -> Script:
+def played(config: ModelConfig, weights: ModelWeights, *plans: StepPlan, kernels: ModuleType = cpu) -> Script:
     """These plans with their results."""
-    runner = _cpu_runner(config, weights)
+    runner = _cpu_runner(config, weights, kernels)
     return [(plan, runner.run(plan).drawn) for plan in plans]
 
 
-def _cpu_runner(config: ModelConfig, weights: ModelWeights) -> Runner:
-    return Runner(config, weights, num_blocks=BLOCKS, num_slots=SLOTS, max_batched_tokens=BUDGET)
+def _cpu_runner(config: ModelConfig, weights: ModelWeights, kernels: ModuleType = cpu) -> Runner:
+    sizes = {"num_blocks": BLOCKS, "num_slots": SLOTS, "max_batched_tokens": BUDGET}
+    return Runner(config, weights, kernels=kernels, **sizes)
 
 
 class _Core:
@@ -139,42 +142,60 @@ class _Core:
             self._live[token.slot].tokens.append(token.token)
 
 
-def on_device(runtime: SimulatedRuntime, weights: Any, dtype: Any = np.float32) -> Any:
-    """The same weights there: an array that is used twice is there once."""
-    arrays: dict[int, Any] = {}
+def on_device(runtime: SimulatedRuntime, weights: ModelWeights, dtype: Any = np.float32) -> ModelWeights:
+    """The same weights there."""
 
-    def put(value: Any) -> Any:
+    def put(values: np.ndarray) -> Any:
+        with runtime.bound():
+            array = runtime.empty(values.shape, dtype)
+        write(runtime, array, values)
+        return array
+
+    return each_array(weights, put)
+
+
+def each_array(weights: ModelWeights, make: Callable[[np.ndarray], Any]) -> ModelWeights:
+    """Weights of what ``make`` makes of each array, once of one that is used twice."""
+    made: dict[int, Any] = {}
+
+    def rebuild(value: Any) -> Any:
         if isinstance(value, tuple):
-            return tuple(map(put, value))
+            return tuple(map(rebuild, value))
         if is_dataclass(value):
-            return type(value)(*(put(getattr(value, field.name)) for field in fields(value)))
-        if isinstance(value, np.ndarray) and id(value) not in arrays:
-            with runtime.bound():
-                arrays[id(value)] = runtime.empty(value.shape, dtype)
-            write(runtime, arrays[id(value)], value)
-        return arrays.get(id(value))
+            return type(value)(*(rebuild(getattr(value, field.name)) for field in fields(value)))
+        if isinstance(value, np.ndarray) and id(value) not in made:
+            made[id(value)] = make(value)
+        return made.get(id(value))
 
-    return put(weights)
+    rebuilt: ModelWeights = rebuild(weights)
+    return rebuilt
 
 
 class Device:
     """A simulated device with a model and its runner."""
 
     def __init__(
-        self, config: ModelConfig, weights: ModelWeights, faults: Faults | None = None, **options: Any
+        self,
+        config: ModelConfig,
+        weights: ModelWeights,
+        faults: Faults | None = None,
+        dtype: Any = np.float32,
+        slots: int = SLOTS,
+        budget: int = BUDGET,
+        **options: Any,
     ) -> None:
         self.runtime = SimulatedRuntime(faults=faults, **options)
-        self.pools = GPUPools(self.runtime, config, np.float32, device_blocks=BLOCKS, host_blocks=0)
+        self.pools = GPUPools(self.runtime, config, dtype, device_blocks=BLOCKS, host_blocks=0)
         with self.runtime.bound():
             self.stream = self.runtime.stream(urgent=True)
         self.runner = GPURunner(
             config,
-            on_device(self.runtime, weights),
+            on_device(self.runtime, weights, dtype),
             self.runtime,
             self.pools,
             self.stream,
-            num_slots=SLOTS,
-            max_batched_tokens=BUDGET,
+            num_slots=slots,
+            max_batched_tokens=budget,
         )
 
     def play(self, plays: Script, depth: int = 1) -> list[Sequence[Drawn]]:
