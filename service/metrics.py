@@ -51,12 +51,6 @@ class Metrics:
 
     def __init__(self, block_bytes: int = 0) -> None:
         self.registry = CollectorRegistry()
-        self._device = Gauge(
-            "fastswitch_device_info",
-            "What computes the model: always 1.",
-            ("device", "name", "dtype"),
-            registry=self.registry,
-        )
         self._state = _StateGauges(self.registry)
         self._requests = _RequestMetrics(self.registry)
         self._steps = _StepMetrics(self.registry)
@@ -108,10 +102,6 @@ class Metrics:
         """Blocks there are, before the first step tells."""
         self._state.blocks_total.set(blocks)
         self._switches.host_total.set(host_blocks)
-
-    def set_device(self, device: str, name: str, dtype: str) -> None:
-        """What computes the model."""
-        self._device.labels(device, name, dtype).set(1)
 
     def exposition(self) -> bytes:
         """The text format that Prometheus scrapes."""

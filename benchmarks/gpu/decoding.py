@@ -32,9 +32,10 @@ class Decoding:
 
     def plans(self) -> Iterator[StepPlan]:
         """The first opens the slots."""
-        extents = [(Extent(DEVICE, start, self.blocks_each),) for start in range(
-            self.first_block, self.blocks, self.blocks_each
-        )]
+        extents = [
+            (Extent(DEVICE, start, self.blocks_each),)
+            for start in range(self.first_block, self.blocks, self.blocks_each)
+        ]
         opened = tuple(SlotOpening(slot, (1, 2), 1, SAMPLING) for slot in range(self.batch))
         for number in range(self.steps):
             rows = tuple(Row(slot, self.context - 1 + number, None, extents[slot], True) for slot in range(self.batch))

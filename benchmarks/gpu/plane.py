@@ -1,4 +1,4 @@
-"""The data plane of one model on a rig: pools, a runner whose steps are timed, and a copier, as the service builds it."""
+"""The data plane of one model on a rig, as the service builds it: pools, a runner whose steps are timed, copiers."""
 
 from collections.abc import Callable
 from typing import Any

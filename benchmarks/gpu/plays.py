@@ -1,4 +1,4 @@
-"""Requests played by the service's own core on the CPU: each plan with what was drawn. Any backend must draw the same."""
+"""Requests played by the service's core on the CPU: each plan with what was drawn. Any backend must draw the same."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,9 +57,7 @@ def play(
         device_blocks=sizes.blocks, max_num_seqs=sizes.slots, max_num_batched_tokens=sizes.budget, block_group_size=3
     )
     core = Core(settings, POLICIES["fcfs"]())
-    runner = Runner(
-        config, weights, num_blocks=sizes.blocks, num_slots=sizes.slots, max_batched_tokens=sizes.budget
-    )
+    runner = Runner(config, weights, num_blocks=sizes.blocks, num_slots=sizes.slots, max_batched_tokens=sizes.budget)
     arriving, plays = _requests(config, sizes, samplings, seed), []
     now = 0.0
     while True:
@@ -75,9 +73,7 @@ def play(
         now += 1
 
 
-def _requests(
-    config: ModelConfig, sizes: PlaySizes, samplings: Sequence[SamplingParams], seed: int
-) -> list[Submit]:
+def _requests(config: ModelConfig, sizes: PlaySizes, samplings: Sequence[SamplingParams], seed: int) -> list[Submit]:
     random = Random(seed)
     return [
         Submit(

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from benchmarks.gpu.scale import FULL, TINY_SCALE, Scale
-from benchmarks.gpu.simulated_kernels import AnyTypeKernels
 from service.execution.gpu.element_types import ELEMENT_TYPES, element_type
 from service.execution.gpu.nvidia import NvidiaDevices
+from service.execution.gpu.rounding_kernels import RoundingKernels
 from service.execution.gpu.runtime import Array, Runtime, Stream
 from service.execution.gpu.simulated_runtime import SimulatedRuntime
 
@@ -119,6 +119,6 @@ def open_gpu(number: int, *, tiny: bool = False) -> Rig:
 
 
 def simulated(kernels: Any = None) -> Rig:
-    """``kernels``: what it computes with, `kernels.cpu` unless told otherwise."""
-    runtime = SimulatedRuntime(total_bytes=PLENTY, pinnable_bytes=PLENTY, kernels=kernels or AnyTypeKernels())
+    """``kernels``: what it computes with, the CPU's kernels unless told otherwise."""
+    runtime = SimulatedRuntime(total_bytes=PLENTY, pinnable_bytes=PLENTY, kernels=kernels or RoundingKernels())
     return Rig(runtime, TINY_SCALE, simulated=True)

@@ -1,6 +1,7 @@
 """Time on the device, between events."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from statistics import median
 
 from service.execution.gpu.runtime import Array, Event, Stream
@@ -56,4 +57,4 @@ class StepClock:
 
 def gaps(spans: Sequence[Span]) -> list[float]:
     """Seconds between the end of a step and the beginning of the next."""
-    return [seconds((before[1], after[0])) for before, after in zip(spans, spans[1:], strict=False)]
+    return [seconds((before[1], after[0])) for before, after in pairwise(spans)]

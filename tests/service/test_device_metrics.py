@@ -26,6 +26,12 @@ def test_memory_is_shown_by_what_took_it(registry):
     assert memory(registry, "free") == 5 << 30
 
 
+def test_what_computes_is_told_by_labels(registry):
+    DeviceMetrics(registry).show_device("cuda:0", "NVIDIA H100", "bfloat16")
+    labels = {"device": "cuda:0", "name": "NVIDIA H100", "dtype": "bfloat16"}
+    assert registry.get_sample_value("fastswitch_device_info", labels) == 1
+
+
 def test_a_kind_that_no_panel_knows_is_refused(registry):
     with pytest.raises(ValueError, match="graphs"):
         DeviceMetrics(registry).show_memory({"graphs": 1})

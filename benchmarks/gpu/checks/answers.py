@@ -135,9 +135,7 @@ def _host_logits(source: Source, tokens: NDArray[np.int32]) -> NDArray[np.float3
     return logits
 
 
-def _device_logits(
-    rig: Rig, source: Source, tokens: NDArray[np.int32], dtype: np.dtype[Any]
-) -> NDArray[np.float32]:
+def _device_logits(rig: Rig, source: Source, tokens: NDArray[np.int32], dtype: np.dtype[Any]) -> NDArray[np.float32]:
     weights, runtime = source.on_device(rig, dtype), rig.runtime
     batch = Batch(*(rig.put(getattr(_prompt(tokens), name)) for name in Batch.__slots__))
     with runtime.bound():

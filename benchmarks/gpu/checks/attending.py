@@ -35,9 +35,7 @@ def attention_checks(rig: Rig) -> Iterator[Check]:
                 yield Check(f"paged_attention, {kind}, {model}, {dtype}", run)
 
 
-def _run(
-    rig: Rig, ops: object, stream: object, config: ModelConfig, rows: list[tuple[int, int]], dtype: str
-) -> str:
+def _run(rig: Rig, ops: object, stream: object, config: ModelConfig, rows: list[tuple[int, int]], dtype: str) -> str:
     case = _case(config, rows)
     check_case(rig, ops, stream, case, dtype)  # type: ignore[arg-type]
     return ""

@@ -62,7 +62,7 @@ def check_case(rig: Rig, ops: Any, stream: Stream, case: Case, dtype: str) -> No
 def _compare(got: NDArray[Any], expected: NDArray[Any], dtype: str, slack: float, what: str) -> None:
     wide = _wide(got)
     if slack == EXACT or not np.issubdtype(wide.dtype, np.floating):
-        same, told = (wide == expected) | ((wide != wide) & (expected != expected)), "exactly"
+        same, told = (wide == expected) | (np.isnan(wide) & np.isnan(expected)), "exactly"
     else:
         relative, absolute = (slack * tolerance for tolerance in TOLERANCES[dtype])
         same = np.isclose(wide, expected, rtol=relative, atol=absolute, equal_nan=True)

@@ -37,5 +37,7 @@ def _run(rig: Rig, tool: str) -> str:
     root = Path(__file__).parents[3]
     ended = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     lines = [line for line in ended.stdout.splitlines() if line.startswith("=")]
-    require(ended.returncode == 0, f"exit code {ended.returncode}: {' '.join(lines[:TOLD_LINES]) or ended.stderr[-500:]}")
+    require(
+        ended.returncode == 0, f"exit code {ended.returncode}: {' '.join(lines[:TOLD_LINES]) or ended.stderr[-500:]}"
+    )
     return lines[-1].strip("= ") if lines else ""

@@ -85,4 +85,3 @@ def device_copy(rig: Rig) -> float:
         stream = rig.runtime.stream()
         took = device_seconds(stream, lambda: stream.copy(memory[:half], memory[half:]), rig.scale.repetitions)
     return 2 * half / GB / took
-

@@ -1,4 +1,4 @@
-"""Prompts against the device's matrix peak: operations of the model over those of one large product in the same time."""
+"""Prompts against the device's matrix peak: the model's operations over those of a large product in as much time."""
 
 from collections.abc import Iterator
 

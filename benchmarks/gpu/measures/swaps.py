@@ -29,9 +29,7 @@ class Swaps:
         self._rig = rig
         self._block_bytes = kv_bytes_per_block(config, rig.dtype)
         self._half = max(1, rig.scale.link_bytes // self._block_bytes)
-        pools = GPUPools(
-            rig.runtime, config, rig.dtype, device_blocks=2 * self._half, host_blocks=2 * self._half
-        )
+        pools = GPUPools(rig.runtime, config, rig.dtype, device_blocks=2 * self._half, host_blocks=2 * self._half)
         with rig.runtime.bound():
             self._copier = GPUCopier(rig.runtime, pools, rig.runtime.stream())
         self._results: queue.Queue[CopyResult] = queue.Queue()
