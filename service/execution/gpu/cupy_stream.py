@@ -34,7 +34,7 @@ class CuPyEvent:
         self.event.synchronize()
 
     @translating
-    def seconds_since(self, earlier: "CuPyEvent") -> float:
+    def seconds_since(self, earlier: Any) -> float:
         """See `runtime.Event`."""
         milliseconds: float = self.device.runtime.eventElapsedTime(earlier.event.ptr, self.event.ptr)
         return milliseconds / 1e3

@@ -50,7 +50,7 @@ class SimulatedEvent:
         if self._failure is not None:
             raise self._failure
 
-    def seconds_since(self, earlier: "SimulatedEvent") -> float:
+    def seconds_since(self, earlier: Any) -> float:
         """See `runtime.Event`. Raises ValueError if either was not timed or has not passed."""
         if not (self._timed and earlier._timed and self.done and earlier.done):
             raise ValueError("time between events: both must be timed and have passed")
