@@ -2,6 +2,8 @@
 be kept busy until a wrong order would have shown.
 """
 
+import os
+import platform
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,6 +44,14 @@ class Rig:
     def dtypes(self) -> tuple[str, ...]:
         """Element types that the ops are checked in."""
         return ELEMENT_TYPES
+
+    def described(self) -> str:
+        """The device, and the machine around it."""
+        info = self.runtime.info
+        capability = ".".join(map(str, info.capability))
+        gpu = f"{info.name} (capability {capability}, {info.processors} processors, {info.total_bytes / 2**30:.0f} GiB)"
+        cuda = f"driver for CUDA {info.driver}, CUDA {info.runtime}"
+        return f"{gpu}, {cuda}; {os.cpu_count()} cores, Python {platform.python_version()}, NumPy {np.__version__}"
 
     @cached_property
     def _staging(self) -> NDArray[np.uint8]:

@@ -16,6 +16,7 @@ MIB = 1 << 20
 class SwitchScale:
     """Of the presets' comparison. Blocks of both pools, users who talk at once, seconds before and while it counts."""
 
+    name: str
     shape: ModelShape
     device_blocks: int
     host_blocks: int
@@ -55,6 +56,7 @@ class Scale:
 
 # The paper's memory: what an A10 (24 GB) leaves LLaMA-8B, an A100 (80 GB) Qwen-32B. Histories as long as ShareGPT's.
 LLAMA_ON_A10 = SwitchScale(
+    "llama_8b",
     LLAMA_3_8B,
     device_blocks=2560,
     host_blocks=8192,
@@ -67,6 +69,7 @@ LLAMA_ON_A10 = SwitchScale(
     measured_s=14,
 )
 QWEN_ON_A100 = SwitchScale(
+    "qwen_32b",
     QWEN_2_5_32B,
     device_blocks=1280,
     host_blocks=4096,
@@ -102,6 +105,7 @@ FULL = Scale(
 )
 
 TINY_SWITCHES = SwitchScale(
+    "tiny",
     TINY,
     device_blocks=24,
     host_blocks=96,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from benchmarks.gpu.rig import Rig
 
@@ -32,6 +32,10 @@ class Result:
     outcome: Outcome
     remark: str
     seconds: float
+
+    def told(self) -> dict[str, Any]:
+        """As it is stored."""
+        return {"name": self.name, "outcome": self.outcome, "remark": self.remark, "seconds": round(self.seconds, 3)}
 
 
 def require(holds: bool, otherwise: str) -> None:

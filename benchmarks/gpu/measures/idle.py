@@ -25,7 +25,9 @@ def measure_idle(served: Served) -> Figures:
     core = Core(
         CoreSettings(device_blocks=blocks, max_num_seqs=users, max_num_batched_tokens=budget), POLICIES["fcfs"]()
     )
-    talk = Talk(users, served.source.config.vocab_size, history=0, question=QUESTION, answer=answer, turns=1, exact=True)
+    talk = Talk(
+        users, served.source.config.vocab_size, history=0, question=QUESTION, answer=answer, turns=1, exact=True
+    )
     crowd = Crowd(core, plane.runner, plane.copier(), talk)
     seen = crowd.run()
     return _figures(plane.clock.spans, seen.steps, users)

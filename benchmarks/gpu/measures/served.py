@@ -7,15 +7,16 @@ from typing import Any
 from benchmarks.gpu.models import drawn
 from benchmarks.gpu.plane import Plane
 from benchmarks.gpu.rig import Rig
+from service.execution.random_weights import ModelShape
 from service.execution.weights import ModelWeights
 
 
 class Served:
-    """Of ``rig.scale.served``; its weights come to the device when they are first asked for."""
+    """Its weights come to the device when they are first asked for, and go when nobody has this any more."""
 
-    def __init__(self, rig: Rig) -> None:
+    def __init__(self, rig: Rig, shape: ModelShape | None = None) -> None:
         self.rig = rig
-        self.source = drawn(rig.scale.served, rig.dtype)
+        self.source = drawn(shape or rig.scale.served, rig.dtype)
 
     @cached_property
     def weights(self) -> ModelWeights:

@@ -79,6 +79,4 @@ def _copies(seen: Seen, direction: str, window_s: float, block_bytes: int) -> Fi
 
 def _percentiles(name: str, values: Sequence[float], percents: Sequence[float]) -> dict[str, Any]:
     """None where there are no values."""
-    return {
-        f"{name}_p{percent:g}_s": float(np.percentile(values, percent)) if values else None for percent in percents
-    }
+    return {f"{name}_p{percent:g}_s": float(np.percentile(values, percent)) if values else None for percent in percents}

@@ -54,7 +54,8 @@ class SimulatedEvent:
         """See `runtime.Event`. Raises ValueError if either was not timed or has not passed."""
         if not (self._timed and earlier._timed and self.done and earlier.done):
             raise ValueError("time between events: both must be timed and have passed")
-        return self._at - earlier._at
+        seconds: float = self._at - earlier._at
+        return seconds
 
     def passed(self, failure: Exception | None) -> None:
         """The stream got here; called on its thread."""
