@@ -1,8 +1,9 @@
 """Launches: the ops of `kernels.reference` for arrays on the device.
 
-Arrays are C-contiguous, with ``shape`` and ``dtype`` as NumPy and CuPy have them (bfloat16 is ml_dtypes'). Activations,
-weights and KV of one call have one element type, of which heads and rows fill whole 16-byte vectors; cos and sin are
-float32. Nothing is allocated, and nothing waits.
+Those from logits to tokens stand in `drawing_ops`. Arrays are C-contiguous, with ``shape`` and ``dtype`` as NumPy and
+CuPy have them (bfloat16 is ml_dtypes'). Activations, weights and KV of one call have one element type, of which heads
+and rows fill whole 16-byte vectors, from a multiple of 16 on; cos and sin are float32. Nothing is allocated, and nothing
+waits.
 """
 
 # mypy: allow-untyped-calls
@@ -11,10 +12,9 @@ import math
 from typing import Any
 
 from kernels.cuda import attention, copying, norms, pointwise, rotary
-from kernels.cuda import logits as logit_kernels
-from kernels.cuda import tokens as token_kernels
+from kernels.cuda.drawing_ops import DrawingOps
 from kernels.cuda.elements import BY_NAME, Elements
-from kernels.cuda.kernel import Kernel, Launch
+from kernels.cuda.kernel import Launch
 from kernels.cuda.matrices import Multiply
 
 Array = Any  # NumPy's or CuPy's
@@ -25,7 +25,7 @@ SPLIT_BLOCKS = 4  # a split has at least so many blocks of KV, or it costs more 
 COPY_PIECES = 64  # blocks of threads that share one run
 
 
-class Ops:
+class Ops(DrawingOps):
     """The ops, on the stream that ``launch`` and ``multiply`` stand for.
 
     scratch: float32 on the device, for the splits of attention: ``heads * (head_dim + 2)`` a token at least; with
@@ -33,22 +33,8 @@ class Ops:
     """
 
     def __init__(self, launch: Launch, multiply: Multiply, scratch: Any, processors: int) -> None:
-        self._launch, self._multiply, self._scratch, self._processors = launch, multiply, scratch, processors
-
-    def pick_tokens(self, given: Array, last: Array, out: Array) -> None:
-        """See `kernels.reference.pick_tokens`."""
-        grid = (_pieces(len(given), token_kernels.THREADS),)
-        self._run(token_kernels.pick_tokens(), grid, given, last, len(given), out)
-
-    def put_tokens(self, tokens: Array, slots: Array, last: Array) -> None:
-        """See `kernels.reference.put_tokens`."""
-        grid = (_pieces(len(tokens), token_kernels.THREADS),)
-        self._run(token_kernels.put_tokens(), grid, tokens, slots, len(tokens), last)
-
-    def count_tokens(self, tokens: Array, slots: Array, counts: Array) -> None:
-        """See `kernels.reference.count_tokens`."""
-        grid = (_pieces(len(tokens), token_kernels.THREADS),)
-        self._run(token_kernels.count_tokens(), grid, tokens, slots, len(tokens), counts.shape[1], counts)
+        super().__init__(launch)
+        self._multiply, self._scratch, self._processors = multiply, scratch, processors
 
     def take_rows(self, table: Array, rows: Array, out: Array) -> None:
         """See `kernels.reference.take_rows`; any element type."""
@@ -113,27 +99,6 @@ class Ops:
         grid = (len(out), _pieces(vectors, pointwise.THREADS))
         self._run(pointwise.silu_mul(_elements(gate_up, out)), grid, gate_up, vectors, out)
 
-    def add_bias(self, logits: Array, tokens: Array, bias: Array) -> None:
-        """See `kernels.reference.add_bias`; float32."""
-        grid = (_pieces(len(tokens), logit_kernels.THREADS),)
-        self._run(logit_kernels.add_bias(), grid, logits, tokens, bias, len(tokens))
-
-    def penalize(
-        self, logits: Array, in_prompt: Array, counts: Array, presence: float, frequency: float, repetition: float
-    ) -> None:
-        """See `kernels.reference.penalize`; float32."""
-        grid = (_pieces(len(logits), logit_kernels.THREADS),)
-        kernel = logit_kernels.penalize()
-        self._run(kernel, grid, logits, in_prompt, counts, presence, frequency, repetition, len(logits))
-
-    def finite_rows(self, logits: Array, out: Array) -> None:
-        """See `kernels.reference.finite_rows`; float32."""
-        self._run(logit_kernels.finite_rows(), (len(logits),), logits, logits.shape[1], out)
-
-    def clear_rows(self, logits: Array, ok: Array) -> None:
-        """See `kernels.reference.clear_rows`; float32."""
-        self._run(logit_kernels.clear_rows(), (len(logits),), logits, ok, logits.shape[1])
-
     def paged_attention(
         self,
         qkv: Array,
@@ -196,11 +161,6 @@ class Ops:
         if origin.nbytes // len(origin) != target.nbytes // len(target):
             raise ValueError(f"units of {origin.nbytes // len(origin)} and {target.nbytes // len(target)} bytes")
         self._run(copying.copy_runs(), (COPY_PIECES, len(runs)), origin, target, runs, _vectors(origin))
-
-    def _run(self, kernel: Kernel, grid: tuple[int, ...], *arguments: Any) -> None:
-        """An empty batch launches nothing: CUDA refuses empty grids."""
-        if all(grid):
-            self._launch(kernel, grid, *arguments)
 
 
 def _elements(*arrays: Array) -> Elements:

@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 from greenlet import GreenletExit, getcurrent, greenlet
 from numba import cuda
+from numba.cuda import types
 from numba.cuda.np import numpy_support
 
-from kernels.cuda.kernel import Kernel
+from kernels.cuda.kernel import Bytes, Kernel
 
 WARP = 32
+VECTOR_BYTES = 16
 BARRIER, SHUFFLE = "barrier", "shuffle"
 
 
@@ -32,7 +34,7 @@ class Memory:
 
     def __init__(self, array: np.ndarray, dtype: Any) -> None:
         self._items = array.reshape(-1).view(dtype)
-        if not np.shares_memory(array, self._items):
+        if array.size and not np.shares_memory(array, self._items):
             raise ValueError(f"an array of shape {array.shape}, strides {array.strides} is not contiguous")
 
     def __getitem__(self, index: Any) -> Any:
@@ -125,8 +127,8 @@ def _shuffle_xor(mask: int, value: Any, lanes: int) -> Any:
     return _wait(SHUFFLE, sys._getframe(1)).answer[thread.lane ^ lanes]
 
 
-def _poisoned(shape: Any, dtype: Any) -> np.ndarray:
-    array: np.ndarray = np.empty(shape, np.dtype(numpy_support.as_dtype(dtype)))
+def _poisoned(shape: Any, kind: Any) -> np.ndarray:
+    array: np.ndarray = np.empty(shape, _number(kind))
     array.view(np.uint8)[...] = 0xFF
     return array
 
@@ -146,6 +148,30 @@ class _Local:
     array = staticmethod(_poisoned)
 
 
+class _Atomic:
+    """A thread runs until it waits, so nothing comes between. All return what was there."""
+
+    @staticmethod
+    def add(array: Any, index: int, value: Any) -> Any:
+        before = array[index]
+        array[index] = (np.full(1, before) + before.dtype.type(value))[
+            0
+        ]  # unlike numbers, arrays wrap round in silence
+        return before
+
+    @staticmethod
+    def max(array: Any, index: int, value: Any) -> Any:
+        before = array[index]
+        array[index] = max(before, value)
+        return before
+
+    @staticmethod
+    def min(array: Any, index: int, value: Any) -> Any:
+        before = array[index]
+        array[index] = min(before, value)
+        return before
+
+
 class _Grid:
     """``cuda`` as kernels see it while they run here."""
 
@@ -153,17 +179,23 @@ class _Grid:
     blockIdx = property(lambda self: getcurrent().block.index)
     blockDim = property(lambda self: getcurrent().block.dimensions)
     gridDim = property(lambda self: getcurrent().block.grid)
-    shared, local = _Shared(), _Local()
+    shared, local, atomic = _Shared(), _Local(), _Atomic()
     syncthreads = staticmethod(_syncthreads)
     shfl_xor_sync = staticmethod(_shuffle_xor)
 
 
 def _see_this_grid() -> None:
-    """Let every kernel module's ``cuda`` be `_Grid`: they import the module by its name."""
+    """Let every kernel module's ``cuda`` be `_Grid`, and its types NumPy's: Numba's take 4 us to convert a number."""
     grid = _Grid()
     for name, module in list(sys.modules.items()):
         if name.startswith("kernels.cuda.") and getattr(module, "cuda", None) is cuda and name != __name__:
-            module.cuda = grid  # type: ignore[attr-defined]
+            numbers = {key: _number(value) for key, value in vars(module).items() if isinstance(value, types.Number)}
+            vars(module).update(numbers, cuda=grid)
+
+
+def _number(kind: Any) -> Any:
+    """NumPy's type of a number, of Numba's or already NumPy's."""
+    return numpy_support.as_dtype(kind).type if isinstance(kind, types.Number) else kind
 
 
 def launch(kernel: Kernel, grid: tuple[int, ...], *arguments: Any, seed: int = 0) -> None:
@@ -178,9 +210,13 @@ def launch(kernel: Kernel, grid: tuple[int, ...], *arguments: Any, seed: int = 0
 
 def _argument(kind: Any, value: Any) -> Any:
     """Pointers and scalars of the type that the kernel declares."""
-    if hasattr(kind, "dtype"):
-        return Memory(value, numpy_support.as_dtype(kind.dtype))
-    return numpy_support.as_dtype(kind).type(value)
+    if isinstance(kind, types.CPointer):
+        if kind == Bytes and value.ctypes.data % VECTOR_BYTES:
+            raise ValueError(
+                f"an array of shape {value.shape} begins within {VECTOR_BYTES} bytes that are read at once"
+            )
+        return Memory(value, _number(kind.dtype))
+    return _number(kind)(value)
 
 
 def multiply(x: np.ndarray, weight: np.ndarray, out: np.ndarray, *, accumulate: bool) -> None:

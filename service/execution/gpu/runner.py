@@ -2,9 +2,9 @@
 
 It belongs to the thread that launches; only a step's result is read on another. Always true:
 
-- a step is submitted at once and waits for nothing: slots that open; one copy of all that it is told; the model and the
-  draws; one copy of what came of them; an event. The next one is submitted meanwhile: it names tokens that are not yet
-  known by their slots, and they never leave the device on their way there;
+- a step is submitted at once and waits for nothing: slots that open; one copy of all that it is told; blocks that move;
+  the model and the draws; one copy of what came of them; an event. The next one is submitted meanwhile: it names tokens
+  that are not yet known by their slots, and they never leave the device on their way there;
 - what a step changes on the device is changed in the order of the compute stream: no step sees what a later one is
   told;
 - steps of single tokens without penalties, biases or reports are replayed from graphs, once `warm_up` has captured
@@ -19,7 +19,9 @@ from time import perf_counter
 import numpy as np
 import structlog
 
-from allocator import DEVICE, Extent
+from allocator import DEVICE, Extent, Move
+from kernels.cuda.moves import Move as Run
+from kernels.cuda.moves import waves
 from service.core.plan import Drawn, Row, SlotOpening, StepPlan, StepResult
 from service.core.sampling import SamplingParams
 from service.execution.architecture import ModelConfig
@@ -108,7 +110,7 @@ class GPURunner:
             for opening in plan.opened:
                 self._batcher.open(opening)
                 self._sampler.open(opening)
-            read = self._submit(plan.rows, entry) if plan.rows else list
+            read = self._submit(plan.rows, plan.moves, entry) if plan.rows else list
         return partial(self._result, plan.number, entry, read, began)
 
     def poison(self, extents: Sequence[Extent]) -> None:
@@ -144,25 +146,35 @@ class GPURunner:
         began, self._ended = max(began, self._ended), ended
         return StepResult(number, drawn, ended - began)
 
-    def _submit(self, rows: Sequence[Row], entry: Entry) -> Read:
+    def _submit(self, rows: Sequence[Row], moves: Sequence[Move], entry: Entry) -> Read:
         """A step of these rows; what is returned reads its outcome from the entry."""
         batch, changes = self._batcher.build(rows)
         sampling = [row for row in rows if row.samples]
         draws = self._sampler.draws([row.slot for row in sampling], [row.start + row.num_tokens for row in sampling])
-        shape = StepShape(len(batch.given), len(rows), *draws.sizes, len(changes.entries))
+        shape = StepShape(len(batch.given), len(rows), *draws.sizes, len(changes.entries), len(moves))
         settings, size = draws.settings, self._graphs.size_for(batch, draws)
         if size is not None:
             filling = self._padding(size)
             batch, settings = padded(batch, filling[0]), padded(settings, filling[1])
-            shape = StepShape(size, size, size, changes=shape.changes)
-        self._arrays.tell(entry, shape, batch, settings, changes)
-        if shape.changes:
-            self._slots.change(self._arrays.changes(shape), self._kernels)
+            shape = StepShape(size, size, size, changes=shape.changes, moves=shape.moves)
+        runs = [move[1:] for move in moves]
+        self._arrays.tell(entry, shape, batch, settings, changes, np.array(runs, np.int64).reshape(-1, 3))
+        if runs or shape.changes:
+            self._prepare(shape, runs)
         if size is None:
             self._compute(shape, draws)
         else:
             self._graphs.replay(size)
         return partial(self._arrays.fetch(entry, shape).read, draws) if sampling else list
+
+    def _prepare(self, shape: StepShape, runs: Sequence[Run]) -> None:
+        """What goes before the model. Runs that have nothing to do with each other are moved at once."""
+        changes, moves = self._arrays.before(shape)
+        self._slots.change(changes, self._kernels)
+        first = 0
+        for wave in waves(runs):
+            self._kernels.move_runs(self.pools.device, moves[first : first + len(wave)])
+            first += len(wave)
 
     def _compute(self, shape: StepShape, draws: Draws) -> None:
         """From what the step was told to its outcome, on the device."""
@@ -202,10 +214,10 @@ class GPURunner:
         """Once as it is, for nothing may be loaded in a capture, then captured."""
         shape, (batch, settings) = StepShape(size, size, size), self._padding(size)
         draws = Draws((self._sizes.num_slots,) * size, settings, (), ())
-        nothing = TableChanges(*(np.empty(0, np.int32),) * 2)
+        no_changes, no_moves = TableChanges(*(np.empty(0, np.int32),) * 2), np.empty((0, 3), np.int64)
         with self._runtime.bound():
             with self._entry() as entry:
-                self._arrays.tell(entry, shape, batch, settings, nothing)
+                self._arrays.tell(entry, shape, batch, settings, no_changes, no_moves)
                 self._compute(shape, draws)
             self._result(0, entry, list, perf_counter())
             self._graphs.capture(size, partial(self._compute, shape, draws))

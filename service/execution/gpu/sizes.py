@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from service.core.compaction import BLOCKS_A_STEP
 from service.core.sampling import MAX_LOGPROBS
 from service.execution.architecture import ModelConfig
 from service.execution.batch import Batch, SlotMemory, TableChanges
@@ -60,7 +61,7 @@ class StepSizes:
         slots = self.num_slots
         changes = min(self.num_blocks, slots * self.max_blocks)
         fields = (*Batch.fields(self.max_tokens, slots, slots), *DrawSettings.fields(slots, slots))
-        return packed_bytes((*fields, *TableChanges.fields(changes)))
+        return packed_bytes((*fields, *TableChanges.fields(changes), ((BLOCKS_A_STEP, 3), np.int64)))
 
     @property
     def outcome_bytes(self) -> int:

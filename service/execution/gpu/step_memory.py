@@ -7,6 +7,7 @@ under way has an entry of `staging.Ring`.
 from dataclasses import dataclass, fields
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.execution.batch import Batch, TableChanges
 from service.execution.draws import DrawSettings
@@ -14,7 +15,7 @@ from service.execution.gpu.packing import cut, packed_bytes
 from service.execution.gpu.runtime import Runtime, Stream
 from service.execution.gpu.sizes import StepSizes
 from service.execution.gpu.staging import Entry
-from service.execution.memory import Field
+from service.execution.memory import Array, Field
 from service.execution.outcome import Outcome
 
 
@@ -22,7 +23,8 @@ from service.execution.outcome import Outcome
 class StepShape:
     """How much of everything there is in a step: where each of its arrays stands follows from it.
 
-    Changes of block tables stand last, so that the rest has its place without regard to them.
+    What goes before the model, changes of block tables and moves, stands last: the rest has its place without regard to
+    them.
     """
 
     tokens: int
@@ -31,6 +33,7 @@ class StepShape:
     reports: int = 0
     most: int = 0  # alternatives of whoever asks for the most
     changes: int = 0
+    moves: int = 0
 
     @property
     def batch(self) -> tuple[Field, ...]:
@@ -50,7 +53,12 @@ class StepShape:
     @property
     def told(self) -> tuple[Field, ...]:
         """All the fields of what it is told."""
-        return (*self.batch, *self.settings, *TableChanges.fields(self.changes))
+        return (*self.batch, *self.settings, *self.before)
+
+    @property
+    def before(self) -> tuple[Field, ...]:
+        """The fields of what goes before the model: table changes, and moves as `move_runs` takes them."""
+        return (*TableChanges.fields(self.changes), ((self.moves, 3), np.int64))
 
 
 class StepMemory:
@@ -61,10 +69,18 @@ class StepMemory:
         self._told = runtime.zeros((sizes.told_bytes,), np.uint8)
         self._outcome = runtime.zeros((sizes.outcome_bytes,), np.uint8)
 
-    def tell(self, entry: Entry, shape: StepShape, batch: Batch, settings: DrawSettings, changes: TableChanges) -> None:
+    def tell(
+        self,
+        entry: Entry,
+        shape: StepShape,
+        batch: Batch,
+        settings: DrawSettings,
+        changes: TableChanges,
+        moves: NDArray[np.int64],
+    ) -> None:
         """Send the arrays of the host."""
-        arrays = (getattr(part, field.name) for part in (batch, settings, changes) for field in fields(part))
-        for place, array in zip(cut(entry.told, shape.told), arrays, strict=True):
+        arrays = [getattr(part, field.name) for part in (batch, settings, changes) for field in fields(part)]
+        for place, array in zip(cut(entry.told, shape.told), (*arrays, moves), strict=True):
             place[...] = array
         num_bytes = packed_bytes(shape.told)
         self._stream.copy(entry.told[:num_bytes], self._told[:num_bytes])
@@ -77,10 +93,11 @@ class StepMemory:
         """On the device."""
         return DrawSettings(*cut(self._told[packed_bytes(shape.batch) :], shape.settings))
 
-    def changes(self, shape: StepShape) -> TableChanges:
-        """On the device."""
+    def before(self, shape: StepShape) -> tuple[TableChanges, Array]:
+        """On the device: changes of block tables, and moves [moves, 3] int64."""
         start = packed_bytes((*shape.batch, *shape.settings))
-        return TableChanges(*cut(self._told[start:], TableChanges.fields(shape.changes)))
+        *changes, moves = cut(self._told[start:], shape.before)
+        return TableChanges(*changes), moves
 
     def outcome(self, shape: StepShape) -> Outcome:
         """On the device."""

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from allocator import Extent
+from allocator import Extent, Move
 from service.core.plan import Row, SlotOpening, StepPlan
 from service.execution.architecture import ModelConfig
 from service.execution.gpu.faults import Delays
@@ -60,6 +61,30 @@ def test_a_slot_is_another_requests_while_a_step_of_its_last_one_is_under_way(ti
         StepPlan(3, (), (Row(0, 25, None, extents[1], samples=True),)),
     )
     assert Device(*tiny, faults=Delays(1, 0.002)).play(plays) == expected(plays)
+
+
+@pytest.mark.parametrize("warm", [False, True], ids=["plain", "replayed"])
+def test_blocks_move_one_after_the_other_before_the_rows_read_them(tiny: Model, warm: bool) -> None:
+    """The second run goes where the first has left, the third, of another request, is longer than its way."""
+    prompts = tuple(range(40, 75)), tuple(range(90, 130))
+    before = (Extent(0, 5, 1), Extent(0, 2, 2)), (Extent(0, 20, 3),)
+    after = (Extent(0, 9, 1), Extent(0, 4, 2)), (Extent(0, 21, 3),)
+    moves = (Move(0, 5, 9, 1), Move(0, 2, 4, 2), Move(1, 20, 21, 3))
+    opened = tuple(SlotOpening(slot, prompts[slot], len(prompts[slot]), SETTINGS["seeded"]) for slot in (0, 1))
+    first = (Row(0, 0, prompts[0], before[0], samples=True), Row(1, 0, prompts[1][:1], before[1], samples=False))
+    rest = Row(1, 1, prompts[1][1:], before[1], samples=True)
+    decodes = (Row(1, 40, None, after[1], samples=True), Row(0, 35, None, after[0], samples=True))
+    plays = played(
+        *tiny,
+        StepPlan(0, opened, first),
+        StepPlan(1, (), (rest,)),
+        StepPlan(2, (), decodes, moves=moves),
+        StepPlan(3, (), tuple(replace(row, start=row.start + 1) for row in decodes)),
+    )
+    device = Device(*tiny, faults=Delays(2, 0.001))
+    if warm:
+        device.runner.warm_up()
+    assert device.play(plays) == expected(plays)
 
 
 def test_results_can_be_read_late_and_on_another_thread(tiny: Model) -> None:

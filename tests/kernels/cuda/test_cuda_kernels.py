@@ -44,8 +44,9 @@ def test_generated_code(file: str) -> None:
 
 @pytest.mark.full
 @pytest.mark.timeout(3000)
-def test_long_sequences_in_the_simulator() -> None:
-    run("simulated_attention.py", "-m", "full", simulate=True)
+@pytest.mark.parametrize("file", ["simulated_attention.py", "simulated_sampling.py"])
+def test_long_sequences_and_whole_vocabularies_in_the_simulator(file: str) -> None:
+    run(file, "-m", "full", simulate=True)
 
 
 @pytest.mark.full
