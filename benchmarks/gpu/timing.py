@@ -1,7 +1,6 @@
 """Time on the device, between events."""
 
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Callable
 from statistics import median
 
 from service.execution.gpu.runtime import Array, Event, Stream
@@ -53,8 +52,3 @@ class StepClock:
             self.spans.append((self._begin, end))
             self._begin = None
         return end
-
-
-def gaps(spans: Sequence[Span]) -> list[float]:
-    """Seconds between the end of a step and the beginning of the next."""
-    return [seconds((before[1], after[0])) for before, after in pairwise(spans)]

@@ -16,6 +16,7 @@ SCRATCH_FLOATS = 4 << 20
 LAYERS = 2
 PREFIXES = (0, 17)
 LONGEST_PROMPT = 256  # what the definition computes in a second or so
+CHUNK = 33  # the last one of a longer prompt
 
 
 def attention_checks(rig: Rig) -> Iterator[Check]:
@@ -26,7 +27,7 @@ def attention_checks(rig: Rig) -> Iterator[Check]:
     lengths = rig.scale.prompt_lengths
     decodes = [(1, length) for length in lengths]
     prompts = [(length, prefix + length) for length in lengths if length < LONGEST_PROMPT for prefix in PREFIXES]
-    prompts.append((33, max(lengths)))
+    prompts.append((min(CHUNK, max(lengths)), max(lengths)))
     batches = {"decodes": decodes, "prompts": prompts, "both": [*prompts[-2:], *decodes, *prompts[:2]]}
     for model, shape in rig.scale.op_shapes.items():
         for kind, rows in batches.items():
