@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 GROUPS = ("layers", "attention", "draws", "moves", "answers", "swaps", "sanitizer")
 MEASURES = ("facts", "links", "swaps", "decode", "prefill", "interference", "idle", "switching")
 NOT_HERE = 2
-BUDGET_S = 480.0  # of `bench`, after which nothing new is begun
+BUDGET_S = 420.0  # of `bench`, after which nothing new is begun
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,9 +58,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _open(flags: argparse.Namespace) -> "Rig | None":
-    from benchmarks.gpu.rig import open_gpu, simulated  # noqa: PLC0415 - packages may be missing
-    from service.errors import DeviceNotFoundError  # noqa: PLC0415
-
+    try:
+        from benchmarks.gpu.rig import open_gpu, simulated  # noqa: PLC0415 - packages may not go together
+        from service.errors import DeviceNotFoundError  # noqa: PLC0415
+    except ImportError as error:
+        print(f"cannot be imported: {error}", file=sys.stderr)
+        return None
     _quiet()
     if flags.simulated:
         return simulated()
@@ -81,13 +84,13 @@ def _quiet() -> None:
 def _test(rig: "Rig", flags: argparse.Namespace, groups: Sequence[str]) -> int:
     from benchmarks.gpu.testing import line, run_checks, summary  # noqa: PLC0415
 
-    results = []
+    results, path = [], None
     for result in run_checks(rig, groups):
         results.append(result)
         print(line(result), flush=True)
-    print(summary(results))
-    figures = {"checks": [result.told() for result in results], "summary": summary(results)}
-    _store(rig, flags, "gpu_test", figures)
+        figures = {"summary": summary(results), "checks": [each.told() for each in results]}
+        path = _store(rig, flags, "gpu_test", figures)
+    print(summary(results), *_told(path), sep="\n")
     return 1 if any(result.outcome == "failed" for result in results) else 0
 
 
@@ -96,11 +99,12 @@ def _bench(rig: "Rig", flags: argparse.Namespace, names: Sequence[str]) -> int:
     from benchmarks.gpu.measuring import take  # noqa: PLC0415
 
     figures: dict[str, Any] = {}
+    path = None
     for name, found, seconds in take(rig, names, flags.budget):
         figures |= found
         print(f"{name} ({seconds:.0f} s)", *(f"  {line}" for line in _lines(found)), sep="\n", flush=True)
-        _store(rig, flags, "gpu", {**figures, "marks": judged(figures)})
-    print(*(mark.line(figures) for mark in MARKS), sep="\n")
+        path = _store(rig, flags, "gpu", {**figures, "marks": judged(figures)})
+    print(*(mark.line(figures) for mark in MARKS), *_told(path), sep="\n")
     if rig.simulated:
         print("a simulated device: none of these figures means anything")
     return 1 if any(name.endswith("_failed") for name in figures) else 0
@@ -116,16 +120,18 @@ def _lines(figures: dict[str, Any], indent: str = "") -> list[str]:
     return lines
 
 
-def _store(rig: "Rig", flags: argparse.Namespace, name: str, figures: dict[str, Any]) -> None:
-    """With the device; nothing of a simulated one, or of tiny sizes."""
+def _told(path: Path | None) -> list[str]:
+    return [] if path is None else [f"stored in {path}"]
+
+
+def _store(rig: "Rig", flags: argparse.Namespace, name: str, figures: dict[str, Any]) -> Path | None:
+    """All so far, in case that the rest takes too long; nothing of a simulated device, or of tiny sizes."""
     from benchmarks.record import RESULTS, store  # noqa: PLC0415
 
     if rig.simulated or flags.tiny:
-        return
-    path = store(
-        name, figures, folder=flags.output or RESULTS, measured_on=rig.described(), measured_commit=flags.commit
-    )
-    print(f"stored in {path}")
+        return None
+    folder = flags.output or RESULTS
+    return store(name, figures, folder=folder, measured_on=rig.described(), measured_commit=flags.commit)
 
 
 if __name__ == "__main__":

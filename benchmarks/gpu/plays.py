@@ -58,7 +58,8 @@ def play(
     )
     core = Core(settings, POLICIES["fcfs"]())
     runner = Runner(config, weights, num_blocks=sizes.blocks, num_slots=sizes.slots, max_batched_tokens=sizes.budget)
-    arriving, plays = _requests(config, sizes, samplings, seed), []
+    arriving = _requests(config, sizes, samplings, seed)
+    plays: list[Play] = []
     now = 0.0
     while True:
         for _ in range(min(2, len(arriving))):

@@ -59,6 +59,11 @@ class Rig:
             return self.runtime.pinned(STAGING_BYTES)
 
     @cached_property
+    def _filled(self) -> Array:
+        """Kept: freeing memory waits for the device."""
+        return self.empty((FILLED_BYTES,), np.uint8)
+
+    @cached_property
     def _side_stream(self) -> Stream:
         with self.runtime.bound():
             return self.runtime.stream()
@@ -113,14 +118,13 @@ class Rig:
             over.set()
 
     def _fill_for(self, stream: Stream, seconds: float) -> None:
-        memory = self.runtime.empty((FILLED_BYTES,), np.uint8)
         begin = stream.record(timed=True)
         for _ in range(10):
-            stream.fill(memory, 0)
+            stream.fill(self._filled, 0)
         end = stream.record(timed=True)
         end.wait()
         for _ in range(int(10 * seconds / end.seconds_since(begin))):
-            stream.fill(memory, 0)
+            stream.fill(self._filled, 0)
 
 
 def open_gpu(number: int, *, tiny: bool = False) -> Rig:

@@ -1,7 +1,7 @@
 """Runs checks, tells what came of each, and stores the list."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from time import perf_counter
 
 from benchmarks.gpu.checks import CHECKS
@@ -30,7 +30,7 @@ def _checks(rig: Rig, group: str) -> Iterator[Check]:
         yield Check("the checks can be made", _raising(error))
 
 
-def _raising(error: Exception):  # type: ignore[no-untyped-def]
+def _raising(error: Exception) -> Callable[[], str]:
     def run() -> str:
         raise error
 

@@ -10,13 +10,17 @@ from benchmarks.gpu.checks.check import Check
 from benchmarks.gpu.checks.comparing import Case, check_case, normal, nothing
 from benchmarks.gpu.rig import Rig
 from service.execution.architecture import ModelConfig
+from service.execution.gpu.runtime import Stream
 from service.execution.kv import BLOCK_TOKENS
+from service.execution.memory import Kernels
 
 SCRATCH_FLOATS = 4 << 20
 LAYERS = 2
 PREFIXES = (0, 17)
 LONGEST_PROMPT = 256  # what the definition computes in a second or so
 CHUNK = 33  # the last one of a longer prompt
+
+Rows = list[tuple[int, int]]  # query tokens, and the sequence's length with them
 
 
 def attention_checks(rig: Rig) -> Iterator[Check]:
@@ -36,14 +40,12 @@ def attention_checks(rig: Rig) -> Iterator[Check]:
                 yield Check(f"paged_attention, {kind}, {model}, {dtype}", run)
 
 
-def _run(rig: Rig, ops: object, stream: object, config: ModelConfig, rows: list[tuple[int, int]], dtype: str) -> str:
-    case = _case(config, rows)
-    check_case(rig, ops, stream, case, dtype)  # type: ignore[arg-type]
+def _run(rig: Rig, ops: Kernels, stream: Stream, config: ModelConfig, rows: Rows, dtype: str) -> str:
+    check_case(rig, ops, stream, _case(config, rows), dtype)
     return ""
 
 
-def _case(config: ModelConfig, rows: list[tuple[int, int]]) -> Case:
-    """``rows``: query tokens and the sequence's length with them."""
+def _case(config: ModelConfig, rows: Rows) -> Case:
     heads, kv_heads, dim = config.num_heads, config.num_kv_heads, config.head_dim
     counts, lengths = (np.array(each, np.int32) for each in zip(*rows, strict=True))
     starts = np.concatenate(([0], np.cumsum(counts))).astype(np.int32)

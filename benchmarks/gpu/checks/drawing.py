@@ -8,6 +8,8 @@ import numpy as np
 from benchmarks.gpu.checks.check import Check
 from benchmarks.gpu.checks.comparing import EXACT, Case, check_case, normal, nothing
 from benchmarks.gpu.rig import Rig
+from service.execution.gpu.runtime import Stream
+from service.execution.memory import Kernels
 
 ROWS = 9
 SLOTS = np.array([8, 0, 3, 7, 1, 2, 6, 5, 4], np.int32)
@@ -24,8 +26,8 @@ def drawing_checks(rig: Rig) -> Iterator[Check]:
             yield Check(f"{name}, {model}", partial(_run, rig, ops, stream, case))
 
 
-def _run(rig: Rig, ops: object, stream: object, case: Case) -> str:
-    check_case(rig, ops, stream, case, "float32")  # type: ignore[arg-type]
+def _run(rig: Rig, ops: Kernels, stream: Stream, case: Case) -> str:
+    check_case(rig, ops, stream, case, "float32")
     return ""
 
 
@@ -67,7 +69,7 @@ def _adjustments(logits: np.ndarray) -> Iterator[tuple[str, Case]]:
 def _draws(logits: np.ndarray) -> Iterator[tuple[str, Case]]:
     """Each filter alone and all together; a row of each batch is greedy."""
     vocab = logits.shape[1]
-    settings = {
+    settings: dict[str, dict[str, float]] = {
         "greedy": {"temperature": 0.0},
         "as it is": {},
         "top_k": {"top_k": 40},

@@ -9,6 +9,8 @@ from benchmarks.gpu.checks.check import Check
 from benchmarks.gpu.checks.comparing import EXACT, Case, check_case, normal, nothing
 from benchmarks.gpu.rig import Rig
 from service.execution.architecture import ModelConfig
+from service.execution.gpu.runtime import Stream
+from service.execution.memory import Kernels
 
 TOKENS = 5
 BLOCKS = 7
@@ -27,8 +29,8 @@ def layer_checks(rig: Rig) -> Iterator[Check]:
                 yield Check(f"{case.op}, {model}, {dtype}", partial(_run, rig, ops, stream, case, dtype))
 
 
-def _run(*arguments: object) -> str:
-    check_case(*arguments)  # type: ignore[arg-type]
+def _run(rig: Rig, ops: Kernels, stream: Stream, case: Case, dtype: str) -> str:
+    check_case(rig, ops, stream, case, dtype)
     return ""
 
 

@@ -14,7 +14,7 @@ from benchmarks.gpu.rig import Rig
 TOOLS = ("memcheck", "racecheck")
 PLACES = ("/usr/local/cuda/bin",)
 FOUND = 9  # exit code
-PATIENCE_S = 240
+PATIENCE_S = 120  # instrumenting cuBLAS takes a while
 GROUPS = ("layers", "attention", "draws", "moves")  # all that launches kernels of ours
 TOLD_LINES = 3
 
@@ -35,7 +35,10 @@ def _run(rig: Rig, tool: str) -> str:
     suite = (sys.executable, "-m", "benchmarks.gpu", "test", "--tiny", "--device", number, "--only", *GROUPS)
     command = [program, "--tool", tool, "--error-exitcode", str(FOUND), *suite]
     root = Path(__file__).parents[3]
-    ended = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    try:
+        ended = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise NotHereError(f"not done after {PATIENCE_S} s: {' '.join(command)}") from error
     lines = [line for line in ended.stdout.splitlines() if line.startswith("=")]
     require(
         ended.returncode == 0, f"exit code {ended.returncode}: {' '.join(lines[:TOLD_LINES]) or ended.stderr[-500:]}"
