@@ -7,6 +7,7 @@ Every operation on extents costs O(log n) comparisons, on groups O(log n) for ea
 the number of blocks; growing inside a reserve is an addition. `check()`, O(n log n), is for tests and idle time.
 """
 
+from allocator.compaction import Move
 from allocator.errors import (
     AllocatorError,
     CopyPendingError,
@@ -42,6 +43,7 @@ __all__ = [
     "InvariantError",
     "KVMemory",
     "MisuseError",
+    "Move",
     "NoRoomError",
     "NotAllocatedError",
     "NotResidentError",

@@ -133,6 +133,18 @@ class ExtentPool:
         del self._held[start]
         self._release(start, extent.length)
 
+    def take(self, extent: Extent) -> None:
+        """Hand out a free extent as it is. Raises NotAllocatedError if it is not one."""
+        if self._free.get(extent.start) != extent.length or extent.pool != self.pool:
+            raise NotAllocatedError(f"{extent} is no free extent of pool {self.pool}")
+        self._remove_free(extent.start, extent.length)
+        self._num_free -= extent.length
+        self._held[extent.start] = extent.length
+
+    def free_extents(self) -> list[Extent]:
+        """The free extents by place."""
+        return [Extent(self.pool, start, length) for start, length in sorted(self._free.items())]
+
     def allocated(self) -> Iterator[Extent]:
         """The extents handed out, in no order."""
         return (Extent(self.pool, start, length) for start, length in self._held.items())

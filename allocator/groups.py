@@ -11,8 +11,10 @@ of groups. Always true:
 After FastSwitch (arXiv 2411.18424): large groups make a swap few large copies instead of many small ones.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
+from allocator.compaction import Move, Window, best_window
 from allocator.errors import InvariantError, OutOfBlocksError, UnknownOwnerError, require
 from allocator.extents import Extent, ExtentPool
 from allocator.holding import Holding
@@ -136,6 +138,54 @@ class BlockGroups:
             taker.gain(group)
         taker.set_used(taker.capacity)
 
+    def compact(self, wanted: int, budget: int, movable: Collection[int]) -> list[Move]:
+        """Bring free blocks together: groups of ``movable`` owners move until ``wanted`` blocks are free in one piece.
+
+        At most ``budget`` blocks move, whole groups only. The moves are to be carried out in order, before anything
+        else touches these blocks. Nothing moves if there is no way; O(extents log extents) to find out.
+        """
+        groups = [(owner, group) for owner, holding in self._owners.items() for group in holding.groups]
+        may_move = {group for owner, group in groups if owner in movable and group.length <= budget}
+        window = best_window(self._pool.free_extents(), sorted(groups, key=_place), may_move, wanted)
+        return [] if window is None else self._empty(window, budget)
+
+    def _empty(self, window: Window, budget: int) -> list[Move]:
+        kept_free = list(window.free)  # nothing moves to where there shall be room
+        for extent in window.free:
+            self._pool.take(extent)
+        moves: list[Move] = []
+        for owner, group in window.groups:
+            if sum(move.length for move in moves) + group.length > budget:
+                break
+            left, reserve = self._without_reserve(owner, group)
+            kept_free += [left, *reserve]
+            moves += self._evacuate(owner, left)
+        for extent in kept_free:
+            self._pool.free(extent)
+        return moves
+
+    def _without_reserve(self, owner: int, group: Extent) -> tuple[Extent, list[Extent]]:
+        """The used blocks of a group, and those it reserved, now nobody's but not free."""
+        holding = self._owners[owner]
+        if group != holding.groups[-1] or not holding.reserve:
+            return group, []
+        used = group.length - holding.reserve
+        self.shrink(owner, holding.used)
+        reserve = Extent(group.pool, group.start + used, group.length - used)
+        self._pool.take(reserve)
+        return Extent(group.pool, group.start, used), [reserve]
+
+    def _evacuate(self, owner: int, group: Extent) -> list[Move]:
+        """Give the owner the free extents that fit best in the place of a group; the group is nobody's then."""
+        moves, taken, source = [], [], group.start
+        while source < group.end:
+            extent = self._pool.allocate(min(group.end - source, self._pool.largest_free))
+            moves.append(Move(owner, source, extent.start, extent.length))
+            taken.append(extent)
+            source += extent.length
+        self._owners[owner].replace(group, taken)
+        return moves
+
     def used(self, owner: int) -> int:
         """Number of blocks that ``owner`` uses."""
         return self._holding(owner).used
@@ -229,3 +279,7 @@ class BlockGroups:
         if reserve:
             self._reserves.add(reserve, owner)
         holding.filed = reserve
+
+
+def _place(group: tuple[int, Extent]) -> int:
+    return group[1].start

@@ -70,6 +70,12 @@ class Holding:
         self.set_used(min(self.used, self.capacity))
         return detached[::-1]
 
+    def replace(self, group: Extent, by: list[Extent]) -> None:
+        """Other extents, as many blocks and all used, in the place of a group without reserve."""
+        at = self.groups.index(group)
+        self.groups[at : at + 1] = by
+        self.view = None
+
     def check(self, owner: int) -> None:
         """Raise InvariantError unless counts, reserve and view agree with the extents."""
         held = sum(group.length for group in self.groups)

@@ -21,6 +21,7 @@ Always true, and verified by `check`:
 
 from itertools import count
 
+from allocator.compaction import Move
 from allocator.copies import CopiesInFlight
 from allocator.errors import (
     CopyPendingError,
@@ -226,6 +227,14 @@ class KVMemory:
         Taking them for a higher-ranked sequence is what the paper calls contaminating the copy.
         """
         return self._reclaim(self.host, sequence, min(blocks, self.reclaimable_host(sequence)))
+
+    def compact(self, budget: int) -> tuple[Move, ...]:
+        """Make an initial group's room on the device where there is none in one piece; at most ``budget`` blocks move.
+
+        Blocks under copy stay where they are. Sources are free at once: whoever takes them comes after the moves.
+        """
+        movable = {sequence for sequence, state in self._sequences.items() if state.ticket is None}
+        return tuple(self.device.compact(self.device.initial_group, budget, movable))
 
     def check(self) -> None:
         """Raise InvariantError unless all that the module promises holds, in both pools too."""

@@ -1,8 +1,8 @@
 """`make soak`: half an hour of cancelling and vanishing clients, after which the server must be as it was.
 
 Three load tests at once, one a protocol, overload it in a closed loop; a fifth of the turns are cancelled, a twentieth
-lose their client. Memory is judged in the second half: in the first, bounded caches fill (the histories of the last
-requests, strings that the JSON reader keeps) and the allocator finds its level. It is taken to grow if the 99 %
+lose their client. Before that, more requests than the server remembers fill its bounded caches. Memory is judged in the
+second half: in the first the allocator finds its level. It is taken to grow if the 99 %
 confidence interval of its Theil-Sen slope (the median slope of all pairs of samples; Sen 1968) lies above 0 and the
 slope makes more than `NOISE` of it over the time judged. Descriptors, threads and tasks are counted when the server is
 idle, before and after; then every KV block must be free again. Exit code 1 if any of that is not so.
@@ -27,6 +27,7 @@ from benchmarks.record import Figures, commit, store
 from benchmarks.server import Server, running_server
 from clients.client import Client
 from clients.report import Outcome, Run, read_run
+from service.api.history import MAX_REQUESTS
 
 PROTOCOLS = ("sse", "websocket-json", "websocket-msgpack")
 SESSION_TTL_S = 20
@@ -37,6 +38,19 @@ LOAD = (
     *("--input-len", "lognormal:60,0.6,200", "--output-len", "lognormal:40,0.6,150"),
     *("--tenant", "a:priority=1,share=2", "--tenant", "b"),
     *("--cancel-rate", "0.2", "--disconnect-rate", "0.05", "--slow-reader-rate", "0.05"),
+)
+FILLING = (
+    *(
+        "--users",
+        "16",
+        "--conversations",
+        str(MAX_REQUESTS * 11 // 10),
+        "--turns",
+        "fixed:1",
+        "--think-time",
+        "fixed:0",
+    ),
+    *("--input-len", "fixed:8", "--output-len", "fixed:1"),
 )
 SAMPLE_S = 1.0
 CONFIDENCE = 0.99
@@ -89,6 +103,7 @@ async def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "log")
         async with running_server(*SERVER, *model, "--session-ttl", str(SESSION_TTL_S), log=log) as server:
+            await _one_load(*FILLING, "--url", server.url, "--output", str(Path(folder, "filling.json")))
             await _load(server, Path(folder), 15.0)  # whatever is made at first use is there afterwards
             before = await _idle(server, log)
             samples = Samples()
@@ -139,7 +154,9 @@ async def _load(server: Server, folder: Path, seconds: float) -> list[Run]:
     outputs = [folder / f"{protocol}.json" for protocol in PROTOCOLS]
     await asyncio.gather(
         *(
-            _one_load("--url", server.url, "--protocol", protocol, "--output", str(out), "--duration", str(seconds))
+            _one_load(
+                *LOAD, "--url", server.url, "--protocol", protocol, "--output", str(out), "--duration", str(seconds)
+            )
             for protocol, out in zip(PROTOCOLS, outputs, strict=True)
         )
     )
@@ -147,7 +164,7 @@ async def _load(server: Server, folder: Path, seconds: float) -> list[Run]:
 
 
 async def _one_load(*flags: str) -> None:
-    command = [sys.executable, "-m", "service.cli", "load", *LOAD, *flags]
+    command = [sys.executable, "-m", "service.cli", "load", *flags]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL)
     if code := await process.wait():
         raise RuntimeError(f"{' '.join(command)} ended with {code}")

@@ -14,6 +14,25 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 Ints = NDArray[np.int32]
 Longs = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+
+def pick_tokens(given: Ints, last: Ints, out: Ints) -> None:
+    """A step's input tokens [tokens], of which ``given`` names those that the host has not seen by their slots.
+
+    ``g >= 0`` is a token, ``g < 0`` stands for slot ``-1 - g``'s newest token in last [slots].
+    """
+    out[:] = np.where(given >= 0, given, last[np.maximum(-1 - given, 0)])
+
+
+def put_tokens(tokens: Ints, slots: Ints, last: Ints) -> None:
+    """Remember the tokens drawn: ``last[slots[i]] = tokens[i]``; slots that are not distinct get one of theirs."""
+    last[slots] = tokens
+
+
+def count_tokens(tokens: Ints, slots: Ints, counts: Ints) -> None:
+    """One more of each drawn token in its slot's counts [slots, vocab]; slots [tokens] distinct."""
+    counts[slots, tokens] += 1
 
 
 def take_rows(table: Array, rows: Ints, out: Array) -> None:
@@ -71,6 +90,12 @@ def store_kv(kv: Array, layer: int, qkv: Array, places: Longs) -> None:
     kv[blocks, layer, 1, :, offsets] = v
 
 
+def rope_store_kv(kv: Array, layer: int, qkv: Array, positions: Ints, cos: Array, sin: Array, places: Longs) -> None:
+    """`rope` of queries and keys, then `store_kv`. What qkv's keys are afterwards is not defined."""
+    rope(qkv, qkv.shape[1] - kv.shape[3], positions, cos, sin)
+    store_kv(kv, layer, qkv, places)
+
+
 def paged_attention(
     qkv: Array,
     kv: Array,
@@ -109,9 +134,23 @@ def _gather(kv: Array, layer: int, k_or_v: int, table: Ints, length: int) -> Arr
     return pieces.transpose(1, 0, 2, 3).reshape(kv.shape[3], -1, kv.shape[5])[:, :length]
 
 
-def finite_rows(logits: Array) -> NDArray[np.bool_]:
-    """[rows]: whether all of a row's logits are finite."""
-    return np.asarray(np.isfinite(logits).all(axis=1))
+def move_runs(pool: NDArray[np.generic], moves: Longs) -> None:
+    """Move runs of blocks inside a pool [blocks, ...], one after the other, each as memmove does.
+
+    moves [n, 3]: source, destination and length in blocks. What a source held besides is void.
+    """
+    for source, destination, length in moves:
+        pool[destination : destination + length] = pool[source : source + length].copy()
+
+
+def finite_rows(logits: Array, out: Flags) -> None:
+    """out [rows]: whether all of a row's logits are finite."""
+    out[:] = np.isfinite(logits).all(axis=1)
+
+
+def clear_rows(logits: Array, ok: Flags) -> None:
+    """Zero the rows of logits [rows, vocab] that are not ok [rows], so that a draw from them is defined."""
+    logits[~ok] = 0
 
 
 def add_bias(logits: Array, tokens: Ints, bias: Array) -> None:
@@ -120,7 +159,7 @@ def add_bias(logits: Array, tokens: Ints, bias: Array) -> None:
 
 
 def penalize(
-    logits: Array, in_prompt: NDArray[np.bool_], counts: Ints, presence: float, frequency: float, repetition: float
+    logits: Array, in_prompt: Flags, counts: Ints, presence: float, frequency: float, repetition: float
 ) -> None:
     """vLLM's penalties on one row's logits [vocab], in place.
 
@@ -190,12 +229,14 @@ def _filtered(logits: Array, temperature: float, top_k: int, top_p: float, min_p
     return np.where(scaled >= floor, weights, 0.0)
 
 
-def top_logprobs(logits: Array, count: int) -> tuple[float, Ints, NDArray[np.float64]]:
-    """Of one row's logits [vocab]: log of the sum of exponentials, ``count`` likeliest tokens, their log-probabilities.
+def top_logprobs(logits: Array, rows: Ints, tokens: Ints, chosen: Array, ids: Ints, values: Array) -> None:
+    """Log-probabilities of each row rows[i] of logits [*, vocab]: its drawn token's and the likeliest tokens'.
 
-    Of equal logits the lower id comes first.
+    tokens [*] is the token drawn from each row of logits, chosen [rows] its log-probability; ids, values
+    [rows, count] the count likeliest and theirs. Of equal logits the lower id comes first.
     """
-    wide = logits.astype(np.float64)
-    normalizer = wide.max() + np.log(np.exp(wide - wide.max()).sum())
-    ids = np.argsort(-logits, kind="stable")[:count].astype(np.int32)
-    return float(normalizer), ids, wide[ids] - normalizer
+    for i, row in enumerate(rows):
+        wide = logits[row].astype(np.float64)
+        logprobs = wide - (wide.max() + np.log(np.exp(wide - wide.max()).sum()))
+        ids[i] = np.argsort(-wide, kind="stable")[: ids.shape[1]]
+        chosen[i], values[i] = logprobs[tokens[row]], logprobs[ids[i]]

@@ -32,6 +32,7 @@ from service.errors import ConfigError
 
 ENV_PREFIX = "FASTSWITCH_"
 
+DType = Literal["auto", "bfloat16", "float16", "float32"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
@@ -82,13 +83,35 @@ class ServeSettings(BaseSettings):
     max_model_len: int | None = Field(
         None, ge=2, description="Tokens: longest prompt and answer together. Unset: the model's own limit"
     )
-    device_kv: Size = Field(
-        Size(1792 << 20), gt=0, description="Bytes, with a unit if you like (512MiB, 2GiB): memory for the KV cache"
+    device: str = Field(
+        "auto",
+        pattern="^(auto|cpu|cuda(:[0-9]+)?)$",
+        description="What computes the model: cpu, or a GPU as cuda:N (cuda: the first). auto: the first GPU that "
+        "works, else the CPU",
     )
-    host_kv: Size = Field(
-        Size(256 << 20),
+    dtype: DType = Field(
+        "auto",
+        description="Element type of weights, activations and KV. auto: bfloat16 on a GPU, float32 on the CPU, "
+        "which has no other",
+    )
+    device_kv: Size | None = Field(
+        None,
+        gt=0,
+        description="Bytes, with a unit if you like (512MiB, 2GiB): memory for the KV cache. Unset: 1.75 GiB on the "
+        "CPU; on a GPU what --gpu-memory-utilization leaves",
+    )
+    host_kv: Size | None = Field(
+        None,
         ge=0,
-        description="Bytes, with a unit if you like: memory that KV is swapped out to. 0: it is dropped and recomputed",
+        description="Bytes, with a unit if you like: memory that KV is swapped out to. 0: it is dropped and "
+        "recomputed. Unset: 256 MiB on the CPU; with a GPU 4 GiB, or half of what the host has free if that is less",
+    )
+    gpu_memory_utilization: float = Field(
+        0.9,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Share of the GPU's memory that may be taken, by this server and all others together",
     )
     block_group_size: int = Field(
         60, ge=1, description="Blocks of 16 tokens that a sequence is first given in one piece"

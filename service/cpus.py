@@ -7,25 +7,14 @@ given (``--cpus``): with a thread for each core of the machine, all of them wait
 import os
 from pathlib import Path
 
-CGROUPS = Path("/sys/fs/cgroup")
-OWN_CGROUP = Path("/proc/self/cgroup")
+from service.cgroups import CGROUPS, OWN_CGROUP, own_groups
 
 
 def usable_cpus(cgroups: Path = CGROUPS, own: Path = OWN_CGROUP) -> int:
     """Cores by affinity, or whole cores of the CPU time by cgroup v2, whichever is less; at least 1."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, int(min([cores, *_quotas(cgroups, own)])))
-
-
-def _quotas(cgroups: Path, own: Path) -> list[float]:
-    """In cores, of the process's cgroup and those above it. Inside a container its own is the root."""
-    try:
-        lines = own.read_text().splitlines()
-    except OSError:  # no Linux
-        return []
-    inside = next((line.removeprefix("0::").lstrip("/") for line in lines if line.startswith("0::")), "")
-    group = cgroups / inside
-    return [quota for at in (group, *group.parents) if (quota := _quota(at / "cpu.max")) is not None]
+    quotas = (_quota(group / "cpu.max") for group in own_groups(cgroups, own))
+    return max(1, int(min([cores, *(quota for quota in quotas if quota is not None)])))
 
 
 def _quota(file: Path) -> float | None:

@@ -1,10 +1,12 @@
 """The loop: plan -> run -> commit.
 
-Three threads, one queue. Anybody posts turns, cancels and questions to the inbox. The *engine thread* alone touches
-core: it takes the inbox in, plans, and hands the plan to the *device thread*, which runs the model and posts the result
-to the same inbox; copies between the pools go to the *copier*, whose threads post their ends there too. A plan is made
-when no step runs, so a copy that it starts comes after everything that earlier steps wrote. Outputs leave by the
-listener, once for each batch of work. Nothing polls and core needs no lock.
+Few threads, one queue. Anybody posts turns, cancels and questions to the inbox. The *engine thread* alone touches core:
+it takes the inbox in, plans, and hands the plan to the *device thread*, which has the plan's copies started by the
+*copier* and then launches its step, so that a copy comes after everything that earlier steps wrote. The step's result
+and the ends of copies come to the same inbox. Where the runner's depth is 0, the device thread computes, and a plan is
+made when no step runs. At depth 1 the next step is planned and launched while one runs, so that the device never waits
+for Python, and results are waited for on the *results thread*. Outputs leave by the listener, once for each batch of
+work. Nothing polls and core needs no lock.
 
 Text stands between run and commit: the engine thread detokenises what was drawn and tells core where a stop string cut
 the answer.
@@ -12,8 +14,9 @@ the answer.
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from types import MappingProxyType
 
@@ -24,6 +27,7 @@ from service.core.core import Core
 from service.core.events import Event, Finished, StepDone, TokenOut
 from service.core.plan import CopyResult, StepPlan, StepResult
 from service.core.ports import Copier, Runner
+from service.errors import DeviceLostError
 from service.execution.text import TextStage
 
 log = structlog.get_logger(__name__)
@@ -58,18 +62,33 @@ class _StepFailed:
     error: Exception
 
 
+@dataclass(frozen=True, slots=True)
+class _Awaited:
+    """A step that was launched, and how to have its result."""
+
+    number: int
+    result: Callable[[], StepResult]
+
+
+@dataclass(frozen=True, slots=True)
+class _Broken:
+    """The device thread cannot go on."""
+
+    error: Exception
+
+
 class _Stop:
     """Asks a thread to end."""
 
 
-_Item = Turn | Cancel | CloseSession | CloseScope | Inspect | StepResult | CopyResult | _StepFailed | _Stop
+_Item = Turn | Cancel | CloseSession | CloseScope | Inspect | StepResult | CopyResult | _StepFailed | _Broken | _Stop
 
 
 @dataclass(frozen=True, slots=True)
 class _Launched:
-    """The plan that the device thread has, since when, what it cost to make and how long the device waited for it.
+    """A plan that the device thread has, since when, what it cost to make and how long the device waited for it.
 
-    ``copy_wait_s`` of that it waited for copies.
+    ``copy_wait_s`` of that it waited for copies. ``is_void``: a step before it failed, and its result means nothing.
     """
 
     plan: StepPlan
@@ -77,13 +96,14 @@ class _Launched:
     plan_s: float
     idle_s: float
     copy_wait_s: float
+    is_void: bool = False
 
 
 class Engine:
     """Owns core and its thread.
 
-    ``failed`` is set if the loop ever breaks: a bug, after which nothing is served. The listener is called a last time,
-    with nothing; requests under way get no further events.
+    ``failed`` is set if the loop ever breaks, by a bug or since the device is lost, after which nothing is served. The
+    listener is called a last time, with nothing; requests under way get no further events.
     """
 
     def __init__(
@@ -104,15 +124,19 @@ class Engine:
         self._check_every_step = check_every_step
         self._inbox: SimpleQueue[_Item] = SimpleQueue()
         self._turns: dict[str, Turn] = {}
-        self._launched: _Launched | None = None
+        self._launched: deque[_Launched] = deque()  # oldest first; at most one more than the runner's depth
         self._device_free_since: float | None = None  # None: running, or there was nothing to run
         self._copies_awaited_since: float | None = None
         self._copying: dict[int, float] = {}  # since when, by ticket
-        self._swap_s = 0.0  # spent on copies since the last step was accounted for
+        self._swap_s = 0.0  # spent on ends of copies since the last step was accounted for
+        self._submit_s = 0.0  # spent on starting copies, ever; the device thread's
+        self._submit_accounted_s = 0.0
         self._stopping = False
         self._plans: SimpleQueue[StepPlan | _Stop] = SimpleQueue()
+        self._awaited: SimpleQueue[_Awaited | _Stop] = SimpleQueue()
         # Daemons: a device that hangs must not keep the process alive.
         self._device = threading.Thread(target=self._run_plans, name="device", daemon=True)
+        self._results = threading.Thread(target=self._wait_for_results, name="results", daemon=True)
         self._thread = threading.Thread(target=self._main, name="engine", daemon=True)
         self._listener: Listener = lambda outputs: None
 
@@ -122,13 +146,14 @@ class Engine:
         if self._copier is not None:
             self._copier.start(self._inbox.put)
         self._device.start()
+        if self._runner.depth:
+            self._results.start()
         self._thread.start()
 
     @property
     def step_age_s(self) -> float:
-        """Seconds that the step under way, or the oldest copy, has taken; 0 if there is none. From any thread."""
-        launched = self._launched
-        begun = [] if launched is None else [launched.since]
+        """Seconds that the oldest step or copy under way has taken; 0 if there is none. From any thread."""
+        begun = [launched.since for launched in self._launched.copy()]
         begun += self._copying.copy().values()
         return self._clock() - min(begun) if begun else 0.0
 
@@ -142,9 +167,12 @@ class Engine:
         self._thread.join()
         self._plans.put(_Stop())
         self._device.join(STOP_PATIENCE_S)
+        if self._runner.depth:
+            self._awaited.put(_Stop())
+            self._results.join(STOP_PATIENCE_S)
         if self._copier is not None:
             self._copier.stop()
-        if self._device.is_alive():
+        if self._device.is_alive() or self._results.is_alive():
             log.error("device_hangs", step_age_s=self.step_age_s)
 
     def _main(self) -> None:
@@ -159,40 +187,36 @@ class Engine:
     def _loop_once(self) -> None:
         """Take in what arrived (a step's result is committed there), plan the next step, have it run."""
         outputs = self._receive()
-        if self._launched is None and not self._stopping:
-            self._launch()
+        while len(self._launched) <= self._runner.depth and not self._stopping and self._launch():
+            pass
         outputs += self._collect()
-        if outputs and self._launched is None:  # no step will tell
+        if outputs and not self._launched:  # no step will tell
             outputs.append(Output(self._core.gauges()))
         if outputs:
             self._listener(outputs)
 
-    def _launch(self) -> None:
+    def _launch(self) -> bool:
+        """Plan, and hand the plan to the device thread. False: there is no step to launch now."""
         began = self._clock()
         plan = self._core.plan(began)
         if plan is None:
             self._device_free_since = self._copies_awaited_since = None
-            return
+            return False
         now = self._clock()
-        self._start_copies(plan, now)
-        if not plan.rows:
+        self._copying.update((ticket.number, now) for ticket in plan.copies)
+        if plan.rows:
+            self._launched.append(self._account_launch(plan, began, now))
+        elif not self._launched:
             assert self._copying, "core waits for a copy and none is under way"
             self._copies_awaited_since = self._copies_awaited_since or now
-            return
+        self._plans.put(plan)
+        return bool(plan.rows)
+
+    def _account_launch(self, plan: StepPlan, began: float, now: float) -> _Launched:
         idle_s = 0.0 if self._device_free_since is None else now - self._device_free_since
         copy_wait_s = 0.0 if self._copies_awaited_since is None else now - self._copies_awaited_since
-        self._copies_awaited_since = None
-        self._launched = _Launched(plan, now, now - began, idle_s, copy_wait_s)
-        self._plans.put(plan)
-
-    def _start_copies(self, plan: StepPlan, now: float) -> None:
-        if plan.poison:
-            self._runner.poison(plan.poison)
-        for ticket in plan.copies:
-            assert self._copier is not None, "core plans copies and nobody copies"
-            self._copying[ticket.number] = now
-            self._copier.submit(ticket)
-        self._swap_s += self._clock() - now
+        self._device_free_since = self._copies_awaited_since = None
+        return _Launched(plan, now, now - began, idle_s, copy_wait_s)
 
     def _end_copy(self, result: CopyResult) -> None:
         began = self._clock()
@@ -208,9 +232,45 @@ class Engine:
 
     def _run(self, plan: StepPlan) -> None:
         try:
-            self._inbox.put(self._runner.run(plan))
+            self._prepare(plan)
         except Exception as error:  # whatever it is, the engine must hear of it
-            self._inbox.put(_StepFailed(plan.number, error))
+            self._inbox.put(_Broken(error))
+            return
+        if not plan.rows:
+            return
+        step = self._launch_step(plan)
+        if self._runner.depth:
+            self._awaited.put(step)  # a failed one too: results come in the order of their steps
+        else:
+            self._end_step(step)
+
+    def _launch_step(self, plan: StepPlan) -> _Awaited:
+        try:
+            return _Awaited(plan.number, self._runner.launch(plan))
+        except Exception as error:
+            return _Awaited(plan.number, _raising(error))
+
+    def _prepare(self, plan: StepPlan) -> None:
+        """Do what comes before a plan's step."""
+        began = self._clock()
+        if plan.poison:
+            self._runner.poison(plan.poison)
+        for ticket in plan.copies:
+            assert self._copier is not None, "core plans copies and nobody copies"
+            self._copier.submit(ticket)
+        self._submit_s += self._clock() - began
+
+    def _wait_for_results(self) -> None:
+        """The results thread, where the runner is deep."""
+        while isinstance(awaited := self._awaited.get(), _Awaited):
+            self._end_step(awaited)
+            del awaited
+
+    def _end_step(self, step: _Awaited) -> None:
+        try:
+            self._inbox.put(step.result())
+        except Exception as error:  # whatever it is, the engine must hear of it
+            self._inbox.put(_StepFailed(step.number, error))
 
     def _receive(self) -> list[Output]:
         """Wait for the inbox, then empty it."""
@@ -234,6 +294,8 @@ class Engine:
                     self._end_copy(item)
                 case _StepFailed():
                     self._abandon(item)
+                case _Broken():
+                    raise item.error
                 case _Stop():
                     self._stopping = True
             item = None if self._inbox.empty() else self._inbox.get()
@@ -241,7 +303,7 @@ class Engine:
 
     def _wait(self) -> _Item | None:
         """The next item; None when the oldest idle session expires first."""
-        expiry = self._core.next_expiry_s() if self._launched is None else None
+        expiry = None if self._launched else self._core.next_expiry_s()
         timeout = None if expiry is None else min(LONGEST_WAIT_S, max(0.0, expiry - self._clock()))
         try:
             return self._inbox.get(timeout=timeout)
@@ -256,6 +318,8 @@ class Engine:
     def _commit(self, result: StepResult) -> list[Output]:
         """Detokenise, let core accept, account for the step."""
         launched = self._take_back()
+        if launched.is_void:
+            return []
         texts, stopped = self._read(launched.plan, result)
         began = self._clock()
         self._core.commit(result, stopped, began)
@@ -265,10 +329,9 @@ class Engine:
         return [*self._collect(texts), Output(self._account(launched, result, commit_s))]
 
     def _take_back(self) -> _Launched:
-        launched = self._launched
-        assert launched is not None
-        self._launched = None
-        self._device_free_since = self._clock()
+        launched = self._launched.popleft()
+        if not self._launched:
+            self._device_free_since = self._clock()
         return launched
 
     def _read(self, plan: StepPlan, result: StepResult) -> tuple[dict[str, str], dict[str, int]]:
@@ -290,7 +353,9 @@ class Engine:
 
     def _account(self, launched: _Launched, result: StepResult, commit_s: float) -> StepDone:
         decodes = sum(row.tokens is None for row in launched.plan.rows)
-        swap_s, self._swap_s = self._swap_s, 0.0
+        submit_s = self._submit_s
+        swap_s = self._swap_s + submit_s - self._submit_accounted_s
+        self._swap_s, self._submit_accounted_s = 0.0, submit_s
         return StepDone(
             number=result.number,
             prefill_tokens=launched.plan.num_tokens - decodes,
@@ -305,9 +370,14 @@ class Engine:
         )
 
     def _abandon(self, failure: _StepFailed) -> None:
+        """A step failed; those launched on top of it come back, but mean nothing."""
         log.error("step_failed", step=failure.number, exc_info=failure.error)
-        self._take_back()
-        self._core.abandon(failure.number, self._clock())
+        if isinstance(failure.error, DeviceLostError):
+            raise failure.error
+        launched = self._take_back()
+        self._launched = deque(replace(later, is_void=True) for later in self._launched)
+        if not launched.is_void:
+            self._core.abandon(failure.number, self._clock())
 
     def _collect(self, texts: Mapping[str, str] = MappingProxyType({})) -> list[Output]:
         """Core's new events with their text."""
@@ -321,3 +391,10 @@ class Engine:
                 del self._turns[event.request_id]
                 return self._texts.close(event.request_id)
         return ""
+
+
+def _raising(error: Exception) -> Callable[[], StepResult]:
+    def result() -> StepResult:
+        raise error
+
+    return result

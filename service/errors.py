@@ -3,7 +3,10 @@
     FastSwitchError                      code
     ├── StartupError                                             exit code 2, one line
     │   ├── ConfigError              config_invalid
-    │   └── ModelLoadError           model_unloadable
+    │   ├── ModelLoadError           model_unloadable
+    │   ├── DeviceNotFoundError      device_not_found
+    │   ├── DeviceMemoryError        device_memory
+    │   └── PinnedMemoryError        pinned_memory
     └── RequestError                                             refused or ended; the server goes on
         ├── InvalidRequestError      invalid_request_error       400
         │   ├── ContextLengthError   context_length_exceeded     400
@@ -26,6 +29,7 @@
         │   └── SessionLimitError    session_limit_exceeded      429
         ├── LoadingError             loading                     503
         ├── ShuttingDownError        shutting_down               503
+        ├── DeviceLostError          device_lost                 503    for all that follow, until a restart
         ├── SlowReaderError          slow_reader                 -      the stream is cut
         └── InternalError            internal_error              500
 
@@ -58,6 +62,39 @@ class ModelLoadError(StartupError):
     """Model files are missing, corrupt or of a kind that is not supported."""
 
     code = "model_unloadable"
+
+
+class DeviceNotFoundError(StartupError):
+    """The GPU that was asked for is not there, or what drives it is not."""
+
+    code = "device_not_found"
+
+
+class DeviceMemoryError(StartupError):
+    """A device has less memory than asked for. All in bytes; ``asked``: None if a library asked.
+
+    ``why`` goes on after the numbers.
+    """
+
+    code = "device_memory"
+
+    def __init__(self, device: str, *, asked: int | None, free: int, total: int, why: str = "") -> None:
+        wanted = "memory" if asked is None else readable(asked)
+        numbers = f"{wanted} asked for, {readable(free)} of {readable(total)} free"
+        super().__init__(f"{device}: {numbers}{why and f': {why}'}")
+
+
+class PinnedMemoryError(StartupError):
+    """The host gives no more page-locked memory, or not what it promised. All in bytes; free, total: the host's."""
+
+    code = "pinned_memory"
+
+    def __init__(self, why: str, *, device: str, asked: int, pinned: int, free: int, total: int) -> None:
+        super().__init__(
+            f"page-locked memory for {device}: {why}; {readable(asked)} asked for, {readable(pinned)} pinned so far, "
+            f"{readable(free)} of the host's {readable(total)} free"
+        )
+        self.why, self.device, self.free, self.total = why, device, free, total
 
 
 class RequestError(FastSwitchError):
@@ -194,6 +231,12 @@ class ShuttingDownError(RequestError):
     code = "shutting_down"
 
 
+class DeviceLostError(RequestError):
+    """The GPU stopped working: whatever asks it for anything from now on gets this. Only a new process helps."""
+
+    code = "device_lost"
+
+
 class SlowReaderError(RequestError):
     """The client reads so slowly that its buffer is full."""
 
@@ -204,3 +247,11 @@ class InternalError(RequestError):
     """A fault of ours; the log has the details under the request id."""
 
     code = "internal_error"
+
+
+def readable(num_bytes: int) -> str:
+    """Bytes as people read them."""
+    for unit, power in (("GiB", 30), ("MiB", 20), ("KiB", 10)):
+        if num_bytes >= 1 << power:
+            return f"{num_bytes / (1 << power):.4g} {unit}"
+    return f"{num_bytes} bytes"

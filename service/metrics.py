@@ -26,6 +26,7 @@ from service.core.events import (
     StepDone,
     TokenOut,
 )
+from service.device_metrics import DeviceMetrics
 from service.switch_metrics import SwitchMetrics
 from service.tenant_metrics import TenantMetrics
 
@@ -55,6 +56,7 @@ class Metrics:
         self._steps = _StepMetrics(self.registry)
         self._switches = SwitchMetrics(self.registry, block_bytes)
         self._edge = _EdgeMetrics(self.registry)
+        self.device = DeviceMetrics(self.registry)
         self.tenants = TenantMetrics(self.registry)
         ProcessCollector(registry=self.registry)
 
@@ -161,7 +163,7 @@ class _RequestMetrics:
         for counted, values in (
             (self.ended, tuple(FinishReason)),
             (self.refused, ("invalid_request_error", "kv_capacity_exceeded", "server_overloaded", "session_busy")),
-            (self.dropped, ("room", "expired", "limit", "closed")),
+            (self.dropped, ("room", "expired", "limit", "closed", "failure")),
         ):
             for value in values:  # zero is a value: rates need a first sample
                 counted.labels(value)

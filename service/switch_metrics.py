@@ -3,6 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from service.core.events import (
+    Compacted,
     Contaminated,
     CopyEnded,
     CopyStarted,
@@ -63,6 +64,7 @@ class SwitchMetrics:
             "swap_reused_blocks", "Blocks that a swap spared, since the other side had them.", "direction", DIRECTIONS
         )
         self.contaminated = counter("contaminated_blocks", "Blocks of host copies given up to make host room.")
+        self.compacted = counter("compacted_blocks", "Blocks moved inside the device pool to bring free ones together.")
         self.dropped = counter(
             "kv_dropped_tokens", "Tokens whose KV was given up, to be computed again, by reason.", "reason", DROPS
         )
@@ -102,6 +104,8 @@ class SwitchMetrics:
                 self._copy_ended(event)
             case Contaminated(blocks=blocks):
                 self.contaminated.inc(blocks)
+            case Compacted(blocks=blocks):
+                self.compacted.inc(blocks)
             case KVDropped(reason=reason, tokens=tokens):
                 self.dropped.labels(reason).inc(tokens)
             case ShadowSwitched():

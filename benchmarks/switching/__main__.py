@@ -1,8 +1,7 @@
 """`make switch-bench`: the presets side by side on the running service.
 
-Runs that are in `--folder` already are not made again, and the result and its page are written after every run: an
-interrupted matrix goes on where it was. The whole one of the paper's frequencies is `--schedules random:100 random:50
-random:25 random:10 markov:100 markov:50 markov:25 markov:10 never`. Run it on a machine that does nothing else.
+Runs that are in `--folder` already are not made again, so an interrupted matrix goes on where it was; the result and
+its page are written at the end, also of an interrupted call. Run it on a machine that does nothing else.
 """
 
 import argparse
@@ -16,21 +15,19 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.record import commit, store
-from benchmarks.switching.matrix import VARIANTS, Job, Schedule, jobs
+from benchmarks.switching.matrix import NEVER, VARIANTS, Job, Schedule, jobs
 from benchmarks.switching.outcome import outcome
 from benchmarks.switching.page import render
 from benchmarks.switching.session import Result, Shelf
-from benchmarks.switching.workload import Memory, at_rate, draw_trace, memory_for
-from clients.reporting.measures import measured
+from benchmarks.switching.workload import Memory, at_rate, capacity_of, draw_trace, memory_for
 from clients.reporting.slo import parse_slo
-from clients.reporting.statistics import measured_window, throughput
 from clients.trace import Trace
 from service.core.mechanisms import DEFAULT_PRESET
 from service.execution.kv import kv_bytes_per_block
 from service.execution.loading import load_model
 
 OVERLOAD = 1.2
-SCHEDULES = ("random:10", "random:50", "markov:10", "markov:50", "never")
+SCHEDULES = (*(f"{policy}:{every}" for policy in ("random", "markov") for every in (100, 50, 25, 10)), NEVER)
 SLO = "ttft=5,tbt=1"
 NAMES = f"{', '.join(VARIANTS)} (default: all)"
 LINKS = {"memory": None, "pcie4": "pcie4"}
@@ -57,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--links", nargs="+", choices=LINKS, default=list(LINKS), help="default: both")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="default: 1 2 3")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS, metavar="NAME", help=NAMES)
-    parser.add_argument("--conversations", type=int, default=32, help="of a run (default: %(default)s)")
+    parser.add_argument("--conversations", type=int, default=16, help="of a run (default: %(default)s)")
     parser.add_argument("--slo", type=parse_slo, default=parse_slo(SLO), help=f"for the goodput (default: {SLO})")
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no run after so many; 0: only report")
     parser.add_argument("--model", metavar="PATH", help="unset: the default one")
@@ -84,13 +81,14 @@ class Bench:
         for job in todo:
             if found := self._shelf.get(job.name, self._server_flags(job)):
                 self._results[job] = found
-        for job in todo:
-            if job not in self._results and time.monotonic() - began < 60 * flags.minutes:
-                self._results[job] = result = await self._make(job)
-                told = f"{job.name}: {result.wall_s:.0f} s, load average {result.load_average:.1f} before"
-                self._console.print(f"{len(self._results)}/{len(todo)} {told}")
-                self._write()
-        self._write()
+        try:
+            for job in [job for job in todo if job not in self._results]:
+                if time.monotonic() - began < 60 * flags.minutes:
+                    self._results[job] = result = await self._make(job)
+                    told = f"{job.name}: {result.wall_s:.0f} s, load average {result.load_average:.1f} before"
+                    self._console.print(f"{len(self._results)}/{len(todo)} {told}")
+        finally:
+            self._write()
 
     def _draw(self, seed: int) -> tuple[Trace, Memory]:
         if seed not in self._drawn:
@@ -106,7 +104,7 @@ class Bench:
         seed = job.cell.seed
         trace, _ = self._draw(seed)
         capacity = self._capacity(seed) or await self._shelf.make(*self._capacity_run(seed), trace)
-        at = at_rate(trace, OVERLOAD * _turns_per_s(capacity))
+        at = at_rate(trace, OVERLOAD * capacity_of(capacity.run))
         return await self._shelf.make(job.name, self._server_flags(job), at)
 
     def _capacity_run(self, seed: int) -> tuple[str, list[str]]:
@@ -128,14 +126,8 @@ class Bench:
     def _capacities(self) -> Iterator[dict[str, float]]:
         for seed in sorted({job.cell.seed for job in self._results}):
             if found := self._capacity(seed):
-                told = {"turns_per_s": _turns_per_s(found), "others_cpu_share": found.others_cpu_share}
+                told = {"turns_per_s": capacity_of(found.run), "others_cpu_share": found.others_cpu_share}
                 yield {"seed": seed, **told}
-
-
-def _turns_per_s(result: Result) -> float:
-    turns = measured(result.run)
-    start, end = measured_window(turns)
-    return throughput(turns, end - start).requests_per_s
 
 
 if __name__ == "__main__":

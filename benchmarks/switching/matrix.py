@@ -77,8 +77,12 @@ class Job:
 def jobs(
     schedules: Sequence[Schedule], links: Sequence[str | None], seeds: Sequence[int], variants: Sequence[str]
 ) -> Iterator[Job]:
-    """All runs, in order: a first seed of everything before the second, so that an interrupted matrix says most."""
-    for number, (seed, link, schedule) in enumerate(product(seeds, links, schedules)):
-        turn = number % len(variants)
-        for variant in (*variants[turn:], *variants[:turn]):
+    """All runs, in order: one link before the other, so that an interrupted matrix says most.
+
+    The fixed cap knows no schedule: it is run once, for `NEVER`.
+    """
+    for number, (link, seed, schedule) in enumerate(product(links, seeds, schedules)):
+        here = [variant for variant in variants if variant != CAP or schedule.every is None]
+        turn = number % len(here)
+        for variant in (*here[turn:], *here[:turn]):
             yield Job(Cell(schedule, link, seed), variant)

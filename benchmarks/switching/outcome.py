@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.switching.comparison import GOODPUT, Difference, differences
 from benchmarks.switching.figures import figures_of
-from benchmarks.switching.matrix import Cell, Job, Schedule
+from benchmarks.switching.matrix import CAP, NEVER, Cell, Job, Schedule
 from benchmarks.switching.session import Result
 from clients.reporting.slo import Slo, format_slo
 from service.core.mechanisms import DEFAULT_PRESET
@@ -62,6 +62,8 @@ def _compared(results: Results, slo: Slo) -> list[tuple[Place, str, tuple[list[i
         found[job.cell.link, str(job.cell.schedule)][job.variant][job.cell.seed] = result.run
     compared = []
     for place, variants in found.items():
+        if capped := found.get((place[0], NEVER), {}).get(CAP):  # the same whatever the schedule
+            variants[CAP] = capped
         default = variants.get(DEFAULT_PRESET, {})
         for variant, runs in variants.items():
             seeds = sorted(runs.keys() & default.keys())
@@ -87,10 +89,11 @@ def _comparison(place: Place, variant: str, found: tuple[list[int], list[Differe
 
 def _disturbance(results: Results, place: Place, variant: str, seeds: list[int]) -> dict[str, Any]:
     """What others took of the machine, at most, during the runs of a comparison."""
+    schedule = {CAP: NEVER}.get(variant, place[1])
     wanted = [
-        Job(Cell(Schedule.parse(place[1]), place[0], seed), name)
+        Job(Cell(Schedule.parse(where), place[0], seed), name)
         for seed in seeds
-        for name in (variant, DEFAULT_PRESET)
+        for where, name in ((schedule, variant), (place[1], DEFAULT_PRESET))
     ]
     most = max(results[job].others_cpu_share for job in wanted)
     return {"others_cpu_share": most, "disturbed": most > QUIET}

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import Any
 
-from benchmarks.switching.matrix import VARIANTS
+from benchmarks.switching.matrix import CAP, VARIANTS
 
 HEAD = """\
 # What each mechanism buys
@@ -15,9 +15,9 @@ holds every run with its flags, date and commit.
 All variants of a table play the same conversations under the same sequence of priorities, back to back on one machine,
 in an order that rotates. Conversations have two to four turns; there is device memory for a quarter of them at
 their full length and host memory for all; turns arrive at 120 % of what the server does with that memory, first come,
-first served, when all conversations begin at once. `fixed-cap` is what one does without context switches: as many
-requests as conversations have room, first come, first served, under every schedule. Latencies count from when a turn
-was due.
+first served, when all conversations begin at once, in the first half of their turns. `fixed-cap` is what one does
+without context switches: as many requests as conversations have room, first come, first served, whatever the schedule;
+its runs are the same in every table. Latencies count from when a turn was due.
 
 - Machine: {hardware}
 - Command: `{command}`
@@ -118,7 +118,9 @@ def _places(figures: dict[str, Any]) -> Iterable[str]:
     for link in dict.fromkeys(run["link"] for run in runs):
         yield f"## {LINKS[link]}\n\n{LINK_NOTES[link]}\n"
         for schedule in dict.fromkeys(run["schedule"] for run in runs if run["link"] == link):
-            here = [run for run in runs if (run["link"], run["schedule"]) == (link, schedule)]
+            here = [
+                run for run in runs if run["link"] == link and (run["schedule"] == schedule or run["variant"] == CAP)
+            ]
             compared = [each for each in figures["comparisons"] if (each["link"], each["schedule"]) == (link, schedule)]
             yield _title(schedule, here)
             yield _table(USERS, (_users_row(name, of, compared) for name, of in _by_variant(here)))

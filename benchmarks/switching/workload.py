@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from math import ceil
 
 from clients.load.words import Writer
+from clients.report import Run
+from clients.reporting.measures import measured
 from clients.trace import Conversation, Trace
 from clients.workload.generate import arrange, generate
 from clients.workload.settings import ArrivalSettings, WorkloadSettings
@@ -34,8 +36,8 @@ def draw_trace(seed: int, conversations: int) -> Trace:
             seed=seed,
             conversations=conversations,
             turns="uniform:2,4",
-            input_len="lognormal:60,0.7,240",
-            output_len="lognormal:40,0.6,160",
+            input_len="lognormal:40,0.7,160",
+            output_len="lognormal:24,0.6,96",
             think_time="exponential:0.5",
         )
     )
@@ -44,6 +46,16 @@ def draw_trace(seed: int, conversations: int) -> Trace:
 def at_rate(trace: Trace, turns_per_s: float) -> Trace:
     """The same conversations, arriving one after another as a Poisson process."""
     return arrange(trace, ArrivalSettings(seed=trace.seed, request_rate=turns_per_s))
+
+
+def capacity_of(run: Run) -> float:
+    """Turns a second while everybody waits: over the time in which the first half of a run's turns ended.
+
+    In the second half there are ever fewer conversations, and a server with little to do at once does less.
+    """
+    ends = sorted(turn.end_s for turn in measured(run))
+    half = len(ends) // 2
+    return half / (ends[half - 1] - min(turn.scheduled_s for turn in measured(run)))
 
 
 def memory_for(trace: Trace, model: LoadedModel) -> Memory:

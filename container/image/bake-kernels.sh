@@ -8,9 +8,8 @@ warm_up() {
     /opt/fastswitch/bin/python - <<'PYTHON'
 from service.cli.serve import build
 from service.config import ServeSettings
-from service.execution.loading import load_model
 
-build(load_model(), ServeSettings())
+build(ServeSettings(device="cpu"))
 PYTHON
 }
 

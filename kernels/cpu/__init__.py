@@ -7,21 +7,27 @@ They run `numba.get_num_threads()` threads. Numba's ``omp`` layer (libgomp) ente
 import os
 
 from kernels.cpu.attention import paged_attention
-from kernels.cpu.layers import add_rms_norm, head_rms_norm, rms_norm, rope, silu_mul, store_kv
+from kernels.cpu.layers import add_rms_norm, head_rms_norm, rms_norm, rope, rope_store_kv, silu_mul, store_kv
 from kernels.cpu.linear import linear
 from kernels.cpu.sampling import finite_rows, penalize, sample, top_logprobs
-from kernels.reference import add_bias, take_rows
+from kernels.reference import add_bias, clear_rows, count_tokens, move_runs, pick_tokens, put_tokens, take_rows
 
 __all__ = [
     "add_bias",
     "add_rms_norm",
+    "clear_rows",
+    "count_tokens",
     "finite_rows",
     "head_rms_norm",
     "linear",
+    "move_runs",
     "paged_attention",
     "penalize",
+    "pick_tokens",
+    "put_tokens",
     "rms_norm",
     "rope",
+    "rope_store_kv",
     "sample",
     "silu_mul",
     "store_kv",

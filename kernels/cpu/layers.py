@@ -51,6 +51,12 @@ def store_kv(kv: Array, layer: int, qkv: Array, places: Longs) -> None:
     _store_kv(kv, layer, qkv, places)
 
 
+def rope_store_kv(kv: Array, layer: int, qkv: Array, positions: Ints, cos: Array, sin: Array, places: Longs) -> None:
+    """See `kernels.reference.rope_store_kv`."""
+    rope(qkv, qkv.shape[1] - kv.shape[3], positions, cos, sin)
+    store_kv(kv, layer, qkv, places)
+
+
 def _threads(tokens: int) -> int:
     return 1 if tokens <= ALONE_TOKENS else numba.get_num_threads()
 

@@ -10,21 +10,19 @@ from numba import njit, prange
 from numpy.typing import NDArray
 
 from kernels.cpu.scalars import exp32
-from kernels.reference import Array, Ints, Longs
+from kernels.reference import Array, Flags, Ints, Longs
 
 FIRST_REACH = np.float32(8)  # candidates lie within so many temperatures of the peak; doubled until they suffice
 NOTHING = np.float32(-np.inf)
 
 
-def finite_rows(logits: Array) -> NDArray[np.bool_]:
+def finite_rows(logits: Array, out: Flags) -> None:
     """See `kernels.reference.finite_rows`."""
-    out = np.empty(len(logits), np.bool_)
     _finite_rows(logits, out)
-    return out
 
 
 def penalize(
-    logits: Array, in_prompt: NDArray[np.bool_], counts: Ints, presence: float, frequency: float, repetition: float
+    logits: Array, in_prompt: Flags, counts: Ints, presence: float, frequency: float, repetition: float
 ) -> None:
     """See `kernels.reference.penalize`."""
     _penalize(logits, in_prompt, counts, np.float32(presence), np.float32(frequency), np.float32(repetition))
@@ -180,11 +178,12 @@ def _log_normalizer(logits, peak):
     return peak + math.log(_exponentials(logits - peak).sum())
 
 
-def top_logprobs(logits: Array, count: int) -> tuple[float, Ints, NDArray[np.float64]]:
+def top_logprobs(logits: Array, rows: Ints, tokens: Ints, chosen: Array, ids: Ints, values: Array) -> None:
     """See `kernels.reference.top_logprobs`."""
-    ids = _first_largest(logits, count)
-    normalizer = _log_normalizer(logits, logits.max())
-    return normalizer, ids, logits[ids] - np.float64(normalizer)
+    for i, row in enumerate(rows):
+        ids[i] = _first_largest(logits[row], ids.shape[1])
+        normalizer = np.float64(_log_normalizer(logits[row], logits[row].max()))
+        chosen[i], values[i] = logits[row, tokens[row]] - normalizer, logits[row, ids[i]] - normalizer
 
 
 def _first_largest(logits: Array, count: int) -> Ints:

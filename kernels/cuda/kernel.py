@@ -12,9 +12,11 @@ from numba.cuda.core import config
 SIMULATED = bool(config.ENABLE_CUDASIM)
 
 Bytes = types.CPointer(types.uint32)  # read and written as 16-byte vectors only
+Flags = types.CPointer(types.uint8)  # of bool arrays
 Floats = types.CPointer(types.float32)
 Ints = types.CPointer(types.int32)
 Longs = types.CPointer(types.int64)
+UnsignedLongs = types.CPointer(types.uint64)
 
 
 @dataclass(frozen=True)

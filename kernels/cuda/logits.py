@@ -1,4 +1,4 @@
-"""What happens to logits (float32) before a token is drawn. A vocabulary may be no multiple of 4: single floats.
+"""What happens to logits (float32) before a token is drawn. As a row may begin anywhere, single floats are written.
 
 Registers: 40 a thread.
 """
@@ -8,15 +8,16 @@ Registers: 40 a thread.
 from functools import cache
 
 from numba import cuda
-from numba.cuda.types import CPointer, float32, int32, int64, uint8
+from numba.cuda.types import float32, int32, int64, uint8
 
-from kernels.cuda.kernel import Floats, Ints, Kernel
+from kernels.cuda.kernel import Bytes, Flags, Floats, Ints, Kernel
+from kernels.cuda.masses import THREADS as ROW_THREADS
 from kernels.cuda.reductions import sum_of_block
+from kernels.cuda.rows import load, row_at
 from kernels.cuda.words import divide
 
 REGISTERS = 40
 THREADS = 128
-Flags = CPointer(uint8)
 
 
 @cache
@@ -54,13 +55,29 @@ def finite_rows() -> Kernel:
     """Grid: rows of ``vocabulary`` logits."""
 
     def kernel(logits, vocabulary, out):
-        row, thread = int64(cuda.blockIdx.x), int32(cuda.threadIdx.x)
+        number, thread = int32(cuda.blockIdx.x), int32(cuda.threadIdx.x)
+        row, values = row_at(logits, number, vocabulary), cuda.local.array(4, float32)
         # x * 0 is NaN exactly when x is not finite, and so is a sum with one NaN in it.
         nothing = float32(0)
-        for token in range(thread, vocabulary, THREADS):
-            nothing += logits[row * vocabulary + token] * float32(0)
-        nothing = sum_of_block(nothing, THREADS // 32, thread)
+        for vector in range(thread, row.vectors, ROW_THREADS):
+            load(row, vector, values, float32(0))
+            for i in range(4):
+                nothing += values[i] * float32(0)
+        nothing = sum_of_block(nothing, ROW_THREADS // 32, thread)
         if thread == 0:
-            out[row] = uint8(1) if nothing == nothing else uint8(0)  # noqa: PLR0124 - NaN differs from itself
+            out[number] = uint8(1) if nothing == nothing else uint8(0)  # noqa: PLR0124 - NaN differs from itself
 
-    return Kernel("finite_rows", kernel, (Floats, int32, Flags), (THREADS, 1), REGISTERS)
+    return Kernel("finite_rows", kernel, (Bytes, int32, Flags), (ROW_THREADS, 1), REGISTERS)
+
+
+@cache
+def clear_rows() -> Kernel:
+    """Grid: rows of ``vocabulary`` logits."""
+
+    def kernel(logits, ok, vocabulary):
+        row, thread = int64(cuda.blockIdx.x), int32(cuda.threadIdx.x)
+        if ok[row] == 0:
+            for token in range(thread, vocabulary, THREADS):
+                logits[row * vocabulary + token] = float32(0)
+
+    return Kernel("clear_rows", kernel, (Floats, Flags, int32), (THREADS, 1), REGISTERS)

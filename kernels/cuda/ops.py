@@ -1,8 +1,9 @@
 """Launches: the ops of `kernels.reference` for arrays on the device.
 
-Arrays are C-contiguous, with ``shape`` and ``dtype`` as NumPy and CuPy have them (bfloat16 is ml_dtypes'). Activations,
-weights and KV of one call have one element type, of which heads and rows fill whole 16-byte vectors; cos and sin are
-float32. Nothing is allocated, and nothing waits.
+Those from logits to tokens stand in `drawing_ops`. Arrays are C-contiguous, with ``shape`` and ``dtype`` as NumPy and
+CuPy have them (bfloat16 is ml_dtypes'). Activations, weights and KV of one call have one element type, of which heads
+and rows fill whole 16-byte vectors, from a multiple of 16 bytes on; cos and sin are float32. Nothing is allocated, and
+nothing waits.
 """
 
 # mypy: allow-untyped-calls
@@ -11,9 +12,10 @@ import math
 from typing import Any
 
 from kernels.cuda import attention, copying, norms, pointwise, prefill, rotary
-from kernels.cuda import logits as logit_kernels
+from kernels.cuda.drawing_ops import DrawingOps
 from kernels.cuda.elements import BY_NAME, Elements
-from kernels.cuda.kernel import Kernel, Launch
+from kernels.cuda.kernel import Launch
+from kernels.cuda.matrices import Multiply
 
 Array = Any  # NumPy's or CuPy's
 
@@ -23,21 +25,36 @@ SPLIT_BLOCKS = 4  # a split has at least so many blocks of KV, or it costs more 
 COPY_PIECES = 64  # blocks of threads that share one run
 
 
-class Ops:
-    """The ops, on what ``launch`` launches on.
+class Ops(DrawingOps):
+    """The ops, on the stream that ``launch`` and ``multiply`` stand for.
 
     scratch: float32 on the device, for the splits of attention: ``heads * (head_dim + 2)`` a query token at least; with
     more, more of them and of splits go at once. processors: of the device; attention is split until they have work.
     """
 
-    def __init__(self, launch: Launch, scratch: Any, processors: int) -> None:
-        self._launch, self._scratch, self._processors = launch, scratch, processors
+    def __init__(self, launch: Launch, multiply: Multiply, scratch: Any, processors: int) -> None:
+        super().__init__(launch)
+        self._multiply, self._scratch, self._processors = multiply, scratch, processors
 
     def take_rows(self, table: Array, rows: Array, out: Array) -> None:
         """See `kernels.reference.take_rows`; any element type."""
         vectors = _vectors(table)
         grid = (len(rows), _pieces(vectors, pointwise.THREADS))
         self._run(pointwise.take_rows(), grid, table, rows, vectors, out)
+
+    def linear(self, x: Array, weight: Array, bias: Array | None, out: Array) -> None:
+        """See `kernels.reference.linear`; out of x's type, or float32 (logits).
+
+        A bias, of out's type, is what the product is added to: so the sum is rounded once.
+        """
+        if bias is not None:
+            if bias.dtype != out.dtype or len(bias) != out.shape[1]:
+                raise ValueError(f"bias {bias.shape} {bias.dtype} for out {out.shape} {out.dtype}")
+            vectors = _vectors(out)
+            grid = (len(out), _pieces(vectors, pointwise.THREADS))
+            self._run(pointwise.repeat_row(), grid, bias, vectors, out)
+        if len(x):
+            self._multiply(x, weight, out, accumulate=bias is not None)
 
     def rms_norm(self, x: Array, weight: Array, eps: float, out: Array) -> None:
         """See `kernels.reference.rms_norm`."""
@@ -70,7 +87,7 @@ class Ops:
     def rope_store_kv(
         self, kv: Array, layer: int, qkv: Array, positions: Array, cos: Array, sin: Array, places: Array
     ) -> None:
-        """`rope` of queries and keys and `store_kv` in one pass; in qkv, only the queries change."""
+        """See `kernels.reference.rope_store_kv`: one pass; in qkv, only the queries change."""
         kernel = rotary.rope_store_kv(_elements(qkv, kv), _head_dim(qkv, halves=2))
         _, layers, _, kv_heads, _, _ = _pool(kv)
         grid = (len(qkv), _pieces(qkv.shape[1], kernel.threads[1]))
@@ -81,23 +98,6 @@ class Ops:
         vectors = _vectors(out)
         grid = (len(out), _pieces(vectors, pointwise.THREADS))
         self._run(pointwise.silu_mul(_elements(gate_up, out)), grid, gate_up, vectors, out)
-
-    def add_bias(self, logits: Array, tokens: Array, bias: Array) -> None:
-        """See `kernels.reference.add_bias`; float32."""
-        grid = (_pieces(len(tokens), logit_kernels.THREADS),)
-        self._run(logit_kernels.add_bias(), grid, logits, tokens, bias, len(tokens))
-
-    def penalize(
-        self, logits: Array, in_prompt: Array, counts: Array, presence: float, frequency: float, repetition: float
-    ) -> None:
-        """See `kernels.reference.penalize`; float32."""
-        grid = (_pieces(len(logits), logit_kernels.THREADS),)
-        kernel = logit_kernels.penalize()
-        self._run(kernel, grid, logits, in_prompt, counts, presence, frequency, repetition, len(logits))
-
-    def finite_rows(self, logits: Array, out: Array) -> None:
-        """`kernels.reference.finite_rows` of float32, into out [rows] bool."""
-        self._run(logit_kernels.finite_rows(), (len(logits),), logits, logits.shape[1], out)
 
     def paged_attention(
         self,
@@ -175,11 +175,6 @@ class Ops:
         if origin.nbytes // len(origin) != target.nbytes // len(target):
             raise ValueError(f"units of {origin.nbytes // len(origin)} and {target.nbytes // len(target)} bytes")
         self._run(copying.copy_runs(), (COPY_PIECES, len(runs)), origin, target, runs, _vectors(origin))
-
-    def _run(self, kernel: Kernel, grid: tuple[int, ...], *arguments: Any) -> None:
-        """An empty batch launches nothing: CUDA refuses empty grids."""
-        if all(grid):
-            self._launch(kernel, grid, *arguments)
 
 
 def _elements(*arrays: Array) -> Elements:

@@ -35,6 +35,19 @@ def silu_mul(elements: Elements) -> Kernel:
 
 
 @cache
+def repeat_row() -> Kernel:
+    """Grid: rows of out, pieces of ``row``, which has ``vectors`` vectors of any type."""
+
+    def kernel(row, vectors, out):
+        copy, vector = int64(cuda.blockIdx.x), int32(cuda.blockIdx.y) * THREADS + int32(cuda.threadIdx.x)
+        if vector < vectors:
+            a, b, c, d = load_16_constant(row, int64(vector))
+            store_16(out, int64(copy * vectors + vector), a, b, c, d)
+
+    return Kernel("repeat_row", kernel, (Bytes, int32, Bytes), (THREADS, 1), REGISTERS)
+
+
+@cache
 def take_rows() -> Kernel:
     """Grid: rows, pieces of a row of ``vectors`` vectors of any type."""
 

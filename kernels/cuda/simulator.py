@@ -10,17 +10,19 @@ shows. Nothing about speed follows from it, and it checks no types: `compiling` 
 # mypy: allow-untyped-defs, allow-untyped-calls
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from greenlet import GreenletExit, getcurrent, greenlet
+from numba import cuda
+from numba.cuda import types
 from numba.cuda.np import numpy_support
 
-from kernels.cuda.kernel import Kernel
+from kernels.cuda.kernel import Bytes, Kernel
 
 WARP = 32
+VECTOR_BYTES = 16
 BARRIER = "barrier"
 
 
@@ -33,7 +35,7 @@ class Memory:
 
     def __init__(self, array: np.ndarray, dtype: Any) -> None:
         self._items = array.reshape(-1).view(dtype)
-        if not np.shares_memory(array, self._items):
+        if array.size and not np.shares_memory(array, self._items):
             raise ValueError(f"an array of shape {array.shape}, strides {array.strides} is not contiguous")
 
     def __getitem__(self, index: Any) -> Any:
@@ -133,8 +135,8 @@ def _shuffle_xor(mask: int, value: Any, lanes: int) -> Any:
     return collective("shuffle", value, lambda values: [values[lane ^ lanes] for lane in range(len(values))])
 
 
-def _poisoned(shape: Any, dtype: Any) -> np.ndarray:
-    array: np.ndarray = np.empty(shape, dtype if isinstance(dtype, type) else numpy_support.as_dtype(dtype))
+def _poisoned(shape: Any, kind: Any) -> np.ndarray:
+    array: np.ndarray = np.empty(shape, _number(kind))
     array.view(np.uint8)[...] = 0xFF
     return array
 
@@ -154,6 +156,30 @@ class _Local:
     array = staticmethod(_poisoned)
 
 
+class _Atomic:
+    """A thread runs until it waits, so nothing comes between. All return what was there."""
+
+    @staticmethod
+    def add(array: Any, index: int, value: Any) -> Any:
+        before = array[index]
+        array[index] = (np.full(1, before) + before.dtype.type(value))[
+            0
+        ]  # unlike numbers, arrays wrap round in silence
+        return before
+
+    @staticmethod
+    def max(array: Any, index: int, value: Any) -> Any:
+        before = array[index]
+        array[index] = max(before, value)
+        return before
+
+    @staticmethod
+    def min(array: Any, index: int, value: Any) -> Any:
+        before = array[index]
+        array[index] = min(before, value)
+        return before
+
+
 class _Grid:
     """``cuda`` as kernels see it while they run here."""
 
@@ -161,42 +187,47 @@ class _Grid:
     blockIdx = property(lambda self: getcurrent().block.index)
     blockDim = property(lambda self: getcurrent().block.dimensions)
     gridDim = property(lambda self: getcurrent().block.grid)
-    shared, local = _Shared(), _Local()
+    shared, local, atomic = _Shared(), _Local(), _Atomic()
     syncthreads = staticmethod(_syncthreads)
     shfl_xor_sync = staticmethod(_shuffle_xor)
 
 
-NAMES = {"cuda": _Grid(), **{name: getattr(np, name) for name in ("int32", "int64", "uint32", "float32")}}
-
-
-@contextmanager
-def _names_of_here() -> Iterator[None]:
-    """Let every kernel module see `_Grid` for ``cuda``, and NumPy's casts, which are much quicker than Numba's."""
-    seen = []
+def _see_this_grid() -> None:
+    """Let every kernel module's ``cuda`` be `_Grid`, and its types NumPy's: Numba's take 4 us to convert a number."""
+    grid = _Grid()
     for name, module in list(sys.modules.items()):
-        if name.startswith("kernels.cuda.") and name != __name__:
-            seen += [(vars(module), key, value) for key, value in vars(module).items() if key in NAMES]
-    try:
-        for names, key, _ in seen:
-            names[key] = NAMES[key]
-        yield
-    finally:
-        for names, key, value in seen:
-            names[key] = value
+        if name.startswith("kernels.cuda.") and getattr(module, "cuda", None) is cuda and name != __name__:
+            numbers = {key: _number(value) for key, value in vars(module).items() if isinstance(value, types.Number)}
+            vars(module).update(numbers, cuda=grid)
+
+
+def _number(kind: Any) -> Any:
+    """NumPy's type of a number, of Numba's or already NumPy's."""
+    return numpy_support.as_dtype(kind).type if isinstance(kind, types.Number) else kind
 
 
 def launch(kernel: Kernel, grid: tuple[int, ...], *arguments: Any, seed: int = 0) -> None:
     """A `kernel.Launch` on NumPy arrays; returns when the kernel has ended."""
+    _see_this_grid()
     given = [_argument(kind, value) for kind, value in zip(kernel.parameters, arguments, strict=True)]
     rng = np.random.default_rng(seed)
-    with _names_of_here():
-        for number in rng.permutation(int(np.prod(grid))):
-            index = np.unravel_index(number, grid)
-            _Block(kernel, tuple(map(int, index)), grid).run(given, rng)
+    for number in rng.permutation(int(np.prod(grid))):
+        index = np.unravel_index(number, grid)
+        _Block(kernel, tuple(map(int, index)), grid).run(given, rng)
 
 
 def _argument(kind: Any, value: Any) -> Any:
     """Pointers and scalars of the type that the kernel declares."""
-    if hasattr(kind, "dtype"):
-        return Memory(value, numpy_support.as_dtype(kind.dtype))
-    return numpy_support.as_dtype(kind).type(value)
+    if isinstance(kind, types.CPointer):
+        if kind == Bytes and value.ctypes.data % VECTOR_BYTES:
+            raise ValueError(
+                f"an array of shape {value.shape} begins within {VECTOR_BYTES} bytes that are read at once"
+            )
+        return Memory(value, _number(kind.dtype))
+    return _number(kind)(value)
+
+
+def multiply(x: np.ndarray, weight: np.ndarray, out: np.ndarray, *, accumulate: bool) -> None:
+    """A `matrices.Multiply` on NumPy arrays."""
+    product = x.astype(np.float32) @ weight.astype(np.float32).T
+    out[...] = product + out.astype(np.float32) if accumulate else product

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -115,8 +116,16 @@ def _closing(recorder: TraceRecorder) -> Callable[[web.Application], Awaitable[N
 
 async def _executor(app: web.Application) -> AsyncIterator[None]:
     with ThreadPoolExecutor(PREPARING_THREADS, thread_name_prefix="prepare") as executor:
+        _start_threads(executor)
         app[EXECUTOR] = executor
         yield
+
+
+def _start_threads(executor: ThreadPoolExecutor) -> None:
+    """All of them now, rather than at the first moment when all are busy."""
+    met = threading.Barrier(PREPARING_THREADS)
+    for _ in range(PREPARING_THREADS):
+        executor.submit(met.wait)
 
 
 async def _engine(app: web.Application) -> AsyncIterator[None]:

@@ -14,6 +14,7 @@ from service.api.door import Door
 from service.api.history import History
 from service.api.keys import Keys
 from service.api.streams import Streams
+from service.execution.serving_device import ServingDevice
 from service.metrics import Metrics
 
 
@@ -53,6 +54,7 @@ class ServedModel:
     chat_template: ChatTemplate
     longest_token_bytes: int
     created: int  # Unix seconds
+    device: ServingDevice
     block_bytes: int = 0
 
 

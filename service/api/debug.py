@@ -25,6 +25,7 @@ async def debug_state(request: web.Request) -> web.Response:
             "at": time.time(),
             "status": state_of(app),
             "model": app[MODEL].name,
+            "device": asdict(app[MODEL].device),
             "open_requests": app[DOOR].inside,
             "max_open_requests": app[DOOR].limit,
             "core": await _core(app),

@@ -9,6 +9,7 @@ from service.api.accounts import AccountView
 from service.api.responses import State
 from service.core.events import FinishReason, Gauges, Timings, Usage
 from service.core.views import PoolView, RequestView, SessionView
+from service.execution.serving_device import ServingDevice
 
 
 class CoreState(TypedDict):
@@ -28,6 +29,7 @@ class DebugState(TypedDict):
     at: float
     status: State
     model: str
+    device: ServingDevice
     open_requests: int
     max_open_requests: int
     core: CoreState | None

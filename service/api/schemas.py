@@ -18,6 +18,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, from_json
 
+from service.core.sampling import MAX_BIASED_TOKENS, MAX_LOGPROBS
 from service.errors import InvalidRequestError
 
 MAX_CHOICES = 128  # of all prompts of a request together
@@ -27,7 +28,7 @@ MAX_STOP_LENGTH = 1000  # characters
 TokenId = Annotated[int, Field(strict=False)]  # the keys of a JSON object are strings
 LogitBias = Annotated[
     dict[TokenId, Annotated[float, Field(ge=-100, le=100)]],
-    Field(max_length=1024, json_schema_extra={"propertyNames": {"pattern": "^[0-9]+$"}}),
+    Field(max_length=MAX_BIASED_TOKENS, json_schema_extra={"propertyNames": {"pattern": "^[0-9]+$"}}),
 ]
 
 # Fields that change the answer, each with the values that leave it as it is.
@@ -207,7 +208,7 @@ class ChatRequest(SamplingFields):
     messages: list[Message] = Field(min_length=1)
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool = False
-    top_logprobs: int | None = Field(None, ge=0, le=20)
+    top_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

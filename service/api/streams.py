@@ -16,7 +16,7 @@ from service.api.errors import from_code
 from service.core.commands import Cancel, CloseScope, CloseSession, Inspect
 from service.core.events import Event, Finished, FinishReason, Refused, RequestEvent, Snapshot
 from service.engine import Listener, Output, Turn
-from service.errors import InternalError, RequestError, SlowReaderError
+from service.errors import DeviceLostError, InternalError, RequestError, SlowReaderError
 
 # Outputs that may wait for a handler, a token being one: at least so many, and those of so many steps of all choices.
 BUFFERED_OUTPUTS = 1024
@@ -93,13 +93,13 @@ class Streams:
     def open(self, turns: Sequence[Turn]) -> "Stream":
         """Post turns that are one request's choices.
 
-        Raises `InternalError` if the engine is broken, the error that the streams were closed with, or the
-        `RequestError` by which ``admit`` keeps the turns out.
+        Raises `InternalError` or `DeviceLostError` if the engine is broken, the error that the streams were closed
+        with, or the `RequestError` by which ``admit`` keeps the turns out.
         """
         if self._closed is not None:
             raise self._closed
         if not self.healthy:
-            raise InternalError(ENGINE_FAILED)
+            raise self._failure()
         self._admit(turns)
         limit = max(BUFFERED_OUTPUTS, BUFFERED_STEPS * len(turns))
         stream = Stream(self, [turn.submit.request_id for turn in turns], limit)
@@ -168,7 +168,12 @@ class Streams:
                 del self._by_request[event.request_id]
             stream.push(event.request_id, output)
         if not self.healthy and self._closed is None:
-            self.close(InternalError(ENGINE_FAILED))
+            self.close(self._failure())
+
+    def _failure(self) -> RequestError:
+        """Why the engine serves nobody any more."""
+        failed = self._engine.failed
+        return failed if isinstance(failed, DeviceLostError) else InternalError(ENGINE_FAILED)
 
     def _answer(self, snapshot: Snapshot) -> None:
         answer = self._questions.get(snapshot.number)

@@ -5,6 +5,7 @@ from typing import Annotated, Self
 from pydantic import ConfigDict, Field, JsonValue, model_validator
 
 from service.api.schemas import MAX_CHOICES, Body, Message, SamplingFields
+from service.core.sampling import MAX_LOGPROBS
 
 TokenIds = Annotated[list[int], Field(min_length=1)]
 Text = Annotated[str, Field(min_length=1)]
@@ -18,7 +19,7 @@ class CompletionRequest(SamplingFields):
     prompt: Text | Texts | TokenIds | TokenLists
     max_tokens: int = Field(16, ge=1)
     echo: bool = False
-    logprobs: int | None = Field(None, ge=0, le=20)
+    logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -22,6 +22,7 @@ from service.cli.load_flags import add_load_flags, add_workload_flags, resolve_l
 from service.config import ServeSettings, add_serve_flags, resolve
 from service.cpus import usable_cpus
 from service.errors import StartupError
+from service.malloc import limit_heaps
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
@@ -97,6 +98,7 @@ def _version() -> str:
 def _serve(settings: ServeSettings) -> int:
     began = time.perf_counter()
     limit_threads(settings.threads, os.environ)
+    limit_heaps()
     from service.cli.serve import serve  # noqa: PLC0415 - heavy, and the threads above are read when it is loaded
 
     return serve(settings, began)

@@ -2,6 +2,7 @@
 
 import socket
 import time
+from dataclasses import asdict
 
 from aiohttp import web
 
@@ -10,6 +11,8 @@ from service.api.app import create_app
 from service.api.context import MODEL, Limits, ServedModel
 from service.api.keys import Keys
 from service.api.loading import create_loading_app
+from service.cli.backend import Backend
+from service.cli.open_backend import Devices, open_backend
 from service.config import ServeSettings, is_loopback, local_url
 from service.core.core import Core, CoreSettings
 from service.core.mechanisms import PRESETS
@@ -18,10 +21,9 @@ from service.core.priority_trace import TraceSettings
 from service.core.ranking import Patience
 from service.engine import Engine
 from service.errors import ConfigError
-from service.execution.copier import PACES, CPUCopier
-from service.execution.kv import BLOCK_TOKENS, kv_bytes_per_block
-from service.execution.loading import LoadedModel, load_model
-from service.execution.runner import Runner
+from service.execution.kv import BLOCK_TOKENS
+from service.execution.loading import ModelDescription, open_model
+from service.execution.serving_device import ServingDevice
 from service.execution.text import TextStage
 from service.logs import configure_logs
 from service.metrics import Metrics
@@ -43,11 +45,12 @@ def serve(settings: ServeSettings, began: float) -> int:
     recorder = _recorder(settings)
 
     def load() -> web.Application:
-        return build(load_model(settings.model), settings, keys, metrics_listener, recorder)
+        return build(settings, keys, metrics_listener, recorder)
 
     def announce(app: web.Application) -> None:
         seconds = time.perf_counter() - began
-        print(greeting(app[MODEL].name, settings.host, port, seconds, metrics_port), flush=True)
+        model = app[MODEL]
+        print(greeting(model.name, model.device, settings.host, port, seconds, metrics_port), flush=True)
 
     server.run(create_loading_app(_limits(settings)), load, listener, settings.drain_timeout, announce)
     return 0
@@ -61,31 +64,32 @@ def _recorder(settings: ServeSettings) -> TraceRecorder | None:
 
 
 def build(
-    loaded: LoadedModel,
     settings: ServeSettings,
     keys: Keys | None = None,
     metrics_listener: socket.socket | None = None,
     recorder: TraceRecorder | None = None,
+    devices: Devices | None = None,
 ) -> web.Application:
-    """Everything behind the socket. Raises `ConfigError` if the model does not fit the settings."""
-    block_bytes = kv_bytes_per_block(loaded.config)
-    blocks = settings.device_kv // block_bytes
-    if not blocks:
-        raise ConfigError(f"--device-kv {settings.device_kv} is too small for one block of {BLOCK_TOKENS} tokens")
-    host_blocks = settings.host_kv // block_bytes if PRESETS[settings.preset].swap else 0
-    served = _served(loaded, settings, blocks)
-    runner = _runner(loaded, settings, blocks, host_blocks)
-    core = _core(settings, blocks, host_blocks)
-    engine = Engine(core, runner, TextStage(loaded.tokenizer), _copier(settings, runner))
-    metrics = Metrics(block_bytes)
-    metrics.set_capacity(blocks, host_blocks)
+    """Everything behind the socket. Raises `StartupError`, for one if the model does not fit the settings.
+
+    ``devices``: the GPUs to choose from, NVIDIA's if None.
+    """
+    model = open_model(settings.model)
+    max_model_len = _max_model_len(model, settings)
+    backend = open_backend(settings, model, devices)
+    engine = Engine(_core(settings, backend), backend.runner, TextStage(model.tokenizer), backend.copier)
+    metrics = Metrics(backend.block_bytes)
+    metrics.set_capacity(backend.device_blocks, backend.host_blocks)
+    metrics.device.show_device(**asdict(backend.device))
+    metrics.device.show_memory(backend.memory)
+    served = _served(model, max_model_len, backend, settings)
     return create_app(engine, served, metrics, _limits(settings), keys, metrics_listener, recorder)
 
 
-def _core(settings: ServeSettings, blocks: int, host_blocks: int) -> Core:
+def _core(settings: ServeSettings, backend: Backend) -> Core:
     sizes = CoreSettings(
-        device_blocks=blocks,
-        host_blocks=host_blocks,
+        device_blocks=backend.device_blocks,
+        host_blocks=backend.host_blocks,
         block_group_size=settings.block_group_size,
         max_num_seqs=settings.max_num_seqs,
         max_num_batched_tokens=settings.max_num_batched_tokens,
@@ -100,47 +104,28 @@ def _core(settings: ServeSettings, blocks: int, host_blocks: int) -> Core:
     return Core(sizes, POLICIES[settings.policy](trace))
 
 
-def _copier(settings: ServeSettings, runner: Runner) -> CPUCopier:
-    pace = None if settings.emulate_link is None else PACES[settings.emulate_link]
-    copier = CPUCopier(runner.pools, by_layer=not PRESETS[settings.preset].groups, pace=pace)
-    copier.warm_up()
-    return copier
+def _max_model_len(model: ModelDescription, settings: ServeSettings) -> int:
+    """Tokens. Raises `ConfigError`, before anything large is loaded."""
+    max_model_len = settings.max_model_len or model.max_context
+    if max_model_len > model.max_context:
+        raise ConfigError(f"--max-model-len {max_model_len}: the model's own limit is {model.max_context} tokens")
+    return max_model_len
 
 
-def _runner(loaded: LoadedModel, settings: ServeSettings, blocks: int, host_blocks: int) -> Runner:
-    """The data plane, warm."""
-    try:
-        runner = Runner(
-            loaded.config,
-            loaded.weights,
-            num_blocks=blocks,
-            host_blocks=host_blocks,
-            num_slots=settings.max_num_seqs,
-            max_batched_tokens=settings.max_num_batched_tokens,
-        )
-    except MemoryError as error:
-        sizes = f"--device-kv {settings.device_kv} and --host-kv {settings.host_kv}"
-        raise ConfigError(f"{sizes} are more memory than this machine gives") from error
-    runner.warm_up()
-    return runner
-
-
-def _served(loaded: LoadedModel, settings: ServeSettings, blocks: int) -> ServedModel:
-    max_model_len = settings.max_model_len or loaded.max_context
-    if max_model_len > loaded.max_context:
-        raise ConfigError(f"--max-model-len {max_model_len}: the model's own limit is {loaded.max_context} tokens")
-    tokenizer = loaded.tokenizer
+def _served(model: ModelDescription, max_model_len: int, backend: Backend, settings: ServeSettings) -> ServedModel:
+    tokenizer = model.tokenizer
     return ServedModel(
-        name=settings.served_model_name or loaded.name,
+        name=settings.served_model_name or model.name,
         max_model_len=max_model_len,
-        capacity_tokens=blocks * BLOCK_TOKENS,
-        vocab_size=loaded.config.vocab_size,
-        stop_tokens=loaded.stop_tokens,
+        capacity_tokens=backend.device_blocks * BLOCK_TOKENS,
+        vocab_size=model.config.vocab_size,
+        stop_tokens=model.stop_tokens,
         tokenizer=tokenizer,
-        chat_template=loaded.chat_template,
+        chat_template=model.chat_template,
         longest_token_bytes=max(len(tokenizer.token_bytes(token)) for token in range(tokenizer.vocab_size)),
         created=int(time.time()),
-        block_bytes=kv_bytes_per_block(loaded.config),
+        device=backend.device,
+        block_bytes=backend.block_bytes,
     )
 
 
@@ -160,12 +145,14 @@ def _limits(settings: ServeSettings) -> Limits:
     )
 
 
-def greeting(model: str, host: str, port: int, seconds: float, metrics_port: int | None = None) -> str:
+def greeting(
+    model: str, device: ServingDevice, host: str, port: int, seconds: float, metrics_port: int | None = None
+) -> str:
     """What a person who just started the server needs to know."""
     url = local_url(host, port)
     chat = "fastswitch chat" if url == "http://127.0.0.1:8000" else f"fastswitch chat --url {url}"
     return (
-        f"FastSwitch serves {model} at {url} (started in {seconds:.1f} s)\n"
+        f"FastSwitch serves {model} at {url} on {device}; started in {seconds:.1f} s\n"
         f"  chat        {chat}\n"
         f"  OpenAI API  {url}/v1/chat/completions\n"
         f"  metrics     {local_url(host, metrics_port or port)}/metrics\n"

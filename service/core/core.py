@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from allocator import KVMemory
 from service.core.commands import Submit
+from service.core.compaction import Compaction
 from service.core.cut import Budget
 from service.core.events import Event, FinishReason, Gauges, Refused, Snapshot, TokenOut
 from service.core.eviction import Eviction
@@ -51,10 +52,11 @@ class CoreSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Planned:
-    """Whom a plan concerns: its rows, and all that got a slot in it, with a row or without."""
+    """Whom a plan concerns: its rows, all that got a slot in it, with a row or without, and whose KV it moves."""
 
     rows: list[tuple[Request, Row]]
     opened: list[Request]
+    moved: set[int]  # sequences
 
 
 class Core:
@@ -79,7 +81,8 @@ class Core:
             self._poison = Poison(memory)
             eviction = Eviction(self._ledger, self._swaps, self._poison, every)
         budget = Budget(settings.max_num_batched_tokens, settings.max_num_seqs)
-        self._scheduler = Scheduler(self._ledger, self._ranking, self._swaps, budget, mechanisms, eviction)
+        compaction = Compaction(self._ledger, self._poison) if mechanisms.compaction else None
+        self._scheduler = Scheduler(self._ledger, self._ranking, self._swaps, budget, mechanisms, eviction, compaction)
         self._planned: dict[int, _Planned] = {}  # by step number, until commit or abandon
         self._arrivals = 0
         self._arrivals_planned = 0  # those that the last plan knew
@@ -125,37 +128,42 @@ class Core:
         if plan is not None and self._poison is not None:
             plan = replace(plan, poison=self._poison.take())
         if plan is not None and plan.rows:
-            self._planned[plan.number] = _Planned(
+            self._planned[plan.number] = planned = _Planned(
                 rows=[(self._ledger.live[row.request_id], row) for row in plan.rows],
                 opened=[self._ledger.slots.holder(opening.slot) for opening in plan.opened],
+                moved={move.owner for move in plan.moves},
             )
+            for request, row in planned.rows:
+                self._advance(request, row)
         return plan
 
     def commit(self, result: StepResult, stopped: Mapping[str, int], now: float) -> None:
-        """Take a step's outcome in.
+        """Take a step's outcome in. Steps end in the order in which they were planned.
 
         ``stopped``: requests whose text came to a stop string, and how many answer tokens to keep.
         """
         drawn = iter(result.drawn)
         rows = self._planned.pop(result.number).rows
         self._note_cost(result, [row for _, row in rows])
-        for request, row in rows:
-            token = next(drawn) if row.samples else None
-            if request.state is State.RUNNING:  # else it was cancelled meanwhile
-                self._advance(request, row)
-                if token is not None:
-                    self._accept(request, token, stopped.get(request.request_id), now)
+        for request in [request for request, row in rows if row.samples]:
+            token = next(drawn)
+            request.num_drawing -= 1
+            if request.state is not State.FINISHED:  # else it was cancelled, or came to its end, meanwhile
+                self._accept(request, token, stopped.get(request.request_id), now)
 
     def abandon(self, number: int, now: float) -> None:
-        """A step failed as a whole: its requests end with an error, and their KV is not trusted again.
+        """A step failed as a whole, and with it those planned on top of it, whose results mean nothing.
 
-        Those that only got a slot in it lose it: nobody knows whether the data plane opened it.
+        Their requests end with an error, and their KV is not trusted again, whoever has it by now. Those that only got
+        a slot lose it: nobody knows whether the data plane opened it.
         """
-        planned = self._planned.pop(number)
-        for request, _ in planned.rows:
-            if request.state is State.RUNNING:
-                self._ledger.finish(request, FinishReason.ERROR, now)
-        for request in planned.opened:
+        failed = [self._planned.pop(later) for later in sorted(self._planned) if later >= number]
+        moved = set().union(*(planned.moved for planned in failed))
+        involved = {request.session: None for planned in failed for request, _ in planned.rows}
+        involved |= {session: None for session in self._ledger.sessions if session.sequence in moved}
+        for session in involved:
+            self._distrust(session, now)
+        for request in [request for planned in failed for request in planned.opened]:
             if request.state is State.RUNNING:
                 self._ledger.preempt(request, "failure", now)
 
@@ -233,8 +241,16 @@ class Core:
             return self._ledger.sessions.resume(command.session, command.prompt)
         return None if command.scope is None else self._ledger.sessions.adopt(command.scope, command.prompt)
 
+    def _distrust(self, session: Session, now: float) -> None:
+        """Its KV is not what it should be: whoever runs in it ends, and nobody continues it."""
+        for request in [request for request in self._ledger.live.values() if request.session is session]:
+            self._ledger.finish(request, FinishReason.ERROR, now)
+        if session.idle_since_s is not None:
+            self._ledger.drop_session(session, "failure")
+
     def _advance(self, request: Request, row: Row) -> None:
-        """The row's tokens have KV now."""
+        """The row's tokens have KV for all that comes after this step, and the last may bring one more token."""
+        request.num_drawing += row.samples
         end = row.start + row.num_tokens
         self._ledger.memory.append(request.sequence, row.num_tokens)
         request.recomputed += max(0, min(end, request.computed_once) - row.start)

@@ -116,10 +116,17 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class SessionDropped:
-    """An idle session lost its KV or its place. ``reason``: room, expired, limit, closed."""
+    """An idle session lost its KV or its place. ``reason``: room, expired, limit, closed, failure."""
 
     reason: str
     tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Compacted:
+    """Blocks changed places inside the device pool."""
+
+    blocks: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +235,7 @@ class Snapshot:
 RequestEvent = Refused | Started | TokenOut | Preempted | Resumed | Finished  # each names its request
 Event = (
     RequestEvent
+    | Compacted
     | SessionDropped
     | CopyStarted
     | CopyEnded

@@ -29,7 +29,8 @@ class Eviction:
     def advance(self, now: float) -> None:
         """Preempt those whose time is up, and drive on those who are leaving."""
         for request in self._ledger.slots.running:
-            if request.num_answered - request.answered_before >= self._every:
+            drawn = request.num_drawn - request.answered_before
+            if drawn >= self._every and not request.is_spent:
                 self._ledger.preempt(request, "debug", now)
                 self._leaving[request] = None
         self._leaving = {request: None for request in self._leaving if self._is_still_here(request)}

@@ -46,6 +46,7 @@ class Ledger:
 
     def seat(self, request: Request, now: float) -> SlotOpening:
         """Waiting or preempted -> running."""
+        assert not request.num_drawing, "a slot opens with all tokens, and one is not known"
         first_time = request.state is State.WAITING
         request.move(State.RUNNING)
         slot = self.slots.take(request)
@@ -133,8 +134,9 @@ class Ledger:
         assert running == set(self.slots.running)
         assert {r.session for r in self.live.values()} == {s for s in self.sessions if s.idle_since_s is None}
         assert {s.sequence for s in self.sessions} == set(self.memory.sequences)
+        drawing = {r.session: r.num_drawing for r in self.live.values()}
         for session in self.sessions:
-            assert self.memory.computed(session.sequence) <= len(session.tokens)
+            assert self.memory.computed(session.sequence) <= len(session.tokens) + drawing.get(session, 0)
         assert all(self.memory.is_resident(request.sequence) for request in running)
 
     def _note_start(self, request: Request, now: float) -> None:
@@ -151,6 +153,8 @@ class Ledger:
 
     def _retire(self, request: Request, reason: FinishReason, now: float) -> None:
         session = request.session
+        if self.memory.computed(session.sequence) > len(session.tokens):  # a step under way went on from a lost token
+            self.memory.truncate(session.sequence, len(session.tokens))
         reusable = session.can_be_continued and reason is not FinishReason.ERROR
         if reusable and self.memory.computed(session.sequence) > 0:
             session.answer_start = request.prompt_length

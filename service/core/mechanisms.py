@@ -19,6 +19,7 @@ class Mechanisms:
     ``reuse``: copies on the host survive the return, so that only what is new is copied out again; else a sequence's KV
     is on one side only.
     ``asynchronous``: copies run beside the model; else steps wait for every copy.
+    ``compaction``: groups move together on the device when free blocks are scattered.
     ``shadow``: serve first come, first served, and only count what the configured policy would have switched.
     """
 
@@ -26,6 +27,7 @@ class Mechanisms:
     groups: bool = True
     reuse: bool = True
     asynchronous: bool = True
+    compaction: bool = False
     shadow: bool = False
 
 
@@ -39,5 +41,6 @@ PRESETS: Mapping[str, Mechanisms] = MappingProxyType(
         "groups": Mechanisms(reuse=False, asynchronous=False),
         "groups+reuse": Mechanisms(asynchronous=False),
         DEFAULT_PRESET: Mechanisms(),
+        "full": Mechanisms(compaction=True),
     }
 )

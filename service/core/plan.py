@@ -8,7 +8,7 @@ is known.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from allocator import Extent, Ticket
+from allocator import Extent, Move, Ticket
 from service.core.sampling import SamplingParams, TokenLogprobs
 
 
@@ -51,11 +51,13 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """One model iteration: slots opened first, then all rows in one forward pass.
+    """One model iteration: slots opened first and blocks moved, then all rows in one forward pass.
 
-    ``copies`` start with the step, after everything that earlier steps wrote; they run beside it, and their ends are
-    told one by one. A plan without rows is no step: the model waits for a copy. ``poison`` are blocks whose contents
-    mean nothing to their new owner, told only in debugging, to be spoiled before anything else.
+    ``copies`` start before it, after everything that earlier steps wrote; they run beside it, and their ends are told
+    one by one. A plan without rows is no step: the model waits for a copy, or for a step under way. ``poison`` are
+    blocks whose contents mean nothing to their new owner, told only in debugging, to be spoiled before anything else.
+    ``moves`` are device blocks that change places before the rows run, one after the other; the rows' extents name the
+    destinations.
     """
 
     number: int
@@ -63,6 +65,7 @@ class StepPlan:
     rows: tuple[Row, ...]
     copies: tuple[Ticket, ...] = ()
     poison: tuple[Extent, ...] = ()
+    moves: tuple[Move, ...] = ()
 
     @property
     def num_tokens(self) -> int:

@@ -3,9 +3,10 @@
 For debugging: the data plane spoils them, so that a block read before it is written cannot look right by chance.
 """
 
+from collections.abc import Iterable
 from itertools import groupby
 
-from allocator import BlockGroups, Extent, KVMemory
+from allocator import DEVICE, BlockGroups, Extent, KVMemory, Move
 
 
 class Poison:
@@ -18,12 +19,24 @@ class Poison:
         self._pools = (memory.device, memory.host)
         self._owners: list[dict[int, int]] = [{}, {}]
         self._found: list[Extent] = []
+        self._moving = False
 
     def take(self) -> tuple[Extent, ...]:
-        """The blocks found since the last call, as extents of both pools; looks first."""
-        self.look()
+        """The blocks found since the last call, as extents of both pools; looks first, unless blocks have just moved.
+
+        What moves is spoiled only after it has: the plan that moves it spoils before it moves.
+        """
+        if not self._moving:
+            self.look()
+        self._moving = False
         found, self._found = tuple(self._found), []
         return found
+
+    def follow(self, moves: Iterable[Move]) -> None:
+        """Device blocks change places in this plan, with what they hold."""
+        for move in moves:
+            self._moving = True
+            self._owners[DEVICE].update(dict.fromkeys(move.destinations, move.owner))
 
     def look(self) -> None:
         """See who owns what now."""

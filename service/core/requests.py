@@ -66,6 +66,7 @@ class Request:
     swapped_out: int = 0  # blocks copied to the host
     swapped_in: int = 0
     num_answered: int = 0  # tokens drawn, those of a stop string included
+    num_drawing: int = 0  # tokens that steps under way draw: their number is known, not what they are
 
     def move(self, to: State) -> None:
         """Change state; raises `IllegalTransitionError` off the table."""
@@ -95,5 +96,15 @@ class Request:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens known so far, prompt and answer."""
-        return len(self.session.tokens)
+        """Tokens so far, prompt and answer, those being drawn included."""
+        return len(self.session.tokens) + self.num_drawing
+
+    @property
+    def num_drawn(self) -> int:
+        """Tokens of the answer so far, those being drawn included."""
+        return self.num_answered + self.num_drawing
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether its last token is being drawn: there is nothing left to plan."""
+        return self.num_drawn >= self.spec.max_tokens

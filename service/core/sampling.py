@@ -2,14 +2,17 @@
 
 from dataclasses import dataclass, field
 
+MAX_BIASED_TOKENS = 1024  # of a request
+MAX_LOGPROBS = 20  # alternatives a token
+
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
     """One request's sampling settings; names, ranges and defaults are vLLM's.
 
     Noise depends on ``seed`` and the token's position only, so a resumed or re-batched request draws the same tokens.
-    ``temperature`` 0 is greedy. ``top_k`` 0 is off. ``logprobs``: how many alternatives to report; None: not even the
-    drawn token's.
+    ``temperature`` 0 is greedy. ``top_k`` 0 is off. ``logprobs``: how many alternatives to report, up to
+    `MAX_LOGPROBS`; None: not even the drawn token's. ``logit_bias``: of up to `MAX_BIASED_TOKENS` tokens.
     """
 
     temperature: float = 1.0

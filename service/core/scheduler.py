@@ -8,6 +8,7 @@ that holds up everybody less. Decodes go first; the rest of the token budget is 
 
 from collections.abc import Iterator, Sequence
 
+from service.core.compaction import Compaction
 from service.core.cut import Budget, cut
 from service.core.displacement import Displacement
 from service.core.eviction import Eviction
@@ -30,6 +31,7 @@ class Scheduler:
         budget: Budget,
         mechanisms: Mechanisms,
         eviction: Eviction | None = None,
+        compaction: Compaction | None = None,
     ) -> None:
         self.steps = 0  # planned so far
         self._ledger = ledger
@@ -39,6 +41,7 @@ class Scheduler:
         self._budget = budget
         self._mechanisms = mechanisms
         self._eviction = eviction
+        self._compaction = compaction
         self._wanted: dict[Request, None] = {}  # those above the last cut who had no slot
 
     def plan(self, now: float) -> StepPlan | None:
@@ -56,11 +59,13 @@ class Scheduler:
         if self._waits_for_copies(len(kept) - len(ready), len(ready) + displacement.num_running):
             return self._pause()
         opened = self._seat(ready, displacement, now)
-        rows = tuple(self._rows([*ready, *displacement.still_running()]))
-        if not rows:
+        running = [request for request in [*ready, *displacement.still_running()] if not request.is_spent]
+        if not running:
             return self._pause()
         self.steps += 1
-        return StepPlan(self.steps, tuple(opened), rows, self._swaps.issued())
+        moves = () if self._compaction is None else self._compaction.moves()
+        rows = tuple(self._rows(running))
+        return StepPlan(self.steps, tuple(opened), rows, self._swaps.issued(), moves=moves)
 
     def _ready(self, kept: Sequence[Request], displacement: Displacement, now: float) -> list[Request]:
         """Those above the cut who can run now, by rank. Running ones come first to their next block."""
@@ -93,7 +98,7 @@ class Scheduler:
 
     def _bring_in(self, request: Request, displacement: Displacement) -> bool:
         """Whether a request without a slot could run now. If not, all that can be done for it is under way."""
-        if self._eviction is not None and self._eviction.holds(request):
+        if self._is_held(request):
             return False
         if self._memory.is_resident(request.sequence):
             return self._find_room(request, displacement)
@@ -109,6 +114,10 @@ class Scheduler:
         self._swaps.start_in(request)
         displacement.promise(request)  # the blocks behind its KV
         return False
+
+    def _is_held(self, request: Request) -> bool:
+        """Its newest token is not known yet, and a slot opens with all of them; or it is being driven off."""
+        return bool(request.num_drawing) or (self._eviction is not None and self._eviction.holds(request))
 
     def _waits_for_copies(self, coming: int, runnable: int) -> bool:
         """Whether the step had better wait: always where copies are synchronous, else where that costs less.
@@ -151,17 +160,16 @@ class Scheduler:
                 yield self._row(request, chunk)
 
     def _row(self, request: Request, num_tokens: int) -> Row:
-        tokens = request.session.tokens
         start = self._memory.computed(request.sequence)
         end = start + num_tokens
         assert request.slot is not None
         request.steps_seated += 1
-        decode = end == len(tokens) and num_tokens == 1  # the slot's newest token: the data plane has it already
+        decode = end == request.num_tokens and num_tokens == 1  # the slot's newest token: the data plane has it already
         return Row(
             slot=request.slot,
             start=start,
-            tokens=None if decode else tuple(tokens[start:end]),
+            tokens=None if decode else tuple(request.session.tokens[start:end]),
             extents=self._memory.device.extents(request.sequence),
-            samples=end == len(tokens),
+            samples=end == request.num_tokens,
             request_id=request.request_id,
         )

@@ -1,7 +1,8 @@
 """From a plan's rows to the arrays that the model reads.
 
-Per slot it keeps the token last drawn, the next decode's input, and the block table, expanded again only when
-the plan brings another tuple of extents.
+The batcher knows, per slot, the block table as the model's side has it or is about to: it is expanded again only when
+the plan brings another tuple of extents, and only what differs is told. A token drawn last is named by its slot, for
+its value may not be known here yet.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from allocator import Extent
 from service.core.plan import Row, SlotOpening
 from service.execution.kv import BLOCK_TOKENS
+from service.execution.memory import Array, Field, Kernels, Memory
 
 Ints = NDArray[np.int32]
 Longs = NDArray[np.int64]
@@ -20,67 +22,119 @@ Longs = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One forward pass. A *row* is a sequence's query tokens, a *place* a token's number in the KV pool."""
+    """What one forward pass is told. A *row* is a sequence's query tokens, a *place* a token's number in the KV pool.
 
-    tokens: Ints  # [tokens] ids
-    positions: Ints  # [tokens]
+    Arrays of the host, or of the device that runs it.
+    """
+
     places: Longs  # [tokens] block * BLOCK_TOKENS + offset
+    given: Ints  # [tokens] ids; -1 - slot stands for the token that was drawn last in that slot
+    positions: Ints  # [tokens]
     slots: Ints  # [rows]
     query_starts: Ints  # [rows + 1] row r's tokens are query_starts[r] : query_starts[r + 1]
     lengths: Ints  # [rows] tokens of the sequence, the queries included
-    block_tables: Ints  # [slots, max_blocks]
     sampling: Ints  # [samples] indices of the tokens after which one is drawn
+
+    @staticmethod
+    def fields(tokens: int, rows: int, samples: int) -> tuple[Field, ...]:
+        """What a batch of so many is made of, in order."""
+        return (
+            ((tokens,), np.int64),
+            ((tokens,), np.int32),
+            ((tokens,), np.int32),
+            ((rows,), np.int32),
+            ((rows + 1,), np.int32),
+            ((rows,), np.int32),
+            ((samples,), np.int32),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TableChanges:
+    """Entries of block tables that are others than before, by their number in the whole array."""
+
+    entries: Ints  # [changes] slot * max_blocks + number of the block in its sequence
+    blocks: Ints  # [changes]
+
+    @staticmethod
+    def fields(changes: int) -> tuple[Field, ...]:
+        """What so many are made of, in order."""
+        return (((changes,), np.int32),) * 2
+
+
+@dataclass(frozen=True, slots=True)
+class SlotMemory:
+    """What stays between steps, beside the KV itself, in the memory where the model runs."""
+
+    block_tables: Array  # [slots, max_blocks] int32
+    last: Array  # [slots] int32: the token drawn last
+
+    @classmethod
+    def allocate(cls, memory: Memory, num_slots: int, max_blocks: int) -> "SlotMemory":
+        """Of zeros, as the batcher takes them to be."""
+        return cls(memory.zeros((num_slots, max_blocks), np.int32), memory.zeros((num_slots,), np.int32))
+
+    def change(self, changes: TableChanges, kernels: Kernels) -> None:
+        """Bring the block tables up to date; ``changes`` are of this memory."""
+        kernels.put_tokens(changes.blocks, changes.entries, self.block_tables.reshape(-1))
 
 
 class Batcher:
-    """Builds batches; owns the slots' block tables and next tokens."""
+    """Builds batches of rows in ``num_slots`` slots; a sequence has at most ``max_blocks`` blocks."""
 
     def __init__(self, num_slots: int, max_blocks: int) -> None:
         self._block_tables = np.zeros((num_slots, max_blocks), np.int32)
         self._extents: list[tuple[Extent, ...] | None] = [None] * num_slots
-        self._next_tokens = np.zeros(num_slots, np.int32)
+        self._drawn = -1 - np.arange(num_slots, dtype=np.int32)
+        self._inputs = self._drawn.copy()  # of each slot's next decode
 
     def open(self, opening: SlotOpening) -> None:
-        """Forget what the slot held."""
-        self._extents[opening.slot] = None
-        self._next_tokens[opening.slot] = opening.tokens[-1]
+        """The slot's next decode takes the last of these tokens."""
+        self._inputs[opening.slot] = opening.tokens[-1]
 
-    def set_next_token(self, slot: int, token: int) -> None:
-        """Remember the token drawn for a slot."""
-        self._next_tokens[slot] = token
+    def forget(self) -> None:
+        """Nobody knows what of the changes arrived: tell all of a table when it is next used."""
+        self._block_tables.fill(-1)
+        self._extents = [None] * len(self._extents)
 
-    def build(self, rows: Sequence[Row]) -> Batch:
-        """The arrays for a plan's rows, in their order."""
-        for row in rows:
-            self._expand(row)
+    def build(self, rows: Sequence[Row]) -> tuple[Batch, TableChanges]:
+        """The arrays for a plan's rows, in their order, and what must change in the block tables before."""
+        changes = self._expand_all(rows)
         counts = np.array([row.num_tokens for row in rows], np.int32)
         starts = np.array([row.start for row in rows], np.int32)
         slots = np.array([row.slot for row in rows], np.int32)
         query_starts = np.concatenate(([0], np.cumsum(counts))).astype(np.int32)
         positions = np.arange(query_starts[-1], dtype=np.int32) + np.repeat(starts - query_starts[:-1], counts)
         blocks = self._block_tables[np.repeat(slots, counts), positions // BLOCK_TOKENS].astype(np.int64)
-        return Batch(
-            tokens=self._input_tokens(rows, query_starts),
-            positions=positions,
+        samples = np.array([row.samples for row in rows], np.bool_)
+        batch = Batch(
             places=blocks * BLOCK_TOKENS + positions % BLOCK_TOKENS,
+            given=self._given(rows, query_starts),
+            positions=positions,
             slots=slots,
             query_starts=query_starts,
             lengths=starts + counts,
-            block_tables=self._block_tables,
-            sampling=query_starts[1:][[row.samples for row in rows]] - 1,
+            sampling=query_starts[1:][samples] - 1,
         )
+        self._inputs[slots[samples]] = self._drawn[slots[samples]]
+        return batch, changes
 
-    def _expand(self, row: Row) -> None:
-        if self._extents[row.slot] is row.extents:
-            return
-        self._extents[row.slot] = row.extents
-        end = 0
-        for extent in row.extents:
-            self._block_tables[row.slot, end : end + extent.length] = np.arange(extent.start, extent.end)
-            end += extent.length
-
-    def _input_tokens(self, rows: Sequence[Row], query_starts: Ints) -> Ints:
-        tokens = np.empty(query_starts[-1], np.int32)
+    def _given(self, rows: Sequence[Row], query_starts: Ints) -> Ints:
+        given = np.empty(query_starts[-1], np.int32)
         for row, begin, end in zip(rows, query_starts[:-1], query_starts[1:], strict=True):
-            tokens[begin:end] = self._next_tokens[row.slot] if row.tokens is None else row.tokens
-        return tokens
+            given[begin:end] = self._inputs[row.slot] if row.tokens is None else row.tokens
+        return given
+
+    def _expand_all(self, rows: Sequence[Row]) -> TableChanges:
+        changed = [self._expand(row) for row in rows if self._extents[row.slot] is not row.extents]
+        entries = np.concatenate([np.empty(0, np.int32), *changed])
+        return TableChanges(entries, self._block_tables.reshape(-1)[entries])
+
+    def _expand(self, row: Row) -> Ints:
+        """Bring a slot's table up to date; returns the entries that changed."""
+        self._extents[row.slot] = row.extents
+        blocks = np.concatenate([np.arange(extent.start, extent.end, dtype=np.int32) for extent in row.extents])
+        table = self._block_tables[row.slot, : len(blocks)]
+        changed = np.flatnonzero(table != blocks)
+        table[:] = blocks
+        return (row.slot * self._block_tables.shape[1] + changed).astype(np.int32)

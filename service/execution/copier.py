@@ -50,6 +50,8 @@ class CPUCopier:
     def start(self, report: Callable[[CopyResult], None]) -> None:
         """Begin; ``report`` is called on a worker's thread."""
         self._report = report
+        for worker in self._workers.values():  # the thread is there before the first copy
+            worker.submit(int)
 
     def warm_up(self) -> None:
         """Load what is compiled, so that no copy waits for it."""

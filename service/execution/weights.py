@@ -1,16 +1,16 @@
-"""A model's weights as the forward pass wants them: q/k/v fused, gate/up fused, rotary in half-split order."""
+"""A model's weights as the forward pass wants them: q/k/v fused, gate/up fused, rotary in half-split order.
+
+All of one element type and in one memory: float32 on the host, or what a device serves in.
+"""
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-Array = NDArray[np.float32]
+from service.execution.memory import Array
 
 
 @dataclass(frozen=True, slots=True)
 class DenseLinear:
-    """y = x @ weight.T + bias in float32. Another weight type is another class, by which `Model` picks the kernel."""
+    """y = x @ weight.T + bias. Another weight type is another class, by which `Model` picks the kernel."""
 
     weight: Array  # [out, in]
     bias: Array | None = None  # [out]

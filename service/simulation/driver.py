@@ -1,11 +1,11 @@
 """Drives core on a virtual clock: the same plan -> run -> commit as the engine, without threads or waiting."""
 
-from collections import defaultdict
+from collections import defaultdict, deque
 
 from service.core.commands import Submit
 from service.core.core import Core
 from service.core.events import Event, Finished, Refused, TokenOut
-from service.core.plan import StepPlan
+from service.core.plan import StepPlan, StepResult
 from service.core.ports import Runner
 from service.simulation.copier import SimulatedCopier
 
@@ -15,9 +15,10 @@ class StalledError(RuntimeError):
 
 
 class Simulation:
-    """``now`` advances by the device time that each step reports, or to the end of a copy where no step can run.
+    """``now`` advances to the end of the oldest step under way, or to that of a copy where no step can run.
 
-    Answers and last events are kept by request id. A copy ends between two steps, as the engine would hear of it.
+    A step takes the device time that it reports, after those before it; with a deeper runner the next is planned before
+    it ends. Answers and last events are kept by request id. Ends of copies are heard of between two steps.
     """
 
     def __init__(self, core: Core, runner: Runner, copier: SimulatedCopier | None = None) -> None:
@@ -28,6 +29,7 @@ class Simulation:
         self.log: list[Event] = []
         self._runner = runner
         self._copier = copier
+        self._under_way: deque[tuple[StepResult, float]] = deque()  # with the times of their ends
 
     def submit(self, command: Submit) -> None:
         """Post a turn now."""
@@ -49,36 +51,60 @@ class Simulation:
         self.core.close_scope(scope)
         self._observe()
 
+    @property
+    def num_under_way(self) -> int:
+        """Steps that were launched and not committed; none between two steps unless the runner is deep."""
+        return len(self._under_way)
+
+    def fail(self) -> None:
+        """The oldest step under way fails, and with it those launched on top of it."""
+        number = self._under_way[0][0].number
+        self._under_way.clear()
+        self.core.abandon(number, self.now)
+        self._observe()
+
     def step(self) -> StepPlan | None:
         """One iteration; None when there was nothing to run.
 
         Raises `StalledError` when somebody waits and nothing is under way that could end it.
         """
+        plan = self.launch()
+        if len(self._under_way) > self._runner.depth or (self._under_way and (plan is None or not plan.rows)):
+            self._commit()
+        elif plan is not None and not plan.rows:
+            self._wait_for_a_copy()
+        self._observe()
+        return plan
+
+    def launch(self) -> StepPlan | None:
+        """The first half of `step`: plan, and begin what the plan says."""
         self._take_copies_in()
         plan = self.core.plan(self.now)
         if plan is not None:
-            self._run(plan)
-        self._observe()
+            self._begin(plan)
         return plan
 
     def run(self, max_steps: int = 100_000) -> int:
         """Step until nothing is live; returns the number of steps. Raises `StalledError` if that takes too many."""
         for taken in range(max_steps):
-            if self.step() is None:
+            if self.step() is None and not self._under_way:
                 return taken
         raise StalledError(f"{self.core.gauges()} after {max_steps} steps")
 
-    def _run(self, plan: StepPlan) -> None:
+    def _begin(self, plan: StepPlan) -> None:
         self._runner.poison(plan.poison)
         for ticket in plan.copies:
             assert self._copier is not None, "the core plans copies and nobody copies"
             self._copier.submit(ticket, self.now)
         if plan.rows:
-            result = self._runner.run(plan)
-            self.now += result.device_seconds
-            self.core.commit(result, {}, self.now)
-        else:
-            self._wait_for_a_copy()
+            result = self._runner.launch(plan)()
+            begins = max([self.now, *(ends for _, ends in self._under_way)])
+            self._under_way.append((result, begins + result.device_seconds))
+
+    def _commit(self) -> None:
+        result, ends = self._under_way.popleft()
+        self.now = max(self.now, ends)
+        self.core.commit(result, {}, self.now)
 
     def _wait_for_a_copy(self) -> None:
         ends = None if self._copier is None else self._copier.next_end_s

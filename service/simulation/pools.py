@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from allocator import DEVICE, Extent, Ticket
+from allocator import DEVICE, Extent, Move, Ticket
 
 
 @dataclass(slots=True)
@@ -38,6 +38,14 @@ class HashPools:
         for extent in extents:
             for number in range(extent.start, extent.end):
                 self.pools[extent.pool].pop(number, None)
+
+    def move(self, moves: Iterable[Move]) -> None:
+        """Device blocks change places, with what they hold, if anything; the sources mean nothing then."""
+        for move in moves:
+            for source, destination in zip(move.sources, move.destinations, strict=True):
+                self.device.pop(destination, None)
+                if source in self.device:
+                    self.device[destination] = self.device.pop(source)
 
     def begin_copy(self, ticket: Ticket, *, early: bool) -> None:
         """A copy starts; ``early``: it reads its source now, else at its end. What it writes is void till then."""

@@ -6,11 +6,12 @@ never written breaks the chain and raises `PlanError`. A token depends on the se
 seed, so any schedule must give the same answers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from allocator import Extent
 from service.core.plan import Drawn, Row, SlotOpening, StepPlan, StepResult
+from service.core.ports import DirectRunner
 from service.simulation.pools import Block, HashPools
 
 BLOCK_TOKENS = 16
@@ -32,13 +33,16 @@ class StepCost:
         return self.step_s + self.token_s * plan.num_tokens
 
 
-class SimulatedRunner:
+class SimulatedRunner(DirectRunner):
     """Runs plans on hashes. ``cost`` is reported as the step's device time, not waited for.
 
-    ``pools`` are shared with a copier, if there is one.
+    ``pools`` are shared with a copier, if there is one; ``depth`` is as `service.core.ports.Runner` says.
     """
 
-    def __init__(self, vocab_size: int, cost: StepCost | None = None, pools: HashPools | None = None) -> None:
+    def __init__(
+        self, vocab_size: int, cost: StepCost | None = None, pools: HashPools | None = None, depth: int = 0
+    ) -> None:
+        self.depth = depth
         self._vocab_size = vocab_size
         self._cost = cost or StepCost()
         self._seeds: dict[int, int] = {}  # slot -> seed
@@ -50,8 +54,14 @@ class SimulatedRunner:
         """Forget what blocks hold."""
         self._pools.poison(extents)
 
+    def launch(self, plan: StepPlan) -> Callable[[], StepResult]:
+        """`run` it at once, for what comes later reads what it wrote."""
+        result = self.run(plan)
+        return lambda: result
+
     def run(self, plan: StepPlan) -> StepResult:
         """All rows of a plan."""
+        self._pools.move(plan.moves)
         for opening in plan.opened:
             self._open(opening)
         ends = [(row, self._write(row)) for row in plan.rows]

@@ -24,10 +24,11 @@ from service.api.server import app_runner
 from service.core.core import Core, CoreSettings
 from service.core.plan import Drawn, StepPlan, StepResult
 from service.core.policies import POLICIES
-from service.core.ports import Copier, Runner
+from service.core.ports import Copier, DirectRunner, Runner
 from service.core.sampling import TokenLogprobs
 from service.engine import Engine
 from service.execution.chat_template import ChatTemplate
+from service.execution.serving_device import ServingDevice
 from service.execution.text import TextStage
 from service.execution.tokenizer import Tokenizer, read_tokenizer
 from service.logs import configure_logs
@@ -42,7 +43,7 @@ CHATML = (
 )
 
 
-class HeldRunner:
+class HeldRunner(DirectRunner):
     """A data plane that stands still while it is held."""
 
     def __init__(self, inner: Runner) -> None:
@@ -64,7 +65,7 @@ class HeldRunner:
         self.inner.poison(extents)
 
 
-class SteppedRunner:
+class SteppedRunner(DirectRunner):
     """A simulated data plane that takes as many steps as it is allowed."""
 
     def __init__(self) -> None:
@@ -79,7 +80,7 @@ class SteppedRunner:
         return self._inner.run(plan)
 
 
-class BrokenRunner:
+class BrokenRunner(DirectRunner):
     """A data plane whose every step fails."""
 
     def __init__(self, text: str) -> None:
@@ -89,7 +90,7 @@ class BrokenRunner:
         raise RuntimeError(self._text)
 
 
-class PoisonedRunner:
+class PoisonedRunner(DirectRunner):
     """A data plane whose logits are not finite for requests of some seeds."""
 
     def __init__(self) -> None:
@@ -105,7 +106,7 @@ class PoisonedRunner:
         return replace(result, drawn=drawn)
 
 
-class TalkativeRunner:
+class TalkativeRunner(DirectRunner):
     """A data plane that says the same token for ever, with much to say about it: kilobytes a token on the wire."""
 
     def run(self, plan: StepPlan) -> StepResult:
@@ -238,6 +239,7 @@ def served_model(**fields: Any) -> ServedModel:
         "chat_template": ChatTemplate(CHATML),
         "longest_token_bytes": 32,
         "created": 1_700_000_000,
+        "device": ServingDevice("cpu", "simulated", "float32"),
         **fields,
     }
     return ServedModel(**values)

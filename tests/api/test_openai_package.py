@@ -12,20 +12,14 @@ from service.api.context import METRICS
 from service.api.server import app_runner
 from service.cli.serve import build
 from service.config import parse
-from service.execution.loading import LoadedModel, load_model
 
 QUESTION = [{"role": "user", "content": "Say something nice about the weather, please."}]
 GREEDY = {"model": "tiny", "messages": QUESTION, "temperature": 0, "max_tokens": 12}
 
 
-@pytest.fixture(scope="module")
-def loaded(tiny_model_path: Path) -> LoadedModel:
-    return load_model(tiny_model_path)
-
-
 @pytest.fixture
-def app(loaded: LoadedModel) -> web.Application:
-    return build(loaded, parse(["--device-kv", "2MiB", "--max-num-seqs", "8", "--served-model-name", "tiny"]))
+def app(tiny_model_path: Path) -> web.Application:
+    return build(parse(["--model", str(tiny_model_path), "--device-kv", "2MiB", "--max-num-seqs", "8"]))
 
 
 @pytest.fixture

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks.switching.comparison import differences
-from benchmarks.switching.matrix import CAP, VARIANTS, Cell, Job, Schedule, jobs
+from benchmarks.switching.matrix import CAP, NEVER, VARIANTS, Cell, Job, Schedule, jobs
 from benchmarks.switching.outcome import outcome
 from benchmarks.switching.page import render
 from benchmarks.switching.session import Result
+from benchmarks.switching.workload import capacity_of
 from clients.report import Outcome, Run, TurnRecord
 from clients.reporting.slo import Slo
 from service.core.mechanisms import DEFAULT_PRESET
@@ -123,11 +124,28 @@ def test_figures_of_the_server_are_per_run():
 
 
 def test_each_variant_goes_first_in_its_turn():
-    order = list(jobs([RANDOM], [None], range(len(VARIANTS)), VARIANTS))
-    cells = [order[start : start + len(VARIANTS)] for start in range(0, len(order), len(VARIANTS))]
-    assert [cell[0].variant for cell in cells] == list(VARIANTS)
-    assert all({job.variant for job in cell} == set(VARIANTS) for cell in cells)
+    presets = VARIANTS[:-1]
+    order = list(jobs([RANDOM], [None], range(len(presets)), VARIANTS))
+    cells = [order[start : start + len(presets)] for start in range(0, len(order), len(presets))]
+    assert [cell[0].variant for cell in cells] == list(presets)
+    assert all({job.variant for job in cell} == set(presets) for cell in cells)
     assert all(len({job.cell for job in cell}) == 1 for cell in cells)
+
+
+def test_the_fixed_cap_is_run_once_and_compared_everywhere():
+    order = list(jobs([RANDOM, Schedule.parse(NEVER)], [None], [1], VARIANTS))
+    assert [str(job.cell.schedule) for job in order if job.variant == CAP] == [NEVER]
+    never = Cell(Schedule.parse(NEVER), None, 1)
+    results = {place(DEFAULT_PRESET): result(SLOW), Job(never, CAP): result(FAST)}
+    found = outcome(results, SLO, 1024)
+    assert [(each["schedule"], each["variant"]) for each in found["comparisons"]] == [("random:10", CAP)]
+    document = {"hardware": "", "command": "", "figures": {"conversations": 20, "capacity": [], **found}}
+    assert render(document).count(f"| `{CAP}` |") == 4  # two tables a schedule
+
+
+def test_capacity_is_what_is_done_while_everybody_waits():
+    crowded = [0.1] * 10 + [50.1] * 10
+    assert capacity_of(run(crowded)) == pytest.approx(10 / 9.3)
 
 
 def test_the_fixed_cap_serves_in_order_whatever_the_schedule():

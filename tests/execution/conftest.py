@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from service.execution.architecture import ModelConfig
-from service.execution.weights import Array, DenseLinear, LayerWeights, ModelWeights
+from service.execution.memory import Array
+from service.execution.weights import DenseLinear, LayerWeights, ModelWeights
 
 MakeModel = Callable[..., tuple[ModelConfig, ModelWeights]]
 

@@ -5,7 +5,7 @@ import pytest
 from allocator import Extent
 from service.core.plan import Row, SlotOpening
 from service.core.sampling import SamplingParams
-from service.execution.batch import Batcher
+from service.execution.batch import Batcher, TableChanges
 
 
 @pytest.fixture
@@ -17,46 +17,77 @@ def opening(slot: int, *tokens: int) -> SlotOpening:
     return SlotOpening(slot, tokens, len(tokens), SamplingParams())
 
 
+def row(slot: int, start: int, tokens: tuple[int, ...] | None, *extents: Extent, samples: bool = True) -> Row:
+    return Row(slot, start, tokens, extents, samples)
+
+
+def given(batcher: Batcher, *rows: Row) -> list[int]:
+    return batcher.build(rows)[0].given.tolist()
+
+
+def entries(changes: TableChanges) -> dict[int, int]:
+    return dict(zip(changes.entries.tolist(), changes.blocks.tolist(), strict=True))
+
+
 def test_places_follow_the_extents(batcher: Batcher) -> None:
-    extents = (Extent(0, 7, 1), Extent(0, 2, 2))
-    batch = batcher.build([Row(1, 14, (5, 6, 7), extents, samples=True)])
+    batch, _ = batcher.build([row(1, 14, (5, 6, 7), Extent(0, 7, 1), Extent(0, 2, 2))])
     assert batch.positions.tolist() == [14, 15, 16]
     assert batch.places.tolist() == [7 * 16 + 14, 7 * 16 + 15, 2 * 16]
-    assert batch.block_tables[1, :3].tolist() == [7, 2, 3]
     assert batch.lengths.tolist() == [17]
 
 
 def test_rows_of_different_lengths_stand_in_a_line(batcher: Batcher) -> None:
     batcher.open(opening(2, 8, 9))
     rows = [
-        Row(0, 0, (1, 2, 3), (Extent(0, 0, 1),), samples=False),
-        Row(2, 1, None, (Extent(0, 1, 1),), samples=True),
-        Row(1, 5, (4,), (Extent(0, 2, 1),), samples=True),
+        row(0, 0, (1, 2, 3), Extent(0, 0, 1), samples=False),
+        row(2, 1, None, Extent(0, 1, 1)),
+        row(1, 5, (4,), Extent(0, 2, 1)),
     ]
-    batch = batcher.build(rows)
-    assert batch.tokens.tolist() == [1, 2, 3, 9, 4]
+    batch, _ = batcher.build(rows)
+    assert batch.given.tolist() == [1, 2, 3, 9, 4]
     assert batch.positions.tolist() == [0, 1, 2, 1, 5]
     assert batch.query_starts.tolist() == [0, 3, 4, 5]
     assert batch.slots.tolist() == [0, 2, 1]
     assert batch.sampling.tolist() == [3, 4]
 
 
-def test_a_decode_takes_the_token_last_drawn(batcher: Batcher) -> None:
-    batcher.open(opening(0, 3))
-    batcher.set_next_token(0, 42)
-    assert batcher.build([Row(0, 1, None, (Extent(0, 0, 1),), samples=True)]).tokens.tolist() == [42]
+def test_a_decode_takes_the_openings_last_token_until_one_is_drawn(batcher: Batcher) -> None:
+    batcher.open(opening(3, 7, 42))
+    decode = row(3, 1, None, Extent(0, 0, 1))
+    assert given(batcher, decode) == [42]
+    assert given(batcher, decode) == [-1 - 3]
+    batcher.open(opening(3, 5))
+    assert given(batcher, decode) == [5]
 
 
-def test_the_block_table_follows_a_new_tuple(batcher: Batcher) -> None:
-    batcher.build([Row(0, 0, (1,), (Extent(0, 4, 1),), samples=True)])
-    batch = batcher.build([Row(0, 16, (1,), (Extent(0, 4, 1), Extent(0, 9, 1)), samples=True)])
-    assert batch.places.tolist() == [9 * 16]
+def test_a_chunk_that_draws_nothing_leaves_the_input_as_it_was(batcher: Batcher) -> None:
+    batcher.open(opening(0, 7, 8, 9))
+    batcher.build([row(0, 0, (7, 8), Extent(0, 0, 1), samples=False)])
+    assert given(batcher, row(0, 2, None, Extent(0, 0, 1))) == [9]
 
 
-def test_the_same_tuple_in_a_reopened_slot_is_expanded_for_it(batcher: Batcher) -> None:
-    first, second = (Extent(0, 4, 1),), (Extent(0, 5, 1),)
-    batcher.build([Row(0, 0, (1,), first, samples=True)])
+def test_block_tables_are_told_where_they_differ(batcher: Batcher) -> None:
+    first = row(1, 0, (1,), Extent(0, 7, 1), Extent(0, 2, 2))
+    assert entries(batcher.build([first])[1]) == {10: 7, 11: 2, 12: 3}
+    assert entries(batcher.build([first])[1]) == {}
+    grown = row(1, 48, (1,), Extent(0, 7, 1), Extent(0, 2, 3))
+    batch, changes = batcher.build([grown])
+    assert entries(changes) == {13: 4}
+    assert batch.places.tolist() == [4 * 16]
+
+
+def test_a_reopened_slot_is_told_what_its_last_owner_did_not_have(batcher: Batcher) -> None:
+    batcher.build([row(0, 0, (1,), Extent(0, 4, 2))])
     batcher.open(opening(0, 1))
-    assert batcher.build([Row(0, 0, (1,), second, samples=True)]).places.tolist() == [5 * 16]
-    batcher.open(opening(0, 1))
-    assert batcher.build([Row(0, 0, (1,), first, samples=True)]).places.tolist() == [4 * 16]
+    batch, changes = batcher.build([row(0, 0, (1,), Extent(0, 4, 1), Extent(0, 8, 1))])
+    assert entries(changes) == {1: 8}
+    assert batch.places.tolist() == [4 * 16]
+
+
+def test_all_is_told_again_when_it_may_not_have_arrived(batcher: Batcher) -> None:
+    first = row(2, 0, (1,), Extent(0, 0, 2))
+    batcher.build([first])
+    batcher.forget()
+    batch, changes = batcher.build([first])
+    assert entries(changes) == {20: 0, 21: 1}
+    assert batch.places.tolist() == [0]

@@ -13,11 +13,11 @@ import pytest
 from allocator import Extent
 from kernels import cpu
 from service.core.plan import Row
-from service.execution.batch import Batcher
+from service.execution.batch import Batcher, SlotMemory
 from service.execution.kv import BLOCK_TOKENS, allocate_kv_pool
 from service.execution.loading import LoadedModel, load_model
+from service.execution.memory import Array, HostMemory
 from service.execution.model import Model
-from service.execution.weights import Array
 
 FAMILIES = Path(__file__).parents[1] / "data" / "families"
 NAMES = ["llama2", "llama3", "mistral", "qwen2", "qwen3", "smollm2", "wide-heads"]
@@ -27,16 +27,17 @@ def all_logits(loaded: LoadedModel, tokens: Array) -> Array:
     """Logits [sequences, length, vocab] of ``tokens`` [sequences, length], all in one batch."""
     sequences, length = tokens.shape
     blocks = -(-length // BLOCK_TOKENS)
-    model = Model(
-        loaded.config, loaded.weights, cpu, max_positions=length, max_tokens=tokens.size, max_samples=tokens.size
-    )
+    sizes = {"max_positions": length, "max_tokens": tokens.size, "max_samples": tokens.size}
+    model = Model(loaded.config, loaded.weights, cpu, HostMemory(), **sizes)
     rows = [
         Row(slot, 0, tuple(prompt), (Extent(pool=0, start=slot * blocks, length=blocks),), samples=False)
         for slot, prompt in enumerate(tokens.tolist())
     ]
-    batch = Batcher(sequences, sequences * blocks).build(rows)
+    batch, changes = Batcher(sequences, sequences * blocks).build(rows)
+    slots = SlotMemory.allocate(HostMemory(), sequences, sequences * blocks)
+    slots.change(changes, cpu)
     batch = replace(batch, sampling=np.arange(tokens.size, dtype=np.int32))
-    logits = model.forward(batch, allocate_kv_pool(loaded.config, sequences * blocks))
+    logits = model.forward(batch, slots, allocate_kv_pool(loaded.config, sequences * blocks))
     return logits.reshape(sequences, length, -1)
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import gguf
+import ml_dtypes
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType as Quantization
@@ -103,7 +104,7 @@ def test_every_quantisation_is_decoded_as_by_the_package(kind: Quantization, tmp
     rows, blocks = 3, (1 << 16) // block + 1  # more than one chunk, and no multiple of it
     raw = np.random.default_rng(1).integers(0, 60, (rows, blocks * block_bytes), dtype=np.uint8)  # no NaN scales
     out = np.empty((rows, blocks * block), dtype=np.float32)
-    write(tmp_path / "one.gguf", raw, kind).read("matrix", out)
+    write(tmp_path / "one.gguf", raw, kind).read("matrix", 0, out)
     np.testing.assert_array_equal(out, gguf.dequantize(raw, kind))
 
 
@@ -112,11 +113,33 @@ def test_plain_floats_are_taken_as_they_are(dtype: type, tmp_path: Path) -> None
     values = np.random.default_rng(1).standard_normal((3, 5)).astype(dtype)
     kind = Quantization.F32 if dtype is np.float32 else Quantization.F16
     out = np.empty((3, 5), dtype=np.float32)
-    write(tmp_path / "one.gguf", values, kind).read("matrix", out)
+    write(tmp_path / "one.gguf", values, kind).read("matrix", 0, out)
     np.testing.assert_array_equal(out, values.astype(np.float32))
+
+
+@pytest.mark.parametrize("kind", [*BLOCK_QUANTIZATIONS, Quantization.F16], ids=lambda kind: kind.name)
+def test_rows_can_be_read_apart(kind: Quantization, tmp_path: Path) -> None:
+    block, block_bytes = gguf.GGML_QUANT_SIZES[kind]
+    raw = np.random.default_rng(1).integers(0, 60, (7, 2 * block_bytes), dtype=np.uint8)
+    file = write(tmp_path / "one.gguf", raw.view(np.float16) if kind is Quantization.F16 else raw, kind)
+    whole, rows = np.empty((7, 2 * block), np.float32), np.empty((3, 2 * block), np.float32)
+    file.read("matrix", 0, whole)
+    file.read("matrix", 4, rows)
+    np.testing.assert_array_equal(rows, whole[4:])
+
+
+def test_bfloat16_is_taken_as_it_is(tmp_path: Path) -> None:
+    values = np.random.default_rng(1).standard_normal((3, 5)).astype(ml_dtypes.bfloat16)
+    file = write(tmp_path / "one.gguf", values.view(np.uint8), Quantization.BF16)
+    out, widened = np.empty((2, 5), ml_dtypes.bfloat16), np.empty((2, 5), np.float32)
+    file.read("matrix", 1, out)
+    file.read("matrix", 1, widened)
+    assert file.stored("matrix") == out.dtype.name
+    assert out.tobytes() == values[1:].tobytes()
+    np.testing.assert_array_equal(widened, values[1:].astype(np.float32))
 
 
 def test_tensor_that_is_no_weight_is_refused(tmp_path: Path) -> None:
     file = write(tmp_path / "one.gguf", np.zeros((2, 4), dtype=np.int32), Quantization.I32)
     with pytest.raises(ModelLoadError, match=r"tensor matrix \(I32\)"):
-        file.read("matrix", np.empty((2, 4), dtype=np.float32))
+        file.read("matrix", 0, np.empty((2, 4), dtype=np.float32))

@@ -10,8 +10,9 @@ from allocator import Extent
 from kernels import cpu, reference
 from service.core.plan import Row
 from service.execution.architecture import ModelConfig
-from service.execution.batch import Batcher
+from service.execution.batch import Batcher, SlotMemory
 from service.execution.kv import allocate_kv_pool
+from service.execution.memory import HostMemory
 from service.execution.model import Model
 from service.execution.weights import DenseLinear, ModelWeights
 
@@ -66,8 +67,10 @@ class Bench:
 
     def __init__(self, config: ModelConfig, weights: ModelWeights, kernels: ModuleType = cpu) -> None:
         sizes = {"max_positions": 200, "max_tokens": 200, "max_samples": 8}
-        self.model = Model(config, weights, kernels, **sizes)
+        self.kernels = kernels
+        self.model = Model(config, weights, kernels, HostMemory(), **sizes)
         self.batcher = Batcher(num_slots=8, max_blocks=64)
+        self.slots = SlotMemory.allocate(HostMemory(), 8, 64)
         self.kv = allocate_kv_pool(config, 64)
         self.kv.fill(np.nan)
 
@@ -76,7 +79,9 @@ class Bench:
         return Row(slot, start, tuple(tokens), extents, samples=True)
 
     def logits(self, *rows: Row) -> np.ndarray:
-        return self.model.forward(self.batcher.build(rows), self.kv).copy()
+        batch, changes = self.batcher.build(rows)
+        self.slots.change(changes, self.kernels)
+        return self.model.forward(batch, self.slots, self.kv).copy()
 
 
 def prompts(seed: int = 1) -> list[list[int]]:

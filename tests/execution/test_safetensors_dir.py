@@ -106,7 +106,7 @@ def test_bfloat16_becomes_float32_exactly(tmp_path: Path) -> None:
     # The name is one character longer, so one of the header's padding spaces goes.
     (tmp_path / "model.safetensors").write_bytes(content.replace(b'"U16"', b'"BF16"').replace(b"}} ", b"}}", 1))
     out = np.empty(5, dtype=np.float32)
-    SafetensorsDir(tmp_path).read("x", out)
+    SafetensorsDir(tmp_path).read("x", 0, out)
     np.testing.assert_array_equal(out, (values.view(np.uint32) >> 16 << 16).view(np.float32))
 
 

@@ -4,16 +4,32 @@ import numpy as np
 import pytest
 
 from kernels import cpu
-from service.core.plan import SlotOpening
+from service.core.plan import Drawn, SlotOpening
 from service.core.sampling import SamplingParams
+from service.execution.memory import HostMemory
+from service.execution.outcome import Outcome
 from service.execution.sampler import Sampler
 
 VOCAB = 50
 
 
+class Bench:
+    """A sampler of four slots on the host."""
+
+    def __init__(self) -> None:
+        self._sampler = Sampler(4, VOCAB, cpu, HostMemory())
+        self.open = self._sampler.open
+
+    def draw(self, logits: np.ndarray, slots: list[int], positions: list[int]) -> list[Drawn]:
+        draws = self._sampler.draws(slots, positions)
+        outcome = Outcome.on_host(draws)
+        self._sampler.draw(logits, draws, draws.settings, outcome)
+        return outcome.read(draws)
+
+
 @pytest.fixture
-def sampler() -> Sampler:
-    return Sampler(num_slots=4, vocab_size=VOCAB, kernels=cpu)
+def sampler() -> Bench:
+    return Bench()
 
 
 def logits(rows: int = 1) -> np.ndarray:
@@ -24,7 +40,7 @@ def opening(slot: int, prompt: tuple[int, ...] = (1,), output: tuple[int, ...] =
     return SlotOpening(slot, prompt + output, len(prompt), SamplingParams(**settings))
 
 
-def test_a_greedy_row_beside_a_seeded_one(sampler: Sampler) -> None:
+def test_a_greedy_row_beside_a_seeded_one(sampler: Bench) -> None:
     sampler.open(opening(2, temperature=0))
     sampler.open(opening(0, seed=5))
     both = sampler.draw(logits(2), [2, 0], [9, 4])
@@ -34,26 +50,26 @@ def test_a_greedy_row_beside_a_seeded_one(sampler: Sampler) -> None:
     assert alone == both[1:]
 
 
-def test_a_negative_or_huge_seed_is_a_seed(sampler: Sampler) -> None:
+def test_a_negative_or_huge_seed_is_a_seed(sampler: Bench) -> None:
     sampler.open(opening(0, seed=-1))
     first = sampler.draw(logits(), [0], [0])
     sampler.open(opening(0, seed=2**64 - 1))
     assert sampler.draw(logits(), [0], [0]) == first
 
 
-def test_bias_decides(sampler: Sampler) -> None:
+def test_bias_decides(sampler: Bench) -> None:
     sampler.open(opening(0, temperature=0, logit_bias={7: 100.0}))
     assert sampler.draw(logits(), [0], [0])[0].token == 7
 
 
-def test_what_was_drawn_is_penalised_from_then_on(sampler: Sampler) -> None:
+def test_what_was_drawn_is_penalised_from_then_on(sampler: Bench) -> None:
     sampler.open(opening(0, temperature=0, presence_penalty=2.0, frequency_penalty=2.0))
     order = np.argsort(-logits()[0])
     drawn = [sampler.draw(logits(), [0], [i])[0].token for i in range(2)]
     assert drawn == order[:2].tolist()
 
 
-def test_a_resumed_output_is_penalised_and_a_prompt_is_not(sampler: Sampler) -> None:
+def test_a_resumed_output_is_penalised_and_a_prompt_is_not(sampler: Bench) -> None:
     order = np.argsort(-logits()[0]).tolist()
     sampler.open(opening(0, prompt=(order[0],), temperature=0, presence_penalty=2.0))
     assert sampler.draw(logits(), [0], [0])[0].token == order[0]
@@ -61,20 +77,20 @@ def test_a_resumed_output_is_penalised_and_a_prompt_is_not(sampler: Sampler) -> 
     assert sampler.draw(logits(), [0], [0])[0].token == order[1]
 
 
-def test_repetition_penalises_the_prompt_too(sampler: Sampler) -> None:
+def test_repetition_penalises_the_prompt_too(sampler: Bench) -> None:
     order = np.argsort(-logits()[0]).tolist()
     sampler.open(opening(0, prompt=(order[0],), temperature=0, repetition_penalty=50.0))
     assert sampler.draw(logits(), [0], [0])[0].token == order[1]
 
 
-def test_a_reopened_slot_forgets_penalties_and_bias(sampler: Sampler) -> None:
+def test_a_reopened_slot_forgets_penalties_and_bias(sampler: Bench) -> None:
     best = int(logits()[0].argmax())
     sampler.open(opening(0, output=(best,), temperature=0, presence_penalty=2.0, logit_bias={3: 100.0}))
     sampler.open(opening(0, temperature=0))
     assert sampler.draw(logits(), [0], [0])[0].token == best
 
 
-def test_logprobs_are_of_the_raw_logits(sampler: Sampler) -> None:
+def test_logprobs_are_of_the_raw_logits(sampler: Bench) -> None:
     sampler.open(opening(0, temperature=0, logit_bias={7: 100.0}, logprobs=3))
     raw = logits()[0].astype(np.float64)
     expected = raw - np.log(np.exp(raw).sum())
@@ -86,7 +102,25 @@ def test_logprobs_are_of_the_raw_logits(sampler: Sampler) -> None:
     assert [value for _, value in drawn.logprobs.top] == pytest.approx(np.sort(expected)[::-1][:3].tolist(), rel=1e-5)
 
 
-def test_no_logprobs_unless_asked(sampler: Sampler) -> None:
+def test_each_reports_as_many_alternatives_as_it_asked_for(sampler: Bench) -> None:
+    for slot, count in enumerate((1, 4, 0)):
+        sampler.open(opening(slot, temperature=0, logprobs=count))
+    reported = [drawn.logprobs for drawn in sampler.draw(logits(3), [0, 1, 2], [0, 0, 0])]
+    assert [len(logprobs.top) for logprobs in reported if logprobs] == [1, 4, 0]
+    assert reported[0].top[0] == (logits(3)[0].argmax(), reported[0].logprob)
+
+
+def test_draws_do_not_change_when_their_slot_is_reopened() -> None:
+    sampler = Sampler(2, VOCAB, cpu, HostMemory())
+    sampler.open(opening(1, seed=3, logprobs=2, presence_penalty=1.0))
+    draws = sampler.draws([1], [4])
+    sampler.open(opening(1, seed=8))
+    assert draws.settings.seeds.tolist() == [3]
+    assert [report.count for report in draws.reports] == [2]
+    assert draws.penalized
+
+
+def test_no_logprobs_unless_asked(sampler: Bench) -> None:
     sampler.open(opening(0))
     sampler.open(opening(1, logprobs=0))
     plain, zero = sampler.draw(logits(2), [0, 1], [0, 0])
@@ -96,7 +130,7 @@ def test_no_logprobs_unless_asked(sampler: Sampler) -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_row_without_finite_logits_is_invalid_and_the_others_are_not(sampler: Sampler, bad: float) -> None:
+def test_a_row_without_finite_logits_is_invalid_and_the_others_are_not(sampler: Bench, bad: float) -> None:
     settings = {"temperature": 0.7, "top_p": 0.9, "top_k": 5, "presence_penalty": 1.0, "logprobs": 2}
     for slot in range(3):
         sampler.open(opening(slot, seed=slot, **settings))

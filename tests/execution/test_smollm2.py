@@ -19,9 +19,10 @@ from service.core.core import Core, CoreSettings
 from service.core.plan import Row, SlotOpening
 from service.core.policies import POLICIES
 from service.core.sampling import SamplingParams
-from service.execution.batch import Batcher
+from service.execution.batch import Batcher, SlotMemory
 from service.execution.kv import BLOCK_TOKENS, allocate_kv_pool
 from service.execution.loading import LoadedModel, load_model
+from service.execution.memory import HostMemory
 from service.execution.model import Model
 from service.execution.runner import Runner
 from service.simulation.driver import Simulation
@@ -166,11 +167,15 @@ def logits_after(model: LoadedModel, tokens: list[int], chunk: int) -> np.ndarra
     """[vocab] after the last of ``tokens``, prefilled in chunks."""
     blocks = -(-len(tokens) // BLOCK_TOKENS)
     kv, batcher = allocate_kv_pool(model.config, blocks), Batcher(1, blocks)
-    network = Model(model.config, model.weights, cpu, max_positions=len(tokens) + 1, max_tokens=chunk, max_samples=1)
+    sizes = {"max_positions": len(tokens) + 1, "max_tokens": chunk, "max_samples": 1}
+    network = Model(model.config, model.weights, cpu, HostMemory(), **sizes)
+    slots = SlotMemory.allocate(HostMemory(), 1, blocks)
     batcher.open(SlotOpening(0, tuple(tokens), len(tokens), GREEDY))
     extents = (Extent(0, 0, blocks),)
     for start in range(0, len(tokens), chunk):
         part = tuple(tokens[start : start + chunk])
         row = Row(0, start, part, extents, samples=start + len(part) == len(tokens))
-        logits = network.forward(batcher.build([row]), kv)
+        batch, changes = batcher.build([row])
+        slots.change(changes, cpu)
+        logits = network.forward(batch, slots, kv)
     return np.array(logits[0])

@@ -98,6 +98,18 @@ def test_store_kv_touches_only_the_tokens_places(module: object) -> None:
     assert np.isfinite(kv).sum() == 3 * 2 * 3 * 8
 
 
+@pytest.mark.parametrize("module", [reference, cpu], ids=["reference", "cpu"])
+def test_rope_and_store_in_one_are_the_two(module: object) -> None:
+    kv, qkv, angles = np.full((5, 2, 2, 3, 16, 8), np.nan, np.float32), random(3, 4 + 6, 8), random(40, 4)
+    positions, places = np.array([39, 0, 17], np.int32), np.array([4 * 16 + 15, 0, 2 * 16 + 7], np.int64)
+    pool, both = kv.copy(), qkv.copy()
+    module.rope_store_kv(kv, 1, qkv, positions, np.cos(angles), np.sin(angles), places)
+    module.rope(both, 7, positions, np.cos(angles), np.sin(angles))
+    module.store_kv(pool, 1, both, places)
+    np.testing.assert_array_equal(kv, pool)
+    np.testing.assert_array_equal(qkv[:, :4], both[:, :4])
+
+
 def test_take_rows() -> None:
     table, out = random(10, 4), np.empty((3, 4), np.float32)
     cpu.take_rows(table, np.array([9, 0, 9], np.int32), out)

@@ -132,22 +132,57 @@ def test_bias_is_added_to_its_tokens(module: ModuleType) -> None:
 def test_rows_with_a_non_finite_logit_are_found(module: ModuleType, bad: float, at: int) -> None:
     logits = np.full((3, 37), 3e38, np.float32)
     logits[1, at] = bad
-    assert module.finite_rows(logits).tolist() == [True, False, True]
+    out = np.empty(3, np.bool_)
+    module.finite_rows(logits, out)
+    assert out.tolist() == [True, False, True]
+
+
+@MODULES
+def test_rows_that_are_not_ok_are_cleared(module: ModuleType) -> None:
+    logits = np.array([[1.0, 2.0], [np.nan, 3.0], [4.0, np.inf]], np.float32)
+    module.clear_rows(logits, np.array([True, False, False]))
+    assert logits.tolist() == [[1, 2], [0, 0], [0, 0]]
 
 
 @MODULES
 def test_logprobs_are_the_log_softmax_of_the_likeliest(module: ModuleType) -> None:
-    logits = random_logits(2000)
-    logits[[5, 9]] = logits.max() + 1
-    expected = logits.astype(np.float64) - np.log(np.exp(logits.astype(np.float64)).sum())
-    normalizer, ids, values = module.top_logprobs(logits, 4)
-    assert ids[:2].tolist() == [5, 9]
-    assert ids.tolist() == np.argsort(-logits, kind="stable")[:4].tolist()
-    np.testing.assert_allclose(values, expected[ids], rtol=1e-5)
-    np.testing.assert_allclose(float(logits[0]) - normalizer, expected[0], rtol=1e-5)
+    logits = np.stack([random_logits(2000, seed) for seed in range(3)])
+    logits[2, [5, 9]] = logits[2].max() + 1
+    wide = logits.astype(np.float64)
+    expected = wide - np.log(np.exp(wide).sum(axis=1, keepdims=True))
+    rows, tokens = np.array([2, 0], np.int32), np.array([1999, -1, 7], np.int32)
+    chosen, ids, values = np.empty(2, np.float32), np.empty((2, 4), np.int32), np.empty((2, 4), np.float32)
+    module.top_logprobs(logits, rows, tokens, chosen, ids, values)
+    assert ids[0, :2].tolist() == [5, 9]
+    np.testing.assert_array_equal(ids, np.argsort(-logits[rows], kind="stable")[:, :4])
+    np.testing.assert_allclose(values, np.take_along_axis(expected[rows], ids, axis=1), rtol=1e-5)
+    np.testing.assert_allclose(chosen, [expected[2, 7], expected[0, 1999]], rtol=1e-5)
 
 
 @MODULES
 def test_no_alternatives_are_none(module: ModuleType) -> None:
-    _, ids, values = module.top_logprobs(random_logits(50), 0)
-    assert len(ids) == len(values) == 0
+    logits, chosen, values = random_logits(50)[None], np.empty(1, np.float32), np.empty((1, 0), np.float32)
+    row, token = np.zeros(1, np.int32), np.array([3], np.int32)
+    module.top_logprobs(logits, row, token, chosen, values.astype(np.int32), values)
+    np.testing.assert_allclose(chosen, logits[0, 3] - np.log(np.exp(logits[0].astype(np.float64)).sum()), rtol=1e-5)
+
+
+@MODULES
+def test_tokens_that_the_host_has_not_seen_are_picked_by_their_slots(module: ModuleType) -> None:
+    last, out = np.array([70, 80, 90], np.int32), np.empty(5, np.int32)
+    module.pick_tokens(np.array([4, -1, 0, -3, 6], np.int32), last, out)
+    assert out.tolist() == [4, 70, 0, 90, 6]
+
+
+@MODULES
+def test_tokens_drawn_are_put_into_their_slots(module: ModuleType) -> None:
+    last = np.array([70, 80, 90], np.int32)
+    module.put_tokens(np.array([5, 6], np.int32), np.array([2, 0], np.int32), last)
+    assert last.tolist() == [6, 80, 5]
+
+
+@MODULES
+def test_tokens_drawn_are_counted_in_their_slots(module: ModuleType) -> None:
+    counts = np.array([[0, 1], [0, 0], [2, 0]], np.int32)
+    module.count_tokens(np.array([1, 0], np.int32), np.array([0, 2], np.int32), counts)
+    assert counts.tolist() == [[0, 2], [0, 0], [3, 0]]

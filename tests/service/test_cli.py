@@ -18,6 +18,7 @@ import pytest
 
 from clients.trace import read_trace
 from service.cli.serve import greeting
+from service.execution.serving_device import ServingDevice
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "service.cli"]
@@ -211,6 +212,6 @@ async def test_a_server_that_still_loads_ends_at_once(tmp_path, unused_tcp_port)
     ],
 )
 def test_the_greeting_says_where_and_how(host, port, url, chat):
-    text = greeting("m", host, port, 1.0)
-    assert f"serves m at {url} " in text
+    text = greeting("m", ServingDevice("cuda:0", "NVIDIA H100", "bfloat16"), host, port, 1.0)
+    assert f"serves m at {url} on cuda:0 (NVIDIA H100, bfloat16); started in 1.0 s\n" in text
     assert chat in text

@@ -3,10 +3,11 @@
 import argparse
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from service.config import ENV_PREFIX, ServeSettings, add_serve_flags, is_loopback, parse
+from service.config import ENV_PREFIX, ServeSettings, Size, add_serve_flags, is_loopback, parse
 from service.errors import ConfigError
 
 
@@ -63,6 +64,11 @@ def test_sizes_take_units(text: str, size: int) -> None:
         (["--preset", "vllm"], "--preset: .*observe, vllm-0.3.3.*'vllm'"),
         (["--policy", "nice"], "--policy: .*fcfs, markov, priority, random.*'nice'"),
         (["--log-level", "loud"], "--log-level: "),
+        (["--device", "gpu"], "--device: .*'gpu'"),
+        (["--device", "cuda:"], "--device: .*'cuda:'"),
+        (["--dtype", "int8"], "--dtype: .*bfloat16.*'int8'"),
+        (["--gpu-memory-utilization", "1.1"], "--gpu-memory-utilization: .*less than or equal to 1"),
+        (["--gpu-memory-utilization", "0"], "--gpu-memory-utilization: .*greater than 0"),
         (["--port", "x", "--max-queue", "y"], "--port: .*; --max-queue: "),
     ],
 )
@@ -171,12 +177,14 @@ UNITS = (
     "steps",
     "preemptions",
     "seed",
+    "share",
 )
 
 
 def numeric_settings() -> list[str]:
+    numbers = {int, float, Size}
     fields = ServeSettings.model_fields.items()
-    return [name for name, field in fields if any(kind in str(field.annotation) for kind in ("int", "float", "Size"))]
+    return [name for name, field in fields if numbers & {field.annotation, *get_args(field.annotation)}]
 
 
 @pytest.mark.parametrize("name", ServeSettings.model_fields)
@@ -188,6 +196,11 @@ def test_every_setting_is_described(name: str) -> None:
 def test_every_number_has_a_unit(name: str) -> None:
     description = (ServeSettings.model_fields[name].description or "").lower()
     assert any(unit in description for unit in UNITS)
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:12"])
+def test_a_device_is_named_as_by_cuda(device: str) -> None:
+    assert parse(["--device", device]).device == device
 
 
 def test_a_step_must_hold_a_token_of_every_running_sequence() -> None:

@@ -1,64 +1,20 @@
 """The loop, on real threads, with the simulated data plane."""
 
-import queue
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
-from service.core.commands import Cancel, Submit
-from service.core.core import Core, CoreSettings
-from service.core.events import Finished, FinishReason, Gauges, Refused, StepDone, TokenOut
+from service.core.commands import Cancel
+from service.core.events import Finished, FinishReason, TokenOut
 from service.core.plan import Drawn, StepPlan, StepResult
-from service.core.policies import POLICIES
-from service.core.sampling import SamplingParams
-from service.engine import Engine, Output, Runner, Turn
-from service.execution.text import TextStage
-from service.execution.tokenizer import Tokenizer, read_tokenizer
+from service.core.ports import DirectRunner
+from service.execution.tokenizer import Tokenizer
 from service.simulation.runner import SimulatedRunner
-
-PATIENCE_S = 20
-
-
-class Inbox:
-    """What a listener heard, by request."""
-
-    def __init__(self) -> None:
-        self.batches: queue.Queue[list[Output]] = queue.Queue()
-        self.outputs: dict[str, list[Output]] = defaultdict(list)
-        self.steps: list[StepDone] = []
-        self.gauges: list[Gauges] = []  # those that came without a step
-
-    def until_ended(self, *request_ids: str) -> None:
-        while not all(self._ended(request_id) for request_id in request_ids):
-            self.hear()
-
-    def hear(self) -> None:
-        """Take one batch in."""
-        for output in self.batches.get(timeout=PATIENCE_S):
-            if isinstance(output.event, StepDone):
-                self.steps.append(output.event)
-            elif isinstance(output.event, Gauges):
-                self.gauges.append(output.event)
-            else:
-                self.outputs[output.event.request_id].append(output)
-
-    def _ended(self, request_id: str) -> bool:
-        heard = self.outputs[request_id]
-        return bool(heard) and isinstance(heard[-1].event, Finished | Refused)
-
-    def text(self, request_id: str) -> str:
-        return "".join(output.text for output in self.outputs[request_id])
-
-    def last(self, request_id: str) -> Finished | Refused:
-        event = self.outputs[request_id][-1].event
-        assert isinstance(event, Finished | Refused)
-        return event
+from tests.service.conftest import PATIENCE_S, Start, turn
 
 
-class Scripted:
+class Scripted(DirectRunner):
     """A data plane that says what it is told, token by token, to everyone."""
 
     def __init__(self, tokens: list[int]) -> None:
@@ -72,35 +28,6 @@ class Scripted:
                 drawn.append(Drawn(row.slot, self._tokens[self._said[row.slot]]))
                 self._said[row.slot] += 1
         return StepResult(plan.number, drawn, 0.0)
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tiny_model_path: Path) -> Tokenizer:
-    return read_tokenizer(tiny_model_path / "tokenizer.json")
-
-
-@pytest.fixture
-def start(tokenizer: Tokenizer) -> Iterator[Callable[[Runner], tuple[Engine, Inbox]]]:
-    engines: list[Engine] = []
-
-    def start_engine(runner: Runner) -> tuple[Engine, Inbox]:
-        core = Core(CoreSettings(device_blocks=50, max_num_seqs=4), POLICIES["fcfs"]())
-        engine, inbox = Engine(core, runner, TextStage(tokenizer), check_every_step=True), Inbox()
-        engine.start(inbox.batches.put)
-        engines.append(engine)
-        return engine, inbox
-
-    yield start_engine
-    for engine in engines:
-        engine.stop()
-
-
-Start = Callable[[Runner], tuple[Engine, Inbox]]
-
-
-def turn(request_id: str, max_tokens: int = 5, stop: tuple[str, ...] = (), **fields: object) -> Turn:
-    values = {"sampling": SamplingParams(), "stop_tokens": frozenset(), "scope": None, **fields}
-    return Turn(Submit(request_id, (1, 2, 3), max_tokens, **values), stop)  # type: ignore[arg-type]
 
 
 def test_answers_stream_out_and_end_with_the_counts(start: Start, tokenizer: Tokenizer) -> None:
@@ -220,7 +147,7 @@ def test_every_step_is_accounted_for(start: Start) -> None:
     assert all(step.idle_s > 0 for step in steps[1:])
 
 
-class Stuck:
+class Stuck(DirectRunner):
     """A data plane that hangs until it is told to go on."""
 
     def __init__(self) -> None:

@@ -2,16 +2,19 @@
 
 import queue
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from allocator import Extent
 from service.core.commands import Submit
 from service.core.core import Core, CoreSettings
 from service.core.events import CopyEnded, Event, Finished, KVDropped, Preempted, TokenOut
 from service.core.mechanisms import PRESETS
+from service.core.plan import StepPlan, StepResult
 from service.core.policies import POLICIES
 from service.core.ports import Copier, Runner
 from service.core.priority_trace import TraceSettings
@@ -24,7 +27,8 @@ from service.execution.text import TextStage
 
 PATIENCE_S = 60
 Token = tuple[int, TokenLogprobs | None]
-Wrap = Callable[[CPURunner, CPUCopier], tuple[Runner, Copier]]
+Plane = tuple[Any, Any]  # a runner and a copier, of the CPU unless told otherwise
+Wrap = Callable[[Any, Any], tuple[Runner, Copier]]
 
 
 @dataclass
@@ -67,9 +71,38 @@ class Outcome:
         return tokens
 
 
-def plain(runner: CPURunner, copier: CPUCopier) -> tuple[Runner, Copier]:
+class ServiceFailedError(Exception):
+    """The engine's loop broke, after this."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.ends)
+        self.outcome = outcome
+
+
+def plain(runner: Runner, copier: Copier) -> tuple[Runner, Copier]:
     """Nothing in between."""
     return runner, copier
+
+
+class DeepRunner:
+    """The CPU's data plane at depth 1: the next step is planned while one runs, and runs when that is over."""
+
+    depth = 1
+
+    def __init__(self, inner: CPURunner) -> None:
+        self._inner = inner
+
+    def launch(self, plan: StepPlan) -> Callable[[], StepResult]:
+        result = self._inner.run(plan)
+        return lambda: result
+
+    def poison(self, extents: Sequence[Extent]) -> None:
+        self._inner.poison(extents)
+
+
+def deep(runner: CPURunner, copier: CPUCopier) -> tuple[Runner, Copier]:
+    """A step ahead."""
+    return DeepRunner(runner), copier
 
 
 @dataclass
@@ -89,18 +122,18 @@ class Service:
         host_blocks: int = 200,
         slots: int = 8,
         budget: int = 64,
+        group: int = 4,
         wrap: Wrap = plain,
         **settings: object,
     ) -> Outcome:
         """All turns at once, on a fresh engine."""
-        sizes = {"num_slots": slots, "max_batched_tokens": budget, "host_blocks": host_blocks}
-        real = CPURunner(self.model.config, self.model.weights, num_blocks=device_blocks, **sizes)
-        runner, copier = wrap(real, CPUCopier(real.pools, by_layer=not PRESETS[preset].groups))
+        by_layer = not PRESETS[preset].groups
+        runner, copier = wrap(*self.data_plane(device_blocks, host_blocks, slots, budget, by_layer))
         core = Core(
             CoreSettings(
                 device_blocks=device_blocks,
                 host_blocks=host_blocks,
-                block_group_size=4,
+                block_group_size=group,
                 max_num_seqs=slots,
                 max_num_batched_tokens=budget,
                 mechanisms=PRESETS[preset],
@@ -111,15 +144,22 @@ class Service:
         engine = Engine(core, runner, TextStage(self.model.tokenizer), copier, check_every_step=True)
         return self._run(engine, turns)
 
+    def data_plane(self, device_blocks: int, host_blocks: int, slots: int, budget: int, by_layer: bool) -> Plane:
+        """A runner, and the copier of its pools."""
+        sizes = {"num_slots": slots, "max_batched_tokens": budget, "host_blocks": host_blocks}
+        runner = CPURunner(self.model.config, self.model.weights, num_blocks=device_blocks, **sizes)
+        return runner, CPUCopier(runner.pools, by_layer=by_layer)
+
     def _run(self, engine: Engine, turns: list[Submit]) -> Outcome:
         outcome, batches = Outcome(), queue.Queue[list[Output]]()
         engine.start(batches.put)
         for turn in turns:
             engine.post(Turn(turn))
-        while len(outcome.ends) < len(turns):
+        while len(outcome.ends) < len(turns) and engine.failed is None:
             outcome.take(batches.get(timeout=PATIENCE_S))
-            assert engine.failed is None
         engine.stop()
+        if engine.failed is not None:
+            raise ServiceFailedError(outcome) from engine.failed
         return outcome
 
 

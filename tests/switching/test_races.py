@@ -12,7 +12,7 @@ import pytest
 from allocator import DEVICE, Direction, Extent, Ticket
 from service.core.events import FinishReason
 from service.core.plan import CopyResult, StepPlan, StepResult
-from service.core.ports import Copier, Runner
+from service.core.ports import Copier, DirectRunner, Runner
 from service.execution.copier import CPUCopier
 from service.execution.kv import BLOCK_TOKENS, KVPools
 from service.execution.runner import Runner as CPURunner
@@ -35,7 +35,7 @@ def is_corrupt(outcome: Outcome, expected: Outcome) -> bool:
     return failed or outcome.answers != expected.answers
 
 
-class LateDevice:
+class LateDevice(DirectRunner):
     """A device that runs behind the host: what a step writes lands when the next step begins, or when asked for.
 
     The model never notices. A copy does, if it does not wait for what was written before it.
@@ -139,7 +139,7 @@ class Liar:
         destination[to] = source[blocks]
 
 
-class PaysAfterwards:
+class PaysAfterwards(DirectRunner):
     """Has the liar make up for it when a step has run."""
 
     def __init__(self, inner: CPURunner, liar: Liar) -> None:

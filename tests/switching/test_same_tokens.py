@@ -18,7 +18,7 @@ from service.core.plan import CopyResult
 from service.core.ports import Copier, Runner
 from service.execution.copier import CPUCopier
 from service.execution.runner import Runner as CPURunner
-from tests.switching.conftest import Outcome, Service, conversations
+from tests.switching.conftest import DeepRunner, Outcome, Service, Wrap, conversations, deep, plain
 
 COUNT = 6
 TOKENS = 40
@@ -57,15 +57,20 @@ def late(runner: CPURunner, copier: CPUCopier) -> tuple[Runner, Copier]:
     return runner, LateNews(copier, seed=3)
 
 
+def late_and_deep(runner: CPURunner, copier: CPUCopier) -> tuple[Runner, Copier]:
+    return DeepRunner(runner), LateNews(copier, seed=4)
+
+
 @pytest.mark.parametrize("every", [1, 7, 64])
 @pytest.mark.parametrize("preset", sorted(PRESETS))
+@pytest.mark.parametrize("wrap", [late, late_and_deep])
 def test_eviction_every_so_many_tokens_changes_nothing(
-    service: Service, undisturbed: Outcome, preset: str, every: int
+    service: Service, undisturbed: Outcome, preset: str, every: int, wrap: Wrap
 ) -> None:
     length = 70 if every == 64 else TOKENS
     turns = conversations(COUNT, length)
     expected = service.answer(turns) if every == 64 else undisturbed
-    outcome = service.answer(turns, preset, debug_preempt_every=every, wrap=late)
+    outcome = service.answer(turns, preset, debug_preempt_every=every, wrap=wrap)
     assert outcome.answers == expected.answers
     assert outcome.preemptions()["debug"] == COUNT * ((length - 1) // every)
     assert_kv_moved(outcome, preset, length, every)
@@ -108,11 +113,14 @@ def new_blocks(length: int, every: int) -> list[int]:
 
 @pytest.mark.parametrize("policy", ["random", "markov", "priority"])
 @pytest.mark.parametrize("preset", sorted(set(PRESETS) - {"observe"}))
-def test_scarce_memory_and_changing_ranks_change_nothing(service: Service, preset: str, policy: str) -> None:
+@pytest.mark.parametrize("wrap", [plain, deep])
+def test_scarce_memory_and_changing_ranks_change_nothing(
+    service: Service, preset: str, policy: str, wrap: Wrap
+) -> None:
     turns = conversations(16, 50)
     expected = service.answer(turns, device_blocks=400)
     outcome = service.answer(
-        turns, preset, policy=policy, update_every=6, device_blocks=40, host_blocks=120, slots=6, budget=32
+        turns, preset, policy=policy, update_every=6, device_blocks=40, host_blocks=120, slots=6, budget=32, wrap=wrap
     )
     assert outcome.answers == expected.answers
     assert policy == "priority" or sum(outcome.preemptions().values()) > 5

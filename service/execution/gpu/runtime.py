@@ -1,8 +1,8 @@
 """What the data plane asks of a device, and nothing more.
 
-Work is *submitted* to a stream and returns at once; a stream runs it in order, several streams run at once. Order between
-streams is made by events on the device: `Stream.record` on one, `Stream.wait` on the other. The host waits for an event
-only where a result is read, on a thread that has nothing else to do.
+Work is *submitted* to a stream and returns at once; a stream runs it in order, several streams run at once. Order
+between streams is made by events on the device: `Stream.record` on one, `Stream.wait` on the other. The host waits for
+an event only where a result is read, on a thread that has nothing else to do.
 
 Memory is taken once, at start, and kept for ever: nothing is freed while another stream may still use it.
 """
@@ -15,14 +15,21 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-Array = Any  # of the device: shape, dtype, nbytes, basic slices and reshape as NumPy has them; contents only by copies
+# Of the device: shape, dtype, strides, nbytes, size, basic slices, reshape and view as NumPy has them; the contents by
+# copies only.
+Array = Any
 Bytes = NDArray[np.uint8]
+
+
+class CaptureError(RuntimeError):
+    """Something that was submitted cannot be captured: submit it uncaptured."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceInfo:
-    """What a device is. ``capability``: (9, 0) for Hopper. ``processors``: streaming multiprocessors."""
+    """What ``device`` (cuda:0) is. ``capability``: (9, 0) for Hopper. ``processors``: streaming multiprocessors."""
 
+    device: str
     name: str
     capability: tuple[int, int]
     processors: int
@@ -39,7 +46,12 @@ class Event(Protocol):
         """Whether all work before it has ended. Does not wait. Raises DeviceLostError."""
 
     def wait(self) -> None:
-        """Block the calling thread, without the interpreter's lock, until then. Raises DeviceLostError."""
+        """Block the calling thread, without the interpreter's lock, until then. Raises what failed before it,
+        DeviceLostError above all.
+        """
+
+    def seconds_since(self, earlier: "Event") -> float:
+        """Time on the device between two events, of whatever streams, that were timed and have passed."""
 
 
 class Graph(Protocol):
@@ -50,10 +62,16 @@ class Stream(Protocol):
     """A queue of work. One thread at a time submits to it."""
 
     def copy(self, source: Array, destination: Array) -> None:
-        """Copy between contiguous arrays of as many bytes, on either side of the device's or of pinned memory."""
+        """Copy between contiguous arrays of as many bytes, on either side of the device's or of pinned memory.
 
-    def record(self) -> Event:
-        """An event after all that was submitted so far."""
+        The host's memory is read, or written, when the copy's turn comes: leave it alone until an event says so.
+        """
+
+    def fill(self, destination: Array, byte: int) -> None:
+        """Set every byte of a contiguous array on the device; 0xFF makes NaN of floats of any type."""
+
+    def record(self, *, timed: bool = False) -> Event:
+        """An event after all that was submitted so far; ``timed``: it notes when, which costs the device a little."""
 
     def wait(self, event: Event) -> None:
         """What is submitted from now on starts after ``event``; the host does not wait."""
@@ -93,4 +111,4 @@ class Runtime(Protocol):
         """
 
     def bound(self) -> AbstractContextManager[None]:
-        """Everything of this device is called inside, on each thread that does."""
+        """Everything of this device but its events and arrays is called inside, on each thread that does."""

@@ -4,6 +4,7 @@ import pytest
 
 from service.api.websocket.sessions import SESSIONS
 from service.core.plan import Drawn, StepPlan, StepResult
+from service.core.ports import DirectRunner
 
 pytestmark = pytest.mark.browser
 
@@ -11,7 +12,7 @@ LONG = {"max_tokens": 60, "seed": 7}
 EVIL = "<img src=x onerror=\"document.title='stolen'\"><script>document.title='stolen'</script>"
 
 
-class Reciting:
+class Reciting(DirectRunner):
     """A data plane whose every answer is a text."""
 
     def __init__(self, tokens: list[int]) -> None:

@@ -9,6 +9,7 @@ import pytest
 from service.api.context import DOOR
 from service.api.lifecycle import drain
 from service.api.websocket.sessions import SESSIONS
+from service.core.ports import DirectRunner
 from service.simulation.runner import SimulatedRunner
 
 JSON = "fastswitch.v1.json"
@@ -190,7 +191,7 @@ async def test_a_stopping_server_does_not_wait_for_clients_that_left(serve, conn
 
 
 async def test_a_failed_step_ends_the_turn_and_the_next_goes_on(serve, connect):
-    class Stumbling:
+    class Stumbling(DirectRunner):
         def __init__(self, inner) -> None:
             self.inner, self.failed = inner, False
 

@@ -17,7 +17,6 @@ from clients.trace import Conversation
 from service.api.server import app_runner
 from service.cli.serve import build
 from service.config import parse
-from service.execution.loading import load_model
 
 ANSWER = 64
 SMALL = ["--device-kv", "512KiB", "--max-num-seqs", "6", "--block-group-size", "2", "--policy", "priority"]
@@ -26,7 +25,7 @@ SMALL = ["--device-kv", "512KiB", "--max-num-seqs", "6", "--block-group-size", "
 @pytest.fixture
 async def crowded(tiny_model_path: Path) -> AsyncIterator[str]:
     """A server of the tiny model that has room for few conversations."""
-    runner = app_runner(build(load_model(str(tiny_model_path)), parse(SMALL)))
+    runner = app_runner(build(parse(["--model", str(tiny_model_path), *SMALL])))
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     yield f"http://127.0.0.1:{runner.addresses[0][1]}"

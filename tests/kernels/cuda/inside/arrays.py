@@ -38,4 +38,4 @@ def ops(scratch: int = 1 << 20, processors: int = 4, seed: int = 0) -> Ops:
     def launch(kernel: object, grid: tuple[int, ...], *arguments: object) -> None:
         simulator.launch(kernel, grid, *arguments, seed=seed)
 
-    return Ops(launch, np.full(scratch, np.nan, np.float32), processors)
+    return Ops(launch, simulator.multiply, np.full(scratch, np.nan, np.float32), processors)

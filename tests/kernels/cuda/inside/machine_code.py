@@ -34,6 +34,12 @@ def tool(name: str) -> Path:
     return next(path for place in places for path in Path(place).glob(f"*/bin/{name}"))
 
 
+def cuda_header(name: str) -> str:
+    """The text of a header that came with the compilers."""
+    places = find_spec("nvidia").submodule_search_locations
+    return next(path for place in places for path in Path(place).glob(f"*/include/{name}")).read_text()
+
+
 def assemble(kernel: Kernel, architecture: tuple[int, int], folder: Path) -> MachineCode:
     """Raises CalledProcessError, with the assembler's words, when it refuses."""
     ptx, cubin = folder / "kernel.ptx", folder / "kernel.cubin"

@@ -32,4 +32,24 @@ def test_finite_rows() -> None:
     logits, out = random("float32", 5, 301), np.zeros(5, np.bool_)
     logits[1, 300], logits[2, 0], logits[4, 129] = np.nan, np.inf, -np.inf
     ops().finite_rows(logits, out)
-    np.testing.assert_array_equal(out, reference.finite_rows(logits))
+    assert out.tolist() == [True, False, False, True, False]
+
+
+def test_rows_that_are_not_ok_are_cleared() -> None:
+    logits, ok = random("float32", 4, 301), np.array([True, False, True, False])
+    logits[1, 300] = np.nan
+    expected = logits.copy()
+    reference.clear_rows(expected, ok)
+    ops().clear_rows(logits, ok)
+    np.testing.assert_array_equal(logits, expected)
+
+
+def test_a_rows_view_is_adjusted_alone() -> None:
+    logits, in_prompt = random("float32", 3, 37), np.random.default_rng(0).random((3, 37)) < 0.5
+    counts = np.random.default_rng(1).integers(0, 2, (3, 37), np.int32)
+    tokens, bias, expected = np.array([36, 0], np.int32), np.array([2.0, -1.0], np.float32), logits.copy()
+    reference.add_bias(expected[1], tokens, bias)
+    reference.penalize(expected[1], in_prompt[2], counts[2], 0.5, 0.25, 1.3)
+    ops().add_bias(logits[1], tokens, bias)
+    ops().penalize(logits[1], in_prompt[2], counts[2], 0.5, 0.25, 1.3)
+    close(logits, expected, "float32")

@@ -6,7 +6,7 @@ from numba import cuda
 from numba.cuda.types import float32, int32
 
 from kernels.cuda import reductions, simulator
-from kernels.cuda.kernel import Floats, Ints, Kernel
+from kernels.cuda.kernel import Bytes, Floats, Ints, Kernel
 
 
 class _Names:
@@ -104,6 +104,33 @@ def test_an_access_out_of_bounds_is_refused(index: int) -> None:
 
     with pytest.raises(IndexError, match="not among 4 elements"):
         launch(kernel, np.zeros(4, np.int32))
+
+
+def test_vectors_that_begin_askew_are_refused() -> None:
+    kernel = Kernel("test", lambda memory: None, (Bytes,), (32, 1), 0)
+    with pytest.raises(ValueError, match="begins within 16 bytes"):
+        simulator.launch(kernel, (1,), np.zeros(8, np.float32)[1:])
+
+
+def test_additions_of_all_threads_add_up() -> None:
+    def kernel(out: np.ndarray) -> None:
+        shared = cuda.shared.array(1, int32)
+        if cuda.threadIdx.x == 0:
+            shared[0] = 2**31 - 1
+        cuda.syncthreads()
+        before = cuda.atomic.add(shared, 0, 1)
+        cuda.syncthreads()
+        out[cuda.threadIdx.x] = before - shared[0]
+
+    assert set(launch(kernel, np.zeros(64, np.int32)).tolist()) == set(range(-64, 0))  # past the largest number
+
+
+@pytest.mark.parametrize(("name", "expected"), [("max", 63), ("min", 0)])
+def test_the_extreme_of_all_threads(name: str, expected: int) -> None:
+    def kernel(out: np.ndarray) -> None:
+        getattr(cuda.atomic, name)(out, 0, cuda.threadIdx.x)
+
+    assert launch(kernel, np.full(1, 7, np.int32))[0] == expected
 
 
 def test_arrays_with_gaps_are_refused() -> None:

@@ -1,0 +1,73 @@
+"""Models that GPUs are measured with, by the sizes in their published configs. Their weights are drawn."""
+
+from service.execution.architecture import ModelConfig
+from service.execution.random_weights import ModelShape
+from service.execution.rope import inverse_frequencies
+
+LLAMA_3_8B = ModelShape(
+    ModelConfig(
+        architecture="llama",
+        num_layers=32,
+        hidden_size=4096,
+        intermediate_size=14336,
+        num_heads=32,
+        num_kv_heads=8,
+        head_dim=128,
+        vocab_size=128_256,
+        rms_norm_eps=1e-5,
+        inverse_frequencies=inverse_frequencies(128, 500_000.0),
+        max_position_embeddings=8192,
+    )
+)
+
+QWEN_2_5_32B = ModelShape(
+    ModelConfig(
+        architecture="qwen2",
+        num_layers=64,
+        hidden_size=5120,
+        intermediate_size=27648,
+        num_heads=40,
+        num_kv_heads=8,
+        head_dim=128,
+        vocab_size=152_064,
+        rms_norm_eps=1e-6,
+        inverse_frequencies=inverse_frequencies(128, 1_000_000.0),
+        max_position_embeddings=32_768,
+    ),
+    qkv_bias=True,
+)
+
+SMOLLM2_135M = ModelShape(
+    ModelConfig(
+        architecture="llama",
+        num_layers=30,
+        hidden_size=576,
+        intermediate_size=1536,
+        num_heads=9,
+        num_kv_heads=3,
+        head_dim=64,
+        vocab_size=49_152,
+        rms_norm_eps=1e-5,
+        inverse_frequencies=inverse_frequencies(64, 100_000.0),
+        max_position_embeddings=8192,
+    ),
+    tied=True,
+)
+
+# Of no model: what the simulated device can do in no time. Biased, for the sake of that op.
+TINY = ModelShape(
+    ModelConfig(
+        architecture="qwen2",
+        num_layers=2,
+        hidden_size=64,
+        intermediate_size=96,
+        num_heads=4,
+        num_kv_heads=2,
+        head_dim=32,
+        vocab_size=253,
+        rms_norm_eps=1e-6,
+        inverse_frequencies=inverse_frequencies(32, 10_000.0),
+        max_position_embeddings=512,
+    ),
+    qkv_bias=True,
+)

@@ -1,0 +1,106 @@
+"""A GPU: its KV pool is on the device, the host's is page-locked; weights and KV have one element type."""
+
+from typing import Any
+
+import numpy as np
+
+from kernels.cuda.matrices import WORKSPACE_BYTES
+from service.cli.backend import Backend, copies_by_layer, device_blocks, host_blocks
+from service.config import ServeSettings, Size
+from service.errors import ConfigError, DeviceLostError, DeviceNotFoundError, readable
+from service.execution.gpu.budget import MemoryBudget
+from service.execution.gpu.copier import GPUCopier
+from service.execution.gpu.element_types import element_type
+from service.execution.gpu.pools import GPUPools
+from service.execution.gpu.runner import GPURunner
+from service.execution.gpu.runtime import Runtime
+from service.execution.gpu.sizes import StepSizes
+from service.execution.gpu.supported import require_supported
+from service.execution.gpu.weights import DeviceWeights
+from service.execution.kv import kv_bytes_per_block
+from service.execution.loading import OpenedModel
+from service.execution.serving_device import ServingDevice
+from service.host_memory import available_memory
+
+HOST_KV = Size(4 << 30)
+
+
+def gpu_backend(settings: ServeSettings, opened: OpenedModel, runtime: Runtime) -> Backend:
+    """Raises `StartupError`: `ConfigError`, `ModelLoadError`, DeviceMemoryError, PinnedMemoryError."""
+    if settings.emulate_link is not None:
+        raise ConfigError(f"--emulate-link is for the CPU, and {runtime.info.device} has a link: say --device cpu")
+    try:
+        return _backend(settings, opened, runtime)
+    except DeviceLostError as error:
+        raise DeviceNotFoundError(f"{runtime.info.device} was lost while it was made ready: {error.message}") from error
+
+
+def _backend(settings: ServeSettings, opened: OpenedModel, runtime: Runtime) -> Backend:
+    dtype = element_type("bfloat16" if settings.dtype == "auto" else settings.dtype)
+    require_supported(opened.config, dtype)
+    block_bytes = kv_bytes_per_block(opened.config, dtype)
+    swapped = host_blocks(_host_kv(settings, available_memory()), block_bytes, settings)
+    free = _free_bytes(runtime)
+    blocks = _device_blocks(settings, runtime, opened, dtype, free)
+    pools = GPUPools(runtime, opened.config, dtype, device_blocks=blocks, host_blocks=swapped)
+    loaded = opened.load(DeviceWeights(runtime, dtype))
+    with runtime.bound():
+        compute = runtime.stream(urgent=True)
+    runner = GPURunner(
+        loaded.config,
+        loaded.weights,
+        runtime,
+        pools,
+        compute,
+        num_slots=settings.max_num_seqs,
+        max_batched_tokens=settings.max_num_batched_tokens,
+    )
+    runner.warm_up()
+    copier = GPUCopier(runtime, pools, compute, by_layer=copies_by_layer(settings))
+    device = ServingDevice(runtime.info.device, runtime.info.name, dtype.name)
+    memory = _memory(runtime, free, weights=opened.num_weights * dtype.itemsize, kv=pools.device.nbytes)
+    return Backend(device, runner, copier, blocks, swapped, block_bytes, memory)
+
+
+def _free_bytes(runtime: Runtime) -> int:
+    with runtime.bound():
+        return runtime.free_bytes()
+
+
+def _memory(runtime: Runtime, before: int, *, weights: int, kv: int) -> dict[str, int]:
+    """What became of the ``before`` bytes that were free: all that is neither weights nor KV is what steps work in."""
+    free = _free_bytes(runtime)
+    return {"weights": weights, "kv": kv, "workspace": before - free - weights - kv, "free": free}
+
+
+def _device_blocks(
+    settings: ServeSettings, runtime: Runtime, opened: OpenedModel, dtype: np.dtype[Any], free: int
+) -> int:
+    """Blocks of the device's pool, which has ``free`` bytes: as many as asked for, or as fit."""
+    info, block_bytes = runtime.info, kv_bytes_per_block(opened.config, dtype)
+    sizes = StepSizes(
+        opened.config, free // block_bytes, settings.max_num_seqs, settings.max_num_batched_tokens, info.processors
+    )
+    needs = {
+        "weights": opened.num_weights * dtype.itemsize,
+        **sizes.needs(dtype),
+        "matrices": WORKSPACE_BYTES,
+    }
+    budget = MemoryBudget(info.device, free, info.total_bytes, needs, block_bytes, spare_blocks=1)
+    if settings.device_kv is None:
+        return budget.blocks(settings.gpu_memory_utilization)
+    blocks = device_blocks(settings.device_kv, block_bytes)
+    budget.require(blocks)
+    return blocks
+
+
+def _host_kv(settings: ServeSettings, available: int | None) -> Size:
+    """What was asked for, or 4 GiB, or half of what the host has to spare.
+
+    Raises `ConfigError` for more than there is: page-locked memory that is not there costs some process its life.
+    """
+    if settings.host_kv is None:
+        return HOST_KV if available is None else min(HOST_KV, Size(available // 2))
+    if available is not None and settings.host_kv > available:
+        raise ConfigError(f"--host-kv {settings.host_kv} is more than the host's {readable(available)} available")
+    return settings.host_kv

@@ -1,0 +1,59 @@
+"""Which device serves: the one asked for, or the first that can."""
+
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from service.cli.backend import Backend
+from service.cli.cpu_backend import cpu_backend
+from service.cli.gpu_backend import gpu_backend
+from service.config import ServeSettings
+from service.errors import DeviceNotFoundError
+from service.execution.gpu.nvidia import NvidiaDevices
+from service.execution.gpu.runtime import Runtime
+from service.execution.loading import OpenedModel
+
+log = structlog.get_logger(__name__)
+
+NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
+
+
+class Devices(Protocol):
+    """The GPUs of a machine, by number."""
+
+    def count(self) -> int:
+        """How many there are. Raises DeviceNotFoundError where there can be none."""
+
+    def open(self, number: int) -> Runtime:
+        """One of them. Raises DeviceNotFoundError if it is not there or does not work."""
+
+
+def open_backend(settings: ServeSettings, opened: OpenedModel, devices: Devices | None = None) -> Backend:
+    """What the settings ask for, of NVIDIA's GPUs unless told of others. Raises `StartupError`."""
+    runtime = choose(settings.device, devices or NvidiaDevices())
+    return cpu_backend(settings, opened) if runtime is None else gpu_backend(settings, opened, runtime)
+
+
+def choose(device: str, devices: Devices) -> Runtime | None:
+    """The GPU that ``device`` (auto, cpu, cuda, cuda:N) means; None: the CPU. Raises DeviceNotFoundError."""
+    if device == "cpu":
+        return None
+    if device != "auto":
+        return devices.open(int(device.partition(":")[2] or 0))
+    try:
+        return _first_that_works(devices)
+    except DeviceNotFoundError as error:
+        if NVIDIA_DRIVER.exists():  # somebody has a GPU, and would wonder
+            log.warning("gpu_not_used", why=error.message)
+        return None
+
+
+def _first_that_works(devices: Devices) -> Runtime:
+    problem = DeviceNotFoundError("there is no GPU")
+    for number in range(devices.count()):
+        try:
+            return devices.open(number)
+        except DeviceNotFoundError as error:
+            problem = error
+    raise problem

@@ -1,0 +1,115 @@
+"""NVIDIA's devices, through CuPy. Thin: a method here is a call or two of CUDA's. It has never run on a GPU.
+
+Memory comes from CUDA itself, one allocation each, not from CuPy's pools: the device's rounds up and keeps what is
+given back, that of pinned memory rounds to powers of two. Nothing else here allocates, for nothing here computes with
+CuPy's arrays: they are addresses with shapes.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from service.errors import DeviceLostError, DeviceNotFoundError, PinnedMemoryError
+from service.execution.gpu.cuda_device import CudaDevice
+from service.execution.gpu.cuda_errors import translated, translating
+from service.execution.gpu.cupy_kernels import CuPyLaunch, LoadedKernels
+from service.execution.gpu.cupy_stream import CuPyStream
+from service.execution.gpu.pinned_pool import host_memory
+from service.execution.gpu.runtime import Bytes
+
+
+class CuPyRuntime:
+    """See `runtime.Runtime`: device ``number`` as CUDA counts. Raises DeviceNotFoundError."""
+
+    def __init__(self, number: int = 0) -> None:
+        self.device = CudaDevice(number)
+        self.info = self.device.info
+        self._kernels = LoadedKernels(self.device, _kernels_folder())
+        self._pinned_bytes = 0
+        self._workspaces: list[Any] = []  # of cuBLAS, whose graphs write to them
+
+    @translating
+    def free_bytes(self) -> int:
+        """See `runtime.Runtime`."""
+        return self.device.memory()[0]
+
+    def empty(self, shape: Sequence[int], dtype: DTypeLike) -> Any:
+        """See `runtime.Runtime`."""
+        num_bytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        try:
+            memory = self.device.cuda.Memory(num_bytes)
+        except RuntimeError as error:
+            raise translated(error, self.device, num_bytes) from error
+        pointer = self.device.cuda.MemoryPointer(memory, 0)
+        return self.device.cupy.ndarray(tuple(shape), np.dtype(dtype), pointer)
+
+    @translating
+    def zeros(self, shape: Sequence[int], dtype: DTypeLike) -> Any:
+        """See `runtime.Runtime`."""
+        array = self.empty(shape, dtype)
+        self.device.runtime.memsetAsync(array.data.ptr, 0, array.nbytes, 0)
+        self.device.runtime.streamSynchronize(0)
+        return array
+
+    def pinned(self, num_bytes: int) -> Bytes:
+        """See `runtime.Runtime`."""
+        cuda = self.device.cuda
+        try:
+            memory = cuda.PinnedMemory(num_bytes, self.device.runtime.hostAllocPortable)
+        except RuntimeError as error:
+            raise self._not_pinned(error, num_bytes) from error
+        self._pinned_bytes += num_bytes
+        return np.frombuffer(cuda.PinnedMemoryPointer(memory, 0), np.uint8, num_bytes)
+
+    @translating
+    def stream(self, *, urgent: bool = False) -> CuPyStream:
+        """See `runtime.Runtime`."""
+        return CuPyStream(self.device, urgent=urgent)
+
+    def ops(self, stream: Any, scratch: Any = None) -> Any:
+        """See `runtime.Runtime`; a `CuPyStream`. Takes `kernels.cuda.matrices.WORKSPACE_BYTES` for cuBLAS.
+
+        Raises DeviceNotFoundError without cuBLAS.
+        """
+        from kernels.cuda import matrices  # noqa: PLC0415
+        from kernels.cuda.ops import Ops  # noqa: PLC0415
+
+        workspace = self.empty((matrices.WORKSPACE_BYTES,), np.uint8)
+        self._workspaces.append(workspace)
+        try:
+            multiply = matrices.Cublas(matrices.load(), stream.stream.ptr, workspace.data.ptr, workspace.nbytes)
+        except matrices.CublasError as error:
+            raise DeviceNotFoundError(f"{self.device.name} cannot be used: {error}") from error
+        return Ops(CuPyLaunch(self._kernels, stream), multiply, scratch, self.info.processors)
+
+    @contextmanager
+    def bound(self) -> Iterator[None]:
+        """See `runtime.Runtime`. The thread stays with the device: there is no way out that a lost one could bar."""
+        self._bind()
+        yield
+
+    @translating
+    def _bind(self) -> None:
+        self.device.handle.use()
+
+    def _not_pinned(self, error: RuntimeError, asked: int) -> Exception:
+        ours = translated(error, self.device)
+        if isinstance(ours, DeviceLostError):
+            return ours
+        free, total = host_memory()
+        sizes = {"asked": asked, "pinned": self._pinned_bytes, "free": free, "total": total}
+        return PinnedMemoryError(str(error), device=self.device.name, **sizes)
+
+
+def _kernels_folder() -> Path:
+    try:
+        from kernels.cuda.ptx_cache import default_folder  # noqa: PLC0415
+    except ImportError as error:
+        raise DeviceNotFoundError(
+            f"no GPU can be used without numba-cuda: install fastswitch[gpu] ({error})"
+        ) from error
+    return default_folder()

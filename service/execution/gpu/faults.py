@@ -1,0 +1,167 @@
+"""What goes wrong, or slowly, on a simulated device. Injected by tests; `Faults` itself does nothing.
+
+A fault sees each piece of work twice: when it is submitted, on the thread that submits, where an exception is the
+call's, as CUDA refuses a copy; and when its turn comes, on its stream's thread, where it may block, and an exception
+is the work's failure. `DeviceLostError` raised in either place is the loss of the device.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from time import sleep
+
+from service.errors import DeviceLostError
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A piece of a stream's work, number ``number`` of its stream.
+
+    ``name``: an op's, "fill", or a copy's: "copy-in" to the device, "copy-out", "copy-inside".
+    """
+
+    stream: int
+    number: int
+    name: str
+    num_bytes: int = 0
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether the host's memory takes part."""
+        return self.name in ("copy-in", "copy-out")
+
+
+Which = Callable[[Work], bool]
+
+
+class Faults:
+    """Nothing goes wrong."""
+
+    def submitted(self, work: Work) -> None:
+        """On the submitting thread, before the work is queued."""
+
+    def begins(self, work: Work) -> None:
+        """On the stream's thread, before the work is done."""
+
+
+class Several(Faults):
+    """All of these, in their order."""
+
+    def __init__(self, *faults: Faults) -> None:
+        self._faults = faults
+
+    def submitted(self, work: Work) -> None:
+        """Pass it on."""
+        for fault in self._faults:
+            fault.submitted(work)
+
+    def begins(self, work: Work) -> None:
+        """Pass it on."""
+        for fault in self._faults:
+            fault.begins(work)
+
+
+class Armed(Faults):
+    """Another fault, from `arm` to `disarm`: a device can be set up and looked at in peace."""
+
+    def __init__(self, fault: Faults | None = None) -> None:
+        self._fault = fault or Faults()
+        self._armed = False
+
+    def arm(self, fault: Faults | None = None) -> None:
+        """Begin, with another one if it is given."""
+        self._fault = fault or self._fault
+        self._armed = True
+
+    def disarm(self) -> None:
+        """End."""
+        self._armed = False
+
+    def submitted(self, work: Work) -> None:
+        """Pass it on."""
+        if self._armed:
+            self._fault.submitted(work)
+
+    def begins(self, work: Work) -> None:
+        """Pass it on."""
+        if self._armed:
+            self._fault.begins(work)
+
+
+class Delays(Faults):
+    """Each piece of work begins late, by up to ``longest_s``; drawn from seed, stream and number alone."""
+
+    def __init__(self, seed: int, longest_s: float, which: Which = lambda work: True) -> None:
+        self._seed, self._longest_s, self._which = seed, longest_s, which
+
+    def begins(self, work: Work) -> None:
+        """Wait."""
+        if self._which(work):
+            sleep(Random(f"{self._seed}/{work.stream}/{work.number}").random() * self._longest_s)
+
+
+class Failing(Faults):
+    """Work fails: the ``first .. last`` of what ``which`` picks, counted from 0 (``last`` None: all that follow).
+
+    ``refused``: already when it is submitted. ``error`` makes the exception.
+    """
+
+    def __init__(
+        self,
+        which: Which,
+        first: int = 0,
+        last: int | None = None,
+        *,
+        refused: bool = False,
+        error: Callable[[str], Exception] = RuntimeError,
+    ) -> None:
+        self._which, self._first, self._last = which, first, last
+        self._refused, self._error = refused, error
+        self._seen = 0
+        self._lock = threading.Lock()  # streams' threads count together
+
+    def submitted(self, work: Work) -> None:
+        """Raise, if this is one to refuse."""
+        if self._refused:
+            self._fail(work)
+
+    def begins(self, work: Work) -> None:
+        """Raise, if this is one to fail."""
+        if not self._refused:
+            self._fail(work)
+
+    def _fail(self, work: Work) -> None:
+        if not self._which(work):
+            return
+        with self._lock:
+            number, self._seen = self._seen, self._seen + 1
+        if number >= self._first and (self._last is None or number < self._last):
+            raise self._error(f"injected: {work}")
+
+
+def losing_device(which: Which, at: int = 0) -> Failing:
+    """The device is lost when the ``at``-th piece of work of those picked begins."""
+    return Failing(which, at, error=DeviceLostError)
+
+
+class Stall(Faults):
+    """Work that ``which`` picks does not begin before `release`; `reached` waits until some has come that far."""
+
+    def __init__(self, which: Which) -> None:
+        self._which = which
+        self._open, self._reached = threading.Event(), threading.Event()
+
+    def begins(self, work: Work) -> None:
+        """Wait."""
+        if self._which(work):
+            self._reached.set()
+            self._open.wait()
+
+    def release(self) -> None:
+        """Let all go on, and all that come."""
+        self._open.set()
+
+    def reached(self, timeout_s: float) -> bool:
+        """Whether work is held here within so many seconds."""
+        return self._reached.wait(timeout_s)

@@ -1,0 +1,223 @@
+"""The data plane of a GPU: submits a plan's step to the compute stream and, when asked, tells what came of it.
+
+It belongs to the thread that launches; only a step's result is read on another. Always true:
+
+- a step is submitted at once and waits for nothing: slots that open; one copy of all that it is told; blocks that move;
+  the model and the draws; one copy of what came of them; an event. The next one is submitted meanwhile: it names tokens
+  that are not yet known by their slots, and they never leave the device on their way there;
+- what a step changes on the device is changed in the order of the compute stream: no step sees what a later one is
+  told;
+- steps of single tokens without penalties, biases or reports are replayed from graphs, once `warm_up` has captured
+  them. Both ways do what `_compute` does.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from time import perf_counter
+
+import numpy as np
+import structlog
+
+from allocator import DEVICE, Extent, Move
+from kernels.cuda.moves import Move as Run
+from kernels.cuda.moves import waves
+from service.core.plan import Drawn, Row, SlotOpening, StepPlan, StepResult
+from service.core.sampling import SamplingParams
+from service.execution.architecture import ModelConfig
+from service.execution.batch import Batch, Batcher, SlotMemory, TableChanges
+from service.execution.draws import Draws, DrawSettings
+from service.execution.gpu.graphs import DecodeGraphs, padded, padded_sizes, padding
+from service.execution.gpu.pools import GPUPools
+from service.execution.gpu.runtime import CaptureError, Runtime, Stream
+from service.execution.gpu.sizes import StepSizes
+from service.execution.gpu.staging import DeviceMemory, Entry, Ring
+from service.execution.gpu.step_memory import StepMemory, StepShape
+from service.execution.kv import BLOCK_TOKENS
+from service.execution.model import Model
+from service.execution.sampler import Sampler
+from service.execution.weights import ModelWeights
+
+log = structlog.get_logger(__name__)
+
+Read = Callable[[], list[Drawn]]
+
+
+class GPURunner:
+    """Runs plans of at most ``max_batched_tokens`` tokens in ``num_slots`` slots over the blocks of ``pools``.
+
+    ``weights`` are on the device of ``runtime``; activations have their element type, and so must the pools.
+    ``stream``: where steps run; what copies KV orders itself by it. Raises DeviceMemoryError and PinnedMemoryError.
+    """
+
+    depth = 1
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        weights: ModelWeights,
+        runtime: Runtime,
+        pools: GPUPools,
+        stream: Stream,
+        *,
+        num_slots: int,
+        max_batched_tokens: int,
+    ) -> None:
+        self.pools = pools
+        self._runtime, self._stream = runtime, stream
+        self._sizes = StepSizes(config, pools.scrap_block, num_slots, max_batched_tokens, runtime.info.processors)
+        self._batcher = Batcher(num_slots, self._sizes.max_blocks)
+        self._graphs = DecodeGraphs(stream)
+        self._failed = False  # a step, since the last launch: what it was told may not have arrived
+        self._ended = 0.0  # when the last result was known
+        with runtime.bound():
+            self._ring = Ring(runtime, self.depth + 2, self._sizes.entry_bytes)
+            self._memory = DeviceMemory(runtime, stream)
+            self._arrays = StepMemory(runtime, stream, self._sizes)
+            scratch = runtime.empty((self._sizes.scratch_floats,), np.float32)
+            self._kernels = runtime.ops(stream, scratch)
+            with self._entry() as entry:
+                self._take_memory(config, weights)
+                entry.is_read = True
+
+    def _take_memory(self, config: ModelConfig, weights: ModelWeights) -> None:
+        """What steps work on. The padding slot is the last, its table the scrap block."""
+        sizes, memory = self._sizes, self._memory
+        self._slots = SlotMemory.allocate(memory, sizes.num_slots + 1, sizes.max_blocks)
+        scrap = np.full(sizes.max_blocks, self.pools.scrap_block, np.int32)
+        memory.write(scrap, self._slots.block_tables[sizes.num_slots])
+        self._sampler = Sampler(sizes.num_slots, config.vocab_size, self._kernels, memory)
+        self._model = Model(
+            config,
+            weights,
+            self._kernels,
+            memory,
+            max_positions=sizes.max_positions,
+            max_tokens=sizes.max_tokens,
+            max_samples=sizes.num_slots,
+        )
+
+    def launch(self, plan: StepPlan) -> Callable[[], StepResult]:
+        """Submit the plan's step. Called, the result waits until the device is done, on whatever thread that is.
+
+        Whatever goes wrong, here or there, fails this step alone; DeviceLostError is for good.
+        """
+        began = perf_counter()
+        with self._runtime.bound(), self._entry() as entry:
+            if self._failed:
+                self._batcher.forget()
+                self._failed = False
+            for opening in plan.opened:
+                self._batcher.open(opening)
+                self._sampler.open(opening)
+            read = self._submit(plan.rows, plan.moves, entry) if plan.rows else list
+        return partial(self._result, plan.number, entry, read, began)
+
+    def poison(self, extents: Sequence[Extent]) -> None:
+        """Spoil what blocks hold, those of the device after every step launched before."""
+        with self._runtime.bound():
+            self.pools.poison(extents, self._stream)
+
+    @contextmanager
+    def _entry(self) -> Iterator[Entry]:
+        """The ring's next entry, for what is submitted inside: an event follows in any case."""
+        entry = self._ring.take()
+        self._memory.write_through(entry.written)
+        try:
+            yield entry
+        except Exception:
+            entry.is_read = self._failed = True
+            raise
+        finally:
+            entry.event = self._stream.record()
+
+    def _result(self, number: int, entry: Entry, read: Read, began: float) -> StepResult:
+        """Seconds count from when the device was free for the step."""
+        assert entry.event is not None
+        try:
+            entry.event.wait()
+            drawn = read()
+        except Exception:
+            self._failed = True
+            raise
+        finally:
+            entry.is_read = True
+        ended = perf_counter()
+        began, self._ended = max(began, self._ended), ended
+        return StepResult(number, drawn, ended - began)
+
+    def _submit(self, rows: Sequence[Row], moves: Sequence[Move], entry: Entry) -> Read:
+        """A step of these rows; what is returned reads its outcome from the entry."""
+        batch, changes = self._batcher.build(rows)
+        sampling = [row for row in rows if row.samples]
+        draws = self._sampler.draws([row.slot for row in sampling], [row.start + row.num_tokens for row in sampling])
+        shape = StepShape(len(batch.given), len(rows), *draws.sizes, len(changes.entries), len(moves))
+        settings, size = draws.settings, self._graphs.size_for(batch, draws)
+        if size is not None:
+            filling = self._padding(size)
+            batch, settings = padded(batch, filling[0]), padded(settings, filling[1])
+            shape = StepShape(size, size, size, changes=shape.changes, moves=shape.moves)
+        runs = [move[1:] for move in moves]
+        self._arrays.tell(entry, shape, batch, settings, changes, np.array(runs, np.int64).reshape(-1, 3))
+        if runs or shape.changes:
+            self._prepare(shape, runs)
+        if size is None:
+            self._compute(shape, draws)
+        else:
+            self._graphs.replay(size)
+        return partial(self._arrays.fetch(entry, shape).read, draws) if sampling else list
+
+    def _prepare(self, shape: StepShape, runs: Sequence[Run]) -> None:
+        """What goes before the model. Runs that have nothing to do with each other are moved at once."""
+        changes, moves = self._arrays.before(shape)
+        self._slots.change(changes, self._kernels)
+        first = 0
+        for wave in waves(runs):
+            self._kernels.move_runs(self.pools.device, moves[first : first + len(wave)])
+            first += len(wave)
+
+    def _compute(self, shape: StepShape, draws: Draws) -> None:
+        """From what the step was told to its outcome, on the device."""
+        logits = self._model.forward(self._arrays.batch(shape), self._slots, self.pools.device)
+        if shape.samples:
+            settings, outcome = self._arrays.settings(shape), self._arrays.outcome(shape)
+            self._sampler.draw(logits, draws, settings, outcome)
+            self._kernels.put_tokens(outcome.tokens, settings.slots, self._slots.last)
+
+    def _padding(self, size: int) -> tuple[Batch, DrawSettings]:
+        return padding(size, self._sizes.num_slots, self.pools.scrap_block * BLOCK_TOKENS)
+
+    def warm_up(self) -> None:
+        """Compile or load every kernel and capture the graphs, so that the first request finds them ready.
+
+        Writes to no block but the scrap block.
+        """
+        length = min(self._sizes.max_batched_tokens, self._sizes.max_positions - 1)
+        self._warm_up_plain(length, SamplingParams(temperature=0))
+        everything = SamplingParams(top_k=2, top_p=0.5, repetition_penalty=1.1, logprobs=1, logit_bias={0: 1.0})
+        self._warm_up_plain(min(length, BLOCK_TOKENS), everything)
+        try:
+            for size in padded_sizes(self._sizes.num_slots):
+                self._capture(size)
+        except CaptureError as error:  # slower, but right
+            log.warning("decode_without_graphs", error=str(error))
+
+    def _warm_up_plain(self, length: int, sampling: SamplingParams) -> None:
+        """A prompt of so many tokens and a decode, all of whose blocks are the scrap block."""
+        tokens = (0,) * length
+        extents = (Extent(DEVICE, self.pools.scrap_block, 1),) * -(-(length + 1) // BLOCK_TOKENS)
+        opening = SlotOpening(0, tokens, length, sampling)
+        self.launch(StepPlan(0, (opening,), (Row(0, 0, tokens, extents, samples=True),)))()
+        self.launch(StepPlan(0, (), (Row(0, length, None, extents, samples=True),)))()
+
+    def _capture(self, size: int) -> None:
+        """Once as it is, for nothing may be loaded in a capture, then captured."""
+        shape, (batch, settings) = StepShape(size, size, size), self._padding(size)
+        draws = Draws((self._sizes.num_slots,) * size, settings, (), ())
+        no_changes, no_moves = TableChanges(*(np.empty(0, np.int32),) * 2), np.empty((0, 3), np.int64)
+        with self._runtime.bound():
+            with self._entry() as entry:
+                self._arrays.tell(entry, shape, batch, settings, no_changes, no_moves)
+                self._compute(shape, draws)
+            self._result(0, entry, list, perf_counter())
+            self._graphs.capture(size, partial(self._compute, shape, draws))

@@ -1,0 +1,26 @@
+"""Which models the GPU's kernels compute: told when a model is opened, not by the first step that fails."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from service.errors import ModelLoadError
+from service.execution.architecture import ModelConfig
+
+VECTOR_BYTES = 16  # kernels move so many at a time, and rows are whole vectors
+MAX_HEAD_DIM = 128
+
+
+def require_supported(config: ModelConfig, dtype: np.dtype[Any]) -> None:
+    """Raises `ModelLoadError` for shapes that there is no kernel for."""
+    for problem in _problems(config, VECTOR_BYTES // dtype.itemsize):
+        raise ModelLoadError(f"GPUs cannot serve it in {dtype.name}: {problem}; --device cpu can")
+
+
+def _problems(config: ModelConfig, vector: int) -> Iterator[str]:
+    if config.head_dim % (2 * vector) or config.head_dim > MAX_HEAD_DIM:
+        yield f"heads of {config.head_dim} elements are no multiple of {2 * vector} up to {MAX_HEAD_DIM}"
+    for name in ("hidden_size", "intermediate_size"):
+        if getattr(config, name) % vector:
+            yield f"{name} {getattr(config, name)} is no multiple of {vector}"

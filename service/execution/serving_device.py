@@ -1,0 +1,21 @@
+"""What computes a model, as people see it."""
+
+import platform
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ServingDevice:
+    """``device``: cpu, or cuda:N. ``dtype``: the element type of weights, activations and KV."""
+
+    device: str
+    name: str
+    dtype: str
+
+    def __str__(self) -> str:
+        return f"{self.device} ({self.name}, {self.dtype})"
+
+
+def cpu_device() -> ServingDevice:
+    """This machine's processors."""
+    return ServingDevice("cpu", platform.machine(), "float32")

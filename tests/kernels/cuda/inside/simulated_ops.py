@@ -1,0 +1,15 @@
+"""The ops have the reference's names and arguments."""
+
+import inspect
+
+from kernels import reference
+from kernels.cuda.ops import Ops
+
+
+def test_every_op_of_the_reference_is_there_with_the_same_arguments() -> None:
+    ops = {
+        name: list(inspect.signature(value).parameters)
+        for name, value in vars(reference).items()
+        if inspect.isfunction(value) and not name.startswith("_") and name != "uniform"
+    }
+    assert {name: list(inspect.signature(getattr(Ops, name)).parameters)[1:] for name in ops} == ops

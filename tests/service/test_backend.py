@@ -1,0 +1,240 @@
+"""What serves: which device, in which type, with how much memory; and what is refused before anything is served."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from structlog.testing import capture_logs
+
+from kernels.cuda.matrices import WORKSPACE_BYTES
+from service.cli import cpu_backend, gpu_backend, open_backend
+from service.cli.backend import Backend
+from service.cli.main import EXIT_USAGE
+from service.cli.open_backend import choose
+from service.config import Size, parse
+from service.errors import (
+    ConfigError,
+    DeviceMemoryError,
+    DeviceNotFoundError,
+    ModelLoadError,
+)
+from service.execution.copier import CPUCopier
+from service.execution.gpu.faults import losing_device
+from service.execution.gpu.rounding_kernels import RoundingKernels
+from service.execution.gpu.simulated_runtime import SimulatedRuntime
+from service.execution.loading import open_model
+from tests.service.simulated_devices import SimulatedDevices
+
+MIB = 1 << 20
+ROOT = Path(__file__).parents[2]
+FAMILIES = ROOT / "tests" / "data" / "families"
+
+Open = Callable[..., Backend]
+
+
+def gpu(**options: Any) -> SimulatedRuntime:
+    """A device of 256 MiB."""
+    return SimulatedRuntime(**{"total_bytes": 256 * MIB, "pinnable_bytes": 256 * MIB, **options})
+
+
+@pytest.fixture(autouse=True)
+def small_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that nobody knows the memory of, of which a GPU takes 4 MiB."""
+    monkeypatch.setattr(gpu_backend, "available_memory", lambda: None)
+    monkeypatch.setattr(gpu_backend, "HOST_KV", Size(4 * MIB))
+
+
+@pytest.fixture
+def opened(tiny_model_path: Path) -> Open:
+    """Opens the backend that flags ask for, of the tiny model, on machines with the GPUs given."""
+
+    def open_it(*flags: str, gpus: tuple[SimulatedRuntime | None, ...] = (), model: Path = tiny_model_path) -> Backend:
+        small = ("--max-num-seqs", "4", "--max-num-batched-tokens", "32")
+        settings = parse([*small, *flags])
+        return open_backend.open_backend(settings, open_model(model), SimulatedDevices(*gpus))
+
+    return open_it
+
+
+def taken(runtime: SimulatedRuntime) -> int:
+    return runtime.info.total_bytes - runtime.free_bytes()
+
+
+def test_auto_takes_the_first_gpu_that_works() -> None:
+    second, third = gpu(), gpu()
+    assert choose("auto", SimulatedDevices(None, second, third)) is second
+
+
+@pytest.mark.parametrize("gpus", [(), (None,)])
+def test_auto_is_the_cpu_where_no_gpu_works(gpus: tuple[None, ...]) -> None:
+    assert choose("auto", SimulatedDevices(*gpus)) is None
+
+
+def test_a_gpu_that_is_not_used_is_told_where_there_is_a_driver(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with capture_logs() as logs:
+        choose("auto", SimulatedDevices(None))
+        monkeypatch.setattr(open_backend, "NVIDIA_DRIVER", tmp_path)
+        choose("auto", SimulatedDevices(None))
+    ((event, why),) = [(line["event"], line["why"]) for line in logs]
+    assert (event, why) == ("gpu_not_used", "cuda:0 does not work")
+
+
+@pytest.mark.parametrize(("device", "number"), [("cuda", 0), ("cuda:0", 0), ("cuda:1", 1)])
+def test_a_gpu_is_taken_by_its_number(device: str, number: int) -> None:
+    gpus = gpu(), gpu()
+    assert choose(device, SimulatedDevices(*gpus)) is gpus[number]
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_a_gpu_that_is_asked_for_and_not_there_is_no_reason_to_take_another(device: str) -> None:
+    with pytest.raises(DeviceNotFoundError, match=r"cuda:\d"):
+        choose(device, SimulatedDevices(None))
+
+
+def test_the_cpu_is_taken_when_asked_for_whatever_else_is_there() -> None:
+    assert choose("cpu", SimulatedDevices(gpu())) is None
+
+
+def test_the_cpu_serves_in_float32_with_its_own_sizes(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu_backend, "DEVICE_KV", Size(5 * MIB))
+    backend = opened("--device", "cpu")
+    assert (backend.device.device, backend.device.dtype) == ("cpu", "float32")
+    assert backend.device_blocks == 5 * MIB // backend.block_bytes
+    assert backend.host_blocks == 256 * MIB // backend.block_bytes
+    assert isinstance(backend.copier, CPUCopier)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_the_cpu_has_no_other_type(opened: Open, dtype: str) -> None:
+    with pytest.raises(ConfigError, match=f"--dtype {dtype} is for GPUs"):
+        opened("--dtype", dtype)
+
+
+@pytest.mark.parametrize(
+    ("asked", "served"),
+    [("auto", "bfloat16"), ("bfloat16", "bfloat16"), ("float16", "float16"), ("float32", "float32")],
+)
+def test_a_gpu_serves_in_bfloat16_unless_told_otherwise(opened: Open, asked: str, served: str) -> None:
+    runtime = gpu(kernels=RoundingKernels())
+    assert opened("--dtype", asked, "--device-kv", "1MiB", gpus=(runtime,)).device.dtype == served
+
+
+def test_kv_gets_what_the_share_leaves(opened: Open) -> None:
+    runtime = gpu()
+    backend = opened("--dtype", "float32", "--gpu-memory-utilization", "0.5", gpus=(runtime,))
+    allowed = 128 * MIB - WORKSPACE_BYTES  # which the simulated device does not take
+    assert backend.device.device == "simulated:0"
+    assert allowed - 64 * 1024 < taken(runtime) <= allowed
+
+
+def test_what_others_hold_is_left_to_them(opened: Open) -> None:
+    runtime = gpu()
+    with runtime.bound():
+        runtime.empty((60 * MIB,), np.uint8)
+    opened("--dtype", "float32", "--gpu-memory-utilization", "0.5", gpus=(runtime,))
+    assert taken(runtime) <= 128 * MIB - WORKSPACE_BYTES
+
+
+def test_kv_of_a_size_that_is_asked_for_takes_no_more(opened: Open) -> None:
+    backend = opened("--dtype", "float32", "--device-kv", "3MiB", "--gpu-memory-utilization", "0.01", gpus=(gpu(),))
+    assert backend.device_blocks == 3 * MIB // backend.block_bytes
+
+
+def test_all_memory_that_was_free_is_told_by_what_took_it(opened: Open) -> None:
+    runtime = gpu()
+    memory = opened("--dtype", "float32", "--device-kv", "3MiB", gpus=(runtime,)).memory
+    assert sum(memory.values()) == runtime.info.total_bytes
+    assert memory["free"] == runtime.free_bytes()
+    assert min(memory.values()) > 0
+
+
+@pytest.mark.parametrize("flags", [("--device-kv", "250MiB"), ("--gpu-memory-utilization", "0.1"), ()])
+def test_what_does_not_fit_is_told_before_it_is_loaded(opened: Open, flags: tuple[str, ...]) -> None:
+    runtime = gpu() if flags else gpu(total_bytes=30 * MIB)
+    with pytest.raises(
+        DeviceMemoryError, match=r"simulated:0: .* asked for, .* weights 0\.00 GiB, activations .*, KV of"
+    ):
+        opened("--dtype", "float32", *flags, gpus=(runtime,))
+    assert taken(runtime) == 0
+
+
+def test_kv_for_less_than_a_block_is_refused(opened: Open) -> None:
+    with pytest.raises(ConfigError, match="--device-kv 16B is too small for one block"):
+        opened("--dtype", "float32", "--device-kv", "16", gpus=(gpu(),))
+
+
+def test_the_host_gives_half_of_what_it_has_to_spare_and_its_default_at_most(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for available, expected in ((5 * MIB, 5 * MIB // 2), (100 * MIB, 4 * MIB), (None, 4 * MIB)):
+        monkeypatch.setattr(gpu_backend, "available_memory", lambda available=available: available)
+        backend = opened("--dtype", "float32", gpus=(gpu(),))
+        assert backend.host_blocks == expected // backend.block_bytes
+
+
+def test_more_than_the_host_has_is_refused_before_it_is_pinned(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_backend, "available_memory", lambda: 100 * MIB)
+    with pytest.raises(ConfigError, match=r"--host-kv 101\.0MiB is more than the host's 100 MiB available"):
+        opened("--dtype", "float32", "--host-kv", "101MiB", gpus=(gpu(),))
+
+
+def test_a_preset_that_does_not_swap_pins_nothing_for_it(opened: Open) -> None:
+    assert opened("--dtype", "float32", "--preset", "vllm-recompute", gpus=(gpu(),)).host_blocks == 0
+
+
+def test_a_link_is_not_imitated_where_there_is_one(opened: Open) -> None:
+    with pytest.raises(ConfigError, match="--emulate-link is for the CPU"):
+        opened("--emulate-link", "pcie4", gpus=(gpu(),))
+
+
+def test_a_model_without_kernels_is_refused_when_it_is_opened(opened: Open) -> None:
+    runtime = gpu()
+    with pytest.raises(ModelLoadError, match="heads of 24 elements are no multiple of 16 up to 128; --device cpu can"):
+        opened("--dtype", "bfloat16", gpus=(runtime,), model=FAMILIES / "wide-heads")
+    assert taken(runtime) == 0
+
+
+def test_a_device_that_is_lost_before_it_serves_is_one_that_is_not_there(opened: Open) -> None:
+    runtime = gpu(faults=losing_device(lambda work: work.is_copy, 20))
+    with pytest.raises(DeviceNotFoundError, match="simulated:0 was lost while it was made ready: injected"):
+        opened("--dtype", "float32", gpus=(runtime,))
+
+
+PROGRAM = """
+import sys
+from service.cli import open_backend
+from service.cli.main import main
+from service.execution.gpu.simulated_runtime import SimulatedRuntime
+from tests.service.simulated_devices import SimulatedDevices
+
+open_backend.NvidiaDevices = lambda: SimulatedDevices({runtime})
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("runtime", "complaint"),
+    [
+        ("", "cuda:0: there are 0"),
+        ("SimulatedRuntime(total_bytes=1 << 20)", "simulated:0: .* asked for, 1 MiB of 1 MiB free: weights"),
+        (
+            "SimulatedRuntime(pinnable_bytes=1 << 19)",
+            "page-locked memory for simulated:0: .* 1020 KiB asked for, 0 bytes",
+        ),
+    ],
+    ids=["no device", "too little memory", "not pinned"],
+)
+def test_a_gpu_that_cannot_serve_is_one_line_and_code_2(tiny_model_path: Path, runtime: str, complaint: str) -> None:
+    flags = ["--model", str(tiny_model_path), "--device", "cuda", "--dtype", "float32", "--host-kv", "1MiB"]
+    command = [sys.executable, "-c", PROGRAM.format(runtime=runtime), "serve", "--port", "0", *flags]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    (line,) = result.stderr.splitlines()
+    assert (result.returncode, result.stdout) == (EXIT_USAGE, "")
+    assert re.match(f"fastswitch: {complaint}", line)
