@@ -21,7 +21,7 @@ Piece = tuple[Array, Array]  # source and destination: contiguous, of as many by
 class GPUPools:
     """``device``: a pool of `kv_pool_shape` in ``dtype`` and the scrap block, zeroed; ``host``: as many bytes a block.
 
-    Raises DeviceMemoryError and PinnedMemoryError. Takes a second or so for each 4 GiB of the host's.
+    Raises DeviceMemoryError and PinnedMemoryError.
     """
 
     def __init__(
