@@ -51,6 +51,12 @@ def test_long_sequences_and_whole_vocabularies_in_the_simulator(file: str) -> No
 
 @pytest.mark.full
 @pytest.mark.timeout(3000)
+def test_the_gpu_suites_checks_of_ops_in_the_simulator() -> None:
+    run("simulated_suite.py", "-m", "full", simulate=True)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(3000)
 def test_generated_code_of_all_types_and_sizes() -> None:
     run("generated_code.py", "-m", "full", simulate=False)
 
