@@ -12,11 +12,10 @@ from numba import cuda
 from numba.cuda.types import float32, float64, int32, int64
 
 from kernels.cuda.kernel import device
-from kernels.cuda.masses import THREADS, add, locate, mass_of, put
-from kernels.cuda.rows import FURTHEST, distance_of, key_of, load
+from kernels.cuda.masses import THREADS, THREADS_BITS, add, locate, mass_of, put
+from kernels.cuda.rows import distance_of, key_of, load
 
-RANGE_BITS = 10  # log2 of the ranges
-COARSE = 32.0  # ranges a unit of distance at first: 1024 reach to where a mass is 10^-14
+COARSE = 32.0  # ranges a unit of distance at first: 1024 reach to where a mass is 0
 
 
 @device
@@ -57,14 +56,13 @@ def limit_of(row, scale, limit, counting, top_k, top_p, sums, thread):
     while True:
         _sum_ranges(row, scale, limit, base, shift, counting, sums, thread)
         number, wanted = locate(sums, share, wanted, thread)
-        if number == THREADS:
-            return limit  # there are no more than top_k
+        if number == THREADS or (shift < 0 and number == THREADS - 1):
+            return limit  # there are no more than top_k, or further ones weigh nothing
         if shift < 0:
             base = key_of(float32(number) / float32(COARSE))
-            beyond = key_of(float32(number + 1) / float32(COARSE)) if number < THREADS - 1 else int32(FURTHEST + 1)
-            bits = _bits_of(beyond - base)
+            bits = _bits_of(key_of(float32(number + 1) / float32(COARSE)) - base)
         else:
             base, bits = int32(base + (number << shift)), shift
         if bits == 0:
             return base
-        share, shift = float64(0), int32(max(bits - RANGE_BITS, 0))
+        share, shift = float64(0), int32(max(bits - THREADS_BITS, 0))

@@ -16,7 +16,8 @@ from numba.cuda.types import float32, float64, int32, int64, uint32
 from kernels.cuda.kernel import device
 from kernels.cuda.words import exp2
 
-THREADS = 1024
+THREADS_BITS = 10
+THREADS = 1 << THREADS_BITS
 GROUPS = 32  # of sums, and sums in a group: one warp finds its way in two steps
 UNIT = 2.0**40
 LOG2_E = 1.4426950408889634

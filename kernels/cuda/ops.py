@@ -2,8 +2,8 @@
 
 Those from logits to tokens stand in `drawing_ops`. Arrays are C-contiguous, with ``shape`` and ``dtype`` as NumPy and
 CuPy have them (bfloat16 is ml_dtypes'). Activations, weights and KV of one call have one element type, of which heads
-and rows fill whole 16-byte vectors, from a multiple of 16 on; cos and sin are float32. Nothing is allocated, and nothing
-waits.
+and rows fill whole 16-byte vectors, from a multiple of 16 bytes on; cos and sin are float32. Nothing is allocated, and
+nothing waits.
 """
 
 # mypy: allow-untyped-calls

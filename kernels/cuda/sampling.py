@@ -2,8 +2,8 @@
 
 The draw finds its place in a running sum in steps: the warp, the thread, the token. Distances are products with
 1 / temperature, and masses come from ex2.approx, both within some 2^-22 of the reference's. So a draw can differ from
-the reference's where the number drawn, or top_p, lies within 10^-6 of all mass from a token's edge. Tokens with less
-than 2^-40 of the likeliest's probability are never drawn.
+the reference's where the number drawn, or top_p, lies within a few 10^-6 of all mass from a token's edge. Tokens with
+less than 2^-40 of the likeliest's probability are never drawn.
 
 Registers: 32 a thread, so that a processor holds two blocks.
 """
@@ -18,12 +18,12 @@ from numba.cuda.types import float32, float64, int32, int64, uint64
 
 from kernels.cuda.filters import limit_of
 from kernels.cuda.kernel import Bytes, Floats, Ints, Kernel, Longs, UnsignedLongs, device
-from kernels.cuda.masses import THREADS, add, locate, mass_of, new_sums, put
+from kernels.cuda.masses import THREADS, THREADS_BITS, add, locate, mass_of, new_sums, put
 from kernels.cuda.rows import FURTHEST, NOBODY, Scale, distance_of, kept_mass, key_of, largest, load, row_at, token_at
 from kernels.cuda.words import divide, float_of
 
 REGISTERS = 32
-WARPS_BITS, THREADS_BITS = 5, 10
+WARPS_BITS = 5
 SMALLEST, LARGEST = 1e-38, 3e38  # of 1 / temperature: its product with 0 or infinity is a number
 
 

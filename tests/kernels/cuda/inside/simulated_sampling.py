@@ -92,6 +92,10 @@ def test_extreme_temperatures(temperature: float) -> None:
     check(random("float32", 1, 301), [{"temperature": temperature, "top_p": 0.9}])
 
 
+def test_filters_that_reach_to_where_nothing_weighs() -> None:
+    check(100 * random("float32", 2, 301), [{"top_k": 250}, {"top_p": 0.9999999}])
+
+
 def test_the_narrowest_filters_leave_the_largest() -> None:
     logits = random("float32", 4, 301)
     settings = [{"top_k": 1}, {"top_p": 1e-9}, {"min_p": 1}, {"top_p": 0}]
