@@ -51,6 +51,7 @@ class Scale:
     prompt: int  # tokens
     matrix: int  # rows and columns
     repetitions: int
+    launches: int  # of which one is timed
     switches: tuple[SwitchScale, ...]
 
 
@@ -101,6 +102,7 @@ FULL = Scale(
     prompt=8000,
     matrix=8192,
     repetitions=7,
+    launches=200,
     switches=(LLAMA_ON_A10, QWEN_ON_A100),
 )
 
@@ -137,5 +139,6 @@ TINY_SCALE = Scale(
     prompt=64,
     matrix=64,
     repetitions=2,
+    launches=8,
     switches=(TINY_SWITCHES,),
 )

@@ -22,7 +22,6 @@ from service.execution.gpu.runtime import CaptureError, Stream
 PACKAGES = ("numpy", "numba", "numba-cuda", "cupy-cuda13x", "cuda-bindings", "cuda-pathfinder", "ml-dtypes")
 ASKED = "name,driver_version,pcie.link.gen.max,pcie.link.width.max,power.limit,clocks.max.sm,clocks.max.mem"
 ROWS, COLUMNS = 64, 4096
-LAUNCHES = 200
 
 Made = TypeVar("Made")
 
@@ -80,32 +79,35 @@ def _launches(rig: Rig) -> Figures:
             "copy": lambda: stream.copy(pinned, out[0, :16]),
             "event": stream.record,
         }
-        figures: Figures = {f"submit_{name}_us": 1e6 * _host_seconds(stream, call) for name, call in calls.items()}
-        return {**figures, **_replayed(stream, calls["kernel"])}
+        count = rig.scale.launches
+        figures: Figures = {
+            f"submit_{name}_us": 1e6 * _host_seconds(stream, call, count) for name, call in calls.items()
+        }
+        return {**figures, **_replayed(stream, calls["kernel"], count)}
 
 
-def _replayed(stream: Stream, launch: Callable[[], object]) -> Figures:
+def _replayed(stream: Stream, launch: Callable[[], object], count: int) -> Figures:
     """Kernels one after the other, launched each and replayed as one graph."""
 
     def many() -> None:
-        for _ in range(LAUNCHES):
+        for _ in range(count):
             launch()
 
-    figures: Figures = {"kernel_launched_us": 1e6 * _device_seconds(stream, many) / LAUNCHES}
+    figures: Figures = {"kernel_launched_us": 1e6 * _device_seconds(stream, many) / count}
     try:
         graph = stream.capture(many)
     except CaptureError as error:
         return {**figures, "capture": str(error)}
     replay = _device_seconds(stream, lambda: stream.replay(graph))
-    submit = _host_seconds(stream, lambda: stream.replay(graph))
-    return {**figures, "kernel_replayed_us": 1e6 * replay / LAUNCHES, f"submit_graph_of_{LAUNCHES}_us": 1e6 * submit}
+    submit = _host_seconds(stream, lambda: stream.replay(graph), count)
+    return {**figures, "kernel_replayed_us": 1e6 * replay / count, f"submit_graph_of_{count}_us": 1e6 * submit}
 
 
-def _host_seconds(stream: Stream, submit: Callable[[], object]) -> float:
+def _host_seconds(stream: Stream, submit: Callable[[], object], count: int) -> float:
     """The median time that the call takes, the device being idle."""
     submit()
     took = []
-    for _ in range(LAUNCHES):
+    for _ in range(count):
         stream.record().wait()
         began = perf_counter()
         submit()
