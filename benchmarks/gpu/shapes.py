@@ -36,3 +36,38 @@ QWEN_2_5_32B = ModelShape(
     ),
     qkv_bias=True,
 )
+
+SMOLLM2_135M = ModelShape(
+    ModelConfig(
+        architecture="llama",
+        num_layers=30,
+        hidden_size=576,
+        intermediate_size=1536,
+        num_heads=9,
+        num_kv_heads=3,
+        head_dim=64,
+        vocab_size=49_152,
+        rms_norm_eps=1e-5,
+        inverse_frequencies=inverse_frequencies(64, 100_000.0),
+        max_position_embeddings=8192,
+    ),
+    tied=True,
+)
+
+# Of no model: what the simulated device can do in no time. Biased, for the sake of that op.
+TINY = ModelShape(
+    ModelConfig(
+        architecture="qwen2",
+        num_layers=2,
+        hidden_size=64,
+        intermediate_size=96,
+        num_heads=4,
+        num_kv_heads=2,
+        head_dim=32,
+        vocab_size=253,
+        rms_norm_eps=1e-6,
+        inverse_frequencies=inverse_frequencies(32, 10_000.0),
+        max_position_embeddings=512,
+    ),
+    qkv_bias=True,
+)

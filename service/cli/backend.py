@@ -1,6 +1,7 @@
 """What computes, as the rest of the service takes it: the same whether it is the CPU or a GPU."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from service.config import ServeSettings, Size
 from service.core.mechanisms import PRESETS
@@ -12,7 +13,11 @@ from service.execution.serving_device import ServingDevice
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A data plane that holds a model, warm. Blocks are those that core may give away."""
+    """A data plane that holds a model, warm. Blocks are those that core may give away.
+
+    ``memory``: a GPU's, in bytes by `service.device_metrics.MEMORY_KINDS`; nothing on the CPU, whose memory is not its
+    own.
+    """
 
     device: ServingDevice
     runner: Runner
@@ -20,6 +25,7 @@ class Backend:
     device_blocks: int
     host_blocks: int
     block_bytes: int
+    memory: Mapping[str, int] = field(default_factory=dict)
 
 
 def device_blocks(device_kv: Size, block_bytes: int) -> int:

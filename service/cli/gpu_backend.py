@@ -40,7 +40,8 @@ def _backend(settings: ServeSettings, opened: OpenedModel, runtime: Runtime) -> 
     require_supported(opened.config, dtype)
     block_bytes = kv_bytes_per_block(opened.config, dtype)
     swapped = host_blocks(_host_kv(settings, available_memory()), block_bytes, settings)
-    blocks = _device_blocks(settings, runtime, opened, dtype)
+    free = _free_bytes(runtime)
+    blocks = _device_blocks(settings, runtime, opened, dtype, free)
     pools = GPUPools(runtime, opened.config, dtype, device_blocks=blocks, host_blocks=swapped)
     loaded = opened.load(DeviceWeights(runtime, dtype))
     with runtime.bound():
@@ -57,13 +58,25 @@ def _backend(settings: ServeSettings, opened: OpenedModel, runtime: Runtime) -> 
     runner.warm_up()
     copier = GPUCopier(runtime, pools, compute, by_layer=copies_by_layer(settings))
     device = ServingDevice(runtime.info.device, runtime.info.name, dtype.name)
-    return Backend(device, runner, copier, blocks, swapped, block_bytes)
+    memory = _memory(runtime, free, weights=opened.num_weights * dtype.itemsize, kv=pools.device.nbytes)
+    return Backend(device, runner, copier, blocks, swapped, block_bytes, memory)
 
 
-def _device_blocks(settings: ServeSettings, runtime: Runtime, opened: OpenedModel, dtype: np.dtype[Any]) -> int:
-    """Blocks of the device's pool: as many as asked for, or as fit."""
+def _free_bytes(runtime: Runtime) -> int:
     with runtime.bound():
-        free = runtime.free_bytes()
+        return runtime.free_bytes()
+
+
+def _memory(runtime: Runtime, before: int, *, weights: int, kv: int) -> dict[str, int]:
+    """What became of the ``before`` bytes that were free: all that is neither weights nor KV is what steps work in."""
+    free = _free_bytes(runtime)
+    return {"weights": weights, "kv": kv, "workspace": before - free - weights - kv, "free": free}
+
+
+def _device_blocks(
+    settings: ServeSettings, runtime: Runtime, opened: OpenedModel, dtype: np.dtype[Any], free: int
+) -> int:
+    """Blocks of the device's pool, which has ``free`` bytes: as many as asked for, or as fit."""
     info, block_bytes = runtime.info, kv_bytes_per_block(opened.config, dtype)
     sizes = StepSizes(
         opened.config, free // block_bytes, settings.max_num_seqs, settings.max_num_batched_tokens, info.processors

@@ -80,7 +80,8 @@ def build(
     engine = Engine(_core(settings, backend), backend.runner, TextStage(model.tokenizer), backend.copier)
     metrics = Metrics(backend.block_bytes)
     metrics.set_capacity(backend.device_blocks, backend.host_blocks)
-    metrics.set_device(**asdict(backend.device))
+    metrics.device.show_device(**asdict(backend.device))
+    metrics.device.show_memory(backend.memory)
     served = _served(model, max_model_len, backend, settings)
     return create_app(engine, served, metrics, _limits(settings), keys, metrics_listener, recorder)
 

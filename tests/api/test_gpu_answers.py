@@ -14,8 +14,9 @@ from service.api.server import app_runner
 from service.cli.serve import build
 from service.config import parse
 from service.execution.gpu.faults import Delays
+from service.execution.gpu.rounding_kernels import RoundingKernels
 from service.execution.gpu.simulated_runtime import SimulatedRuntime
-from tests.service.simulated_devices import RoundingKernels, SimulatedDevices
+from tests.service.simulated_devices import SimulatedDevices
 
 SMALL = ["--max-num-seqs", "4", "--max-num-batched-tokens", "64", "--device-kv", "512KiB", "--host-kv", "1MiB"]
 QUESTIONS = ("Why is the sky blue?", "Hi", "Tell me of ships, and of shoes, and of sealing wax. " * 4)

@@ -59,7 +59,9 @@ class DockerLike:
 
     def start(self, arguments: list[str]) -> list[str]:
         confined = ["--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
-        run = [self._program, "run", "--rm", "--name", self._name, "--network", "host", *confined]
+        gpus = os.environ.get("FASTSWITCH_TEST_GPUS")
+        lent = ["--gpus", gpus] if gpus else []
+        run = [self._program, "run", "--rm", "--name", self._name, "--network", "host", *confined, *lent]
         return [*run, self._image, *arguments]
 
     def execute(self, server: subprocess.Popen[str], command: list[str]) -> list[str]:

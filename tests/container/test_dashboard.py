@@ -1,6 +1,7 @@
 """The dashboard asks only for metrics and labels that the server has, and the compose file's parts find one another."""
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,19 @@ def test_compose_mounts_what_is_there_where_grafana_is_told_to_look():
     assert services["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"] == (
         f"{provider['options']['path']}/{DASHBOARD.name}"
     )
+
+
+def test_the_override_for_gpus_is_of_a_service_that_is_there_and_of_the_image_that_make_builds():
+    overridden = read_yaml("compose.gpu.yaml")["services"]
+    assert overridden.keys() <= read_yaml("compose.yaml")["services"].keys()
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert f"CUDA_IMAGE := {overridden['fastswitch']['image']}\n" in makefile
+    assert f"--build-arg 'EXTRAS={overridden['fastswitch']['build']['args']['EXTRAS']}'" in makefile
+
+
+def test_the_images_extra_is_one_of_the_projects():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    assert read_yaml("compose.gpu.yaml")["services"]["fastswitch"]["build"]["args"]["EXTRAS"].strip("[]") in extras
 
 
 def inner_port(service: dict[str, Any]) -> int:

@@ -25,9 +25,10 @@ from service.errors import (
 )
 from service.execution.copier import CPUCopier
 from service.execution.gpu.faults import losing_device
+from service.execution.gpu.rounding_kernels import RoundingKernels
 from service.execution.gpu.simulated_runtime import SimulatedRuntime
 from service.execution.loading import open_model
-from tests.service.simulated_devices import RoundingKernels, SimulatedDevices
+from tests.service.simulated_devices import SimulatedDevices
 
 MIB = 1 << 20
 ROOT = Path(__file__).parents[2]
@@ -144,6 +145,14 @@ def test_what_others_hold_is_left_to_them(opened: Open) -> None:
 def test_kv_of_a_size_that_is_asked_for_takes_no_more(opened: Open) -> None:
     backend = opened("--dtype", "float32", "--device-kv", "3MiB", "--gpu-memory-utilization", "0.01", gpus=(gpu(),))
     assert backend.device_blocks == 3 * MIB // backend.block_bytes
+
+
+def test_all_memory_that_was_free_is_told_by_what_took_it(opened: Open) -> None:
+    runtime = gpu()
+    memory = opened("--dtype", "float32", "--device-kv", "3MiB", gpus=(runtime,)).memory
+    assert sum(memory.values()) == runtime.info.total_bytes
+    assert memory["free"] == runtime.free_bytes()
+    assert min(memory.values()) > 0
 
 
 @pytest.mark.parametrize("flags", [("--device-kv", "250MiB"), ("--gpu-memory-utilization", "0.1"), ()])

@@ -36,7 +36,7 @@ def metrics() -> set[str]:
     """All names that `/metrics` may show, histograms without their suffixes."""
     registry = Metrics()
     registry.http_answered("/health", "GET", 200)
-    registry.set_device("cpu", "x86_64", "float32")
+    registry.device.show_device("cpu", "x86_64", "float32")
     registry.tenants.meter("name")
     registry.tenants.limited("name", "code")
     return {f"{each.name}_total" if each.type == "counter" else each.name for each in registry.registry.collect()}

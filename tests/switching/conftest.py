@@ -122,6 +122,7 @@ class Service:
         host_blocks: int = 200,
         slots: int = 8,
         budget: int = 64,
+        group: int = 4,
         wrap: Wrap = plain,
         **settings: object,
     ) -> Outcome:
@@ -132,7 +133,7 @@ class Service:
             CoreSettings(
                 device_blocks=device_blocks,
                 host_blocks=host_blocks,
-                block_group_size=4,
+                block_group_size=group,
                 max_num_seqs=slots,
                 max_num_batched_tokens=budget,
                 mechanisms=PRESETS[preset],

@@ -33,6 +33,12 @@ class CuPyEvent:
         """See `runtime.Event`."""
         self.event.synchronize()
 
+    @translating
+    def seconds_since(self, earlier: Any) -> float:
+        """See `runtime.Event`."""
+        milliseconds: float = self.device.runtime.eventElapsedTime(earlier.event.ptr, self.event.ptr)
+        return milliseconds / 1e3
+
 
 class CuPyStream:
     """See `runtime.Stream`. Its graphs are CuPy's."""
@@ -61,9 +67,9 @@ class CuPyStream:
         self.device.runtime.memsetAsync(_address(destination), byte, destination.nbytes, self.stream.ptr)
 
     @translating
-    def record(self) -> CuPyEvent:
+    def record(self, *, timed: bool = False) -> CuPyEvent:
         """See `runtime.Stream`."""
-        event = self.device.cuda.Event(block=True, disable_timing=True)
+        event = self.device.cuda.Event(block=True, disable_timing=not timed)
         event.record(self.stream)
         return CuPyEvent(self.device, event)
 

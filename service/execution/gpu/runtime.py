@@ -50,6 +50,9 @@ class Event(Protocol):
         DeviceLostError above all.
         """
 
+    def seconds_since(self, earlier: "Event") -> float:
+        """Time on the device between two events, of whatever streams, that were timed and have passed."""
+
 
 class Graph(Protocol):
     """Work that was captured, to be submitted again as a whole on the same memory."""
@@ -67,8 +70,8 @@ class Stream(Protocol):
     def fill(self, destination: Array, byte: int) -> None:
         """Set every byte of a contiguous array on the device; 0xFF makes NaN of floats of any type."""
 
-    def record(self) -> Event:
-        """An event after all that was submitted so far."""
+    def record(self, *, timed: bool = False) -> Event:
+        """An event after all that was submitted so far; ``timed``: it notes when, which costs the device a little."""
 
     def wait(self, event: Event) -> None:
         """What is submitted from now on starts after ``event``; the host does not wait."""

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 from functools import partial
-from types import ModuleType
 from typing import Any
 
 from service.execution.gpu.simulated_array import memory_of
 from service.execution.gpu.simulated_device import SimulatedDevice
 from service.execution.gpu.simulated_stream import SimulatedStream
+from service.execution.memory import Kernels
 
 
 class Submitter:
@@ -31,7 +31,7 @@ class Submitter:
 class ModuleOps:
     """The functions of a kernels module, by their names."""
 
-    def __init__(self, submit: Submitter, kernels: ModuleType) -> None:
+    def __init__(self, submit: Submitter, kernels: Kernels) -> None:
         self._submit, self._kernels = submit, kernels
 
     def __getattr__(self, name: str) -> Callable[..., None]:

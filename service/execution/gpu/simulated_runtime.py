@@ -11,7 +11,6 @@ pageable memory, arrays of the host as arguments of ops, reading the device's me
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from itertools import count
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from service.execution.gpu.simulated_array import DeviceArray, memory_of
 from service.execution.gpu.simulated_device import SimulatedDevice
 from service.execution.gpu.simulated_ops import ModuleOps, Submitter, cuda_ops
 from service.execution.gpu.simulated_stream import SimulatedStream
+from service.execution.memory import Kernels
 
 NAME = "simulated:0"
 
@@ -38,7 +38,7 @@ class SimulatedRuntime:
         pinnable_bytes: int = 1 << 30,
         processors: int = 4,
         faults: Faults | None = None,
-        kernels: ModuleType = cpu,
+        kernels: Kernels = cpu,
         simulate_kernels: bool = False,
     ) -> None:
         self.info = DeviceInfo(NAME, "simulated", (9, 0), processors, total_bytes, driver="none", runtime="none")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -30,8 +31,10 @@ Action = Callable[[], object]
 class SimulatedEvent:
     """A point in a stream's work; passed once, for ever."""
 
-    def __init__(self, device: SimulatedDevice) -> None:
+    def __init__(self, device: SimulatedDevice, timed: bool = False) -> None:
         self._device = device
+        self._timed = timed
+        self._at = 0.0
         self._passed = False
         self._failure: Exception | None = None
 
@@ -47,10 +50,17 @@ class SimulatedEvent:
         if self._failure is not None:
             raise self._failure
 
+    def seconds_since(self, earlier: Any) -> float:
+        """See `runtime.Event`. Raises ValueError if either was not timed or has not passed."""
+        if not (self._timed and earlier._timed and self.done and earlier.done):
+            raise ValueError("time between events: both must be timed and have passed")
+        seconds: float = self._at - earlier._at
+        return seconds
+
     def passed(self, failure: Exception | None) -> None:
         """The stream got here; called on its thread."""
         with self._device.progress:
-            self._passed, self._failure = True, failure
+            self._at, self._passed, self._failure = perf_counter(), True, failure
             self._device.progress.notify_all()
 
 
@@ -96,10 +106,10 @@ class SimulatedStream:
         target = self._bytes(destination)
         self.submit("fill", target.nbytes, partial(target.fill, byte))
 
-    def record(self) -> SimulatedEvent:
+    def record(self, *, timed: bool = False) -> SimulatedEvent:
         """See `runtime.Stream`."""
         self._refuse_capture("record")
-        event = SimulatedEvent(self._device)
+        event = SimulatedEvent(self._device, timed)
         self._worker.queue.put(partial(self._worker.record, event))
         return event
 

@@ -229,6 +229,29 @@ def test_a_thread_that_has_not_bound_the_device_is_refused() -> None:
             call()
 
 
+def test_time_passes_from_one_event_to_another_that_waits_for_it(make: MakeDevice) -> None:
+    device = make()
+    first = device.one.record(timed=True)
+    device.two.wait(first)
+    second = device.two.record(timed=True)
+    second.wait()
+    assert second.seconds_since(first) > 0
+    assert first.seconds_since(second) == -second.seconds_since(first)
+
+
+def test_events_that_were_not_timed_or_have_not_passed_know_no_time(make: MakeDevice) -> None:
+    stall = Stall(on_stream(1))
+    device = make(stall)
+    timed, untimed = device.one.record(timed=True), device.one.record()
+    device.two.copy(device.host, device.array)
+    later = device.two.record(timed=True)
+    untimed.wait()
+    for event in (untimed, later):
+        with pytest.raises(ValueError, match="timed and have passed"):
+            event.seconds_since(timed)
+    stall.release()
+
+
 def test_a_failure_is_told_by_the_next_event_and_by_no_later_one(make: MakeDevice) -> None:
     device = make(Failing(lambda work: work.name == "copy-in", last=1))
     device.one.copy(device.host, device.array)

@@ -44,9 +44,15 @@ def test_generated_code(file: str) -> None:
 
 @pytest.mark.full
 @pytest.mark.timeout(3000)
-@pytest.mark.parametrize("file", ["simulated_attention.py", "simulated_sampling.py"])
+@pytest.mark.parametrize("file", ["simulated_attention.py", "simulated_prefill.py", "simulated_sampling.py"])
 def test_long_sequences_and_whole_vocabularies_in_the_simulator(file: str) -> None:
     run(file, "-m", "full", simulate=True)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(3000)
+def test_the_gpu_suites_checks_of_ops_in_the_simulator() -> None:
+    run("simulated_suite.py", "-m", "full", simulate=True)
 
 
 @pytest.mark.full

@@ -1,0 +1,165 @@
+"""A whole model: the CPU backend's tokens in float32, graphs and plain steps alike, and logits in half precision."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.gpu.checks.check import Check, require
+from benchmarks.gpu.models import Source, small_model
+from benchmarks.gpu.plane import Plane
+from benchmarks.gpu.plays import ADJUSTED, PLAIN, Play, PlaySizes, play
+from benchmarks.gpu.rig import Rig
+from kernels import cpu
+from service.core.plan import Drawn, StepResult
+from service.core.sampling import SamplingParams
+from service.execution.batch import Batch, SlotMemory
+from service.execution.gpu.element_types import element_type
+from service.execution.gpu.staging import DeviceMemory
+from service.execution.kv import BLOCK_TOKENS, kv_pool_shape
+from service.execution.memory import HostMemory
+from service.execution.model import Model
+
+FLOAT32 = np.dtype(np.float32)
+LOGITS_ERROR = 1e-2  # of half precision: of the logits' root mean square, over all of a prompt's positions
+NEAR_TIE = 1e-3  # in log-probability: sums in another order may decide otherwise
+PROMPT = 64
+STAGED_BYTES = 8 << 20
+
+
+def answer_checks(rig: Rig) -> Iterator[Check]:
+    """Each on the small model."""
+    source = small_model(rig, FLOAT32)
+    sizes = PlaySizes(rig.scale.plays, prompt=60, answer=rig.scale.answer, slots=8, budget=48)
+    yield Check("tokens are the CPU's in float32", partial(_tokens, rig, source, sizes, PLAIN))
+    yield Check("tokens are the CPU's in float32, adjusted", partial(_tokens, rig, source, sizes, ADJUSTED))
+    yield Check("graphs draw what plain steps draw", partial(_graphs, rig, sizes))
+    yield Check("a step ahead draws what one at a time draws", partial(_depths, rig, sizes))
+    for dtype in ("bfloat16", "float16"):
+        yield Check(f"logits in {dtype}", partial(_logits, rig, dtype))
+
+
+def plane_of(rig: Rig, source: Source, sizes: PlaySizes, dtype: np.dtype[Any]) -> Plane:
+    """One that holds the plays."""
+    weights, slots = source.on_device(rig, dtype), {"num_slots": sizes.slots, "max_batched_tokens": sizes.budget}
+    return Plane(rig, source.config, weights, dtype, device_blocks=sizes.blocks, **slots)
+
+
+def _tokens(rig: Rig, source: Source, sizes: PlaySizes, samplings: Sequence[SamplingParams]) -> str:
+    weights = source.on_host()
+    plays = play(source.config, weights, sizes, samplings)
+    plane = plane_of(rig, source, sizes, FLOAT32)
+    plane.runner.warm_up()
+    results = plane.run([each.plan for each in plays])
+    ties = 0
+    for slot, step, got, expected in _differences(plays, results):
+        asked = tuple(replace(sampling, logprobs=2) for sampling in samplings)
+        reported = play(source.config, weights, sizes, asked)[step]
+        gap = _gap(next(drawn for drawn in reported.drawn if drawn.slot == slot))
+        require(gap < NEAR_TIE, f"step {step}, slot {slot}: token {got}, not {expected}, likelier by {gap:.2g}")
+        ties += 1
+    draws = sum(len(each.drawn) for each in plays)
+    return f"{source.name}: {draws} draws in {len(plays)} steps" + (f", {ties} near ties" if ties else "")
+
+
+def _differences(plays: Sequence[Play], results: Sequence[StepResult]) -> Iterator[tuple[int, int, int, int]]:
+    """The first of each request: slot, step, token drawn, token expected. What follows on it means nothing."""
+    astray: set[int] = set()
+    for step, (each, result) in enumerate(zip(plays, results, strict=True)):
+        astray -= {opening.slot for opening in each.plan.opened}
+        for expected, got in zip(each.drawn, result.drawn, strict=True):
+            require(not got.invalid and got.slot == expected.slot, f"step {step}: drawn is {got}, not {expected}")
+            if got.token != expected.token and got.slot not in astray:
+                astray.add(got.slot)
+                yield got.slot, step, got.token, expected.token
+
+
+def _gap(drawn: Drawn) -> float:
+    """By how much the likeliest token is likelier than the next; a draw by chance is no tie."""
+    assert drawn.logprobs is not None
+    first, second = (value for _, value in drawn.logprobs.top[:2])
+    return first - second if drawn.logprobs.logprob == first else float("inf")
+
+
+def _graphs(rig: Rig, sizes: PlaySizes) -> str:
+    """In the type that is served. Batches have captured sizes, so that both ways multiply the same matrices."""
+    source = small_model(rig, rig.dtype)
+    sizes = replace(sizes, requests=8, slots=8)
+    plays = [each for each in play(source.config, source.on_host(), sizes, PLAIN) if each.plan.rows]
+    plain, graphs = (plane_of(rig, source, sizes, rig.dtype) for _ in range(2))
+    graphs.runner.warm_up()
+    plans = [each.plan for each in plays]
+    _require_same(graphs.run(plans), plain.run(plans))
+    return f"{len(plans)} steps"
+
+
+def _depths(rig: Rig, sizes: PlaySizes) -> str:
+    """The next step is launched before the last one's tokens are known, or after."""
+    source = small_model(rig, rig.dtype)
+    plans = [each.plan for each in play(source.config, source.on_host(), sizes, (*PLAIN, *ADJUSTED))]
+    ahead, behind = (plane_of(rig, source, sizes, rig.dtype) for _ in range(2))
+    _require_same(ahead.run(plans, depth=1), behind.run(plans, depth=0))
+    return f"{len(plans)} steps"
+
+
+def _require_same(some: Sequence[StepResult], others: Sequence[StepResult]) -> None:
+    for step, (one, other) in enumerate(zip(some, others, strict=True)):
+        require(one.drawn == other.drawn, f"step {step} draws {one.drawn}, the other way {other.drawn}")
+
+
+def _logits(rig: Rig, dtype: str) -> str:
+    """Of every position of a prompt, against the CPU's in float32 with the weights as they are."""
+    source = small_model(rig, element_type(dtype))
+    tokens = np.random.default_rng(0).integers(0, source.config.vocab_size, PROMPT).astype(np.int32)
+    expected, got = _host_logits(source, tokens), _device_logits(rig, source, tokens, element_type(dtype))
+    error = float(np.sqrt(np.mean((got - expected) ** 2) / np.mean(expected**2)))
+    require(error < LOGITS_ERROR, f"{source.name}: relative error {error:.2e}, not under {LOGITS_ERROR}")
+    return f"{source.name}: relative error {error:.1e}"
+
+
+def _prompt(tokens: NDArray[np.int32]) -> Batch:
+    """One sequence, drawn from after every token, in blocks in order."""
+    count = np.arange(len(tokens), dtype=np.int32)
+    ends = np.array([0, len(tokens)], np.int32)
+    return Batch(count.astype(np.int64), tokens, count, np.zeros(1, np.int32), ends, ends[1:], count)
+
+
+def _host_logits(source: Source, tokens: NDArray[np.int32]) -> NDArray[np.float32]:
+    memory, sizes = HostMemory(), _sizes(tokens)
+    slots, kv = _slots(memory, len(tokens)), memory.zeros(_pool_shape(source, tokens), np.float32)
+    model = Model(source.config, source.on_host(), cpu, memory, **sizes)
+    logits: NDArray[np.float32] = model.forward(_prompt(tokens), slots, kv)
+    return logits
+
+
+def _device_logits(rig: Rig, source: Source, tokens: NDArray[np.int32], dtype: np.dtype[Any]) -> NDArray[np.float32]:
+    weights, runtime = source.on_device(rig, dtype), rig.runtime
+    batch = Batch(*(rig.put(getattr(_prompt(tokens), name)) for name in Batch.__slots__))
+    with runtime.bound():
+        stream = runtime.stream()
+        memory = DeviceMemory(runtime, stream)
+        memory.write_through(runtime.pinned(STAGED_BYTES))
+        slots, kv = _slots(memory, len(tokens)), runtime.zeros(_pool_shape(source, tokens), dtype)
+        ops = runtime.ops(stream, runtime.empty((STAGED_BYTES,), np.float32))
+        model = Model(source.config, weights, ops, memory, **_sizes(tokens))
+        logits = model.forward(batch, slots, kv)
+        stream.record().wait()
+    return rig.read(logits)
+
+
+def _sizes(tokens: NDArray[np.int32]) -> dict[str, int]:
+    return dict.fromkeys(("max_positions", "max_tokens", "max_samples"), len(tokens))
+
+
+def _pool_shape(source: Source, tokens: NDArray[np.int32]) -> tuple[int, ...]:
+    return kv_pool_shape(source.config, -(-len(tokens) // BLOCK_TOKENS))
+
+
+def _slots(memory: Any, num_tokens: int) -> SlotMemory:
+    blocks = np.arange(-(-num_tokens // BLOCK_TOKENS), dtype=np.int32)
+    slots = SlotMemory.allocate(memory, 1, len(blocks))
+    memory.write(blocks, slots.block_tables[0])
+    return slots

@@ -1,0 +1,88 @@
+"""An op on the device against its definition, on arrays whose surroundings show what it should not have touched."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.gpu.checks.check import require
+from benchmarks.gpu.rig import Rig
+from kernels import reference
+from service.execution.gpu.element_types import element_type
+from service.execution.gpu.runtime import Stream
+
+# Of results of order 1: the definition computes in float32 on the same rounded inputs, so what is left is the rounding
+# of the result, and for float32 the order of sums and the device's approximate functions.
+TOLERANCES = {"float32": (2e-5, 4e-6), "float16": (2**-10, 2**-13), "bfloat16": (2**-7, 2**-10)}
+EXACT = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One call. ``given``: arguments in the op's order, arrays of the host. ``writes``: which of them it changes.
+
+    Floating-point arrays among ``typed`` take the element type under test, all others keep theirs. ``slack``: times the
+    type's tolerance; `EXACT`: to the bit. ``defined``: of arrays that are written, the part that the op defines.
+    """
+
+    op: str
+    given: tuple[Any, ...]
+    writes: tuple[int, ...]
+    typed: tuple[int, ...] = ()
+    slack: float = 1.0
+    defined: Mapping[int, Any] = field(default_factory=dict)
+
+
+def nothing(*shape: int) -> NDArray[np.float32]:
+    """An array for results."""
+    return np.full(shape, np.nan, np.float32)
+
+
+def check_case(rig: Rig, ops: Any, stream: Stream, case: Case, dtype: str) -> None:
+    """Raises AssertionError with where and by how much they differ most."""
+    given = [_typed(value, dtype) if n in case.typed else value for n, value in enumerate(case.given)]
+    expected = [_wide(value) if isinstance(value, np.ndarray) else value for value in given]
+    getattr(reference, case.op)(*expected)
+    on_device = [rig.put(value) if isinstance(value, np.ndarray) else value for value in given]
+    with rig.runtime.bound():
+        getattr(ops, case.op)(*on_device)
+        stream.record().wait()
+    for number, (value, array) in enumerate(zip(given, on_device, strict=True)):
+        if isinstance(value, np.ndarray):
+            got = rig.read(array)
+            if number in case.writes:
+                part = case.defined.get(number, ...)
+                _compare(got[part], expected[number][part], dtype, case.slack, f"argument {number}")
+            else:
+                require(got.tobytes() == value.tobytes(), f"argument {number} is no output and has changed")
+
+
+def _compare(got: NDArray[Any], expected: NDArray[Any], dtype: str, slack: float, what: str) -> None:
+    wide = _wide(got)
+    if slack == EXACT or not np.issubdtype(wide.dtype, np.floating):
+        same, told = (wide == expected) | (np.isnan(wide) & np.isnan(expected)), "exactly"
+    else:
+        relative, absolute = (slack * tolerance for tolerance in TOLERANCES[dtype])
+        same = np.isclose(wide, expected, rtol=relative, atol=absolute, equal_nan=True)
+        told = f"to {relative:.1e}"
+    if not same.all():
+        at = tuple(int(index) for index in np.argwhere(~same)[0])
+        values = f"first at {at}: {wide[at]}, not {expected[at]}"
+        raise AssertionError(f"{what}: {int((~same).sum())} of {same.size} differ, {values} {told}")
+
+
+def _typed(values: NDArray[Any], dtype: str) -> NDArray[Any]:
+    return values.astype(element_type(dtype))
+
+
+def _wide(values: NDArray[Any]) -> NDArray[Any]:
+    """A copy, in float32 if it is of floating point: what the definitions compute in."""
+    kind = np.float32 if values.dtype.name in TOLERANCES else values.dtype
+    return values.astype(kind, copy=True)
+
+
+def normal(seed: Sequence[int], *shape: int) -> NDArray[np.float32]:
+    """Numbers of order 1."""
+    return np.random.default_rng(seed).standard_normal(shape, np.float32)

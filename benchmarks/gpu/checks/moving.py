@@ -1,0 +1,46 @@
+"""Compaction's ops, which only GPUs have: runs moved inside a pool, and gathered from one memory into another."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from benchmarks.gpu.checks.check import Check, NotHereError, require
+from benchmarks.gpu.rig import Rig
+from service.execution.gpu.runtime import Array, Stream
+
+UNITS, UNIT_FLOATS = 40, 4096
+MOVES = ((20, 0, 3), (26, 10, 1), (31, 29, 6))  # source, destination, length; the last onto itself
+GATHERED = ((7, 0, 2), (30, 2, 1), (12, 3, 5))
+
+
+def moving_checks(rig: Rig) -> Iterator[Check]:
+    """To the byte, and nothing beside."""
+    with rig.runtime.bound():
+        stream = rig.runtime.stream()
+        ops = rig.runtime.ops(stream)
+    yield Check("move_runs", partial(_run, rig, ops, stream, "move_runs", MOVES))
+    yield Check("copy_runs", partial(_run, rig, ops, stream, "copy_runs", GATHERED))
+
+
+def _run(rig: Rig, ops: Any, stream: Stream, name: str, runs: tuple[tuple[int, int, int], ...]) -> str:
+    op: Callable[..., None] | None = getattr(ops, name, None)
+    if op is None:
+        raise NotHereError("the CPU's kernels have no such op")
+    pool = np.random.default_rng(0).standard_normal((UNITS, UNIT_FLOATS), np.float32)
+    target = pool if name == "move_runs" else np.full_like(pool, np.nan)
+    expected = target.copy()
+    for source, destination, length in runs:
+        expected[destination : destination + length] = pool[source : source + length]
+    got = _moved(rig, op, stream, [pool] if target is pool else [pool, target], np.array(runs, np.int64))
+    require(got.tobytes() == expected.tobytes(), "other bytes than asked for")
+    return ""
+
+
+def _moved(rig: Rig, op: Callable[..., None], stream: Stream, memories: list[np.ndarray], runs: np.ndarray) -> Any:
+    arrays: list[Array] = [rig.put(values) for values in (*memories, runs)]
+    with rig.runtime.bound():
+        op(*arrays)
+        stream.record().wait()
+    return rig.read(arrays[len(memories) - 1])

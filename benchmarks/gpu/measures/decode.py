@@ -1,0 +1,38 @@
+"""Decode steps against what reading their weights and KV takes at the measured bandwidth of the device's memory."""
+
+from statistics import median
+
+from benchmarks.gpu.decoding import Decoding
+from benchmarks.gpu.measures.links import GB, device_copy
+from benchmarks.gpu.measures.served import Served
+from benchmarks.gpu.plane import Plane
+from benchmarks.gpu.timing import seconds
+from benchmarks.record import Figures
+from service.execution.kv import BLOCK_TOKENS
+
+WARM_STEPS = 5  # at the beginning of each batch size
+
+
+def measure_decode(served: Served) -> Figures:
+    """Milliseconds a step by batch size, over that floor, and the worst of them."""
+    scale = served.rig.scale
+    figures: Figures = {"device_copy_gb_per_s": (bandwidth := device_copy(served.rig))}
+    largest = Decoding(max(scale.batches), scale.context, WARM_STEPS + scale.steps)
+    plane = served.plane(device_blocks=largest.blocks, num_slots=largest.batch, max_batched_tokens=largest.batch)
+    shares = []
+    for batch in scale.batches:
+        took = step_seconds(plane, Decoding(batch, scale.context, WARM_STEPS + scale.steps))
+        kv_bytes = batch * scale.context * plane.block_bytes / BLOCK_TOKENS
+        floor = (served.read_bytes + kv_bytes) / GB / bandwidth
+        figures[f"decode_step_ms_{batch}"] = 1e3 * took
+        figures[f"decode_floor_ms_{batch}"] = 1e3 * floor
+        figures[f"decode_vs_floor_{batch}"] = took / floor
+        shares.append(took / floor)
+    return {**figures, "decode_vs_floor": max(shares)}
+
+
+def step_seconds(plane: Plane, decoding: Decoding) -> float:
+    """The median time of a step on the device, without the first ones."""
+    plane.clock.spans.clear()
+    plane.run(list(decoding.plans()))
+    return median(seconds(span) for span in plane.clock.spans[WARM_STEPS:])

@@ -1,0 +1,52 @@
+"""How long the device waits for Python: gaps between steps of a full batch that the engine plans, one step ahead."""
+
+from itertools import pairwise
+
+from benchmarks.gpu.crowd import Crowd, Talk
+from benchmarks.gpu.measures.served import Served
+from benchmarks.gpu.timing import Span, seconds
+from benchmarks.record import Figures
+from service.core.core import Core, CoreSettings
+from service.core.events import StepDone
+from service.core.policies import POLICIES
+from service.execution.kv import BLOCK_TOKENS
+
+QUESTION = 64
+STEPS_A_MEASUREMENT = 10  # of `Scale.steps`
+
+
+def measure_idle(served: Served) -> Figures:
+    """At the largest batch, all of whose requests decode, by events on the device."""
+    scale = served.rig.scale
+    users, answer = max(scale.batches), STEPS_A_MEASUREMENT * scale.steps
+    blocks = users * (-(-(QUESTION + answer) // BLOCK_TOKENS) + 1)
+    budget = max(scale.chunk, users)
+    plane = served.plane(device_blocks=blocks, num_slots=users, max_batched_tokens=budget)
+    core = Core(
+        CoreSettings(device_blocks=blocks, max_num_seqs=users, max_num_batched_tokens=budget), POLICIES["fcfs"]()
+    )
+    talk = Talk(
+        users, served.source.config.vocab_size, history=0, question=QUESTION, answer=answer, turns=1, exact=True
+    )
+    crowd = Crowd(core, plane.runner, plane.copier(), talk)
+    seen = crowd.run()
+    return _figures(plane.clock.spans, seen.steps, users)
+
+
+def _figures(spans: list[Span], steps: list[StepDone], users: int) -> Figures:
+    """``steps`` are told in the order of ``spans``."""
+    full = [
+        (span, following)
+        for (span, step), (following, after) in pairwise(zip(spans, steps, strict=False))
+        if step.decode_tokens == after.decode_tokens == users and not step.prefill_tokens and not after.prefill_tokens
+    ]
+    idle = sum(seconds((span[1], following[0])) for span, following in full)
+    busy = sum(seconds(span) for span, _ in full)
+    return {
+        "idle_steps": len(full),
+        "idle_step_ms": 1e3 * busy / len(full),
+        "idle_gap_us": 1e6 * idle / len(full),
+        "idle_gap_share": idle / (idle + busy),
+        "idle_plan_us": 1e6 * sum(step.plan_s for step in steps) / len(steps),
+        "idle_commit_us": 1e6 * sum(step.commit_s for step in steps) / len(steps),
+    }

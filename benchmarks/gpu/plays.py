@@ -1,0 +1,89 @@
+"""Requests played by the service's core on the CPU: each plan with what was drawn. Any backend must draw the same."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from service.core.commands import Submit
+from service.core.core import Core, CoreSettings
+from service.core.plan import Drawn, StepPlan
+from service.core.policies import POLICIES
+from service.core.sampling import SamplingParams
+from service.execution.architecture import ModelConfig
+from service.execution.runner import Runner
+from service.execution.weights import ModelWeights
+
+GREEDY = SamplingParams(temperature=0, logprobs=2)
+PLAIN = (
+    SamplingParams(temperature=0),
+    SamplingParams(seed=1),
+    SamplingParams(seed=2, temperature=0.7, top_k=40, top_p=0.9, min_p=0.01),
+)
+ADJUSTED = (
+    SamplingParams(seed=3, presence_penalty=0.5, frequency_penalty=0.2, repetition_penalty=1.1),
+    SamplingParams(seed=4, logit_bias={5: 4.0, 17: -100.0}, logprobs=5),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PlaySizes:
+    """Requests begin two a step, so that prompts and decodes share steps and batches grow and shrink."""
+
+    requests: int
+    prompt: int  # tokens, at most
+    answer: int
+    slots: int
+    budget: int  # tokens a step
+
+    @property
+    def blocks(self) -> int:
+        """Room for all at once."""
+        return self.requests * (-(-(self.prompt + self.answer) // 16) + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Play:
+    """A step."""
+
+    plan: StepPlan
+    drawn: Sequence[Drawn]
+
+
+def play(
+    config: ModelConfig, weights: ModelWeights, sizes: PlaySizes, samplings: Sequence[SamplingParams], seed: int = 0
+) -> list[Play]:
+    """All steps until every request has its answer. ``weights`` are float32, of the host."""
+    settings = CoreSettings(
+        device_blocks=sizes.blocks, max_num_seqs=sizes.slots, max_num_batched_tokens=sizes.budget, block_group_size=3
+    )
+    core = Core(settings, POLICIES["fcfs"]())
+    runner = Runner(config, weights, num_blocks=sizes.blocks, num_slots=sizes.slots, max_batched_tokens=sizes.budget)
+    arriving = _requests(config, sizes, samplings, seed)
+    plays: list[Play] = []
+    now = 0.0
+    while True:
+        for _ in range(min(2, len(arriving))):
+            core.submit(arriving.pop(), now)
+        plan = core.plan(now)
+        if plan is None:
+            return plays
+        result = runner.run(plan)
+        core.commit(result, {}, now)
+        core.events()
+        plays.append(Play(plan, result.drawn))
+        now += 1
+
+
+def _requests(config: ModelConfig, sizes: PlaySizes, samplings: Sequence[SamplingParams], seed: int) -> list[Submit]:
+    random = Random(seed)
+    return [
+        Submit(
+            f"r{number}",
+            tuple(random.randrange(config.vocab_size) for _ in range(random.randint(1, sizes.prompt))),
+            sizes.answer,
+            samplings[number % len(samplings)],
+            frozenset(),
+            None,
+        )
+        for number in range(sizes.requests)
+    ]

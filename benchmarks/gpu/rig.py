@@ -1,0 +1,138 @@
+"""A device under test, with what checks and measurements ask of it beside the runtime: to look into its memory, and to
+be kept busy until a wrong order would have shown.
+"""
+
+import os
+import platform
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from benchmarks.gpu.scale import FULL, TINY_SCALE, Scale
+from service.execution.gpu.element_types import ELEMENT_TYPES, element_type
+from service.execution.gpu.nvidia import NvidiaDevices
+from service.execution.gpu.rounding_kernels import RoundingKernels
+from service.execution.gpu.runtime import Array, Runtime, Stream
+from service.execution.gpu.simulated_runtime import SimulatedRuntime
+
+STAGING_BYTES = 32 << 20
+OCCUPIED_S = 0.3  # far longer than the copies that could overtake
+FILLED_BYTES = 256 << 20
+PLENTY = 1 << 40  # of simulated memory: the host's is taken as it is used
+
+
+@dataclass(frozen=True)
+class Rig:
+    """``simulated``: no figure of it means anything."""
+
+    runtime: Runtime
+    scale: Scale
+    simulated: bool
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of what is served."""
+        return element_type(self.scale.dtype)
+
+    @property
+    def dtypes(self) -> tuple[str, ...]:
+        """Element types that the ops are checked in."""
+        return ELEMENT_TYPES
+
+    def described(self) -> str:
+        """The device, and the machine around it."""
+        info = self.runtime.info
+        capability = ".".join(map(str, info.capability))
+        gpu = f"{info.name} (capability {capability}, {info.processors} processors, {info.total_bytes / 2**30:.0f} GiB)"
+        cuda = f"driver for CUDA {info.driver}, CUDA {info.runtime}"
+        return f"{gpu}, {cuda}; {os.cpu_count()} cores, Python {platform.python_version()}, NumPy {np.__version__}"
+
+    @cached_property
+    def _staging(self) -> NDArray[np.uint8]:
+        with self.runtime.bound():
+            return self.runtime.pinned(STAGING_BYTES)
+
+    @cached_property
+    def _filled(self) -> Array:
+        """Kept: freeing memory waits for the device."""
+        return self.empty((FILLED_BYTES,), np.uint8)
+
+    @cached_property
+    def _side_stream(self) -> Stream:
+        with self.runtime.bound():
+            return self.runtime.stream()
+
+    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+        """An array on the device, whatever it holds."""
+        with self.runtime.bound():
+            return self.runtime.empty(shape, dtype)
+
+    def put(self, values: NDArray[Any]) -> Array:
+        """An array on the device with these values, of their type."""
+        array = self.empty(values.shape, values.dtype)
+        self.write(array, values)
+        return array
+
+    def write(self, array: Array, values: NDArray[Any]) -> None:
+        """Now, whatever the other streams do. ``array`` is contiguous."""
+        source, target = np.ascontiguousarray(values).reshape(-1).view(np.uint8), array.reshape(-1).view(np.uint8)
+        with self.runtime.bound():
+            for start in range(0, len(source), STAGING_BYTES):
+                piece = source[start : start + STAGING_BYTES]
+                room = self._staging[: len(piece)]
+                room[:] = piece
+                self._side_stream.copy(room, target[start : start + len(piece)])
+                self._side_stream.record().wait()
+
+    def read(self, array: Array) -> NDArray[Any]:
+        """As it is now, whatever the other streams do. ``array`` is contiguous."""
+        values = np.empty(array.nbytes, np.uint8)
+        source = array.reshape(-1).view(np.uint8)
+        with self.runtime.bound():
+            for start in range(0, len(values), STAGING_BYTES):
+                piece = values[start : start + STAGING_BYTES]
+                room = self._staging[: len(piece)]
+                self._side_stream.copy(source[start : start + len(piece)], room)
+                self._side_stream.record().wait()
+                piece[:] = room
+        return values.view(array.dtype).reshape(array.shape)
+
+    @contextmanager
+    def occupied(self, stream: Stream) -> Iterator[None]:
+        """What is submitted to ``stream`` inside begins when the block has ended, or `OCCUPIED_S` later on a GPU."""
+        over = threading.Event()
+        with self.runtime.bound():
+            if self.simulated:
+                stream.submit("occupied", 0, over.wait)  # type: ignore[attr-defined]
+            else:
+                self._fill_for(stream, OCCUPIED_S)
+        try:
+            yield
+        finally:
+            over.set()
+
+    def _fill_for(self, stream: Stream, seconds: float) -> None:
+        begin = stream.record(timed=True)
+        for _ in range(10):
+            stream.fill(self._filled, 0)
+        end = stream.record(timed=True)
+        end.wait()
+        for _ in range(int(10 * seconds / end.seconds_since(begin))):
+            stream.fill(self._filled, 0)
+
+
+def open_gpu(number: int, *, tiny: bool = False) -> Rig:
+    """Raises DeviceNotFoundError."""
+    return Rig(NvidiaDevices().open(number), TINY_SCALE if tiny else FULL, simulated=False)
+
+
+def simulated(kernels: Any = None) -> Rig:
+    """``kernels``: what it computes with, the CPU's kernels unless told otherwise."""
+    runtime = SimulatedRuntime(total_bytes=PLENTY, pinnable_bytes=PLENTY, kernels=kernels or RoundingKernels())
+    return Rig(runtime, TINY_SCALE, simulated=True)

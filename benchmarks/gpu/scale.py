@@ -1,0 +1,144 @@
+"""How large everything is: on a GPU, and on the simulated device, where every path is to be taken and nothing measured.
+
+Sizes of the full scale are chosen for 80 GB of device memory and ten minutes for each of `test` and `bench`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from benchmarks.gpu.shapes import LLAMA_3_8B, QWEN_2_5_32B, SMOLLM2_135M, TINY
+from service.execution.random_weights import ModelShape
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchScale:
+    """Of the presets' comparison. Blocks of both pools, users who talk at once, seconds before and while it counts."""
+
+    name: str
+    shape: ModelShape
+    device_blocks: int
+    host_blocks: int
+    users: int
+    history: int  # tokens that a conversation begins with, at most
+    question: int  # tokens of a turn, on average
+    answer: int
+    update_every: int  # steps
+    warm_up_s: float
+    measured_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Sizes. ``dtype``: of what is served."""
+
+    dtype: str
+    op_shapes: Mapping[str, ModelShape]  # whose ops are checked
+    prompt_lengths: tuple[int, ...]  # of the attention that is checked
+    small: ModelShape  # where the small model's weights are not installed
+    small_layers: int
+    plays: int  # requests played on both backends
+    answer: int  # tokens of each
+    served: ModelShape  # measured
+    copy_bytes: tuple[int, ...]  # of a piece
+    link_bytes: int  # moved in a measurement of a link
+    group_bytes: tuple[int, ...]  # of a group that is swapped
+    batches: tuple[int, ...]
+    context: int  # tokens of each sequence that decodes
+    steps: int
+    chunk: int  # tokens of a prompt in a step
+    prompt: int  # tokens
+    matrix: int  # rows and columns
+    repetitions: int
+    launches: int  # of which one is timed
+    switches: tuple[SwitchScale, ...]
+
+
+# The paper's memory: what an A10 (24 GB) leaves LLaMA-8B, an A100 (80 GB) Qwen-32B. Histories as long as ShareGPT's.
+LLAMA_ON_A10 = SwitchScale(
+    "llama_8b",
+    LLAMA_3_8B,
+    device_blocks=2560,
+    host_blocks=8192,
+    users=64,
+    history=1600,
+    question=160,
+    answer=340,
+    update_every=25,
+    warm_up_s=6,
+    measured_s=14,
+)
+QWEN_ON_A100 = SwitchScale(
+    "qwen_32b",
+    QWEN_2_5_32B,
+    device_blocks=1280,
+    host_blocks=4096,
+    users=32,
+    history=1600,
+    question=160,
+    answer=340,
+    update_every=50,
+    warm_up_s=8,
+    measured_s=14,
+)
+
+FULL = Scale(
+    dtype="bfloat16",
+    op_shapes={"llama-8b": LLAMA_3_8B, "qwen-32b": QWEN_2_5_32B, "smollm2": SMOLLM2_135M},
+    prompt_lengths=(1, 15, 16, 17, 200, 3000),
+    small=SMOLLM2_135M,
+    small_layers=4,
+    plays=12,
+    answer=48,
+    served=LLAMA_3_8B,
+    copy_bytes=(64 << 10, 256 << 10, MIB, 2 * MIB, 8 * MIB, 64 * MIB, 256 * MIB),
+    link_bytes=1024 * MIB,
+    group_bytes=(8 * MIB, 32 * MIB, 128 * MIB),
+    batches=(1, 2, 4, 8, 16, 32, 64),
+    context=1024,
+    steps=40,
+    chunk=2048,
+    prompt=8000,
+    matrix=8192,
+    repetitions=7,
+    launches=200,
+    switches=(LLAMA_ON_A10, QWEN_ON_A100),
+)
+
+TINY_SWITCHES = SwitchScale(
+    "tiny",
+    TINY,
+    device_blocks=24,
+    host_blocks=96,
+    users=8,
+    history=60,
+    question=12,
+    answer=20,
+    update_every=5,
+    warm_up_s=0.2,
+    measured_s=0.5,
+)
+
+TINY_SCALE = Scale(
+    dtype="float32",
+    op_shapes={"tiny": TINY},
+    prompt_lengths=(1, 15, 16, 17, 40),
+    small=TINY,
+    small_layers=2,
+    plays=6,
+    answer=12,
+    served=TINY,
+    copy_bytes=(4 << 10, 64 << 10),
+    link_bytes=256 << 10,
+    group_bytes=(64 << 10,),
+    batches=(1, 2, 4),
+    context=40,
+    steps=6,
+    chunk=32,
+    prompt=64,
+    matrix=64,
+    repetitions=2,
+    launches=8,
+    switches=(TINY_SWITCHES,),
+)

@@ -1,0 +1,50 @@
+"""Blocks that change places on the real data planes, between steps of those whose KV they hold."""
+
+from random import Random
+
+import pytest
+
+from service.core.commands import Submit
+from service.core.events import Compacted
+from service.core.sampling import SamplingParams
+from service.execution.gpu.faults import Delays
+from tests.switching.conftest import Outcome, Service, deep
+from tests.switching.test_gpu_races import GPUService, steps
+
+SLOTS = 24
+FEW = {"slots": SLOTS, "device_blocks": 80, "host_blocks": 80, "group": 10}
+
+
+def short_turns() -> list[Submit]:
+    """Of lengths that leave scattered holes as they end, all with log-probabilities."""
+    random = Random(5)
+
+    def turn(number: int) -> Submit:
+        prompt = tuple(random.randrange(256) for _ in range(random.randint(1, 40)))
+        sampling = SamplingParams(temperature=number % 2, seed=number, logprobs=1)
+        return Submit(f"c{number}", prompt, random.randint(1, 40), sampling, frozenset(), None)
+
+    return [turn(number) for number in range(60)]
+
+
+@pytest.fixture(scope="module")
+def expected(service: Service) -> Outcome:
+    return service.answer(short_turns(), slots=SLOTS, device_blocks=600)
+
+
+def moved(outcome: Outcome) -> int:
+    return sum(event.blocks for event in outcome.events if isinstance(event, Compacted))
+
+
+@pytest.mark.parametrize("wrap", [None, deep])
+def test_moved_blocks_change_no_answer(service: Service, expected: Outcome, wrap: object) -> None:
+    outcome = service.answer(short_turns(), "full", **FEW, **({"wrap": wrap} if wrap else {}))
+    assert moved(outcome) > 0
+    assert outcome.answers == expected.answers
+
+
+def test_moved_blocks_change_no_answer_on_a_gpu(service: Service, expected: Outcome) -> None:
+    late = Delays(seed=1, longest_s=0.002, which=steps)
+    outcome = GPUService(service.model, faults=late).answer(short_turns(), "full", **FEW)
+    assert moved(outcome) > 0
+    assert outcome.answers == expected.answers
