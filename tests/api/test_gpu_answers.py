@@ -67,7 +67,7 @@ async def answers(http: aiohttp.ClientSession) -> list[Any]:
     return [(answer["choices"][0]["message"], answer["choices"][0]["logprobs"]) for answer in found]
 
 
-@pytest.mark.parametrize("preset", ["groups+reuse+async", "vllm-0.3.3", "vllm-recompute"])
+@pytest.mark.parametrize("preset", ["full", "groups+reuse+async", "vllm-0.3.3", "vllm-recompute"])
 async def test_answers_are_the_cpus_whatever_moves_meanwhile(start: Start, preset: str) -> None:
     late = SimulatedRuntime(faults=Delays(seed=1, longest_s=0.001))
     alone = await answers(await start("--device", "cpu"))
