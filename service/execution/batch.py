@@ -75,7 +75,7 @@ class SlotMemory:
         return cls(memory.zeros((num_slots, max_blocks), np.int32), memory.zeros((num_slots,), np.int32))
 
     def change(self, changes: TableChanges, kernels: Kernels) -> None:
-        """Bring the block tables up to date; ``changes`` are of this memory."""
+        """Bring the block tables up to date; ``changes`` are of this memory. A block's number is put as a token is."""
         kernels.put_tokens(changes.blocks, changes.entries, self.block_tables.reshape(-1))
 
 

@@ -6,6 +6,7 @@ shapes alone. Rows of padding have a slot and a block of their own, in which not
 
 from collections.abc import Callable
 from dataclasses import fields
+from functools import cache
 from typing import TypeVar
 
 import numpy as np
@@ -45,8 +46,9 @@ class DecodeGraphs:
         self._stream.replay(self._graphs[size])
 
 
+@cache
 def padding(size: int, slot: int, place: int) -> tuple[Batch, DrawSettings]:
-    """A step of nothing but padding: ``size`` rows of one token at ``place``, in ``slot``."""
+    """A step of nothing but padding: ``size`` rows of one token at ``place``, in ``slot``. To be read only."""
     zeros, slots = np.zeros(size, np.int32), np.full(size, slot, np.int32)
     batch = Batch(
         places=np.full(size, place, np.int64),

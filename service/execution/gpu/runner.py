@@ -203,12 +203,13 @@ class GPURunner:
             log.warning("decode_without_graphs", error=str(error))
 
     def _warm_up_plain(self, length: int, sampling: SamplingParams) -> None:
-        """A prompt of so many tokens and a decode, all of whose blocks are the scrap block."""
-        tokens = (0,) * length
-        extents = (Extent(DEVICE, self.pools.scrap_block, 1),) * -(-(length + 1) // BLOCK_TOKENS)
+        """A prompt of so many tokens, a move and a decode; all blocks are the scrap block."""
+        tokens, scrap = (0,) * length, self.pools.scrap_block
+        extents = (Extent(DEVICE, scrap, 1),) * -(-(length + 1) // BLOCK_TOKENS)
         opening = SlotOpening(0, tokens, length, sampling)
         self.launch(StepPlan(0, (opening,), (Row(0, 0, tokens, extents, samples=True),)))()
-        self.launch(StepPlan(0, (), (Row(0, length, None, extents, samples=True),)))()
+        decode = Row(0, length, None, extents, samples=True)
+        self.launch(StepPlan(0, (), (decode,), moves=(Move(0, scrap, scrap, 1),)))()
 
     def _capture(self, size: int) -> None:
         """Once as it is, for nothing may be loaded in a capture, then captured."""

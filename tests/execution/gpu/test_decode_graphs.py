@@ -80,6 +80,10 @@ def test_what_a_graph_cannot_do_is_not_replayed(
     assert replayed == []
 
 
+def test_warming_up_touches_nobodys_blocks(device: Device) -> None:
+    assert not device_blocks(device.runtime, device.pools).any()
+
+
 def test_padding_touches_nobodys_blocks(tiny: Model, device: Device) -> None:
     device.play(played(*tiny, prompts()))
     before = device_blocks(device.runtime, device.pools)

@@ -28,11 +28,13 @@ def test_what_was_written_may_change_at_once() -> None:
     stall = Stall(lambda work: work.name == "copy-in")
     runtime = SimulatedRuntime(faults=stall)
     with runtime.bound():
-        memory = memory_on(runtime, runtime.stream(), 1000)
+        stream = runtime.stream()
+        memory = memory_on(runtime, stream, 1000)
         array, values = memory.zeros((50,), np.float32), np.arange(50, dtype=np.float32)
         memory.write(values, array)
         values.fill(-1)
-    stall.release()
+        stall.release()
+        stream.record().wait()
     assert read(runtime, array).tolist() == list(range(50))
 
 
