@@ -11,6 +11,9 @@ from service.api.context import ServedModel
 from service.api.prepare import answer_room, prepare_chat
 from service.api.tenants import ANONYMOUS
 from service.errors import ContextLengthError, InvalidRequestError, ModelNotFoundError, NeverFitsError
+from service.execution.serving_device import ServingDevice
+
+CPU = ServingDevice("cpu", "simulated", "float32")
 
 
 class Letters:
@@ -36,7 +39,7 @@ def model() -> ServedModel:
 
 
 def make_model(max_model_len: int = 100, capacity_tokens: int = 1000) -> ServedModel:
-    return ServedModel("m", max_model_len, capacity_tokens, 256, frozenset({9}), Letters(), Joined(), 4, 0)
+    return ServedModel("m", max_model_len, capacity_tokens, 256, frozenset({9}), Letters(), Joined(), 4, 0, CPU)
 
 
 def prepared(served: ServedModel, **fields):

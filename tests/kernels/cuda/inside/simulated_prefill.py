@@ -99,7 +99,7 @@ def launches(rows: list[tuple[int, int]]) -> list[tuple[str, tuple[int, ...], li
     case = build("bfloat16", SMALL, rows)
     tables = np.zeros((8, 64), np.int32)  # of one shape, whatever the lengths
     out = fill("bfloat16", len(case.qkv), case.heads, 64)
-    ops = Ops(launch, np.zeros(1 << 16, np.float32), processors=4)
+    ops = Ops(launch, simulator.multiply, np.zeros(1 << 16, np.float32), processors=4)
     ops.paged_attention(case.qkv, case.kv, 1, tables, *case.tables[1:], 1, out)
     return seen
 
@@ -120,7 +120,8 @@ def test_the_kernel_for_chunks_leaves_decodes_alone() -> None:
             simulator.launch(kernel, grid, *arguments)
 
     case, out = build("bfloat16", SMALL, [(1, 5), (3, 9), (1, 1)]), fill("bfloat16", 5, 1, 64)
-    Ops(launch, np.zeros(66, np.float32), processors=4).paged_attention(case.qkv, case.kv, 1, *case.tables, 1, out)
+    ops = Ops(launch, simulator.multiply, np.zeros(66, np.float32), processors=4)
+    ops.paged_attention(case.qkv, case.kv, 1, *case.tables, 1, out)
     assert [bool(np.isnan(token.astype(np.float32)).all()) for token in out] == [True, False, False, False, True]
 
 
