@@ -109,8 +109,8 @@ def paged_attention(
 ) -> None:
     """Causal attention of a ragged batch over its sequences' blocks; grouped query heads share a KV head.
 
-    Of qkv only the queries are read; out [tokens, heads, head_dim]. Row r of the batch owns the query tokens
-    ``query_starts[r] : query_starts[r + 1]``, which are the last of the ``lengths[r]`` tokens whose blocks
+    Of qkv only the queries are read; out [tokens, heads, head_dim]. Row r of the batch owns the query tokens, at least
+    one, ``query_starts[r] : query_starts[r + 1]``, which are the last of the ``lengths[r]`` tokens whose blocks
     ``block_tables[slots[r]]`` lists in order. block_tables [slots, max_blocks], slots [rows], query_starts [rows + 1],
     lengths [rows].
     """

@@ -2,8 +2,9 @@
 
 `partial` attends for one query token and all the query heads that share a KV head, so that each K and V is read once
 for them: a team of lanes holds one KV token at a time, 16 bytes a lane, teams take tokens in turn, and a running
-maximum keeps each team's sums in range; shared memory merges the teams. `merge` joins the splits. A prompt's tokens
-are so many queries of different lengths: right, but its K and V are read again for each token.
+maximum keeps each team's sums in range; shared memory merges the teams. `merge` joins the splits. Their units of work
+are a batch's rows, and those of many query tokens are left to `prefill`; or its query tokens, where `prefill` has no
+kernel: right for prompts too, but their K and V are read again for each token.
 
 Registers: `partial` 56 a thread and 2 a query head and element of its vector (queries and sums), `merge` 40.
 """
@@ -29,8 +30,15 @@ MERGE_HEADS = 4
 
 
 @device
-def _row_of(token, query_starts, rows):
-    """The row that owns a query token."""
+def _query_of_row(row, query_starts, rows):
+    """Row, query token, and whether that is the row's only one."""
+    token = int32(query_starts[row])
+    return row, token, query_starts[row + 1] - token == 1
+
+
+@device
+def _row_of_query(token, query_starts, rows):
+    """The row that owns a query token, the token, and that it is to be served."""
     row, beyond = int32(0), int32(rows)
     while beyond - row > 1:
         middle = int32((row + beyond) >> 1)
@@ -38,7 +46,10 @@ def _row_of(token, query_starts, rows):
             row = middle
         else:
             beyond = middle
-    return row
+    return row, token, True
+
+
+UNITS = {"rows": _query_of_row, "tokens": _row_of_query}
 
 
 def _make_join(width, head_dim, group):
@@ -76,12 +87,12 @@ def _make_join(width, head_dim, group):
 
 
 @cache
-def partial(elements: Elements, head_dim: int, group: int) -> Kernel:
-    """Grid: tokens from ``first_token`` on, KV heads, 2 ** split_shift splits.
+def partial(elements: Elements, head_dim: int, group: int, units: str) -> Kernel:
+    """Grid: units (of `UNITS`) from ``first`` on, KV heads, 2 ** split_shift splits.
 
-    scale includes log2(e). out [token, head, split, head_dim + 2]: weighted values, largest score, sum of weights.
+    scale includes log2(e). out [unit, head, split, head_dim + 2]: weighted values, largest score, sum of weights.
     """
-    load, width = elements.load_constant, elements.width
+    find, load, width = UNITS[units], elements.load_constant, elements.width
     vectors = head_dim // width
     lanes = lanes_for(vectors)
     teams = THREADS // lanes
@@ -89,11 +100,13 @@ def partial(elements: Elements, head_dim: int, group: int) -> Kernel:
     join = _make_join(width, head_dim, group)
 
     def kernel(
-        qkv, all_heads, kv, layers, kv_heads, layer, tables, max_blocks, slots, starts, lengths, rows, first_token,
+        qkv, all_heads, kv, layers, kv_heads, layer, tables, max_blocks, slots, starts, lengths, rows, first,
         split_shift, scale, out,
     ):  # fmt: skip
-        local_token, kv_head, split = int32(cuda.blockIdx.x), int32(cuda.blockIdx.y), int32(cuda.blockIdx.z)
-        thread, token = int32(cuda.threadIdx.x), first_token + local_token
+        unit, kv_head, split = int32(cuda.blockIdx.x), int32(cuda.blockIdx.y), int32(cuda.blockIdx.z)
+        thread, (row, token, served) = int32(cuda.threadIdx.x), find(int32(first + unit), starts, rows)
+        if not served:
+            return
         team, lane = thread >> lane_shift, thread & (lanes - 1)
         vector = min(lane, vectors - 1)  # lanes beyond the head's vectors read along and count for nothing
         q, sums = cuda.local.array((group, width), float32), cuda.local.array((group, width), float32)
@@ -106,7 +119,6 @@ def partial(elements: Elements, head_dim: int, group: int) -> Kernel:
                 sums[g, i] = float32(0)
             peaks[g], masses[g] = float32(LOWEST), float32(0)
 
-        row = _row_of(token, starts, rows)
         visible = lengths[row] - (starts[row + 1] - token) + 1
         blocks = (visible + 15) >> BLOCK_SHIFT
         span = ((blocks + (1 << split_shift) - 1) >> split_shift) << BLOCK_SHIFT
@@ -134,27 +146,28 @@ def partial(elements: Elements, head_dim: int, group: int) -> Kernel:
                     for i in range(width):
                         sums[g, i] = sums[g, i] * shrink + weight * values[i]
 
-        head = int64(local_token) * (kv_heads * group) + kv_head * group
+        head = int64(unit) * (kv_heads * group) + kv_head * group
         join(sums, peaks, masses, thread, out, ((head << split_shift) + split) * stride, stride << split_shift)
 
     parameters = (
         Bytes, int32, Bytes, int32, int32, int32, Ints, int32, Ints, Ints, Ints, int32, int32, int32, float32, Floats
     )  # fmt: skip
-    name = f"attention_partial_{elements.name}_{head_dim}_{group}"
+    name = f"attention_partial_{units}_{elements.name}_{head_dim}_{group}"
     return Kernel(name, kernel, parameters, (THREADS, 1), PARTIAL_REGISTERS + 2 * width * group)
 
 
 @cache
-def merge(elements: Elements, head_dim: int) -> Kernel:
-    """Grid: tokens from ``first_token`` on, groups of heads. A warp a head."""
-    store, width = elements.store, elements.width
+def merge(elements: Elements, head_dim: int, units: str) -> Kernel:
+    """Grid: units (of `UNITS`) from ``first`` on, groups of heads. A warp a head."""
+    find, store, width = UNITS[units], elements.store, elements.width
     vectors, stride = head_dim // width, head_dim + 2
 
-    def kernel(partials, split_shift, heads, first_token, out):
-        local_token, lane = int64(cuda.blockIdx.x), int32(cuda.threadIdx.x)
+    def kernel(partials, split_shift, heads, starts, rows, first, out):
+        unit, lane = int64(cuda.blockIdx.x), int32(cuda.threadIdx.x)
+        _, token, served = find(int32(first + unit), starts, rows)
         head = int32(cuda.blockIdx.y) * MERGE_HEADS + int32(cuda.threadIdx.y)
-        if head < heads and lane < vectors:
-            at, splits = ((local_token * heads + head) << split_shift) * stride, 1 << split_shift
+        if served and head < heads and lane < vectors:
+            at, splits = ((unit * heads + head) << split_shift) * stride, 1 << split_shift
             mixed = cuda.local.array(width, float32)
             peak, mass = float32(LOWEST), float32(0)
             for i in range(width):
@@ -168,7 +181,7 @@ def merge(elements: Elements, head_dim: int) -> Kernel:
                     mixed[i] += share * partials[at + split * stride + lane * width + i]
             for i in range(width):
                 mixed[i] = divide(mixed[i], mass)
-            store(out, ((first_token + local_token) * heads + head) * vectors + lane, mixed)
+            store(out, (int64(token) * heads + head) * vectors + lane, mixed)
 
-    name = f"attention_merge_{elements.name}_{head_dim}"
-    return Kernel(name, kernel, (Floats, int32, int32, int32, Bytes), (32, MERGE_HEADS), MERGE_REGISTERS)
+    name = f"attention_merge_{units}_{elements.name}_{head_dim}"
+    return Kernel(name, kernel, (Floats, int32, int32, Ints, int32, int32, Bytes), (32, MERGE_HEADS), MERGE_REGISTERS)

@@ -25,6 +25,6 @@ def to_ptx(kernel: Kernel, architecture: tuple[int, int]) -> str:
             output="ptx",
             device=False,
             abi="numba",
-            launch_bounds=(threads,),
+            launch_bounds=(threads, kernel.resident) if kernel.resident else (threads,),
         )[0]
     return text

@@ -7,16 +7,26 @@ from numba.cuda import types
 from numba.cuda.extending import intrinsic
 
 I16, I32, I64, F16, F32 = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.HalfType(), ir.FloatType()
-FOUR_WORDS = ir.LiteralStructType([I32] * 4)
+FOUR_WORDS, FOUR_FLOATS = ir.LiteralStructType([I32] * 4), ir.LiteralStructType([F32] * 4)
+SHARED = 3  # NVVM's number of the shared address space
+WHOLE_WARP = ("convergent",)  # the compiler may not move it to where some lanes do not come
 
 
-def _instruct(builder, result, operands, text, constraints, ordered=False):
+def _instruct(builder, result, operands, text, constraints, ordered=False, attributes=()):
     kind = ir.FunctionType(result, [operand.type for operand in operands])
-    return builder.call(ir.InlineAsm(kind, text, constraints, side_effect=ordered), operands)
+    return builder.call(ir.InlineAsm(kind, text, constraints, side_effect=ordered), operands, attrs=attributes)
 
 
 def _address(builder, memory, vector):
     return builder.add(builder.ptrtoint(memory, I64), builder.shl(vector, ir.Constant(I64, 4)))
+
+
+def _tuple(builder, four, element):
+    """The registers that an instruction left, as Numba's tuple."""
+    out = ir.Constant(ir.ArrayType(element, 4), ir.Undefined)
+    for i in range(4):
+        out = builder.insert_value(out, builder.extract_value(four, i), i)
+    return out
 
 
 def _load(builder, arguments, instruction, ordered):
@@ -29,10 +39,7 @@ def _load(builder, arguments, instruction, ordered):
         "=r,=r,=r,=r,l" + clobber,
         ordered,
     )
-    out = ir.Constant(ir.ArrayType(I32, 4), ir.Undefined)
-    for i in range(4):
-        out = builder.insert_value(out, builder.extract_value(words, i), i)
-    return out
+    return _tuple(builder, words, I32)
 
 
 @intrinsic
@@ -119,3 +126,82 @@ divide = _float_operation("div.full.f32 $0, $1, $2;", 2)  # within 2 units in th
 def word_of(typing_context, x):
     """The bits of a float32."""
     return types.uint32(types.float32), lambda context, builder, signature, given: builder.bitcast(given[0], I32)
+
+
+def _shared_address(context, builder, kind, array, vector):
+    """Of a vector of a shared array [words], in the shared window."""
+    data = context.make_array(kind)(context, builder, array).data
+    window = builder.addrspacecast(data, ir.PointerType(data.type.pointee, SHARED))
+    return builder.add(builder.ptrtoint(window, I32), builder.shl(vector, ir.Constant(I32, 4)))
+
+
+@intrinsic
+def copy_16_async(typing_context, shared, to, memory, vector, valid):
+    """Start to copy a vector of memory to vector ``to`` of a shared array; zeros, and no access, if it is not valid."""
+
+    def generate(context, builder, signature, given):
+        target = _shared_address(context, builder, signature.args[0], *given[:2])
+        size = builder.select(given[4], ir.Constant(I32, 16), ir.Constant(I32, 0))
+        operands = [target, _address(builder, *given[2:4]), size]
+        text = "cp.async.cg.shared.global [$0], [$1], 16, $2;"
+        _instruct(builder, ir.VoidType(), operands, text, "r,l,r,~{memory}", True)
+        return context.get_dummy_value()
+
+    return types.void(shared, types.int32, memory, types.int64, types.boolean), generate
+
+
+@intrinsic
+def wait_for_copies(typing_context):
+    """Until the copies that this thread has started are done. A barrier then shows them to the others."""
+
+    def generate(context, builder, signature, given):
+        _instruct(builder, ir.VoidType(), [], "cp.async.wait_all;", "~{memory}", True)
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+def _matrices(order):
+    """An intrinsic of a warp that loads four 8x8 matrices of halves from a shared array.
+
+    Lane ``8 * m + r`` names the vector that is row r of matrix m, and gets of each matrix the word ``lane % 4`` of row
+    ``lane / 4``, after transposing if so ordered (PTX ISA, ldmatrix).
+    """
+    text = f"ldmatrix.sync.aligned.m8n8.x4{order}.shared.b16 {{$0,$1,$2,$3}}, [$4];"
+
+    def declare(typing_context, shared, vector):
+        def generate(context, builder, signature, given):
+            address = _shared_address(context, builder, signature.args[0], *given)
+            words = _instruct(builder, FOUR_WORDS, [address], text, "=r,=r,=r,=r,r,~{memory}", True, WHOLE_WARP)
+            return _tuple(builder, words, I32)
+
+        return types.UniTuple(types.uint32, 4)(shared, types.int32), generate
+
+    return intrinsic(declare)
+
+
+def _multiply(element):
+    """An intrinsic of a warp: ``a @ b + c`` in float32, a [16, 16] and b [16, 8] halves, two in a word.
+
+    A lane is in group ``g = lane / 4`` with number ``n = lane % 4``. It holds, and gets of the sum, in the order of the
+    arguments: a[g, 2n:], a[g + 8, 2n:], a[g, 2n + 8:], a[g + 8, 2n + 8:], b[2n:, g], b[2n + 8:, g], each two elements;
+    c[g, 2n], c[g, 2n + 1], c[g + 8, 2n], c[g + 8, 2n + 1] (PTX ISA, fragments of mma.m16n8k16).
+    """
+    text = (
+        f"mma.sync.aligned.m16n8k16.row.col.f32.{element}.{element}.f32 "
+        "{$0,$1,$2,$3}, {$4,$5,$6,$7}, {$8,$9}, {$10,$11,$12,$13};"
+    )
+
+    def generate(context, builder, signature, given):
+        constraints = "=f,=f,=f,=f,r,r,r,r,r,r,f,f,f,f"
+        sums = _instruct(builder, FOUR_FLOATS, given, text, constraints, attributes=WHOLE_WARP)
+        return _tuple(builder, sums, F32)
+
+    kind = types.UniTuple(types.float32, 4)(*[types.uint32] * 6, *[types.float32] * 4)
+    return intrinsic(lambda typing_context, a0, a1, a2, a3, b0, b1, c0, c1, c2, c3: (kind, generate))
+
+
+load_matrices = _matrices("")
+load_matrices_transposed = _matrices(".trans")
+multiply_bf16 = _multiply("bf16")
+multiply_f16 = _multiply("f16")

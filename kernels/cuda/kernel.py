@@ -24,7 +24,8 @@ class Kernel:
     """A kernel of one specialisation.
 
     parameters: Numba types; arrays are pointers to their first element. threads: of a block, as (x, y). registers: a
-    thread's at most, on any architecture; the tests that look at the generated code hold the kernel to it.
+    thread's at most, on any architecture; the tests that look at the generated code hold the kernel to it. resident:
+    blocks that a multiprocessor shall hold at once, for which the compiler saves registers; 0 if that is its choice.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Kernel:
     parameters: tuple[Any, ...]
     threads: tuple[int, int]
     registers: int
+    resident: int = 0
 
 
 class Launch(Protocol):

@@ -11,7 +11,7 @@ nothing waits.
 import math
 from typing import Any
 
-from kernels.cuda import attention, copying, norms, pointwise, rotary
+from kernels.cuda import attention, copying, norms, pointwise, prefill, rotary
 from kernels.cuda.drawing_ops import DrawingOps
 from kernels.cuda.elements import BY_NAME, Elements
 from kernels.cuda.kernel import Launch
@@ -28,8 +28,8 @@ COPY_PIECES = 64  # blocks of threads that share one run
 class Ops(DrawingOps):
     """The ops, on the stream that ``launch`` and ``multiply`` stand for.
 
-    scratch: float32 on the device, for the splits of attention: ``heads * (head_dim + 2)`` a token at least; with
-    more, more tokens and splits go at once. processors: of the device; attention is split until they have work.
+    scratch: float32 on the device, for the splits of attention: ``heads * (head_dim + 2)`` a query token at least; with
+    more, more of them and of splits go at once. processors: of the device; attention is split until they have work.
     """
 
     def __init__(self, launch: Launch, multiply: Multiply, scratch: Any, processors: int) -> None:
@@ -113,27 +113,41 @@ class Ops(DrawingOps):
     ) -> None:
         """See `kernels.reference.paged_attention`; 16 tokens a block.
 
-        Raises ValueError if the scratch does not hold one token.
+        Shapes alone decide what is launched. As many query tokens as rows are decodes, and their launches can be
+        captured. Raises ValueError if the scratch does not hold one token.
         """
         _, layers, _, kv_heads, _, _ = _pool(kv)
-        elements, (tokens, heads, head_dim) = _elements(qkv, kv, out), out.shape
+        elements, (tokens, heads, head_dim), rows = _elements(qkv, kv, out), out.shape, len(slots)
         _head_dim(out)
-        token_floats = heads * (head_dim + 2)
-        if self._scratch.size < token_floats:
-            raise ValueError(f"scratch of {self._scratch.size} floats: one token of {heads} heads needs {token_floats}")
-        partial = attention.partial(elements, head_dim, heads // kv_heads)
-        merge = attention.merge(elements, head_dim)
-        at_once = min(tokens, self._scratch.size // token_floats)
-        shift = self._split_shift(at_once * kv_heads, block_tables.shape[1], at_once * token_floats)
-        for first in range(0, tokens, at_once):
-            count = min(at_once, tokens - first)
-            self._run(
-                partial, (count, kv_heads, 1 << shift), qkv, qkv.shape[1], kv, layers, kv_heads, layer, block_tables,
-                block_tables.shape[1], slots, query_starts, lengths, len(slots), first, shift,
-                scale * math.log2(math.e), self._scratch,
-            )  # fmt: skip
-            grid = (count, _pieces(heads, merge.threads[1]))
-            self._run(merge, grid, self._scratch, shift, heads, first, out)
+        shape, log2_scale = (elements, head_dim, heads // kv_heads), scale * math.log2(math.e)
+        batch = (
+            qkv, qkv.shape[1], kv, layers, kv_heads, layer, block_tables, block_tables.shape[1], slots, query_starts,
+            lengths, rows,
+        )  # fmt: skip
+        if not prefill.serves(*shape):
+            self._attend_split("tokens", tokens, shape, batch, log2_scale, out)
+            return
+        self._attend_split("rows", rows, shape, batch, log2_scale, out)
+        if tokens > rows:
+            grid = (kv_heads, prefill.tiles(tokens, rows, heads // kv_heads))
+            self._run(prefill.chunks(*shape), grid, *batch, log2_scale, out)
+
+    def _attend_split(
+        self, units: str, count: int, shape: tuple[Elements, int, int], batch: tuple[Any, ...], scale: float, out: Array
+    ) -> None:
+        """Each of ``count`` units (rows with one query token, or query tokens) by blocks of its own."""
+        partial, merge = attention.partial(*shape, units), attention.merge(*shape[:2], units)
+        heads, kv_heads, max_blocks, starts, rows = out.shape[1], batch[4], batch[7], batch[9], batch[11]
+        unit_floats = heads * (shape[1] + 2)
+        if self._scratch.size < unit_floats:
+            raise ValueError(f"scratch of {self._scratch.size} floats: one token of {heads} heads needs {unit_floats}")
+        at_once = min(count, self._scratch.size // unit_floats)
+        shift = self._split_shift(at_once * kv_heads, max_blocks, at_once * unit_floats)
+        for first in range(0, count, at_once):
+            some = min(at_once, count - first)
+            self._run(partial, (some, kv_heads, 1 << shift), *batch, first, shift, scale, self._scratch)
+            grid = (some, _pieces(heads, merge.threads[1]))
+            self._run(merge, grid, self._scratch, shift, heads, starts, rows, first, out)
 
     def _split_shift(self, units: int, max_blocks: int, floats: int) -> int:
         """log2 of the splits of each sequence: shapes alone decide, so that a captured graph can be replayed."""

@@ -2,14 +2,15 @@
 
 Numba's own simulator has no shuffles and starts an operating-system thread a CUDA thread; this one takes the place of
 its launch, in a process with ``NUMBA_ENABLE_CUDASIM=1``. It raises where a GPU would go wrong in silence: an access
-out of bounds, a barrier or a shuffle that not all threads reach. Blocks, and warps between two barriers, run in an
-order drawn from a seed, and shared and local memory begin as NaN, so that what depends on either shows.
-Nothing about speed follows from it, and it checks no types: `compiling` does.
+out of bounds, a barrier or an instruction of a whole warp that not all threads reach. Blocks, and warps between two
+barriers, run in an order drawn from a seed, and shared and local memory begin as NaN, so that what depends on either
+shows. Nothing about speed follows from it, and it checks no types: `compiling` does.
 """
 
 # mypy: allow-untyped-defs, allow-untyped-calls
 
 import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from kernels.cuda.kernel import Bytes, Kernel
 
 WARP = 32
 VECTOR_BYTES = 16
-BARRIER, SHUFFLE = "barrier", "shuffle"
+BARRIER = "barrier"
 
 
 class DivergenceError(RuntimeError):
@@ -55,7 +56,7 @@ class _Dimensions:
 
 
 class _Thread(greenlet):  # type: ignore[misc]
-    """A CUDA thread; ``state`` is what it waits for, with its place in the program."""
+    """A CUDA thread; ``state`` is what it waits for, with its place in the program; ``copies`` it has started."""
 
     def __init__(self, number: int, block: "_Block", arguments: list[Any]) -> None:
         super().__init__(lambda: block.function(*arguments))
@@ -64,7 +65,9 @@ class _Thread(greenlet):  # type: ignore[misc]
         self.index = _Dimensions(number % width, number // width, 0)
         self.state: Any = None
         self.given: Any = None
+        self.work: Any = None
         self.answer: Any = None
+        self.copies: list[Any] = []
 
 
 class _Block:
@@ -80,7 +83,7 @@ class _Block:
             while not all(thread.dead for thread in threads):
                 for warp in rng.permutation(len(warps)):
                     _run_to_barrier(warps[warp])
-                _agree(threads, BARRIER)
+                _agree(threads)
         finally:
             for thread in threads:
                 if not thread.dead:
@@ -95,17 +98,17 @@ def _run_to_barrier(warp: list[_Thread]) -> None:
                 thread.switch()
         if all(thread.dead or thread.state[0] == BARRIER for thread in warp):
             return
-        _agree(warp, SHUFFLE)
-        given = [thread.given for thread in warp]
-        for thread in warp:
-            thread.answer = given
+        _agree(warp)
+        answers = warp[0].work([thread.given for thread in warp])
+        for thread, answer in zip(warp, answers, strict=True):
+            thread.answer = answer
 
 
-def _agree(threads: list[_Thread], what: str) -> None:
+def _agree(threads: list[_Thread]) -> None:
     """All wait at one place of the program, or all are done."""
     states = {("done",) if thread.dead else thread.state for thread in threads}
-    if len(states) > 1 or (states - {("done",)} and next(iter(states))[0] != what):
-        raise DivergenceError(f"{what}: threads of one group are at {sorted(map(str, states))}")
+    if len(states) > 1:
+        raise DivergenceError(f"threads of one group are at {sorted(map(str, states))}")
 
 
 def _wait(what: str, frame: Any) -> _Thread:
@@ -119,12 +122,17 @@ def _syncthreads() -> None:
     _wait(BARRIER, sys._getframe(1))
 
 
+def collective(name: str, value: Any, work: Callable[[list[Any]], Sequence[Any]]) -> Any:
+    """An instruction of the whole warp: ``work`` makes of its lanes' values an answer for each."""
+    thread = getcurrent()
+    thread.given, thread.work = value, work
+    return _wait(name, sys._getframe(2)).answer
+
+
 def _shuffle_xor(mask: int, value: Any, lanes: int) -> Any:
     if mask != 0xFFFFFFFF:
         raise ValueError(f"mask {mask:#x}: only whole warps shuffle here")
-    thread = getcurrent()
-    thread.given = value
-    return _wait(SHUFFLE, sys._getframe(1)).answer[thread.lane ^ lanes]
+    return collective("shuffle", value, lambda values: [values[lane ^ lanes] for lane in range(len(values))])
 
 
 def _poisoned(shape: Any, kind: Any) -> np.ndarray:
@@ -134,7 +142,7 @@ def _poisoned(shape: Any, kind: Any) -> np.ndarray:
 
 
 class _Shared:
-    def array(self, shape: Any, dtype: Any) -> np.ndarray:
+    def array(self, shape: Any, dtype: Any, alignment: int = 0) -> np.ndarray:
         """One array a block for each place that asks: two on one line differ."""
         frame = sys._getframe(1)
         shared: dict[Any, np.ndarray] = getcurrent().block.shared

@@ -1,8 +1,9 @@
 """Arrays for kernels of any element type, and what the reference makes of them.
 
 TOLERANCES: of results of order 1, by type: the reference computes in float32 on the same rounded inputs, so what is
-left is the rounding of the result (2^-9 of it for bfloat16, 2^-12 for float16), and for
-float32 the order of the sums.
+left is the rounding of the result (2^-9 of it for bfloat16, 2^-12 for float16), and for float32 the order of the sums.
+Where weights are rounded before they meet what they weigh, as tensor cores want them, it is as much of each summand:
+``spread`` widens the absolute tolerance.
 """
 
 import ml_dtypes
@@ -28,9 +29,9 @@ def wide(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float32)
 
 
-def close(got: np.ndarray, expected: np.ndarray, dtype: str, factor: float = 1) -> None:
+def close(got: np.ndarray, expected: np.ndarray, dtype: str, factor: float = 1, spread: float = 1) -> None:
     rtol, atol = TOLERANCES[dtype]
-    np.testing.assert_allclose(wide(got), expected, rtol=factor * rtol, atol=factor * atol)
+    np.testing.assert_allclose(wide(got), expected, rtol=factor * rtol, atol=factor * spread * atol)
 
 
 def ops(scratch: int = 1 << 20, processors: int = 4, seed: int = 0) -> Ops:

@@ -8,7 +8,19 @@ from machine_code import assemble
 from numba import cuda
 from numba.cuda.types import int64
 
-from kernels.cuda import attention, copying, logits, logprobs, norms, pointwise, rotary, sampling, tokens
+from kernels.cuda import (
+    attention,
+    copying,
+    fragments,
+    logits,
+    logprobs,
+    norms,
+    pointwise,
+    prefill,
+    rotary,
+    sampling,
+    tokens,
+)
 from kernels.cuda.elements import BFLOAT16, BY_NAME, FLOAT16, FLOAT32, Elements
 from kernels.cuda.kernel import Kernel, Longs
 
@@ -27,18 +39,22 @@ SINGLE_STORES = ("attention_partial", "finite_rows", "sample", "top_logprobs")  
 
 
 def typed(elements: Elements) -> list[Kernel]:
+    units = "rows" if elements in prefill.TYPES else "tokens"
     kernels = [norms.rms_norm(elements), norms.add_rms_norm(elements), pointwise.silu_mul(elements)]
     for head_dim in (64, 80, 96, 128):
         kernels += [make(elements, head_dim) for make in (norms.head_rms_norm, rotary.rope, rotary.store_kv)]
-        kernels += [rotary.rope_store_kv(elements, head_dim), attention.merge(elements, head_dim)]
-    return kernels + [attention.partial(elements, *shape) for shape in GROUPS]
+        kernels += [rotary.rope_store_kv(elements, head_dim), attention.merge(elements, head_dim, units)]
+    kernels += [attention.partial(elements, *shape, units) for shape in GROUPS]
+    return kernels + [prefill.chunks(elements, *shape) for shape in GROUPS if prefill.serves(elements, *shape)]
 
 
 SHORT = {  # by the kernel's name: what the default models and the two others of the tests run
     *(f"{name}_bfloat16" for name in ("rms_norm", "add_rms_norm", "silu_mul")),
-    *(f"{name}_bfloat16_128" for name in ("head_rms_norm", "rope", "store_kv", "rope_store_kv", "attention_merge")),
-    *(f"attention_partial_bfloat16_{shape}" for shape in ("64_3", "80_1", "96_1", "128_4", "128_5", "128_8")),
-    *("attention_partial_float16_128_4", "attention_partial_float32_128_4", "rope_store_kv_float32_128"),
+    *(f"{name}_bfloat16_128" for name in ("head_rms_norm", "rope", "store_kv", "rope_store_kv")),
+    *(f"attention_partial_rows_bfloat16_{shape}" for shape in ("64_3", "80_1", "96_1", "128_4", "128_5", "128_8")),
+    *(f"attention_chunks_bfloat16_{shape}" for shape in ("64_3", "80_1", "96_1", "128_4", "128_5")),
+    *("attention_merge_rows_bfloat16_128", "attention_partial_rows_float16_128_4", "attention_chunks_float16_128_4"),
+    *("attention_partial_tokens_float32_128_4", "rope_store_kv_float32_128"),
 }
 KERNELS = {kernel.name: kernel for kernel in [*UNTYPED, *(k for e in BY_NAME.values() for k in typed(e))]}
 
@@ -59,8 +75,15 @@ def test_no_spills_no_calls_16_bytes_and_registers_in_budget(name: str, architec
     assert code.calls == ()
     assert code.registers <= kernel.registers
     assert code.shared_bytes <= SHARED_BYTES
+    assert (code.products > 0) == name.startswith("attention_chunks")
     assert code.loads_16 > 0 or name.startswith("attention_merge")  # merges single floats
     assert code.stores_16 > 0 or name.startswith(SINGLE_STORES)
+
+
+def test_both_products_of_a_tile_are_written_out(tmp_path: Path) -> None:
+    """An index into registers that is known when the program runs only would move them to memory."""
+    code = assemble(prefill.chunks(BFLOAT16, 128, 4), (9, 0), tmp_path)
+    assert code.products == 2 * (fragments.KEYS // 8) * (128 // 16)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from machine_code import cuda_header
 
-from kernels.cuda import attention, logits
+from kernels.cuda import logits, prefill
 from kernels.cuda.compiling import to_ptx
 from kernels.cuda.elements import BFLOAT16
 from kernels.cuda.kernel import Kernel
@@ -18,7 +18,7 @@ ERROR = re.compile(r"/\*\*((?:(?!\*/).)*)\*/\s*cudaError(\w+)\s*=\s*(\d+)", re.D
 OF_THE_DEVICE = {"ECCUncorrectable", "NvlinkUncorrectable", "ContextIsDestroyed", "Unknown"}
 
 
-@pytest.mark.parametrize("kernel", [logits.penalize(), attention.partial(BFLOAT16, 128, 4)], ids=lambda each: each.name)
+@pytest.mark.parametrize("kernel", [logits.penalize(), prefill.chunks(BFLOAT16, 64, 4)], ids=lambda each: each.name)
 def test_arguments_have_the_sizes_of_the_parameters(kernel: Kernel) -> None:
     ptx = to_ptx(kernel, (9, 0))
     parameters = re.findall(rf"\.param \.(\w)(\d+) \w*{re.escape(entry_of(ptx))}_param_\d+", ptx)

@@ -13,13 +13,17 @@ from kernels.cuda.kernel import Kernel
 
 @dataclass(frozen=True)
 class MachineCode:
-    """What the gates look at; calls: targets of calls that leave the kernel, such as divisions of 64 bits."""
+    """What the gates look at.
+
+    products: instructions of tensor cores. calls: targets of calls that leave the kernel, such as divisions of 64 bits.
+    """
 
     registers: int
     shared_bytes: int
     spilled: int
     loads_16: int
     stores_16: int
+    products: int
     calls: tuple[str, ...]
 
 
@@ -49,6 +53,7 @@ def assemble(kernel: Kernel, architecture: tuple[int, int], folder: Path) -> Mac
         spilled=len(re.findall(r"\b(?:LDL|STL)\b", listing)),
         loads_16=len(re.findall(r"\bLDG\S*\.128", listing)),
         stores_16=len(re.findall(r"\bSTG\S*\.128", listing)),
+        products=len(re.findall(r"\bHMMA\S*\.F32\b", listing)),
         # ptxas makes calls of some jumps inside a kernel: those go to its own labels
         calls=tuple(target for target in targets if not target.startswith("`(.L_x_")),
     )
