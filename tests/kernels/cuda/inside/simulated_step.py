@@ -68,14 +68,20 @@ def test_a_conversation_in_float32_has_the_references_tokens() -> None:
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 0.1), ("float16", 0.0125)])
 def test_logits_of_short_types_are_near_those_of_float32(dtype: str, tolerance: float) -> None:
-    """Which are of order 3, after sums of up to 80 products in eight matrices."""
-    config, weights = model(qk_norm=True)
+    """Which are of order 3, after sums of up to 256 products in eight matrices. Chunks go through tensor cores."""
+    config, weights = model(qk_norm=True, head_dim=64)
     weights = rounded(weights, dtype)
     sampling = SamplingParams(temperature=0, logprobs=20)
-    plan = StepPlan(0, (opening(0, sampling),), (row(0, 0, PROMPTS[0]),))
-    plays = played(config, weights, plan, kernels=reference)
+    chunks = row(0, 0, PROMPTS[0][:10], samples=False), row(0, 10, PROMPTS[0][10:])
+    plans = [
+        StepPlan(0, (opening(0, sampling), opening(1, sampling)), (chunks[0], row(1, 0, PROMPTS[1]))),
+        StepPlan(1, (), (row(1, 3, (50,)), chunks[1])),
+    ]
+    plays = played(config, weights, *plans, kernels=reference)
     got = Device(config, weights, dtype=DTYPES[dtype], simulate_kernels=True).play(plays)
-    close(got[0][0], expected(plays)[0][0], tolerance)
+    for step, expected_step in zip(got, expected(plays), strict=True):
+        for drawn, expected_drawn in zip(step, expected_step, strict=True):
+            close(drawn, expected_drawn, tolerance)
 
 
 def test_replayed_decodes_in_bfloat16_are_those_of_the_plain_path() -> None:
