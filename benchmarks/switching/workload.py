@@ -36,8 +36,8 @@ def draw_trace(seed: int, conversations: int) -> Trace:
             seed=seed,
             conversations=conversations,
             turns="uniform:2,4",
-            input_len="lognormal:40,0.7,160",
-            output_len="lognormal:24,0.6,96",
+            input_len="lognormal:60,0.7,240",
+            output_len="lognormal:40,0.6,160",
             think_time="exponential:0.5",
         )
     )
