@@ -1,12 +1,10 @@
 """The loop: plan -> run -> commit.
 
 Few threads, one queue. Anybody posts turns, cancels and questions to the inbox. The *engine thread* alone touches core:
-it takes the inbox in, plans, and hands the plan to the *device thread*, which has the plan's copies started by the
-*copier* and then launches its step, so that a copy comes after everything that earlier steps wrote. The step's result
-and the ends of copies come to the same inbox. Where the runner's depth is 0, the device thread computes, and a plan is
-made when no step runs. At depth 1 the next step is planned and launched while one runs, so that the device never waits
-for Python, and results are waited for on the *results thread*. Outputs leave by the listener, once for each batch of
-work. Nothing polls and core needs no lock.
+it takes the inbox in, plans, and hands the plan to the `service.device`, whose threads start its copies and launch its
+step; the step's result and the ends of copies come to the same inbox. Where the runner's depth is 0, a plan is made
+when no step runs. At depth 1 the next step is planned and launched while one runs, so that the device never waits for
+Python. Outputs leave by the listener, once for each batch of work. Nothing polls and core needs no lock.
 
 Text stands between run and commit: the engine thread detokenises what was drawn and tells core where a stop string cut
 the answer.
@@ -27,13 +25,13 @@ from service.core.core import Core
 from service.core.events import Event, Finished, StepDone, TokenOut
 from service.core.plan import CopyResult, StepPlan, StepResult
 from service.core.ports import Copier, Runner
+from service.device import Broken, Device, StepFailed
 from service.errors import DeviceLostError
 from service.execution.text import TextStage
 
 log = structlog.get_logger(__name__)
 
 LONGEST_WAIT_S = 3600.0  # for a session to expire; a queue cannot be told to wait for ever
-STOP_PATIENCE_S = 5.0  # with the step under way, when the engine is stopped
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,37 +54,16 @@ class Output:
 Listener = Callable[[list[Output]], None]
 
 
-@dataclass(frozen=True, slots=True)
-class _StepFailed:
-    number: int
-    error: Exception
-
-
-@dataclass(frozen=True, slots=True)
-class _Awaited:
-    """A step that was launched, and how to have its result."""
-
-    number: int
-    result: Callable[[], StepResult]
-
-
-@dataclass(frozen=True, slots=True)
-class _Broken:
-    """The device thread cannot go on."""
-
-    error: Exception
-
-
 class _Stop:
-    """Asks a thread to end."""
+    """Asks the engine thread to end."""
 
 
-_Item = Turn | Cancel | CloseSession | CloseScope | Inspect | StepResult | CopyResult | _StepFailed | _Broken | _Stop
+_Item = Turn | Cancel | CloseSession | CloseScope | Inspect | StepResult | CopyResult | StepFailed | Broken | _Stop
 
 
 @dataclass(frozen=True, slots=True)
 class _Launched:
-    """A plan that the device thread has, since when, what it cost to make and how long the device waited for it.
+    """A plan that the device has, since when, what it cost to make and how long the device waited for it.
 
     ``copy_wait_s`` of that it waited for copies. ``is_void``: a step before it failed, and its result means nothing.
     """
@@ -117,26 +94,20 @@ class Engine:
     ) -> None:
         self.failed: BaseException | None = None
         self._core = core
-        self._runner = runner
         self._texts = texts
         self._copier = copier
         self._clock = clock
         self._check_every_step = check_every_step
         self._inbox: SimpleQueue[_Item] = SimpleQueue()
+        self._device = Device(runner, copier, self._inbox.put, clock)
         self._turns: dict[str, Turn] = {}
         self._launched: deque[_Launched] = deque()  # oldest first; at most one more than the runner's depth
         self._device_free_since: float | None = None  # None: running, or there was nothing to run
         self._copies_awaited_since: float | None = None
         self._copying: dict[int, float] = {}  # since when, by ticket
         self._swap_s = 0.0  # spent on ends of copies since the last step was accounted for
-        self._submit_s = 0.0  # spent on starting copies, ever; the device thread's
-        self._submit_accounted_s = 0.0
+        self._submit_accounted_s = 0.0  # of what the device has spent on starting them
         self._stopping = False
-        self._plans: SimpleQueue[StepPlan | _Stop] = SimpleQueue()
-        self._awaited: SimpleQueue[_Awaited | _Stop] = SimpleQueue()
-        # Daemons: a device that hangs must not keep the process alive.
-        self._device = threading.Thread(target=self._run_plans, name="device", daemon=True)
-        self._results = threading.Thread(target=self._wait_for_results, name="results", daemon=True)
         self._thread = threading.Thread(target=self._main, name="engine", daemon=True)
         self._listener: Listener = lambda outputs: None
 
@@ -146,8 +117,6 @@ class Engine:
         if self._copier is not None:
             self._copier.start(self._inbox.put)
         self._device.start()
-        if self._runner.depth:
-            self._results.start()
         self._thread.start()
 
     @property
@@ -165,14 +134,10 @@ class Engine:
         """End after the step under way, without it if it hangs. Live requests get no further events."""
         self._inbox.put(_Stop())
         self._thread.join()
-        self._plans.put(_Stop())
-        self._device.join(STOP_PATIENCE_S)
-        if self._runner.depth:
-            self._awaited.put(_Stop())
-            self._results.join(STOP_PATIENCE_S)
+        ended = self._device.stop()
         if self._copier is not None:
             self._copier.stop()
-        if self._device.is_alive() or self._results.is_alive():
+        if not ended:
             log.error("device_hangs", step_age_s=self.step_age_s)
 
     def _main(self) -> None:
@@ -187,7 +152,7 @@ class Engine:
     def _loop_once(self) -> None:
         """Take in what arrived (a step's result is committed there), plan the next step, have it run."""
         outputs = self._receive()
-        while len(self._launched) <= self._runner.depth and not self._stopping and self._launch():
+        while len(self._launched) <= self._device.depth and not self._stopping and self._launch():
             pass
         outputs += self._collect()
         if outputs and not self._launched:  # no step will tell
@@ -209,7 +174,7 @@ class Engine:
         elif not self._launched:
             assert self._copying, "core waits for a copy and none is under way"
             self._copies_awaited_since = self._copies_awaited_since or now
-        self._plans.put(plan)
+        self._device.carry_out(plan)
         return bool(plan.rows)
 
     def _account_launch(self, plan: StepPlan, began: float, now: float) -> _Launched:
@@ -223,54 +188,6 @@ class Engine:
         del self._copying[result.ticket]
         self._core.copied(result)
         self._swap_s += self._clock() - began
-
-    def _run_plans(self) -> None:
-        """The device thread."""
-        while isinstance(plan := self._plans.get(), StepPlan):
-            self._run(plan)
-            del plan  # or the last step's requests would be kept while nothing runs
-
-    def _run(self, plan: StepPlan) -> None:
-        try:
-            self._prepare(plan)
-        except Exception as error:  # whatever it is, the engine must hear of it
-            self._inbox.put(_Broken(error))
-            return
-        if not plan.rows:
-            return
-        step = self._launch_step(plan)
-        if self._runner.depth:
-            self._awaited.put(step)  # a failed one too: results come in the order of their steps
-        else:
-            self._end_step(step)
-
-    def _launch_step(self, plan: StepPlan) -> _Awaited:
-        try:
-            return _Awaited(plan.number, self._runner.launch(plan))
-        except Exception as error:
-            return _Awaited(plan.number, _raising(error))
-
-    def _prepare(self, plan: StepPlan) -> None:
-        """Do what comes before a plan's step."""
-        began = self._clock()
-        if plan.poison:
-            self._runner.poison(plan.poison)
-        for ticket in plan.copies:
-            assert self._copier is not None, "core plans copies and nobody copies"
-            self._copier.submit(ticket)
-        self._submit_s += self._clock() - began
-
-    def _wait_for_results(self) -> None:
-        """The results thread, where the runner is deep."""
-        while isinstance(awaited := self._awaited.get(), _Awaited):
-            self._end_step(awaited)
-            del awaited
-
-    def _end_step(self, step: _Awaited) -> None:
-        try:
-            self._inbox.put(step.result())
-        except Exception as error:  # whatever it is, the engine must hear of it
-            self._inbox.put(_StepFailed(step.number, error))
 
     def _receive(self) -> list[Output]:
         """Wait for the inbox, then empty it."""
@@ -292,9 +209,9 @@ class Engine:
                     outputs += self._commit(item)
                 case CopyResult():
                     self._end_copy(item)
-                case _StepFailed():
+                case StepFailed():
                     self._abandon(item)
-                case _Broken():
+                case Broken():
                     raise item.error
                 case _Stop():
                     self._stopping = True
@@ -353,7 +270,7 @@ class Engine:
 
     def _account(self, launched: _Launched, result: StepResult, commit_s: float) -> StepDone:
         decodes = sum(row.tokens is None for row in launched.plan.rows)
-        submit_s = self._submit_s
+        submit_s = self._device.submit_s
         swap_s = self._swap_s + submit_s - self._submit_accounted_s
         self._swap_s, self._submit_accounted_s = 0.0, submit_s
         return StepDone(
@@ -369,7 +286,7 @@ class Engine:
             gauges=self._core.gauges(),
         )
 
-    def _abandon(self, failure: _StepFailed) -> None:
+    def _abandon(self, failure: StepFailed) -> None:
         """A step failed; those launched on top of it come back, but mean nothing."""
         log.error("step_failed", step=failure.number, exc_info=failure.error)
         if isinstance(failure.error, DeviceLostError):
@@ -391,10 +308,3 @@ class Engine:
                 del self._turns[event.request_id]
                 return self._texts.close(event.request_id)
         return ""
-
-
-def _raising(error: Exception) -> Callable[[], StepResult]:
-    def result() -> StepResult:
-        raise error
-
-    return result

@@ -22,7 +22,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "service.core": {"allocator", "service.errors"},
     "service.execution": {"allocator", "kernels", "service.core", "service.errors"},
     "service.simulation": {"allocator", "clients.trace", "clients.workload", "service.core", "service.errors"},
-    "service.engine": {"allocator", "service.core", "service.execution", "service.simulation", "service.errors"},
+    "service.device": {"service.core"},
+    "service.engine": {
+        "allocator",
+        "service.core",
+        "service.device",
+        "service.execution",
+        "service.simulation",
+        "service.errors",
+    },
     "service.metrics": {
         "service.core",
         "service.device_metrics",

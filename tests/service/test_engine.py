@@ -175,7 +175,7 @@ def test_the_age_of_a_step_is_known_while_it_runs(start: Start) -> None:
 def test_a_device_that_hangs_does_not_keep_the_engine_from_stopping(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.engine.STOP_PATIENCE_S", 0.01)
+    monkeypatch.setattr("service.device.STOP_PATIENCE_S", 0.01)
     stuck = Stuck()
     engine, _ = start(stuck)
     engine.post(turn("a"))
