@@ -27,13 +27,14 @@ ADJUSTED = (
 
 @dataclass(frozen=True, slots=True)
 class PlaySizes:
-    """Requests begin two a step, so that prompts and decodes share steps and batches grow and shrink."""
+    """``together``: requests that begin in a step; with few, prompts and decodes share steps, in batches that vary."""
 
     requests: int
     prompt: int  # tokens, at most
     answer: int
     slots: int
     budget: int  # tokens a step
+    together: int = 2
 
     @property
     def blocks(self) -> int:
@@ -62,7 +63,7 @@ def play(
     plays: list[Play] = []
     now = 0.0
     while True:
-        for _ in range(min(2, len(arriving))):
+        for _ in range(min(sizes.together, len(arriving))):
             core.submit(arriving.pop(), now)
         plan = core.plan(now)
         if plan is None:

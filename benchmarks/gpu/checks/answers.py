@@ -12,12 +12,13 @@ from benchmarks.gpu.checks.check import Check, require
 from benchmarks.gpu.models import Source, small_model
 from benchmarks.gpu.plane import Plane
 from benchmarks.gpu.plays import ADJUSTED, PLAIN, Play, PlaySizes, play
-from benchmarks.gpu.rig import Rig
+from benchmarks.gpu.rig import Rig, simulated
 from kernels import cpu
 from service.core.plan import Drawn, StepResult
 from service.core.sampling import SamplingParams
 from service.execution.batch import Batch, SlotMemory
 from service.execution.gpu.element_types import element_type
+from service.execution.gpu.graphs import padded_sizes
 from service.execution.gpu.staging import DeviceMemory
 from service.execution.kv import BLOCK_TOKENS, kv_pool_shape
 from service.execution.memory import HostMemory
@@ -25,6 +26,7 @@ from service.execution.model import Model
 
 FLOAT32 = np.dtype(np.float32)
 LOGITS_ERROR = 1e-2  # of half precision: of the logits' root mean square, over all of a prompt's positions
+ROUNDINGS = 1.3  # times what roundings of the same results make, where that is more: drawn weights are not as kind
 NEAR_TIE = 1e-3  # in log-probability: sums in another order may decide otherwise
 PROMPT = 64
 STAGED_BYTES = 8 << 20
@@ -85,15 +87,18 @@ def _gap(drawn: Drawn) -> float:
 
 
 def _graphs(rig: Rig, sizes: PlaySizes) -> str:
-    """In the type that is served. Batches have captured sizes, so that both ways multiply the same matrices."""
+    """In the type that is served, at sizes that are captured, so that both ways multiply the same matrices."""
     source = small_model(rig, rig.dtype)
-    sizes = replace(sizes, requests=8, slots=8)
-    plays = [each for each in play(source.config, source.on_host(), sizes, PLAIN) if each.plan.rows]
+    weights = source.on_host()
+    sizes = replace(sizes, requests=sizes.slots, budget=sizes.slots * sizes.prompt)
     plain, graphs = (plane_of(rig, source, sizes, rig.dtype) for _ in range(2))
     graphs.runner.warm_up()
-    plans = [each.plan for each in plays]
-    _require_same(graphs.run(plans), plain.run(plans))
-    return f"{len(plans)} steps"
+    for batch in padded_sizes(sizes.slots):
+        at_once = replace(sizes, requests=batch, together=batch)
+        plans = [each.plan for each in play(source.config, weights, at_once, PLAIN)]
+        require({len(plan.rows) for plan in plans} == {batch}, f"not all steps have {batch} rows")
+        _require_same(graphs.run(plans), plain.run(plans))
+    return f"batches of {', '.join(map(str, padded_sizes(sizes.slots)))}"
 
 
 def _depths(rig: Rig, sizes: PlaySizes) -> str:
@@ -111,13 +116,23 @@ def _require_same(some: Sequence[StepResult], others: Sequence[StepResult]) -> N
 
 
 def _logits(rig: Rig, dtype: str) -> str:
-    """Of every position of a prompt, against the CPU's in float32 with the weights as they are."""
+    """Of every position of a prompt, against the CPU's in float32 with the weights as they are.
+
+    What roundings make is seen on the simulated device, which rounds where a GPU must.
+    """
     source = small_model(rig, element_type(dtype))
     tokens = np.random.default_rng(0).integers(0, source.config.vocab_size, PROMPT).astype(np.int32)
-    expected, got = _host_logits(source, tokens), _device_logits(rig, source, tokens, element_type(dtype))
-    error = float(np.sqrt(np.mean((got - expected) ** 2) / np.mean(expected**2)))
-    require(error < LOGITS_ERROR, f"{source.name}: relative error {error:.2e}, not under {LOGITS_ERROR}")
-    return f"{source.name}: relative error {error:.1e}"
+    expected = _host_logits(source, tokens)
+    error, roundings = (
+        _error(_device_logits(each, source, tokens, element_type(dtype)), expected) for each in (rig, simulated())
+    )
+    told = f"{source.name}: relative error {error:.1e}, of roundings alone {roundings:.1e}"
+    require(error < max(LOGITS_ERROR, ROUNDINGS * roundings), told)
+    return told
+
+
+def _error(got: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    return float(np.sqrt(np.mean((got - expected) ** 2) / np.mean(expected**2)))
 
 
 def _prompt(tokens: NDArray[np.int32]) -> Batch:
