@@ -55,7 +55,7 @@ MINUTES ?= 30
 soak: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) $(ARGS)
 
-# What each mechanism of context switching buys: 276 runs of half a minute or so. Interrupted, it goes on where it was.
+# What each mechanism of context switching buys: 249 runs of half a minute or so. Interrupted, it goes on where it was.
 # ARGS="--schedules random:10 --links memory --seeds 1" runs less; its --help says what the whole matrix is.
 switch-bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.switching $(ARGS)

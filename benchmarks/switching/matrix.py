@@ -5,7 +5,7 @@ to cell, so that a machine that gets slower or busier favours nobody.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 from service.core.mechanisms import DEFAULT_PRESET
@@ -13,7 +13,8 @@ from service.core.mechanisms import DEFAULT_PRESET
 NEVER = "never"
 CAP = "fixed-cap"
 # `observe` switches as `groups+reuse+async` does under fcfs, and is none of its own here.
-PRESETS = ("vllm-0.3.3", "vllm-recompute", "groups", "groups+reuse", DEFAULT_PRESET)
+RECOMPUTE = "vllm-recompute"
+PRESETS = ("vllm-0.3.3", RECOMPUTE, "groups", "groups+reuse", DEFAULT_PRESET)
 VARIANTS = (*PRESETS, CAP)
 
 
@@ -74,15 +75,24 @@ class Job:
         return flags if self.cell.link is None else [*flags, "--emulate-link", self.cell.link]
 
 
+def run_of(job: Job) -> Job:
+    """The run that stands for a job: of what makes no difference to its variant, there is one.
+
+    The fixed cap knows no schedule, and recomputation copies nothing over any link.
+    """
+    if job.variant == CAP:
+        return replace(job, cell=replace(job.cell, schedule=Schedule.parse(NEVER)))
+    if job.variant == RECOMPUTE:
+        return replace(job, cell=replace(job.cell, link=None))
+    return job
+
+
 def jobs(
     schedules: Sequence[Schedule], links: Sequence[str | None], seeds: Sequence[int], variants: Sequence[str]
 ) -> Iterator[Job]:
-    """All runs, in order: one link before the other, so that an interrupted matrix says most.
-
-    The fixed cap knows no schedule: it is run once, for `NEVER`.
-    """
+    """All runs, in order: one link before the other, so that an interrupted matrix says most."""
     for number, (link, seed, schedule) in enumerate(product(links, seeds, schedules)):
-        here = [variant for variant in variants if variant != CAP or schedule.every is None]
-        turn = number % len(here)
-        for variant in (*here[turn:], *here[:turn]):
-            yield Job(Cell(schedule, link, seed), variant)
+        cell = Cell(schedule, link, seed)
+        here = [job for variant in variants if (job := Job(cell, variant)) == run_of(job)]
+        turn = number % max(len(here), 1)
+        yield from (*here[turn:], *here[:turn])

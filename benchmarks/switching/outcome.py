@@ -7,8 +7,9 @@ from typing import Any
 
 from benchmarks.switching.comparison import GOODPUT, Difference, differences
 from benchmarks.switching.figures import figures_of
-from benchmarks.switching.matrix import CAP, NEVER, Cell, Job, Schedule
+from benchmarks.switching.matrix import VARIANTS, Cell, Job, Schedule, run_of
 from benchmarks.switching.session import Result
+from clients.report import Run
 from clients.reporting.slo import Slo, format_slo
 from service.core.mechanisms import DEFAULT_PRESET
 
@@ -57,19 +58,26 @@ def _run(job: Job, result: Result, slo: Slo, block_bytes: int) -> dict[str, Any]
 
 def _compared(results: Results, slo: Slo) -> list[tuple[Place, str, tuple[list[int], list[Difference]]]]:
     """Each variant against the default preset, where both have a seed in common."""
-    found: dict[Place, dict[str, dict[int, Any]]] = defaultdict(lambda: defaultdict(dict))
-    for job, result in results.items():
-        found[job.cell.link, str(job.cell.schedule)][job.variant][job.cell.seed] = result.run
     compared = []
-    for place, variants in found.items():
-        if capped := found.get((place[0], NEVER), {}).get(CAP):  # the same whatever the schedule
-            variants[CAP] = capped
-        default = variants.get(DEFAULT_PRESET, {})
-        for variant, runs in variants.items():
+    for place in dict.fromkeys((job.cell.link, str(job.cell.schedule)) for job in results):
+        default = _runs(results, place, DEFAULT_PRESET)
+        for variant in VARIANTS:
+            runs = _runs(results, place, variant)
             seeds = sorted(runs.keys() & default.keys())
             if variant != DEFAULT_PRESET and seeds:
                 compared.append((place, variant, (seeds, differences(runs, default, slo))))
     return compared
+
+
+def _runs(results: Results, place: Place, variant: str) -> dict[int, Run]:
+    """Of a variant at a place, by seed."""
+    seeds = {job.cell.seed for job in results}
+    wanted = {seed: _job(place, variant, seed) for seed in sorted(seeds)}
+    return {seed: results[job].run for seed, job in wanted.items() if job in results}
+
+
+def _job(place: Place, variant: str, seed: int) -> Job:
+    return run_of(Job(Cell(Schedule.parse(place[1]), place[0], seed), variant))
 
 
 def _comparison(place: Place, variant: str, found: tuple[list[int], list[Difference]]) -> dict[str, Any]:
@@ -89,12 +97,7 @@ def _comparison(place: Place, variant: str, found: tuple[list[int], list[Differe
 
 def _disturbance(results: Results, place: Place, variant: str, seeds: list[int]) -> dict[str, Any]:
     """What others took of the machine, at most, during the runs of a comparison."""
-    schedule = {CAP: NEVER}.get(variant, place[1])
-    wanted = [
-        Job(Cell(Schedule.parse(where), place[0], seed), name)
-        for seed in seeds
-        for where, name in ((schedule, variant), (place[1], DEFAULT_PRESET))
-    ]
+    wanted = [_job(place, name, seed) for seed in seeds for name in (variant, DEFAULT_PRESET)]
     most = max(results[job].others_cpu_share for job in wanted)
     return {"others_cpu_share": most, "disturbed": most > QUIET}
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import Any
 
-from benchmarks.switching.matrix import CAP, VARIANTS
+from benchmarks.switching.matrix import VARIANTS, Cell, Job, Schedule, run_of
 
 HEAD = """\
 # What each mechanism buys
@@ -17,7 +17,8 @@ in an order that rotates. Conversations have two to four turns; there is device 
 their full length and host memory for all; turns arrive at 120 % of what the server does with that memory, first come,
 first served, when all conversations begin at once, in the first half of their turns. `fixed-cap` is what one does
 without context switches: as many requests as conversations have room, first come, first served, whatever the schedule;
-its runs are the same in every table. Latencies count from when a turn was due.
+its runs are the same in every table of a link. `vllm-recompute` copies nothing: its runs are the same on either link.
+Latencies count from when a turn was due.
 
 - Machine: {hardware}
 - Command: `{command}`
@@ -104,11 +105,14 @@ def _claims(figures: dict[str, Any]) -> Iterable[str]:
             f"{_on(below['link'])}: by {low:.2f} to {high:.2f} turns a second."
         )
     if quiet and not figures["goodput_below"]:
-        yield "- In none of the others is its goodput below another variant's beyond the interval."
+        yield (
+            f"- In none of {len(quiet)} comparisons is the goodput of `groups+reuse+async` below another variant's "
+            "beyond the interval."
+        )
     for each in figures["swap_out_with_reuse"]:
         yield (
             f"- With reuse, {each['share']:.0%} of the bytes are copied out that are without, under {each['schedule']}"
-            f"{_on(each['link'])} (`groups+reuse` over `groups`, {each['seeds']} seeds)."
+            f"{_on(each['link'])} (`groups+reuse` over `groups`, seeds: {each['seeds']})."
         )
     yield ""
 
@@ -118,13 +122,19 @@ def _places(figures: dict[str, Any]) -> Iterable[str]:
     for link in dict.fromkeys(run["link"] for run in runs):
         yield f"## {LINKS[link]}\n\n{LINK_NOTES[link]}\n"
         for schedule in dict.fromkeys(run["schedule"] for run in runs if run["link"] == link):
-            here = [
-                run for run in runs if run["link"] == link and (run["schedule"] == schedule or run["variant"] == CAP)
-            ]
+            here = [run for run in runs if _stands_for(run, link, schedule)]
             compared = [each for each in figures["comparisons"] if (each["link"], each["schedule"]) == (link, schedule)]
             yield _title(schedule, here)
             yield _table(USERS, (_users_row(name, of, compared) for name, of in _by_variant(here)))
             yield _table(SERVER, (_server_row(name, of) for name, of in _by_variant(here)))
+
+
+def _stands_for(run: dict[str, Any], link: str | None, schedule: str) -> bool:
+    made, wanted = (
+        Job(Cell(Schedule.parse(when), over, run["seed"]), run["variant"])
+        for over, when in ((run["link"], run["schedule"]), (link, schedule))
+    )
+    return made == run_of(wanted)
 
 
 def _title(schedule: str, runs: Sequence[dict[str, Any]]) -> str:

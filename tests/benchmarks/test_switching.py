@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.switching.comparison import differences
-from benchmarks.switching.matrix import CAP, NEVER, VARIANTS, Cell, Job, Schedule, jobs
+from benchmarks.switching.matrix import CAP, NEVER, RECOMPUTE, VARIANTS, Cell, Job, Schedule, jobs
 from benchmarks.switching.outcome import outcome
 from benchmarks.switching.page import render
 from benchmarks.switching.session import Result
@@ -141,6 +141,16 @@ def test_the_fixed_cap_is_run_once_and_compared_everywhere():
     assert [(each["schedule"], each["variant"]) for each in found["comparisons"]] == [("random:10", CAP)]
     document = {"hardware": "", "command": "", "figures": {"conversations": 20, "capacity": [], **found}}
     assert render(document).count(f"| `{CAP}` |") == 4  # two tables a schedule
+
+
+def test_recomputation_is_run_without_a_link_and_compared_on_each():
+    order = list(jobs([RANDOM], [None, "pcie4"], [1], VARIANTS))
+    assert [job.cell.link for job in order if job.variant == RECOMPUTE] == [None]
+    linked = Job(Cell(RANDOM, "pcie4", 1), DEFAULT_PRESET)
+    results = {linked: result(SLOW), place(RECOMPUTE): result(FAST), place(DEFAULT_PRESET): result(FAST)}
+    compared = outcome(results, SLO, 1024)["comparisons"]
+    assert [(each["link"], each["variant"]) for each in compared] == [("pcie4", RECOMPUTE), (None, RECOMPUTE)]
+    assert [each["default_worse_in_goodput"] for each in compared] == [True, False]
 
 
 def test_capacity_is_what_is_done_while_everybody_waits():
