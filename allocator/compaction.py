@@ -32,17 +32,25 @@ class Move(NamedTuple):
         return range(self.destination, self.destination + self.length)
 
 
+class Group(NamedTuple):
+    """A block group where it lies. ``used``: the blocks that its owner uses, its first; what is behind is reserve."""
+
+    owner: int
+    extent: Extent
+    used: int
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What is between and in the free extents ``free``, all of it: ``groups`` of one owner each, in order of place."""
+    """What is between and in the free extents ``free``, all of it, in order of place."""
 
     free: tuple[Extent, ...]
-    groups: tuple[tuple[int, Extent], ...]
+    groups: tuple[Group, ...]
 
     @property
     def num_used(self) -> int:
-        """Blocks that would have to move."""
-        return sum(extent.length for _, extent in self.groups)
+        """Blocks that would have to move: reserves do not."""
+        return sum(group.used for group in self.groups)
 
     @property
     def num_free(self) -> int:
@@ -51,11 +59,11 @@ class Window:
 
 
 def best_window(
-    free: Sequence[Extent], groups: Sequence[tuple[int, Extent]], movable: Collection[Extent], wanted: int
+    free: Sequence[Extent], groups: Sequence[Group], movable: Collection[Group], wanted: int
 ) -> Window | None:
     """The cheapest window of ``wanted`` blocks whose groups fit into what is free outside of it. O(extents).
 
-    ``free`` and ``groups`` are all extents of a pool by place; ``movable``: the groups that may move.
+    ``free`` and ``groups`` are all of a pool by place; ``movable``: the groups that may move.
     """
     num_free = sum(extent.length for extent in free)
     fitting = [w for w in _windows(free, groups, movable, wanted) if 0 < w.num_used <= num_free - w.num_free]
@@ -63,15 +71,15 @@ def best_window(
 
 
 def _windows(
-    free: Sequence[Extent], groups: Sequence[tuple[int, Extent]], movable: Collection[Extent], wanted: int
+    free: Sequence[Extent], groups: Sequence[Group], movable: Collection[Group], wanted: int
 ) -> Iterator[Window]:
     """From each free extent the shortest window that is long enough and has nothing in it that must stay."""
     between = _between(free, groups)
     for first in range(len(free)):
-        inside: list[tuple[int, Extent]] = []
+        inside: list[Group] = []
         for last in range(first + 1, len(free)):
             gap = between[last - 1]
-            if any(group not in movable for _, group in gap):
+            if any(group not in movable for group in gap):
                 break
             inside += gap
             if free[last].end - free[first].start >= wanted:
@@ -79,16 +87,16 @@ def _windows(
                 break
 
 
-def _between(free: Sequence[Extent], groups: Sequence[tuple[int, Extent]]) -> list[list[tuple[int, Extent]]]:
+def _between(free: Sequence[Extent], groups: Sequence[Group]) -> list[list[Group]]:
     """The groups between each free extent and the next."""
-    gaps: list[list[tuple[int, Extent]]] = []
+    gaps: list[list[Group]] = []
     rest = iter(groups)
     group = next(rest, None)
-    while group is not None and free and group[1].start < free[0].start:
+    while group is not None and free and group.extent.start < free[0].start:
         group = next(rest, None)
     for _, after in pairwise(free):
         gap = []
-        while group is not None and group[1].start < after.start:
+        while group is not None and group.extent.start < after.start:
             gap.append(group)
             group = next(rest, None)
         gaps.append(gap)

@@ -11,10 +11,10 @@ of groups. Always true:
 After FastSwitch (arXiv 2411.18424): large groups make a swap few large copies instead of many small ones.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from allocator.compaction import Move, Window, best_window
+from allocator.compaction import Group, Move, Window, best_window
 from allocator.errors import InvariantError, OutOfBlocksError, UnknownOwnerError, require
 from allocator.extents import Extent, ExtentPool
 from allocator.holding import Holding
@@ -31,11 +31,6 @@ class GroupStatistics:
     reserved: int
     free: int
     largest_free: int
-
-    @property
-    def groups_per_owner(self) -> float:
-        """Mean number of groups; 1.0 is every sequence in one piece, 0.0 no sequences."""
-        return self.groups / self.owners if self.owners else 0.0
 
 
 class BlockGroups:
@@ -141,39 +136,45 @@ class BlockGroups:
     def compact(self, wanted: int, budget: int, movable: Collection[int]) -> list[Move]:
         """Bring free blocks together: groups of ``movable`` owners move until ``wanted`` blocks are free in one piece.
 
-        At most ``budget`` blocks move, whole groups only. The moves are to be carried out in order, before anything
-        else touches these blocks. Nothing moves if there is no way; O(extents log extents) to find out.
+        At most ``budget`` blocks move, whole groups only: one that uses more stays, it is long already. The moves are
+        to be carried out in order, before anything else touches these blocks. Nothing moves if there is no way;
+        O(extents log extents) to find out.
         """
-        groups = [(owner, group) for owner, holding in self._owners.items() for group in holding.groups]
-        may_move = {group for owner, group in groups if owner in movable and group.length <= budget}
-        window = best_window(self._pool.free_extents(), sorted(groups, key=_place), may_move, wanted)
+        groups = sorted(self._in_place(), key=lambda group: group.extent.start)
+        may_move = {group for group in groups if group.owner in movable and group.used <= budget}
+        window = best_window(self._pool.free_extents(), groups, may_move, wanted)
         return [] if window is None else self._empty(window, budget)
+
+    def _in_place(self) -> Iterator[Group]:
+        for owner, holding in self._owners.items():
+            for number, extent in enumerate(holding.groups, 1):
+                reserve = holding.reserve if number == len(holding.groups) else 0
+                yield Group(owner, extent, extent.length - reserve)
 
     def _empty(self, window: Window, budget: int) -> list[Move]:
         kept_free = list(window.free)  # nothing moves to where there shall be room
         for extent in window.free:
             self._pool.take(extent)
         moves: list[Move] = []
-        for owner, group in window.groups:
-            if sum(move.length for move in moves) + group.length > budget:
+        for group in window.groups:
+            if sum(move.length for move in moves) + group.used > budget:
                 break
-            left, reserve = self._without_reserve(owner, group)
-            kept_free += [left, *reserve]
-            moves += self._evacuate(owner, left)
+            used, reserve = self._without_reserve(group)
+            kept_free += [used, *reserve]
+            moves += self._evacuate(group.owner, used)
         for extent in kept_free:
             self._pool.free(extent)
         return moves
 
-    def _without_reserve(self, owner: int, group: Extent) -> tuple[Extent, list[Extent]]:
+    def _without_reserve(self, group: Group) -> tuple[Extent, list[Extent]]:
         """The used blocks of a group, and those it reserved, now nobody's but not free."""
-        holding = self._owners[owner]
-        if group != holding.groups[-1] or not holding.reserve:
-            return group, []
-        used = group.length - holding.reserve
-        self.shrink(owner, holding.used)
-        reserve = Extent(group.pool, group.start + used, group.length - used)
+        extent = group.extent
+        if group.used == extent.length:
+            return extent, []
+        self.shrink(group.owner, self._owners[group.owner].used)
+        reserve = Extent(extent.pool, extent.start + group.used, extent.length - group.used)
         self._pool.take(reserve)
-        return Extent(group.pool, group.start, used), [reserve]
+        return Extent(extent.pool, extent.start, group.used), [reserve]
 
     def _evacuate(self, owner: int, group: Extent) -> list[Move]:
         """Give the owner the free extents that fit best in the place of a group; the group is nobody's then."""
@@ -279,7 +280,3 @@ class BlockGroups:
         if reserve:
             self._reserves.add(reserve, owner)
         holding.filed = reserve
-
-
-def _place(group: tuple[int, Extent]) -> int:
-    return group[1].start

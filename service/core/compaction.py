@@ -10,7 +10,7 @@ from service.core.events import Compacted
 from service.core.ledger import Ledger
 from service.core.poison import Poison
 
-BLOCKS_A_STEP = 32
+BLOCKS_A_STEP = 64  # a whole initial group of the default length moves at once
 
 
 class Compaction:

@@ -84,6 +84,19 @@ class BlockGroupsMachine(RuleBasedStateMachine):
             self.owner_of |= dict.fromkeys(moved, to)
             self.blocks[owner], self.blocks[to] = self.blocks[owner][:first], had + moved
 
+    @rule(wanted=st.integers(1, 24), budget=st.integers(1, 24), staying=st.sets(owners))
+    def compact(self, wanted: int, budget: int, staying: set[int]) -> None:
+        moves = self.groups.compact(wanted, budget, self.blocks.keys() - staying)
+        goes_to = {a: b for move in moves for a, b in zip(move.sources, move.destinations, strict=True)}
+        assert len(goes_to) == len(set(goes_to.values())) == sum(move.length for move in moves) <= budget
+        assert self.owner_of.keys().isdisjoint(goes_to.values()), "moved to where somebody is"
+        for move in moves:
+            assert {self.owner_of[block] for block in move.sources} == {move.owner} - staying
+        for owner, before in self.blocks.items():
+            assert self.now(owner) == [goes_to.get(block, block) for block in before]
+        self.blocks = {owner: self.now(owner) for owner in self.blocks}
+        self.owner_of = {block: owner for owner, blocks in self.blocks.items() for block in blocks}
+
     @precondition(lambda self: self.blocks)
     @rule(data=st.data())
     def release(self, data: st.DataObject) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from allocator import HOST, Extent, KVMemory
 from service.core.commands import Submit
+from service.core.compaction import BLOCKS_A_STEP
 from service.core.core import Core, CoreSettings
 from service.core.events import Compacted
 from service.core.mechanisms import PRESETS
@@ -75,6 +76,26 @@ def test_two_holes_become_one() -> None:
     (move,) = memory.device.compact(8, budget=32, movable={1, 3})
     assert memory.device.largest_free == 12
     assert [extent.start for extent in memory.device.extents(move.owner)] == [move.destination]
+    memory.check()
+
+
+def test_of_a_group_of_the_usual_length_only_what_is_used_moves() -> None:
+    """Three blocks used, 57 reserved, between two holes of 40; five blocks are free elsewhere."""
+    memory = KVMemory(205, 0)
+    groups = memory.device
+    for owner, used in enumerate((40, 60, 40)):
+        groups.initial_group = used
+        memory.add(owner)
+        memory.reserve(owner, 16 * (3 if owner == 1 else used))
+    groups.initial_group = 60
+    memory.add(3)
+    memory.reserve(3, 16 * 60)
+    memory.drop(0)
+    memory.drop(2)
+    assert (groups.num_reserved, groups.largest_free) == (57, 40)
+    (move,) = memory.compact(BLOCKS_A_STEP)
+    assert (move.owner, move.length) == (1, 3)
+    assert groups.largest_free >= 60
     memory.check()
 
 
