@@ -20,9 +20,10 @@ _TYPES = {"float32": 0, "float16": 2, "bfloat16": 14}
 _COMPUTE_32F, _COMPUTE_32F_PEDANTIC = 68, 69
 _FULL_PRECISION_REDUCTIONS = 16  # what several blocks sum up stays float32 until it is complete
 _DEFAULT_ALGORITHM = -1
+ALLOC_FAILED = 3
 _STATUS = {
     1: "NOT_INITIALIZED",
-    3: "ALLOC_FAILED",
+    ALLOC_FAILED: "ALLOC_FAILED",
     7: "INVALID_VALUE",
     8: "ARCH_MISMATCH",
     11: "MAPPING_ERROR",

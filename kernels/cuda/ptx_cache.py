@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from numba.cuda.core import config
+from numba.cuda.cudadrv.nvvm import NVVM
 
 from kernels.cuda.compiling import to_ptx
 from kernels.cuda.kernel import Kernel
@@ -41,7 +42,7 @@ def fingerprint() -> str:
         digest.update(path.name.encode() + path.read_bytes())
     for package in ("numba", "numba-cuda", "cuda-bindings"):
         digest.update(f"{package} {version(package)}".encode())
-    digest.update(sys.version.encode())
+    digest.update(f"NVVM {NVVM().get_version()} {sys.version}".encode())
     return digest.hexdigest()[:16]
 
 

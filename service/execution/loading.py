@@ -113,7 +113,9 @@ def _open(location: Path) -> OpenedModel:
         return _open_directory(location)
     if location.is_file():
         return _open_gguf(location)
-    raise ModelLoadError("is neither a file nor a directory" if location.exists() else "no such file or directory")
+    if location.exists():
+        raise ModelLoadError("is neither a file nor a directory")
+    raise ModelLoadError("no such file or directory (nothing is downloaded: --model is a path)")
 
 
 def _open_gguf(path: Path) -> OpenedModel:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from service.errors import DeviceLostError, DeviceNotFoundError, PinnedMemoryError
+from service.errors import DeviceLostError, DeviceMemoryError, DeviceNotFoundError, PinnedMemoryError
 from service.execution.gpu.cuda_device import CudaDevice
 from service.execution.gpu.cuda_errors import translated, translating
 from service.execution.gpu.cupy_kernels import CuPyLaunch, LoadedKernels
@@ -31,6 +31,21 @@ class CuPyRuntime:
         self._kernels = LoadedKernels(self.device, _kernels_folder())
         self._pinned_bytes = 0
         self._workspaces: list[Any] = []  # of cuBLAS, whose graphs write to them
+        self._prove()
+
+    def _prove(self) -> None:
+        """Compile, load and run a kernel, and multiply: what cannot work is told before anything is taken."""
+        try:
+            with self.bound():
+                stream = self.stream()
+                ops = self.ops(stream)
+                square, row = self.zeros((16, 16), np.float32), self.zeros((16,), np.float32)
+                out = self.empty((16, 16), np.float32)
+                ops.linear(square, square, None, out)
+                ops.rms_norm(square, row, 1e-5, out)
+                stream.record().wait()
+        except Exception as error:  # the driver's, the compiler's or cuBLAS's: the device is of no use
+            raise DeviceNotFoundError(f"{self.device.name} cannot be used: {error}") from error
 
     @translating
     def free_bytes(self) -> int:
@@ -73,7 +88,7 @@ class CuPyRuntime:
     def ops(self, stream: Any, scratch: Any = None) -> Any:
         """See `runtime.Runtime`; a `CuPyStream`. Takes `kernels.cuda.matrices.WORKSPACE_BYTES` for cuBLAS.
 
-        Raises DeviceNotFoundError without cuBLAS.
+        Raises DeviceMemoryError, CublasError.
         """
         from kernels.cuda import matrices  # noqa: PLC0415
         from kernels.cuda.ops import Ops  # noqa: PLC0415
@@ -83,7 +98,10 @@ class CuPyRuntime:
         try:
             multiply = matrices.Cublas(matrices.load(), stream.stream.ptr, workspace.data.ptr, workspace.nbytes)
         except matrices.CublasError as error:
-            raise DeviceNotFoundError(f"{self.device.name} cannot be used: {error}") from error
+            if error.status != matrices.ALLOC_FAILED:
+                raise
+            free, total = self.device.memory()
+            raise DeviceMemoryError(self.device.name, asked=None, free=free, total=total) from error
         return Ops(CuPyLaunch(self._kernels, stream), multiply, scratch, self.info.processors)
 
     @contextmanager

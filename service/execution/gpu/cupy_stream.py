@@ -4,13 +4,15 @@ Read against CuPy 14.2: `memcpyAsync`, `eventSynchronize` and launches let the i
 """
 
 import contextlib
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from service.execution.gpu.cuda_device import CudaDevice
-from service.execution.gpu.cuda_errors import NOT_READY, translating
+from service.execution.gpu.cuda_errors import NOT_READY, translated, translating
+from service.execution.gpu.runtime import CaptureError
 
 
 class CuPyEvent:
@@ -30,7 +32,10 @@ class CuPyEvent:
 
     @translating
     def wait(self) -> None:
-        """See `runtime.Event`."""
+        """See `runtime.Event`. Binds its thread, which may be the last to hold the event: destroying it from another
+        device would make a context there.
+        """
+        self.device.handle.use()
         self.event.synchronize()
 
     @translating
@@ -82,21 +87,40 @@ class CuPyStream:
     def capture(self, submit: Callable[[], None]) -> Any:
         """See `runtime.Stream`. Kernels must have been launched before: loading one cannot be captured.
 
-        This thread alone is kept from what cannot be captured; other threads go on with their copies.
+        This thread alone is kept from what cannot be captured; other threads go on with their copies. The graph goes
+        to the device at once rather than with its first replay.
         """
-        self.stream.begin_capture(self.device.runtime.streamCaptureModeThreadLocal)
-        try:
-            submit()
-        except BaseException:
-            with contextlib.suppress(RuntimeError):  # what spoiled the capture is told, not that it is spoiled
-                self.stream.end_capture()
-            raise
-        return self.stream.end_capture()
+        with _keeping_garbage():
+            self.stream.begin_capture(self.device.runtime.streamCaptureModeThreadLocal)
+            try:
+                submit()
+            except BaseException as error:
+                with contextlib.suppress(RuntimeError):  # what spoiled the capture is told, not that it is spoiled
+                    self.stream.end_capture()
+                if isinstance(error, RuntimeError) and translated(error, self.device) is error:
+                    raise CaptureError(str(error)) from error  # cuBLAS, for one, has but a number for it
+                raise
+            graph = self.stream.end_capture()
+        graph.upload(self.stream)
+        return graph
 
     @translating
     def replay(self, graph: Any) -> None:
         """See `runtime.Stream`."""
         graph.launch(self.stream)
+
+
+@contextlib.contextmanager
+def _keeping_garbage() -> Iterator[None]:
+    """Memory that is freed in a capture spoils it."""
+    was_on = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _address(array: Any) -> int:

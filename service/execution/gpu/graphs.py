@@ -34,6 +34,11 @@ class DecodeGraphs:
         """Capture what ``submit`` submits. Raises CaptureError."""
         self._graphs[size] = self._stream.capture(submit)
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Those that were captured."""
+        return tuple(self._graphs)
+
     def size_for(self, batch: Batch, draws: Draws) -> int | None:
         """The least captured size that holds the step; None if none does, or the step is more than a plain decode."""
         rows = len(batch.slots)

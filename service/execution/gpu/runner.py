@@ -187,15 +187,22 @@ class GPURunner:
     def _padding(self, size: int) -> tuple[Batch, DrawSettings]:
         return padding(size, self._sizes.num_slots, self.pools.scrap_block * BLOCK_TOKENS)
 
+    @property
+    def captured_sizes(self) -> tuple[int, ...]:
+        """Batch sizes whose decodes are replayed from graphs; none before `warm_up`, or if there can be none."""
+        return self._graphs.sizes
+
     def warm_up(self) -> None:
         """Compile or load every kernel and capture the graphs, so that the first request finds them ready.
 
         Writes to no block but the scrap block.
         """
-        length = min(self._sizes.max_batched_tokens, self._sizes.max_positions - 1)
-        self._warm_up_plain(length, SamplingParams(temperature=0))
+        length = longest = min(self._sizes.max_batched_tokens, self._sizes.max_positions - 1)
+        while length > BLOCK_TOKENS:  # cuBLAS has kernels by shape; loading one later would make steps wait
+            self._warm_up_plain(length, SamplingParams(temperature=0))
+            length //= 2
         everything = SamplingParams(top_k=2, top_p=0.5, repetition_penalty=1.1, logprobs=1, logit_bias={0: 1.0})
-        self._warm_up_plain(min(length, BLOCK_TOKENS), everything)
+        self._warm_up_plain(min(longest, BLOCK_TOKENS), everything)
         try:
             for size in padded_sizes(self._sizes.num_slots):
                 self._capture(size)

@@ -212,6 +212,28 @@ def test_a_failure_is_told_when_nothing_of_the_copy_is_under_way_any_more(
     assert np.array_equal(host[20:23], before[20:23])
 
 
+def test_without_an_event_at_its_end_a_copy_is_not_told_until_there_is_one(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plane = make()
+    link = plane.copier._links[OUT]
+    refused = iter([True, True, False])
+    record = link._stream.record
+
+    def record_sometimes() -> SimulatedEvent:
+        if next(refused):
+            raise RuntimeError("no event to be had")
+        return record()
+
+    monkeypatch.setattr(link._stream, "record", record_sometimes)
+    with plane.started():
+        (result,) = plane.copy(ticket(OUT, SCATTERED))
+        assert not result.failed
+        for device, host, length in SCATTERED:
+            assert np.array_equal(plane.host[host : host + length], plane.device[device : device + length])
+    assert next(refused, None) is None
+
+
 @pytest.mark.parametrize("piece", [0, 2, 4])
 def test_a_lost_device_fails_every_ticket_at_once(make: Make, piece: int) -> None:
     with make().started(losing_device(is_copy, at=piece)) as plane:

@@ -37,6 +37,7 @@ def test_usual_shapes_are_computed(dtype: str, head_dim: int) -> None:
     [
         ({"head_dim": 256}, "heads of 256 elements are no multiple of 16 up to 128"),
         ({"head_dim": 72}, "heads of 72 elements"),
+        ({"num_heads": 27}, "27 query heads share 3 KV heads, more than 8 one"),
         ({"hidden_size": 580}, "hidden_size 580 is no multiple of 8"),
         ({"intermediate_size": 1530}, "intermediate_size 1530"),
     ],
