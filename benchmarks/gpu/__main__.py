@@ -7,6 +7,7 @@ packages for one, the exit code is 2.
 """
 
 import argparse
+import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 GROUPS = ("layers", "attention", "draws", "moves", "answers", "swaps", "sanitizer")
 MEASURES = ("facts", "links", "swaps", "decode", "prefill", "interference", "idle", "switching")
 NOT_HERE = 2
-BUDGET_S = 420.0  # of `bench`, after which nothing new is begun
+BUDGET_S = 400.0  # after which nothing new is begun: whatever that is, it is over before 600
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,7 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--simulated", action="store_true", help="tiny, on a simulated device; nothing is stored")
     parser.add_argument("--tiny", action="store_true", help="the sizes of --simulated on the GPU; nothing is stored")
-    parser.add_argument("--budget", type=float, default=BUDGET_S, metavar="SECONDS", help="begin no measurement after")
+    parser.add_argument(
+        "--budget", type=float, default=BUDGET_S, metavar="SECONDS", help="begin nothing after (default: 400)"
+    )
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="of the results (default: benchmarks/results)")
     parser.add_argument("--commit", metavar="NAME", help="what is measured, where git cannot say")
     return parser
@@ -82,25 +85,32 @@ def _quiet() -> None:
 
 
 def _test(rig: "Rig", flags: argparse.Namespace, groups: Sequence[str]) -> int:
+    from benchmarks.gpu.measures.facts import versions  # noqa: PLC0415
     from benchmarks.gpu.testing import line, run_checks, summary  # noqa: PLC0415
 
     results, path = [], None
-    for result in run_checks(rig, groups):
+    earlier = {each["name"]: each for each in _earlier(rig, flags, "gpu_test").get("checks", ())}
+    about = versions(rig)
+    for result in run_checks(rig, groups, flags.budget):
         results.append(result)
         print(line(result), flush=True)
-        figures = {"summary": summary(results), "checks": [each.told() for each in results]}
-        path = _store(rig, flags, "gpu_test", figures)
-    print(summary(results), *_told(path), sep="\n")
+        checks = earlier | {each.name: each.told() for each in results}
+        told = summary([each["outcome"] for each in checks.values()])
+        path = _store(rig, flags, "gpu_test", {**about, "summary": told, "checks": [*checks.values()]})
+    print(summary([each.outcome for each in results]), *_told(path), sep="\n")
     return 1 if any(result.outcome == "failed" for result in results) else 0
 
 
 def _bench(rig: "Rig", flags: argparse.Namespace, names: Sequence[str]) -> int:
     from benchmarks.gpu.marks import MARKS, judged  # noqa: PLC0415
+    from benchmarks.gpu.measures.facts import versions  # noqa: PLC0415
     from benchmarks.gpu.measuring import take  # noqa: PLC0415
 
-    figures: dict[str, Any] = {}
+    figures: dict[str, Any] = {**_earlier(rig, flags, "gpu"), **versions(rig)}
     path = None
     for name, found, seconds in take(rig, names, flags.budget):
+        for failing in ("failed", "left_out"):  # an earlier call's
+            figures.pop(f"{name}_{failing}", None)
         figures |= found
         print(f"{name} ({seconds:.0f} s)", *(f"  {line}" for line in _lines(found)), sep="\n", flush=True)
         path = _store(rig, flags, "gpu", {**figures, "marks": judged(figures)})
@@ -120,15 +130,33 @@ def _lines(figures: dict[str, Any], indent: str = "") -> list[str]:
     return lines
 
 
+def _earlier(rig: "Rig", flags: argparse.Namespace, name: str) -> dict[str, Any]:
+    """Figures that are stored of the same device and commit, where this call does a part: it adds to them."""
+    from benchmarks.record import RESULTS, commit  # noqa: PLC0415
+
+    path = (flags.output or RESULTS) / f"{name}.json"
+    if not flags.only or _stores_nothing(rig, flags) or not path.exists():
+        return {}
+    stored = json.loads(path.read_text())
+    here = rig.described(), (flags.commit or commit()).rstrip("+")  # which the first part made of it
+    figures: dict[str, Any] = stored["figures"] if (stored["hardware"], stored["commit"].rstrip("+")) == here else {}
+    return figures
+
+
+def _stores_nothing(rig: "Rig", flags: argparse.Namespace) -> bool:
+    """Of a simulated device, or of tiny sizes."""
+    return rig.simulated or bool(flags.tiny)
+
+
 def _told(path: Path | None) -> list[str]:
     return [] if path is None else [f"stored in {path}"]
 
 
 def _store(rig: "Rig", flags: argparse.Namespace, name: str, figures: dict[str, Any]) -> Path | None:
-    """All so far, in case that the rest takes too long; nothing of a simulated device, or of tiny sizes."""
+    """All so far, in case that the rest takes too long."""
     from benchmarks.record import RESULTS, store  # noqa: PLC0415
 
-    if rig.simulated or flags.tiny:
+    if _stores_nothing(rig, flags):
         return None
     folder = flags.output or RESULTS
     return store(name, figures, folder=folder, measured_on=rig.described(), measured_commit=flags.commit)

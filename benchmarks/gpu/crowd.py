@@ -64,8 +64,9 @@ class Crowd:
         self._engine.start(self._listen)
         for user in self._users.values():
             self._ask(user)
-        self._silent.wait(warm_up_s)
-        self.seen = Seen()
+        if warm_up_s:
+            self._silent.wait(warm_up_s)
+            self.seen = Seen()
         self._silent.wait(PATIENCE_S if measured_s is None else measured_s)
         seen, self.seen = self.seen, Seen()
         self._engine.stop()

@@ -32,6 +32,7 @@ MARKS = (
     Mark("decode_vs_floor", 1.15, False, "a decode step over reading its weights and KV, at the worst batch size"),
     Mark("prefill_vs_matrix_peak", 0.60, True, "operations of a prompt over a large product's in the same time"),
     Mark("step_with_busy_links", 1.03, False, "a step with both links busy over one with idle links"),
+    Mark("busy_links_share", 0.90, True, "what they then moved over plain copies both ways: were they busy?"),
     Mark("idle_gap_share", 0.03, False, "the device's idle time between steps of a full batch"),
 )
 

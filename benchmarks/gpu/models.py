@@ -18,12 +18,16 @@ from service.execution.weights import ModelWeights
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Weights that can be fetched more than once, to the host and to the device. ``name``: for people."""
+    """Weights that can be fetched more than once, to the host and to the device.
+
+    ``name``: for people. ``trained``: of a real model, whose activations roundings trouble less.
+    """
 
     name: str
     config: ModelConfig
     tensors: TensorSource
     tied: bool
+    trained: bool = False
 
     def on_host(self) -> ModelWeights:
         """As float32, for the CPU's kernels."""
@@ -59,7 +63,8 @@ def _packaged(layers: int) -> Source:
 
     model = open_model()
     config = replace(model.config, num_layers=layers)
-    return Source(f"{model.name}, first {layers} layers", config, _FirstLayers(model.tensors, layers), model.tied)
+    name, tensors = f"{model.name}, first {layers} layers", _FirstLayers(model.tensors, layers)
+    return Source(name, config, tensors, model.tied, trained=True)
 
 
 class _FirstLayers:

@@ -12,6 +12,7 @@ ANYWHERE = {
 ON_A_GPU = {
     "cupy": "cupy-cuda13x",
     "numba_cuda": "numba-cuda",
+    "cuda.bindings": "cuda-bindings",
     "cuda.pathfinder": "cuda-pathfinder",
     "ml_dtypes": "ml-dtypes",
 }

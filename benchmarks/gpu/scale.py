@@ -6,7 +6,7 @@ Sizes of the full scale are chosen for 80 GB of device memory and ten minutes fo
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from benchmarks.gpu.shapes import LLAMA_3_8B, QWEN_2_5_32B, SMOLLM2_135M, TINY
+from benchmarks.gpu.shapes import LLAMA_3_8B, QWEN_2_5_32B, SMOLLM2_135M, TINY, TINY_WIDE
 from service.execution.random_weights import ModelShape
 
 MIB = 1 << 20
@@ -122,8 +122,8 @@ TINY_SWITCHES = SwitchScale(
 
 TINY_SCALE = Scale(
     dtype="float32",
-    op_shapes={"tiny": TINY},
-    prompt_lengths=(1, 15, 16, 17, 40),
+    op_shapes={"tiny": TINY, "tiny-wide": TINY_WIDE},
+    prompt_lengths=(1, 15, 16, 17, 150),
     small=TINY,
     small_layers=2,
     plays=6,

@@ -1,5 +1,7 @@
 """Models that GPUs are measured with, by the sizes in their published configs. Their weights are drawn."""
 
+from dataclasses import replace
+
 from service.execution.architecture import ModelConfig
 from service.execution.random_weights import ModelShape
 from service.execution.rope import inverse_frequencies
@@ -70,4 +72,9 @@ TINY = ModelShape(
         max_position_embeddings=512,
     ),
     qkv_bias=True,
+)
+
+# The same with heads as tensor cores take them.
+TINY_WIDE = ModelShape(
+    replace(TINY.config, head_dim=64, inverse_frequencies=inverse_frequencies(64, 10_000.0)), qkv_bias=True
 )

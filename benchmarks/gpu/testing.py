@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from math import inf
 from time import perf_counter
 
 from benchmarks.gpu.checks import CHECKS
@@ -12,10 +13,17 @@ from service.errors import DeviceLostError
 MARKS: dict[Outcome, str] = {"passed": "ok", "failed": "FAILED", "skipped": "skipped"}
 
 
-def run_checks(rig: Rig, groups: Sequence[str]) -> Iterator[Result]:
-    """Each check's result as it comes. A lost device ends it, after the check that found it lost."""
+def run_checks(rig: Rig, groups: Sequence[str], budget_s: float = inf) -> Iterator[Result]:
+    """Each check's result as it comes; after ``budget_s`` they are skipped.
+
+    A lost device ends it, after the check that found it lost.
+    """
+    began = perf_counter()
     for group in groups:
         for check in _checks(rig, group):
+            if perf_counter() - began > budget_s:
+                yield Result(f"{group}: {check.name}", "skipped", f"no time after {budget_s:.0f} s", 0.0)
+                continue
             result, lost = _run(check, group)
             yield result
             if lost:
@@ -56,7 +64,7 @@ def line(result: Result) -> str:
     return f"{MARKS[result.outcome]:8}{result.name}" + (f" ({result.remark})" if result.remark else "")
 
 
-def summary(results: Sequence[Result]) -> str:
+def summary(outcomes: Sequence[Outcome]) -> str:
     """For people, in one line."""
-    counts = Counter(result.outcome for result in results)
+    counts = Counter(outcomes)
     return ", ".join(f"{counts[outcome]} {outcome}" for outcome in MARKS)

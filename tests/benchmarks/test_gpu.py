@@ -1,5 +1,6 @@
 """The GPU's suite on the simulated device: it passes what is right, fails what is wrong, and measures what it marks."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -23,7 +24,9 @@ from service.core.core import Core, CoreSettings
 from service.core.policies import POLICIES
 from service.execution.copier import CPUCopier
 from service.execution.gpu.faults import losing_device
+from service.execution.gpu.graphs import DecodeGraphs
 from service.execution.gpu.rounding_kernels import RoundingKernels
+from service.execution.gpu.runtime import CaptureError
 from service.execution.gpu.simulated_runtime import SimulatedRuntime
 from service.execution.kv import KVPools
 from service.simulation.runner import SimulatedRunner
@@ -152,9 +155,10 @@ def test_steps_are_timed_for_every_batch_size(figures: dict[str, Any]) -> None:
 
 @pytest.mark.full
 def test_presets_are_compared() -> None:
-    (table,) = figures_of("switching").values()
-    assert {"vllm-0.3.3", "vllm-recompute", "groups", "groups+reuse", "groups+reuse+async", "full"} == table.keys()
-    assert all(figures["turns"] for figures in table.values())
+    found = figures_of("switching")
+    presets = {"vllm-0.3.3", "vllm-recompute", "groups", "groups+reuse", "groups+reuse+async", "full"}
+    assert {f"switching_tiny_{preset}" for preset in presets} == found.keys()
+    assert all(figures["turns"] for figures in found.values())
 
 
 def test_a_measurement_that_fails_says_so_and_the_next_is_taken() -> None:
@@ -168,6 +172,29 @@ def test_a_measurement_that_fails_says_so_and_the_next_is_taken() -> None:
 
 def test_what_there_is_no_time_for_is_left_out_and_told() -> None:
     assert set(figures_of("links", "idle", budget_s=-1)) == {"links_left_out", "idle_left_out"}
+
+
+def test_checks_that_there_is_no_time_for_are_told() -> None:
+    results = list(run_checks(simulated(), ["moves"], budget_s=-1))
+    assert {result.outcome for result in results} == {"skipped"}
+    assert all(result.remark.startswith("no time") for result in results)
+
+
+def test_decoding_without_graphs_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise CaptureError("not today")
+
+    monkeypatch.setattr(DecodeGraphs, "capture", refuse)
+    assert [result.name for result in failed(simulated(), "answers")] == ["answers: graphs draw what plain steps draw"]
+
+
+def test_a_part_is_added_to_what_is_stored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(suite, "_stores_nothing", lambda *_: False)
+    monkeypatch.setattr(suite, "_quiet", lambda: None)  # it would be for the tests that follow, too
+    for name in ("facts", "links"):
+        suite.main(["bench", "--simulated", "--only", name, "--output", str(tmp_path), "--commit", "abc"])
+    figures = json.loads((tmp_path / "gpu.json").read_text())["figures"]
+    assert {"submit_kernel_us", "duplex_gb_per_s", "version_numba"} <= figures.keys()
 
 
 @pytest.mark.parametrize(("at_least", "good", "bad"), [(True, 0.96, 0.94), (False, 0.94, 0.96)])

@@ -12,7 +12,7 @@ from benchmarks.gpu.measures.links import measure_links
 from benchmarks.gpu.measures.prefill import measure_prefill
 from benchmarks.gpu.measures.served import Served
 from benchmarks.gpu.measures.swaps import measure_swaps
-from benchmarks.gpu.measures.switching import measure_switching
+from benchmarks.gpu.measures.switching import COMPARED, Switching
 from benchmarks.gpu.rig import Rig
 
 Measure = Callable[[], dict[str, Any]]
@@ -27,18 +27,23 @@ SWITCHING = "switching"
 NAMES = (*OF_THE_RIG, *OF_THE_MODEL, SWITCHING)
 
 
-def measures(rig: Rig) -> Iterator[tuple[str, Measure]]:
-    """One after the other. A model is on the device only while it is measured, for two do not fit."""
+def measures(rig: Rig) -> Iterator[tuple[str, str, Measure]]:
+    """One after the other: of which name, under what title, how. A model is on the device only while it is measured,
+    for two do not fit.
+    """
     for name, measure in OF_THE_RIG.items():
-        yield name, partial(measure, rig)
+        yield name, name, partial(measure, rig)
     served = Served(rig)
     for name, of_model in OF_THE_MODEL.items():
-        yield name, partial(of_model, served)
+        yield name, name, partial(of_model, served)
     for scale in rig.scale.switches:
         if scale.shape is not rig.scale.served:
             served = Served(rig, scale.shape)
-        yield SWITCHING, partial(_switching, served, scale)
+        switching = Switching(served, scale)
+        for preset in COMPARED:
+            title = f"{SWITCHING}_{scale.name}_{preset}"
+            yield SWITCHING, title, partial(_titled, title, partial(switching.measure, preset))
 
 
-def _switching(served: Served, scale: Any) -> dict[str, Any]:
-    return {f"switching_{scale.name}": measure_switching(served, scale)}
+def _titled(title: str, measure: Measure) -> dict[str, Any]:
+    return {title: measure()}

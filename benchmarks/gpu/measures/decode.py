@@ -28,7 +28,7 @@ def measure_decode(served: Served) -> Figures:
         figures[f"decode_floor_ms_{batch}"] = 1e3 * floor
         figures[f"decode_vs_floor_{batch}"] = took / floor
         shares.append(took / floor)
-    return {**figures, "decode_vs_floor": max(shares)}
+    return {**figures, "decode_graphs": len(plane.runner.captured_sizes), "decode_vs_floor": max(shares)}
 
 
 def step_seconds(plane: Plane, decoding: Decoding) -> float:

@@ -69,7 +69,7 @@ def _nvidia_smi() -> Figures:
 
 def _launches(rig: Rig) -> Figures:
     x, weight = (rig.put(np.ones(shape, np.float32)) for shape in ((ROWS, COLUMNS), (COLUMNS,)))
-    out = rig.empty((ROWS, COLUMNS), np.float32)
+    out, product = (rig.empty((ROWS, columns), np.float32) for columns in (COLUMNS, ROWS))
     with rig.runtime.bound():
         stream = rig.runtime.stream()
         ops = rig.runtime.ops(stream)
@@ -83,7 +83,8 @@ def _launches(rig: Rig) -> Figures:
         figures: Figures = {
             f"submit_{name}_us": 1e6 * _host_seconds(stream, call, count) for name, call in calls.items()
         }
-        return {**figures, **_replayed(stream, calls["kernel"], count)}
+        replayed = _replayed(stream, calls["kernel"], count)
+        return {**figures, **replayed, **_captured(stream, lambda: ops.linear(x, x, None, product))}
 
 
 def _replayed(stream: Stream, launch: Callable[[], object], count: int) -> Figures:
@@ -101,6 +102,16 @@ def _replayed(stream: Stream, launch: Callable[[], object], count: int) -> Figur
     replay = _device_seconds(stream, lambda: stream.replay(graph))
     submit = _host_seconds(stream, lambda: stream.replay(graph), count)
     return {**figures, "kernel_replayed_us": 1e6 * replay / count, f"submit_graph_of_{count}_us": 1e6 * submit}
+
+
+def _captured(stream: Stream, multiply: Callable[[], None]) -> Figures:
+    """Whether cuBLAS can be captured."""
+    multiply()
+    try:
+        stream.capture(multiply)
+    except CaptureError as error:
+        return {"capture_of_cublas": str(error)}
+    return {}
 
 
 def _host_seconds(stream: Stream, submit: Callable[[], object], count: int) -> float:

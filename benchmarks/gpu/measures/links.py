@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from statistics import median
 
+import numpy as np
+
 from benchmarks.gpu.rig import Rig
 from benchmarks.gpu.timing import device_seconds, seconds
 from benchmarks.record import Figures
@@ -79,9 +81,10 @@ def _both_at_once(ends: Ends, piece_bytes: int) -> float:
 
 def device_copy(rig: Rig) -> float:
     """GB/s of the device's memory: bytes read and bytes written by a copy inside it."""
-    half = rig.scale.link_bytes
-    memory = rig.empty((2 * half,), BYTE)
+    numbers = rig.scale.link_bytes // 4
+    memory = rig.empty((2 * numbers,), np.float32)
+    rig.randomise(memory)
     with rig.runtime.bound():
         stream = rig.runtime.stream()
-        took = device_seconds(stream, lambda: stream.copy(memory[:half], memory[half:]), rig.scale.repetitions)
-    return 2 * half / GB / took
+        took = device_seconds(stream, lambda: stream.copy(memory[:numbers], memory[numbers:]), rig.scale.repetitions)
+    return memory.nbytes / GB / took

@@ -36,10 +36,11 @@ class Served:
         return self.read_bytes // self.rig.dtype.itemsize - norms - self.weights.output.weight.size
 
     def plane(self, *, device_blocks: int, host_blocks: int = 0, num_slots: int, max_batched_tokens: int) -> Plane:
-        """A data plane of it, warm."""
+        """A data plane of it, warm; its KV means nothing, but is numbers as KV has them."""
         sizes = {"device_blocks": device_blocks, "host_blocks": host_blocks}
         steps = {"num_slots": num_slots, "max_batched_tokens": max_batched_tokens}
         plane = Plane(self.rig, self.source.config, self.weights, self.rig.dtype, **sizes, **steps)
+        self.rig.randomise(plane.pools.device)
         plane.runner.warm_up()
         plane.clock.spans.clear()
         return plane

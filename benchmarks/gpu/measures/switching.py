@@ -3,6 +3,7 @@ change every few steps. Clients are users of this process, so no HTTP is in thes
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,15 +24,25 @@ SEED = 1
 BUDGET = 512  # tokens a step
 
 
-def measure_switching(served: Served, scale: SwitchScale) -> dict[str, Figures]:
-    """Figures by preset, all of the same conversations and priorities."""
-    plane = served.plane(
-        device_blocks=scale.device_blocks,
-        host_blocks=scale.host_blocks,
-        num_slots=scale.users,
-        max_batched_tokens=max(BUDGET, scale.users),
-    )
-    return {preset: _run(plane, scale, preset) for preset in COMPARED}
+class Switching:
+    """Presets on one data plane, all with the same conversations and priorities."""
+
+    def __init__(self, served: Served, scale: SwitchScale) -> None:
+        self._served, self._scale = served, scale
+
+    @cached_property
+    def _plane(self) -> Plane:
+        scale = self._scale
+        return self._served.plane(
+            device_blocks=scale.device_blocks,
+            host_blocks=scale.host_blocks,
+            num_slots=scale.users,
+            max_batched_tokens=max(BUDGET, scale.users),
+        )
+
+    def measure(self, preset: str) -> Figures:
+        """One of `COMPARED`."""
+        return _run(self._plane, self._scale, preset)
 
 
 def _run(plane: Plane, scale: SwitchScale, preset: str) -> Figures:
