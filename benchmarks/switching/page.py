@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import Any
 
-from benchmarks.switching.matrix import VARIANTS, Cell, Job, Schedule, run_of
+from benchmarks.switching.matrix import NEVER, PRESETS, RECOMPUTE, VARIANTS, Cell, Job, Schedule, run_of
 
 HEAD = """\
 # What each mechanism buys
@@ -39,6 +39,7 @@ a second), by paired bootstrap over the conversations of all seeds. It tells wha
 what another run would.
 """
 
+COPYING = tuple(preset for preset in PRESETS if preset != RECOMPUTE)
 USERS = ("", "TTFT P50 s", "P95", "P99", "TBT P50 ms", "P99", "P99.9", "goodput /s", "SLO met", "tokens/s", "errors")
 SERVER = (
     "",
@@ -109,12 +110,28 @@ def _claims(figures: dict[str, Any]) -> Iterable[str]:
             f"- In none of {len(quiet)} comparisons is the goodput of `groups+reuse+async` below another variant's "
             "beyond the interval."
         )
+    yield from _chance(figures["runs"])
     for each in figures["swap_out_with_reuse"]:
         yield (
             f"- With reuse, {each['share']:.0%} of the bytes are copied out that are without, under {each['schedule']}"
             f"{_on(each['link'])} (`groups+reuse` over `groups`, seeds: {each['seeds']})."
         )
     yield ""
+
+
+def _chance(runs: Sequence[dict[str, Any]]) -> Iterable[str]:
+    """How far runs of the same work lie apart: without updates, presets that copy differ in next to nothing."""
+    alike = [run for run in runs if run["schedule"] == NEVER and run["variant"] in COPYING]
+    spreads, preempted = [], [run["figures"]["preempted_share"] for run in alike]
+    for cell in {(run["link"], run["seed"]) for run in alike}:
+        goodput = [run["figures"]["goodput_per_s"] for run in alike if (run["link"], run["seed"]) == cell]
+        spreads.append((max(goodput) - min(goodput)) / fmean(goodput))
+    if spreads:
+        yield (
+            f"- With no updates at most {max(preempted):.0%} of the turns are preempted, and presets that copy do "
+            f"nearly the same work. Their goodput differs by {min(spreads):.0%} to {max(spreads):.0%} within a seed: "
+            "so much is a run's own chance, which the intervals do not hold."
+        )
 
 
 def _places(figures: dict[str, Any]) -> Iterable[str]:

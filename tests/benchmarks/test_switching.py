@@ -153,6 +153,17 @@ def test_recomputation_is_run_without_a_link_and_compared_on_each():
     assert [each["default_worse_in_goodput"] for each in compared] == [True, False]
 
 
+def test_the_page_says_how_far_runs_of_the_same_work_lie_apart():
+    never = Cell(Schedule.parse(NEVER), None, 1)
+    slower = [*FAST[:10], *SLOW[10:]]
+    results = {Job(never, DEFAULT_PRESET): result(FAST), Job(never, "groups"): result(slower)}
+    found = outcome(results, SLO, 1024)
+    document = {"hardware": "", "command": "", "figures": {"conversations": 20, "capacity": [], **found}}
+    goodput = [each["figures"]["goodput_per_s"] for each in found["runs"]]
+    spread = 2 * (max(goodput) - min(goodput)) / sum(goodput)
+    assert f"differs by {spread:.0%} to {spread:.0%} within a seed" in render(document)
+
+
 def test_capacity_is_what_is_done_while_everybody_waits():
     crowded = [0.1] * 10 + [50.1] * 10
     assert capacity_of(run(crowded)) == pytest.approx(10 / 9.3)
