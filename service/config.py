@@ -202,8 +202,7 @@ class ServeSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _refuse_open_door(self) -> "ServeSettings":
-        has_keys = self.keys is not None or self.api_keys is not None
-        if not has_keys and not self.allow_anonymous and not is_loopback(self.host):
+        if not self.has_keys and not self.allow_anonymous and not is_loopback(self.host):
             raise ValueError(
                 f"--host {self.host} can be reached from other machines and nobody needs a key: "
                 "configure --keys, listen on 127.0.0.1, or say --allow-anonymous"
@@ -218,6 +217,11 @@ class ServeSettings(BaseSettings):
                 f"--max-num-seqs {self.max_num_seqs}: every running sequence takes a token of the step"
             )
         return self
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether anybody needs a key."""
+        return self.keys is not None or self.api_keys is not None
 
     @classmethod
     def settings_customise_sources(

@@ -230,6 +230,9 @@ class ShuttingDownError(RequestError):
 
     code = "shutting_down"
 
+    def __init__(self, message: str = "the server is shutting down") -> None:
+        super().__init__(message)
+
 
 class DeviceLostError(RequestError):
     """The GPU stopped working: whatever asks it for anything from now on gets this. Only a new process helps."""

@@ -66,7 +66,7 @@ class CompletionFormat(AnswerFormat):
         return lists if lists["tokens"] else None
 
     def _append(self, lists: TextLogprobs, choice: int, token: int, logprobs: TokenLogprobs) -> None:
-        text, logprob = self._text(token), json_logprob(logprobs.logprob)
+        text, logprob = self.tokenizer.token_text(token), json_logprob(logprobs.logprob)
         offset = self.offsets.get(choice, 0)
         self.offsets[choice] = offset + len(text)
         lists["text_offset"].append(offset)
@@ -74,11 +74,8 @@ class CompletionFormat(AnswerFormat):
         lists["tokens"].append(text)
         likeliest: dict[str, float] = {}
         for other, value in (*logprobs.top, (token, logprob)):  # the drawn one comes along, as OpenAI has it
-            likeliest.setdefault(self._text(other), json_logprob(value))
+            likeliest.setdefault(self.tokenizer.token_text(other), json_logprob(value))
         lists["top_logprobs"].append(likeliest)
-
-    def _text(self, token: int) -> str:
-        return self.tokenizer.token_bytes(token).decode(errors="replace")
 
 
 def _choice(

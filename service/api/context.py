@@ -33,6 +33,9 @@ class Tokenizer(Protocol):
     def token_bytes(self, token_id: int) -> bytes:
         """What a token stands for; for log-probabilities."""
 
+    def token_text(self, token_id: int) -> str:
+        """The same as text, each byte that is not UTF-8 as U+FFFD."""
+
 
 class ChatTemplate(Protocol):
     """Turns messages into one prompt text."""
@@ -73,7 +76,7 @@ class Limits:
     reconnect_grace_s: float = 60.0
     reconnect_buffer: int = 4096  # tokens
     ping_s: float = 20.0
-    only_local: bool = True  # the listener is a loopback address
+    only_local: bool = True  # the listener is a loopback address, and nobody needs a key
 
 
 MODEL = web.AppKey("model", ServedModel)

@@ -25,7 +25,7 @@ class Door:
     def enter(self, tenant: Tenant) -> Iterator[None]:
         """Be inside for the block's time. Raises `OverloadedError`, its subclasses too, or `ShuttingDownError`."""
         if self.closed:
-            raise ShuttingDownError("the server is shutting down")
+            raise ShuttingDownError()
         if self.inside >= self.limit:
             raise OverloadedError(f"{self.inside} requests are open, the limit is {self.limit}")
         with self._accounts.enter(tenant):

@@ -1,7 +1,8 @@
-"""How the server is, and how it ends: loading, then ready, then shutting down; or hung, or failed, for good.
+"""How the server is, and how it ends: loading, then ready, then shutting down; hung for a while, or failed for good.
 
-While it loads another application stands in for the real one (`service.api.loading`). Failed and hung servers serve
-nothing more: probes of liveness say so, and whoever restarts servers does.
+While it loads another application stands in for the real one (`service.api.loading`). A server that has failed serves
+nothing more, and one that is hung nothing until its step ends: probes of liveness say so, and whoever restarts servers
+does.
 """
 
 import structlog
@@ -40,7 +41,7 @@ async def drain(app: web.Application, limit_s: float) -> None:
     log.info("draining", open_requests=door.inside, limit_s=limit_s)
     if not await door.emptied(limit_s):
         log.warning("drain_limit_reached", open_requests=door.inside)
-        app[STREAMS].close(ShuttingDownError("the server is shutting down"))
+        app[STREAMS].close(ShuttingDownError())
         await door.emptied(GRACE_S)
 
 

@@ -16,7 +16,7 @@ log = structlog.get_logger(__name__)
 
 
 async def health(request: web.Request) -> web.Response:
-    """Alive: 503 once the engine has failed or the device hangs, when only a restart helps."""
+    """Alive: 503 once the engine has failed, and while the device hangs."""
     state = state_of(request.app)
     if state in DEAD:
         log.error("not_alive", state=state, step_age_s=request.app[STREAMS].step_age_s)

@@ -9,8 +9,9 @@ from service.errors import ForeignOriginError
 def check_origin(origin: str | None, host: str, only_local: bool) -> None:
     """Raise `ForeignOriginError` unless the page was served from ``host``, or no browser is involved.
 
-    A listener that only this machine can reach (``only_local``) is known to honest pages by a local name only; another
-    name that leads here was bent to do so by DNS rebinding.
+    Where everybody on this machine may enter, and nobody else (``only_local``), honest pages know a local name only;
+    another name that leads here was bent to do so by DNS rebinding. Where keys are needed such a page has none, and
+    another name is a proxy's.
     """
     if origin is None:
         return

@@ -35,7 +35,7 @@ def _turns(body: CompletionRequest, model: ServedModel, answer_id: str, caller: 
     """Each prompt starts from the same seed, so that its answers do not depend on its neighbours."""
     several = len(body.prompts) > 1
     for index, prompt in enumerate(body.prompts):
-        tokens = _tokens(prompt, model)
+        tokens = _tokens(prompt, model, body.add_special_tokens)
         yield from make_turns(
             body,
             prompt=tokens,
@@ -48,10 +48,11 @@ def _turns(body: CompletionRequest, model: ServedModel, answer_id: str, caller: 
         )
 
 
-def _tokens(prompt: str | Sequence[int], model: ServedModel) -> tuple[int, ...]:
+def _tokens(prompt: str | Sequence[int], model: ServedModel, special: bool) -> tuple[int, ...]:
     if isinstance(prompt, str):
         refuse_hopeless(len(prompt), model, "prompt")
-        tokens = tuple(model.tokenizer.encode_prompt(prompt))
+        tokenizer = model.tokenizer
+        tokens = tuple(tokenizer.encode_prompt(prompt) if special else tokenizer.encode(prompt))
     else:
         refuse_unknown_tokens(prompt, model, "prompt")
         tokens = tuple(prompt)

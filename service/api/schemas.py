@@ -33,6 +33,7 @@ LogitBias = Annotated[
 
 # Fields that change the answer, each with the values that leave it as it is.
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
+    "add_special_tokens": (None, False),
     "allowed_token_ids": (None,),
     "add_generation_prompt": (None, True),
     "audio": (None,),
@@ -50,6 +51,7 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "guided_json": (None,),
     "guided_regex": (None,),
     "include_stop_str_in_output": (None, False),
+    "logits_processors": (None, []),
     "min_tokens": (None, 0),
     "modalities": (None, [], ["text"]),
     "prompt_embeds": (None,),

@@ -205,11 +205,6 @@ class Stream:
         """Every choice has ended and was taken."""
         return not self._unfinished and not self._buffer and self._error is None
 
-    @property
-    def num_buffered(self) -> int:
-        """Outputs that wait to be taken."""
-        return len(self._buffer)
-
     def stop_answer(self) -> None:
         """End what is unfinished; the last deliveries tell how far it came."""
         for request_id in self._unfinished:

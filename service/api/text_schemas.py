@@ -14,9 +14,13 @@ TokenLists = Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_CHOICE
 
 
 class CompletionRequest(SamplingFields):
-    """The body of POST /v1/completions. ``prompt``: one or several, as text or as token ids."""
+    """The body of POST /v1/completions. ``prompt``: one or several, as text or as token ids.
+
+    ``add_special_tokens``: those that the model wants around a text.
+    """
 
     prompt: Text | Texts | TokenIds | TokenLists
+    add_special_tokens: bool = True
     max_tokens: int = Field(16, ge=1)
     echo: bool = False
     logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)

@@ -31,7 +31,7 @@ def _tokenize(raw: bytes, model: ServedModel) -> Tokens:
         "count": len(tokens),
         "max_model_len": model.max_model_len,
         "tokens": tokens,
-        "token_strs": [_token_text(token, model) for token in tokens] if body.return_token_strs else None,
+        "token_strs": [model.tokenizer.token_text(token) for token in tokens] if body.return_token_strs else None,
     }
 
 
@@ -50,7 +50,3 @@ def _detokenize(raw: bytes, model: ServedModel) -> Text:
     check_model(body.model, model)
     refuse_unknown_tokens(body.tokens, model, "tokens")
     return {"prompt": model.tokenizer.decode(body.tokens, skip_special=False)}
-
-
-def _token_text(token: int, model: ServedModel) -> str:
-    return model.tokenizer.token_bytes(token).decode(errors="replace")

@@ -141,7 +141,7 @@ def _limits(settings: ServeSettings) -> Limits:
         reconnect_grace_s=settings.reconnect_grace,
         reconnect_buffer=settings.reconnect_buffer,
         ping_s=settings.ping_interval,
-        only_local=is_loopback(settings.host),
+        only_local=is_loopback(settings.host) and not settings.has_keys,
     )
 
 

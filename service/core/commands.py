@@ -58,6 +58,3 @@ class CloseScope:
     """Nobody will ever come in this scope again: forget its idle sessions, and its busy ones when their turns end."""
 
     scope: tuple[str, str]
-
-
-Command = Submit | Cancel | CloseSession | CloseScope | Inspect

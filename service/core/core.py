@@ -26,7 +26,7 @@ from service.core.shadow import Shadow
 from service.core.slots import SlotTable
 from service.core.snapshot import take_snapshot
 from service.core.swaps import Swaps
-from service.errors import InvalidRequestError, NeverFitsError, OverloadedError, SessionBusyError
+from service.errors import InvalidRequestError, NeverFitsError, OverloadedError, RequestError, SessionBusyError
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,8 +198,8 @@ class Core:
         self._swaps.costs.step_ended(result.device_seconds, tokens, tokens - decodes)
 
     def _refusal(self, command: Submit) -> Refused | None:
-        def refused(error: type[Exception], message: str) -> Refused:
-            return Refused(command.request_id, error.code, message)  # type: ignore[attr-defined]
+        def refused(error: type[RequestError], message: str) -> Refused:
+            return Refused(command.request_id, error.code, message)
 
         memory = self._ledger.memory
         needed = memory.device_blocks_for(len(command.prompt) + command.max_tokens)

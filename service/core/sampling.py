@@ -8,7 +8,7 @@ MAX_LOGPROBS = 20  # alternatives a token
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """One request's sampling settings; names, ranges and defaults are vLLM's.
+    """One request's sampling settings; names and ranges are vLLM's, defaults OpenAI's.
 
     Noise depends on ``seed`` and the token's position only, so a resumed or re-batched request draws the same tokens.
     ``temperature`` 0 is greedy. ``top_k`` 0 is off. ``logprobs``: how many alternatives to report, up to

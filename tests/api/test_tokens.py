@@ -59,7 +59,9 @@ async def test_a_conversation_brings_its_own_special_tokens(with_bos, tokenizer)
 
 async def test_a_completion_counts_the_special_tokens(with_bos):
     answer = await (await with_bos.complete("Hello")).json()
-    assert answer["usage"]["prompt_tokens"] == (await tokenize(with_bos, prompt="Hello"))["count"]
+    bare = await (await with_bos.complete("Hello", add_special_tokens=False)).json()
+    count = (await tokenize(with_bos, prompt="Hello"))["count"]
+    assert [each["usage"]["prompt_tokens"] for each in (answer, bare)] == [count, count - 1]
 
 
 async def test_token_strings_come_when_asked_for(live):

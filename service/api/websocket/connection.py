@@ -149,7 +149,7 @@ class Connection:
         if self._session is not None:
             raise InvalidRequestError("a session is open on this connection already")
         if self._app[DOOR].closed:
-            raise ShuttingDownError("the server is shutting down")
+            raise ShuttingDownError()
         if frame.messages:
             await self._check_history(frame)
         self._session = session = self._find_or_create(frame, self._caller().tenant)
@@ -198,7 +198,7 @@ class Connection:
             for frame in outlet.take():
                 await self._send(frame)
             if self._app[DOOR].closed:
-                self.eject(ShuttingDownError("the server is shutting down"))
+                self.eject(ShuttingDownError())
 
     async def _send(self, frame: ServerFrame) -> None:
         data = self._codec.encode(frame.model_dump(mode="json"))

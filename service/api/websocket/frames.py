@@ -54,7 +54,8 @@ class TurnFrame(SamplingFields):
     def _says_something(self) -> Self:
         if (self.content is None) == (self.messages is None):
             raise ValueError("a turn has either content or messages")
-        if (self.model_extra or {}).get("logprobs"):
+        extra = self.model_extra or {}
+        if extra.get("logprobs") or extra.get("top_logprobs") is not None:
             raise ValueError("logprobs are not supported here")
         return self
 

@@ -12,7 +12,7 @@ from service.errors import InvalidRequestError, ShuttingDownError
 async def chat_stream(request: web.Request) -> web.StreamResponse:
     """Serve one connection to its end. What is wrong before it stands is an ordinary HTTP answer."""
     if request.app[DOOR].closed:
-        raise ShuttingDownError("the server is shutting down")
+        raise ShuttingDownError()
     codec = negotiate(request)
     limits = request.app[LIMITS]
     socket = web.WebSocketResponse(

@@ -118,7 +118,7 @@ class ChatSessions:
         Nobody can come back any more: turns that nobody reads end.
         """
         for eject in list(self._connections.values()):
-            eject(ShuttingDownError("the server is shutting down"))
+            eject(ShuttingDownError())
         for session in self._tasks:
             if session.reader is None and session.turn is not None:
                 session.turn.stop()

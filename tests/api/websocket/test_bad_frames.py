@@ -28,6 +28,7 @@ JSON_FRAMES = {
     "temperature -1": ('{"type":"turn","content":"x","temperature":-1}', "temperature"),
     "two choices": ('{"type":"turn","content":"x","n":2}', "n"),
     "logprobs": ('{"type":"turn","content":"x","logprobs":true}', None),
+    "top_logprobs": ('{"type":"turn","content":"x","top_logprobs":2}', None),
     "tools": ('{"type":"turn","content":"x","tools":[{}]}', "tools"),
     "ack without number": ('{"type":"ack"}', "last"),
     "ack of a word": ('{"type":"ack","last":"x"}', "last"),
