@@ -53,9 +53,12 @@ has none; an unknown field is ignored, one that would change the answer and is n
 has an `X-Request-Id`, the client's own if it sent one that is fit for a log; errors and log lines have it too.
 
 While the model loads and while the server drains, `/health` is 200 and `/ready` is 503; other requests get 503 with
-`Retry-After`. `/health` is 503 when only a restart helps. The first SIGTERM or SIGINT drains: answers under way get
+`Retry-After`. `/health` is 503 once the engine has failed, and
+while a step takes longer than `--hang-timeout`. The first SIGTERM or SIGINT drains: answers under way get
 `--drain-timeout` seconds, then end with the error `shutting_down`. The second ends the process at once, with exit code
 128 and the signal's number.
+
+`GET /v1/chat/stream` is the WebSocket of [wire.md](wire.md), `GET /` the chat page.
 
 This file is written by `python docs/generate.py`.
 
@@ -74,13 +77,20 @@ def settings_page() -> str:
     return SETTINGS_HEAD + "".join(_setting_line(name) for name in ServeSettings.model_fields)
 
 
-def metrics_page() -> str:
-    """The catalogue of metrics."""
+def all_metrics() -> Metrics:
+    """Every metric with a sample: labels show in samples only."""
     metrics = Metrics()
-    metrics.http_answered("/health", "GET", 200)  # labels show in samples only
+    metrics.http_answered("/health", "GET", 200)
     metrics.device.show_device("cpu", "x86_64", "float32")
     metrics.tenants.meter("name")
+    metrics.tenants.preempted("name", "reason")
     metrics.tenants.limited("name", "code")
+    return metrics
+
+
+def metrics_page() -> str:
+    """The catalogue of metrics."""
+    metrics = all_metrics()
     return METRICS_HEAD + "".join(_metric_line(metric) for metric in metrics.registry.collect())
 
 

@@ -205,6 +205,8 @@ class _StepMetrics:
         self.tokens = Counter(
             "fastswitch_computed_tokens", "Query tokens computed, by phase.", ("phase",), registry=registry
         )
+        for phase in ("prefill", "decode"):
+            self.tokens.labels(phase)  # zero is a value too
 
     def observe(self, done: StepDone) -> None:
         self.step.observe(done.plan_s + done.device_s + done.commit_s)
