@@ -15,6 +15,7 @@ CAP = "fixed-cap"
 # `observe` switches as `groups+reuse+async` does under fcfs, and is none of its own here.
 RECOMPUTE = "vllm-recompute"
 PRESETS = ("vllm-0.3.3", RECOMPUTE, "groups", "groups+reuse", DEFAULT_PRESET)
+COPYING = tuple(preset for preset in PRESETS if preset != RECOMPUTE)
 VARIANTS = (*PRESETS, CAP)
 
 

@@ -5,11 +5,14 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from benchmarks.switching.comparison import GOODPUT, Difference, differences
+import numpy as np
+
+from benchmarks.switching.comparison import GOODPUT, SEED, Difference, differences
 from benchmarks.switching.figures import figures_of
-from benchmarks.switching.matrix import VARIANTS, Cell, Job, Schedule, run_of
+from benchmarks.switching.matrix import COPYING, NEVER, VARIANTS, Cell, Job, Schedule, run_of
 from benchmarks.switching.session import Result
 from clients.report import Run
+from clients.reporting.bootstrap import draws, interval
 from clients.reporting.slo import Slo, format_slo
 from service.core.mechanisms import DEFAULT_PRESET
 
@@ -35,6 +38,7 @@ def outcome(results: Results, slo: Slo, block_bytes: int) -> dict[str, Any]:
         "others_cpu_share": [min(others), max(others)],
         "runs_wall_s": sum(result.wall_s for result in results.values()),
         "goodput_below": [each for each in comparisons if each["default_worse_in_goodput"] and not each["disturbed"]],
+        "goodput_over_all": _over_all(runs),
         "swap_out_with_reuse": _with_reuse(runs),
         "comparisons": comparisons,
         "runs": runs,
@@ -100,6 +104,28 @@ def _disturbance(results: Results, place: Place, variant: str, seeds: list[int])
     wanted = [_job(place, name, seed) for seed in seeds for name in (variant, DEFAULT_PRESET)]
     most = max(results[job].others_cpu_share for job in wanted)
     return {"others_cpu_share": most, "disturbed": most > QUIET}
+
+
+def _over_all(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Goodput of presets that copy minus the default's, on average over all cells with updates, by link.
+
+    The interval is by bootstrap over cells, so that the chance of single runs is in it.
+    """
+    goodput: dict[tuple[str | None, str], dict[tuple[str, int], float]] = defaultdict(dict)
+    for run in runs:
+        if run["schedule"] != NEVER and run["variant"] in COPYING:
+            goodput[run["link"], run["variant"]][run["schedule"], run["seed"]] = run["figures"]["goodput_per_s"]
+    found = []
+    for (link, variant), cells in goodput.items():
+        default = goodput.get((link, DEFAULT_PRESET), {})
+        common = [cell for cell in cells if cell in default]
+        if variant != DEFAULT_PRESET and common:
+            changes = np.array([cells[cell] - default[cell] for cell in common])
+            means = np.array([counts @ changes / len(changes) for counts in draws(len(changes), SEED)])
+            bounds = interval(means)
+            told = {"link": link, "variant": variant, "cells": len(common), "difference": float(changes.mean())}
+            found.append({**told, "interval": None if bounds is None else asdict(bounds)})
+    return found
 
 
 def _with_reuse(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:

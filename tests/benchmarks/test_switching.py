@@ -153,6 +153,18 @@ def test_recomputation_is_run_without_a_link_and_compared_on_each():
     assert [each["default_worse_in_goodput"] for each in compared] == [True, False]
 
 
+def test_over_all_cells_the_chance_of_runs_is_in_the_interval():
+    slower = [*FAST[:10], *SLOW[10:]]
+    results = {}
+    for seed in range(8):
+        ours, theirs = (FAST, slower) if seed % 2 else (slower, FAST)
+        results |= {place(DEFAULT_PRESET, seed): result(ours), place("groups", seed): result(theirs)}
+    (told,) = outcome(results, SLO, 1024)["goodput_over_all"]
+    assert (told["variant"], told["cells"]) == ("groups", 8)
+    assert told["difference"] == pytest.approx(0)
+    assert told["interval"]["low"] < 0 < told["interval"]["high"]
+
+
 def test_the_page_says_how_far_runs_of_the_same_work_lie_apart():
     never = Cell(Schedule.parse(NEVER), None, 1)
     slower = [*FAST[:10], *SLOW[10:]]
