@@ -12,8 +12,8 @@ from service.core.mechanisms import DEFAULT_PRESET
 
 NEVER = "never"
 CAP = "fixed-cap"
-# `observe` switches as `groups+reuse+async` does under fcfs, and is none of its own here.
 RECOMPUTE = "vllm-recompute"
+# `observe` switches as `groups+reuse+async` does under fcfs, and is none of its own here.
 PRESETS = ("vllm-0.3.3", RECOMPUTE, "groups", "groups+reuse", DEFAULT_PRESET)
 COPYING = tuple(preset for preset in PRESETS if preset != RECOMPUTE)
 VARIANTS = (*PRESETS, CAP)

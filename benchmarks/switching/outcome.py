@@ -109,7 +109,8 @@ def _disturbance(results: Results, place: Place, variant: str, seeds: list[int])
 def _over_all(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Goodput of presets that copy minus the default's, on average over all cells with updates, by link.
 
-    The interval is by bootstrap over cells, so that the chance of single runs is in it.
+    The interval is by bootstrap over cells, so that the chance of single runs is in it; that of other conversations is
+    not, for cells of a seed play the same.
     """
     goodput: dict[tuple[str | None, str], dict[tuple[str, int], float]] = defaultdict(dict)
     for run in runs:

@@ -115,7 +115,8 @@ def _claims(figures: dict[str, Any]) -> Iterable[str]:
             yield (
                 f"- Over all {each['cells']} cells with updates{_on(each['link'])} `{each['variant']}` has "
                 f"{each['difference']:+.2f} turns a second of goodput against `groups+reuse+async` on average, 95 % "
-                f"interval over cells, single runs' chance included: {each['interval']['low']:+.2f} to "
+                f"interval over cells, single runs' chance included, other conversations' not: "
+                f"{each['interval']['low']:+.2f} to "
                 f"{each['interval']['high']:+.2f}."
             )
     for each in figures["swap_out_with_reuse"]:
@@ -127,7 +128,7 @@ def _claims(figures: dict[str, Any]) -> Iterable[str]:
 
 
 def _chance(runs: Sequence[dict[str, Any]]) -> Iterable[str]:
-    """How far runs of the same work lie apart: without updates, presets that copy differ in next to nothing."""
+    """How far runs lie apart where presets that copy have little to differ in: without updates."""
     alike = [run for run in runs if run["schedule"] == NEVER and run["variant"] in COPYING]
     spreads, preempted = [], [run["figures"]["preempted_share"] for run in alike]
     for cell in {(run["link"], run["seed"]) for run in alike}:
@@ -136,8 +137,9 @@ def _chance(runs: Sequence[dict[str, Any]]) -> Iterable[str]:
     if spreads:
         yield (
             f"- With no updates at most {max(preempted):.0%} of the turns are preempted, and presets that copy do "
-            f"nearly the same work. Their goodput differs by {min(spreads):.0%} to {max(spreads):.0%} within a seed: "
-            "so much is a run's own chance, which the intervals do not hold."
+            f"nearly the same work. Their goodput differs by {min(spreads):.0%} to {max(spreads):.0%} within a seed. "
+            "One run a cell does not tell a preset's part in that from the run's own chance, which the intervals over "
+            "conversations do not hold."
         )
 
 

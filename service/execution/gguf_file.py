@@ -126,7 +126,7 @@ class GgufFile:
         tensor = self.tensors[name]
         try:
             _dequantize_into(_rows(tensor, first, out), tensor.tensor_type, out.reshape(-1))
-        except (NotImplementedError, QuantError, ValueError) as error:
+        except (NotImplementedError, QuantError, ValueError) as error:  # the first: gguf has no decoder for the type
             raise ModelLoadError(f"{self.path}: tensor {name} ({tensor.tensor_type.name}): {error}") from error
 
 

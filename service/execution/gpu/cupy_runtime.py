@@ -44,6 +44,7 @@ class CuPyRuntime:
                 ops.linear(square, square, None, out)
                 ops.rms_norm(square, row, 1e-5, out)
                 stream.record().wait()
+            self._workspaces.clear()  # nothing was captured
         except Exception as error:  # the driver's, the compiler's or cuBLAS's: the device is of no use
             raise DeviceNotFoundError(f"{self.device.name} cannot be used: {error}") from error
 
