@@ -40,7 +40,12 @@ class Tokenizer(Protocol):
 class ChatTemplate(Protocol):
     """Turns messages into one prompt text."""
 
-    def render(self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True) -> str:
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        add_generation_prompt: bool = True,
+        variables: Mapping[str, Any] | None = None,
+    ) -> str:
         """Raises `InvalidRequestError` if the model has no template or it refuses the messages."""
 
 

@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from pydantic import JsonValue
+
 from service.api.answer import AnswerFormat
 from service.api.caller import Caller
 from service.api.chat_format import ChatFormat
@@ -37,7 +39,8 @@ def prepare_chat(raw: bytes, model: ServedModel, answer_id: str, caller: Caller)
     """Validate, render, tokenise, bound. Raises `InvalidRequestError`, `ModelNotFoundError` or `PriorityError`."""
     body = parse_body(ChatRequest, raw)
     check_model(body.model, model)
-    prompt = encode_chat([message.for_template() for message in body.messages], model)
+    messages = [message.for_template() for message in body.messages]
+    prompt = encode_chat(messages, model, body.chat_template_kwargs)
     limit = answer_room(len(prompt), body.answer_limit, model)
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
     bound_report(body.n * limit, logprobs, "top_logprobs")
@@ -64,10 +67,13 @@ def check_history(texts: Sequence[str], model: ServedModel) -> None:
     answer_room(len(model.tokenizer.encode("".join(texts))), None, model)
 
 
-def encode_chat(messages: Sequence[Mapping[str, str]], model: ServedModel) -> tuple[int, ...]:
-    """A history as prompt tokens. Raises `InvalidRequestError`."""
-    refuse_hopeless(sum(len(message["content"]) for message in messages), model)
-    return tuple(model.tokenizer.encode(model.chat_template.render(messages)))
+def encode_chat(
+    messages: Sequence[Mapping[str, str]], model: ServedModel, variables: Mapping[str, JsonValue]
+) -> tuple[int, ...]:
+    """A history as prompt tokens, written by the template with further ``variables``. Raises `InvalidRequestError`."""
+    text = model.chat_template.render(messages, variables=variables)
+    refuse_hopeless(len(text), model)
+    return tuple(model.tokenizer.encode(text))
 
 
 def check_model(name: str | None, model: ServedModel) -> None:

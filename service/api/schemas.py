@@ -11,6 +11,7 @@ from pydantic import (
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
+    JsonValue,
     ValidationError,
     field_validator,
     model_validator,
@@ -30,6 +31,7 @@ LogitBias = Annotated[
     dict[TokenId, Annotated[float, Field(ge=-100, le=100)]],
     Field(max_length=MAX_BIASED_TOKENS, json_schema_extra={"propertyNames": {"pattern": "^[0-9]+$"}}),
 ]
+TemplateVariables = dict[str, JsonValue]  # what a chat template reads beside the messages, as `enable_thinking`
 
 # Fields that change the answer, each with the values that leave it as it is.
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
@@ -208,6 +210,7 @@ class ChatRequest(SamplingFields):
     """The body of POST /v1/chat/completions."""
 
     messages: list[Message] = Field(min_length=1)
+    chat_template_kwargs: TemplateVariables = {}
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool = False
     top_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)

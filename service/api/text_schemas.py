@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import ConfigDict, Field, JsonValue, model_validator
 
-from service.api.schemas import MAX_CHOICES, Body, Message, SamplingFields
+from service.api.schemas import MAX_CHOICES, Body, Message, SamplingFields, TemplateVariables
 from service.core.sampling import MAX_LOGPROBS
 
 TokenIds = Annotated[list[int], Field(min_length=1)]
@@ -60,6 +60,7 @@ class TokenizeRequest(Body):
     prompt: str | None = None
     messages: list[Message] | None = Field(None, min_length=1)
     add_generation_prompt: bool = True
+    chat_template_kwargs: TemplateVariables = {}
     add_special_tokens: bool | None = None
     return_token_strs: bool = False
 

@@ -40,7 +40,8 @@ def _encode(body: TokenizeRequest, model: ServedModel) -> list[int]:
         text, special = body.prompt or "", True
     else:
         messages = [message.for_template() for message in body.messages]
-        text, special = model.chat_template.render(messages, body.add_generation_prompt), False
+        text = model.chat_template.render(messages, body.add_generation_prompt, body.chat_template_kwargs)
+        special = False
     special = special if body.add_special_tokens is None else body.add_special_tokens
     return model.tokenizer.encode_prompt(text) if special else model.tokenizer.encode(text)
 

@@ -36,18 +36,17 @@ class ChatTemplate:
         self,
         messages: Sequence[Message],
         add_generation_prompt: bool = True,
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        **extra: Any,
+        variables: Mapping[str, Any] | None = None,
     ) -> str:
-        """The prompt for ``messages``; ``extra`` are further variables that some templates read.
+        """The prompt for ``messages``; ``variables`` are further ones that some templates read, like Qwen3's.
 
         Raises `InvalidRequestError` if there is no template or it refuses the messages.
         """
         if self._template is None:
             raise InvalidRequestError("this model has no chat template", param="messages")
-        variables = {"messages": messages, "add_generation_prompt": add_generation_prompt, "tools": tools}
+        known = {**self._tokens, "messages": messages, "add_generation_prompt": add_generation_prompt}
         try:
-            return self._template.render(**{**extra, **self._tokens, **variables})
+            return self._template.render({"tools": None, **(variables or {}), **known})
         except _RENDER_ERRORS as error:
             message = f"the chat template refuses these messages: {error or type(error).__name__}"
             raise InvalidRequestError(message, param="messages") from error

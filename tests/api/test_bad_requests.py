@@ -55,6 +55,7 @@ MALFORMED = {
     "top_logprobs alone": (body(top_logprobs=2), None),
     "too many logprobs": (body(logprobs=True, top_logprobs=21), "top_logprobs"),
     "tools": (body(tools=[{"type": "function"}]), "tools"),
+    "template variables as text": (body(chat_template_kwargs="x"), "chat_template_kwargs"),
     "special tokens around a chat": (body(add_special_tokens=True), "add_special_tokens"),
     "json mode": (body(response_format={"type": "json_object"}), "response_format"),
     "tool calls": (body(messages=[{"role": "assistant", "content": "", "tool_calls": [{}]}]), "messages.0"),

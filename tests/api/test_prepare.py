@@ -29,8 +29,9 @@ class Letters:
 class Joined:
     """A template that joins what is said."""
 
-    def render(self, messages: list) -> str:
-        return "".join(f"{message['role'][0]}:{message['content']};" for message in messages)
+    def render(self, messages: list, variables: dict) -> str:
+        said = "".join(f"{message['role'][0]}:{message['content']};" for message in messages)
+        return said + "".join(f"{name}={value};" for name, value in variables.items())
 
 
 @pytest.fixture
@@ -55,6 +56,11 @@ def test_the_template_and_the_tokenizer_make_the_prompt(model):
 def test_the_developer_is_the_system(model):
     (turn,) = prepared(model, messages=[{"role": "developer", "content": "x"}]).turns
     assert turn.submit.prompt == tuple(Letters().encode("s:x;"))
+
+
+def test_the_template_gets_what_it_reads_beside_messages(model):
+    (turn,) = prepared(model, chat_template_kwargs={"enable_thinking": False}).turns
+    assert turn.submit.prompt == tuple(Letters().encode("u:Hi;enable_thinking=False;"))
 
 
 def test_defaults_are_openais(model):

@@ -6,6 +6,7 @@ import pytest
 from tokenizers import Tokenizer as Backend
 from tokenizers.processors import TemplateProcessing
 
+from service.execution.chat_template import ChatTemplate
 from service.execution.tokenizer import Tokenizer
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -43,6 +44,14 @@ async def test_a_chat_counts_as_many_prompt_tokens(live):
     body = await tokenize(live, messages=HELLO)
     answer = await (await live.chat("Hello")).json()
     assert body["count"] == answer["usage"]["prompt_tokens"]
+
+
+async def test_the_template_reads_variables_of_both(serve, tokenizer):
+    live = await serve(model={"chat_template": ChatTemplate("{{ '' if enable_thinking else 'no thoughts' }}")})
+    for thinking, text in ((True, ""), (False, "no thoughts")):
+        variables = {"enable_thinking": thinking}
+        body = await tokenize(live, messages=HELLO, chat_template_kwargs=variables)
+        assert body["tokens"] == tokenizer.encode(text)
 
 
 async def test_a_bare_prompt_gets_the_models_special_tokens(with_bos, tokenizer):

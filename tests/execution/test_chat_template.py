@@ -8,8 +8,8 @@ from service.execution.chat_template import ChatTemplate
 HELLO = [{"role": "user", "content": "Hello"}]
 
 
-def render(source: str, messages: list[dict[str, object]] = HELLO, **variables: object) -> str:
-    return ChatTemplate(source, "<s>", "</s>").render(messages, **variables)
+def render(source: str, messages: list[dict[str, object]] = HELLO, prompt: bool = True, **variables: object) -> str:
+    return ChatTemplate(source, "<s>", "</s>").render(messages, prompt, variables)
 
 
 def test_messages_special_tokens_and_prompt_flag_are_visible() -> None:
@@ -18,7 +18,7 @@ def test_messages_special_tokens_and_prompt_flag_are_visible() -> None:
         "{% if add_generation_prompt %}assistant:{% endif %}"
     )
     assert render(source) == "<s>user: Hello</s>assistant:"
-    assert render(source, add_generation_prompt=False) == "<s>user: Hello</s>"
+    assert render(source, prompt=False) == "<s>user: Hello</s>"
 
 
 def test_blocks_leave_no_white_space() -> None:
@@ -44,6 +44,12 @@ def test_date_is_available() -> None:
 
 def test_further_variables_reach_the_template() -> None:
     assert render("{{ enable_thinking }}", enable_thinking=False) == "False"
+
+
+def test_messages_and_special_tokens_are_the_models_whatever_is_given() -> None:
+    source = "{{ bos_token }}{{ messages[0].content }}"
+    given = {"bos_token": "x", "messages": [], "raise_exception": "y"}
+    assert ChatTemplate(source, "<s>", "</s>").render(HELLO, variables=given) == "<s>Hello"
 
 
 def test_model_without_template_refuses_to_chat() -> None:

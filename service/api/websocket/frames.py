@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from service.api.errors import STATUS_AND_TYPE, retry_after
-from service.api.schemas import Message, SamplingFields, refusal, refuse_unsupported
+from service.api.schemas import Message, SamplingFields, TemplateVariables, refusal, refuse_unsupported
 from service.core.events import FinishReason
 from service.errors import RequestError
 
@@ -48,6 +48,7 @@ class TurnFrame(SamplingFields):
     content: str | None = Field(None, description="A message of the user")
     messages: list[Message] | None = Field(None, min_length=1, description="Or several messages of any role")
     max_completion_tokens: int | None = Field(None, ge=1, description="Another name of max_tokens, and the stronger")
+    chat_template_kwargs: TemplateVariables = Field({}, description="Variables that the chat template reads")
     n: Literal[1] = 1
 
     @model_validator(mode="after")

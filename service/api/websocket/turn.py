@@ -64,7 +64,7 @@ class RunningTurn:
     def _make(self, messages: Sequence[ChatMessage], model: ServedModel) -> EngineTurn:
         """On a thread of the executor."""
         check_model(self._frame.model, model)
-        prompt = encode_chat(messages, model)
+        prompt = encode_chat(messages, model, self._frame.chat_template_kwargs)
         (turn,) = make_turns(
             self._frame,
             prompt=prompt,

@@ -2,6 +2,8 @@
 
 import pytest
 
+from service.execution.chat_template import ChatTemplate
+
 JSON, MSGPACK = "fastswitch.v1.json", "fastswitch.v1.msgpack"
 
 
@@ -53,6 +55,14 @@ async def test_a_session_may_begin_with_a_history(live, connect):
     peer = await connect(live, messages=history)
     await peer.turn("And?")
     assert peer.text == await plain_answer(live, [*history, {"role": "user", "content": "And?"}])
+
+
+@pytest.mark.parametrize("protocol", [JSON, MSGPACK])
+async def test_the_template_reads_a_turns_variables(serve, connect, protocol):
+    live = await serve(model={"chat_template": ChatTemplate("{{ 'x' * words }}")})
+    peer = await connect(live, protocol)
+    counts = [(await peer.turn(chat_template_kwargs={"words": words}))["usage"]["prompt_tokens"] for words in (20, 40)]
+    assert counts[0] < counts[1]
 
 
 async def test_sampling_fields_are_those_of_the_openai_route(live, connect):
