@@ -64,6 +64,7 @@ def _of_server(grown: dict[str, float], window_s: float, block_bytes: int) -> Fi
         "manager_overhead_share": (plan_s + commit_s + swap_s) / (step_s + swap_s),
         "steps": total("step_seconds_count"),
         "step_ms": 1e3 * step_s / total("step_seconds_count"),
+        "token_ms": 1e3 * total("device_seconds_sum") / total("computed_tokens_total"),
     }
 
 

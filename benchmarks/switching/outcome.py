@@ -39,6 +39,7 @@ def outcome(results: Results, slo: Slo, block_bytes: int) -> dict[str, Any]:
         "runs_wall_s": sum(result.wall_s for result in results.values()),
         "goodput_below": [each for each in comparisons if each["default_worse_in_goodput"] and not each["disturbed"]],
         "goodput_over_all": _over_all(runs),
+        "goodput_by_speed": _by_speed(runs),
         "swap_out_with_reuse": _with_reuse(runs),
         "comparisons": comparisons,
         "runs": runs,
@@ -126,6 +127,28 @@ def _over_all(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
             bounds = interval(means)
             told = {"link": link, "variant": variant, "cells": len(common), "difference": float(changes.mean())}
             found.append({**told, "interval": None if bounds is None else asdict(bounds)})
+    return found
+
+
+def _by_speed(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """How goodput and the device's time for a token go together among presets that copy, with updates and without.
+
+    Both are taken over their means of a cell's presets, so that neither schedules nor seeds are in it. ``per_percent``:
+    by how many percent goodput changes where a token takes one percent longer.
+    """
+    cells: dict[bool, dict[tuple[Place, int], list[list[float]]]] = defaultdict(lambda: defaultdict(list))
+    for run in runs:
+        if run["variant"] in COPYING:
+            both = [run["figures"]["token_ms"], run["figures"]["goodput_per_s"]]
+            cells[run["schedule"] != NEVER][(run["link"], run["schedule"]), run["seed"]].append(both)
+    found = []
+    for updates, by_cell in cells.items():
+        whole = [np.array(each) for each in by_cell.values() if len(each) == len(COPYING)]
+        if len(whole) > 1:
+            times, goodput = np.concatenate([each / each.mean(axis=0) for each in whole]).T
+            correlation, slope = np.corrcoef(times, goodput)[0, 1], np.polyfit(times, goodput, 1)[0]
+            told = {"correlation": float(correlation), "per_percent": float(slope)}
+            found.append({"updates": updates, "runs": len(times), **told})
     return found
 
 

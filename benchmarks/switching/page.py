@@ -53,6 +53,7 @@ SERVER = (
     "swap manager",
     "all managers",
     "step ms",
+    "ms a token",
     "others",
 )
 LINKS = {
@@ -110,6 +111,7 @@ def _claims(figures: dict[str, Any]) -> Iterable[str]:
             "beyond the interval."
         )
     yield from _chance(figures["runs"])
+    yield from map(_speed, figures["goodput_by_speed"])
     for each in figures["goodput_over_all"]:
         if each["interval"] is not None:
             yield (
@@ -131,16 +133,26 @@ def _chance(runs: Sequence[dict[str, Any]]) -> Iterable[str]:
     """How far runs lie apart where presets that copy have little to differ in: without updates."""
     alike = [run for run in runs if run["schedule"] == NEVER and run["variant"] in COPYING]
     spreads, preempted = [], [run["figures"]["preempted_share"] for run in alike]
+    busy_s = [run["figures"]["link_busy_s"] for run in alike]
     for cell in {(run["link"], run["seed"]) for run in alike}:
         goodput = [run["figures"]["goodput_per_s"] for run in alike if (run["link"], run["seed"]) == cell]
         spreads.append((max(goodput) - min(goodput)) / fmean(goodput))
     if spreads:
         yield (
-            f"- With no updates at most {max(preempted):.0%} of the turns are preempted, and presets that copy do "
-            f"nearly the same work. Their goodput differs by {min(spreads):.0%} to {max(spreads):.0%} within a seed. "
-            "One run a cell does not tell a preset's part in that from the run's own chance, which the intervals over "
-            "conversations do not hold."
+            f"- With no updates at most {max(preempted):.0%} of the turns are preempted, copies keep the link busy for "
+            f"{max(busy_s):.1f} s of a run at most, and presets that copy do nearly the same work. Their goodput "
+            f"differs by {min(spreads):.0%} to {max(spreads):.0%} within a seed. One run a cell does not tell a "
+            "preset's part in that from the run's own chance, which the intervals over conversations do not hold."
         )
+
+
+def _speed(found: dict[str, Any]) -> str:
+    schedules = "with updates" if found["updates"] else "with no updates"
+    return (
+        f"- In the {found['runs']} runs {schedules} of presets that copy, goodput went with the time that the machine "
+        f"took to compute a token: within a cell they correlate by {found['correlation']:.2f}, and 1 % more time came "
+        f"with {-found['per_percent']:.1f} % less goodput."
+    )
 
 
 def _places(figures: dict[str, Any]) -> Iterable[str]:
@@ -207,6 +219,7 @@ def _server_row(name: str, runs: Sequence[dict[str, Any]]) -> list[str]:
         f"{_mean(runs, 'swap_overhead_share'):.2%}",
         f"{_mean(runs, 'manager_overhead_share'):.2%}",
         f"{_mean(runs, 'step_ms'):.0f}",
+        f"{_mean(runs, 'token_ms'):.2f}",
         f"{_mean(runs, 'others_cpu_share'):.0%}",
     ]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.switching.comparison import differences
-from benchmarks.switching.matrix import CAP, NEVER, RECOMPUTE, VARIANTS, Cell, Job, Schedule, jobs
+from benchmarks.switching.matrix import CAP, COPYING, NEVER, RECOMPUTE, VARIANTS, Cell, Job, Schedule, jobs
 from benchmarks.switching.outcome import outcome
 from benchmarks.switching.page import render
 from benchmarks.switching.session import Result
@@ -43,8 +43,11 @@ def run(ttft_s: Sequence[float]) -> Run:
     return Run("http://host", "sse", "m", "2025-01-01T00:00:00Z", 100.0, {}, tuple(records))
 
 
-def result(ttft_s: Sequence[float], bytes_out: float = 0.0, others: float = 0.05) -> Result:
+def result(ttft_s: Sequence[float], bytes_out: float = 0.0, others: float = 0.05, device_s: float = 9.0) -> Result:
     metrics = {
+        "fastswitch_device_seconds_sum": device_s,
+        "fastswitch_computed_tokens_total{phase=prefill}": 1000.0,
+        "fastswitch_computed_tokens_total{phase=decode}": 500.0,
         "fastswitch_step_seconds_sum": 10.0,
         "fastswitch_step_seconds_count": 100.0,
         "fastswitch_swap_bytes_total{direction=out}": bytes_out,
@@ -120,7 +123,7 @@ def test_figures_of_the_server_are_per_run():
     (told,) = outcome({place(CAP): result(FAST, 8192.0)}, SLO, 1024)["runs"]
     figures = told["figures"]
     assert (figures["blocks_per_copy_out"], figures["blocks_per_copy_in"]) == (4.0, 0.0)
-    assert (figures["preempted_share"], figures["step_ms"]) == (0.5, 100.0)
+    assert (figures["preempted_share"], figures["step_ms"], figures["token_ms"]) == (0.5, 100.0, 6.0)
 
 
 def test_each_variant_goes_first_in_its_turn():
@@ -163,6 +166,20 @@ def test_over_all_cells_the_chance_of_runs_is_in_the_interval():
     assert (told["variant"], told["cells"]) == ("groups", 8)
     assert told["difference"] == pytest.approx(0)
     assert told["interval"]["low"] < 0 < told["interval"]["high"]
+
+
+def test_goodput_that_goes_with_the_machines_speed_is_told_apart_from_seeds_and_schedules():
+    results = {}
+    for seed, within in ((1, 20), (2, 10)):  # turns within the objective when the machine is fast
+        for variant in COPYING:
+            slow = (seed == 1) == (variant == DEFAULT_PRESET)
+            kept = within // 2 if slow else within
+            taken = result([*FAST[:kept], *SLOW[kept:]], device_s=seed * (6.0 if slow else 3.0))
+            results[place(variant, seed)] = taken
+    (told,) = outcome(results, SLO, 1024)["goodput_by_speed"]
+    assert (told["updates"], told["runs"]) == (True, 2 * len(COPYING))
+    assert told["correlation"] < -0.9
+    assert told["per_percent"] < 0
 
 
 def test_the_page_says_how_far_runs_of_the_same_work_lie_apart():
