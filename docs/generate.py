@@ -53,10 +53,9 @@ has none; an unknown field is ignored, one that would change the answer and is n
 has an `X-Request-Id`, the client's own if it sent one that is fit for a log; errors and log lines have it too.
 
 While the model loads and while the server drains, `/health` is 200 and `/ready` is 503; other requests get 503 with
-`Retry-After`. `/health` is 503 once the engine has failed, and
-while a step takes longer than `--hang-timeout`. The first SIGTERM or SIGINT drains: answers under way get
-`--drain-timeout` seconds, then end with the error `shutting_down`. The second ends the process at once, with exit code
-128 and the signal's number.
+`Retry-After`. `/health` is 503 once the engine has failed, and while a step takes longer than `--hang-timeout`. The
+first SIGTERM or SIGINT drains: answers under way get `--drain-timeout` seconds, then end with the error
+`shutting_down`. The second ends the process at once, with exit code 128 and the signal's number.
 
 `GET /v1/chat/stream` is the WebSocket of [wire.md](wire.md), `GET /` the chat page.
 
