@@ -1,11 +1,12 @@
-"""Hypothesis profiles and the tiny model that every package's tests may use."""
+"""Hypothesis profiles, the tiny model that every package's tests may use, and what tests leave behind."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web_app
 from hypothesis import HealthCheck, settings
 
 _CALM = [HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -20,6 +21,13 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 def tiny_model_path() -> Path:
     """A chat model of a few thousand random weights, as a Hugging Face directory."""
     return Path(__file__).parent / "data" / "tiny"
+
+
+@pytest.fixture(autouse=True)
+def no_served_models() -> Iterator[None]:
+    """Let go of applications, and so of their models and KV: a cache of aiohttp's holds the last thousand."""
+    yield
+    web_app._cached_build_middleware.cache_clear()
 
 
 _LEFT_OUT = pytest.StashKey[int]()
