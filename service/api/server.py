@@ -50,14 +50,16 @@ def run(
     listener: socket.socket,
     drain_s: float,
     announce: Callable[[web.Application], None],
+    metrics_listener: socket.socket | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT: ``loading`` until ``load``, in a thread of its own, returns the application.
 
     ``announce`` is called when requests are taken. Requests that run when the server is stopped get ``drain_s``
-    seconds. Raises what ``load`` raises.
+    seconds. On ``metrics_listener``, which is then the application's own affair, ``loading`` answers as well. Raises
+    what ``load`` raises.
     """
     with asyncio.Runner(loop_factory=_fastest_loop()) as runner:
-        runner.run(serve(loading, load, listener, drain_s, announce))
+        runner.run(serve(loading, load, listener, drain_s, announce, metrics_listener))
 
 
 def app_runner(app: web.Application) -> web.AppRunner:
@@ -71,11 +73,12 @@ async def serve(
     listener: socket.socket,
     drain_s: float,
     announce: Callable[[web.Application], None],
+    metrics_listener: socket.socket | None = None,
 ) -> None:
     """`run` on a loop of the main thread."""
     _on_signals(_leave)
     with listener, stack_dumps(asyncio.get_running_loop()):
-        stand_in = await _listen(loading, listener.dup())
+        stand_in = await _listen(loading, *(each.dup() for each in (listener, metrics_listener) if each is not None))
         try:
             app = await _in_daemon(load)
             runner = await _listen(app, listener)  # both listen for a moment: nobody is turned away
@@ -88,10 +91,11 @@ async def serve(
         await runner.cleanup()
 
 
-async def _listen(app: web.Application, listener: socket.socket) -> web.AppRunner:
+async def _listen(app: web.Application, *listeners: socket.socket) -> web.AppRunner:
     runner = app_runner(app)
     await runner.setup()
-    await web.SockSite(runner, listener, backlog=BACKLOG).start()
+    for listener in listeners:
+        await web.SockSite(runner, listener, backlog=BACKLOG).start()
     return runner
 
 

@@ -52,7 +52,8 @@ def serve(settings: ServeSettings, began: float) -> int:
         model = app[MODEL]
         print(greeting(model.name, model.device, settings.host, port, seconds, metrics_port), flush=True)
 
-    server.run(create_loading_app(_limits(settings)), load, listener, settings.drain_timeout, announce)
+    loading = create_loading_app(_limits(settings))
+    server.run(loading, load, listener, settings.drain_timeout, announce, metrics_listener)
     return 0
 
 

@@ -9,9 +9,10 @@ import aiohttp
 import pytest
 
 from service.api import server
-from service.api.context import DOOR, STREAMS, Limits
+from service.api.context import DOOR, METRICS, STREAMS, Limits
 from service.api.lifecycle import drain
 from service.api.loading import create_loading_app
+from service.api.metrics_site import metrics_site
 from service.core.ports import DirectRunner
 from service.errors import DeviceLostError, ModelLoadError
 
@@ -39,8 +40,9 @@ class Loading:
         self.release.wait()
         return self.app
 
-    def serve(self, listener):
-        return server.serve(create_loading_app(Limits()), self.load, listener, 60, lambda app: self.served.set())
+    def serve(self, listener, metrics_listener=None):
+        app = create_loading_app(Limits())
+        return server.serve(app, self.load, listener, 60, lambda app: self.served.set(), metrics_listener)
 
 
 async def test_a_server_answers_before_its_model_is_there_and_ends_on_a_signal(build, listener):
@@ -84,6 +86,21 @@ async def test_the_chat_page_is_there_while_the_model_loads(build, listener):
     await loading.served.wait()
     os.kill(os.getpid(), signal.SIGTERM)
     await serving
+
+
+async def test_scrapers_on_a_port_of_their_own_are_told_to_come_back_while_it_loads(build, listener):
+    loading = Loading(build)
+    with server.bind("127.0.0.1", 0) as metrics_listener:
+        loading.app.cleanup_ctx.append(metrics_site(metrics_listener, loading.app[METRICS]))
+        serving = asyncio.create_task(loading.serve(listener, metrics_listener))
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{metrics_listener.getsockname()[1]}") as http:
+            response = await http.get("/metrics")
+            assert (response.status, response.headers["Connection"]) == (503, "close")
+            loading.release.set()
+            await loading.served.wait()
+            assert (await http.get("/metrics")).status == 200
+        os.kill(os.getpid(), signal.SIGTERM)
+        await serving
 
 
 async def test_a_model_that_cannot_be_loaded_ends_the_server(listener):
