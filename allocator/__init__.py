@@ -25,11 +25,12 @@ from allocator.errors import (
 )
 from allocator.extents import Extent, ExtentPool
 from allocator.groups import BlockGroups, GroupStatistics
-from allocator.residency import DEVICE, HOST, KVMemory
+from allocator.residency import BLOCK_TOKENS, DEVICE, HOST, KVMemory
 from allocator.tickets import Direction, Ticket, copy_runs, slice_extents
 from allocator.watermarks import Watermarks
 
 __all__ = [
+    "BLOCK_TOKENS",
     "DEVICE",
     "HOST",
     "AllocatorError",

@@ -38,6 +38,7 @@ from allocator.watermarks import SequenceState, Watermarks
 
 DEVICE = 0
 HOST = 1
+BLOCK_TOKENS = 16
 
 
 class KVMemory:
@@ -46,7 +47,9 @@ class KVMemory:
     Sizes are in blocks of ``block_tokens`` tokens; ``device`` and ``host`` are the pools' block groups, to read from.
     """
 
-    def __init__(self, device_blocks: int, host_blocks: int, block_tokens: int = 16, initial_group: int = 60) -> None:
+    def __init__(
+        self, device_blocks: int, host_blocks: int, block_tokens: int = BLOCK_TOKENS, initial_group: int = 60
+    ) -> None:
         if block_tokens < 1:
             raise ValueError(f"a block cannot hold {block_tokens} tokens")
         self.device = BlockGroups(device_blocks, DEVICE, initial_group)

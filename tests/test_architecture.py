@@ -49,7 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "service.tenant_metrics",
         "service.trace_recorder",
     },
-    "service.cli": {"kernels", "clients", "service"},
+    "service.cli": {"allocator", "kernels", "clients", "service"},
     "service": set(),
 }
 FORBIDDEN_IN_DECISIONS = {

@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from allocator import DEVICE, Extent
+from allocator import BLOCK_TOKENS, DEVICE, Extent
 from service.core.plan import Row, SlotOpening, StepPlan
 from service.core.sampling import SamplingParams
-from service.execution.kv import BLOCK_TOKENS
 
 SAMPLING = SamplingParams(seed=0, top_p=0.95)
 

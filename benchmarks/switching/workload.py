@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from math import ceil
 
+from allocator import BLOCK_TOKENS
 from clients.load.words import Writer
 from clients.report import Run
 from clients.reporting.measures import measured
 from clients.trace import Conversation, Trace
 from clients.workload.generate import arrange, generate
 from clients.workload.settings import ArrivalSettings, WorkloadSettings
-from service.execution.kv import BLOCK_TOKENS, kv_bytes_per_block
+from service.execution.kv import kv_bytes_per_block
 from service.execution.loading import LoadedModel
 
 QUARTER = 4

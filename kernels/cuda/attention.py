@@ -17,14 +17,13 @@ from numba import cuda
 from numba.cuda.types import float32, int32, int64
 
 from kernels.cuda.elements import Elements
-from kernels.cuda.kernel import Bytes, Floats, Ints, Kernel, device
+from kernels.cuda.kernel import BLOCK_SHIFT, BLOCK_TOKENS, Bytes, Floats, Ints, Kernel, device
 from kernels.cuda.reductions import lanes_for, sum_of_lanes
 from kernels.cuda.words import divide, exp2
 
 PARTIAL_REGISTERS = 56
 MERGE_REGISTERS = 40
 THREADS = 128
-BLOCK_SHIFT = 4  # 16 tokens in a block
 LOWEST = -1e30  # below any score; infinity would make NaN of its difference with itself
 MERGE_HEADS = 4
 
@@ -120,7 +119,7 @@ def partial(elements: Elements, head_dim: int, group: int, units: str) -> Kernel
             peaks[g], masses[g] = float32(LOWEST), float32(0)
 
         visible = lengths[row] - (starts[row + 1] - token) + 1
-        blocks = (visible + 15) >> BLOCK_SHIFT
+        blocks = (visible + BLOCK_TOKENS - 1) >> BLOCK_SHIFT
         span = ((blocks + (1 << split_shift) - 1) >> split_shift) << BLOCK_SHIFT
         begin = split * span
         end = min(visible, begin + span)
@@ -130,7 +129,7 @@ def partial(elements: Elements, head_dim: int, group: int, units: str) -> Kernel
             valid = base + team < end
             at = base + team if valid else begin
             block = int64(tables[table + (at >> BLOCK_SHIFT)])
-            key = (((block * layers + layer) * 2 * kv_heads + kv_head) << BLOCK_SHIFT) + (at & 15)
+            key = (((block * layers + layer) * 2 * kv_heads + kv_head) << BLOCK_SHIFT) + (at & (BLOCK_TOKENS - 1))
             load(kv, key * vectors + vector, keys)
             load(kv, key * vectors + vector + side, values)
             for g in range(group):

@@ -18,6 +18,9 @@ Ints = types.CPointer(types.int32)
 Longs = types.CPointer(types.int64)
 UnsignedLongs = types.CPointer(types.uint64)
 
+BLOCK_SHIFT = 4
+BLOCK_TOKENS = 1 << BLOCK_SHIFT  # in a block of KV; a power of two, so that places need no division
+
 
 @dataclass(frozen=True)
 class Kernel:

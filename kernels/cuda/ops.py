@@ -14,13 +14,12 @@ from typing import Any
 from kernels.cuda import attention, copying, norms, pointwise, prefill, rotary
 from kernels.cuda.drawing_ops import DrawingOps
 from kernels.cuda.elements import BY_NAME, Elements
-from kernels.cuda.kernel import Launch
+from kernels.cuda.kernel import BLOCK_TOKENS, Launch
 from kernels.cuda.matrices import Multiply
 
 Array = Any  # NumPy's or CuPy's
 
 VECTOR_BYTES = 16
-BLOCK_TOKENS = 16
 SPLIT_BLOCKS = 4  # a split has at least so many blocks of KV, or it costs more to merge than it brings
 COPY_PIECES = 64  # blocks of threads that share one run
 

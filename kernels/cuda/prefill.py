@@ -21,17 +21,15 @@ from numba import cuda
 from numba.cuda.types import float32, int32, int64, uint32
 
 from kernels.cuda import fragments, words
-from kernels.cuda.attention import BLOCK_SHIFT
 from kernels.cuda.elements import BFLOAT16, FLOAT16, Elements
 from kernels.cuda.fragments import KEYS, KEYS_SHIFT, hide
-from kernels.cuda.kernel import Bytes, Ints, Kernel, device
+from kernels.cuda.kernel import BLOCK_SHIFT, BLOCK_TOKENS, Bytes, Ints, Kernel, device
 from kernels.cuda.reductions import lanes_for
 from kernels.cuda.words import copy_16_async, store_16, wait_for_copies
 
 REGISTERS, RESIDENT = 168, 3
 THREADS = 128
 LINES = 64
-BLOCK_TOKENS = 1 << BLOCK_SHIFT
 TYPES = {FLOAT16: (words.multiply_f16, words.pack_f16), BFLOAT16: (words.multiply_bf16, words.pack_bf16)}
 
 

@@ -11,11 +11,10 @@ from numba import cuda
 from numba.cuda.types import float32, int32, int64
 
 from kernels.cuda.elements import FLOAT32, Elements
-from kernels.cuda.kernel import Bytes, Ints, Kernel, Longs, device
+from kernels.cuda.kernel import BLOCK_SHIFT, BLOCK_TOKENS, Bytes, Ints, Kernel, Longs, device
 
 REGISTERS = 64
 THREADS = 128
-BLOCK_SHIFT = 4  # 16 tokens in a block
 
 
 def _make_turn(width):
@@ -40,7 +39,7 @@ def _make_turn(width):
 def _place(places, token, layer, layers, kv_heads, number, vectors):
     """The vector where K/V head ``number`` (keys, then values) of a token begins in the pool."""
     place = places[token]
-    block, offset = place >> BLOCK_SHIFT, place & ((1 << BLOCK_SHIFT) - 1)
+    block, offset = place >> BLOCK_SHIFT, place & (BLOCK_TOKENS - 1)
     return ((((block * layers + layer) * 2 * kv_heads + number) << BLOCK_SHIFT) + offset) * vectors
 
 

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from allocator import BLOCK_TOKENS
 from service.config import ServeSettings, Size
 from service.core.mechanisms import PRESETS
 from service.core.ports import Copier, Runner
 from service.errors import ConfigError
-from service.execution.kv import BLOCK_TOKENS
 from service.execution.serving_device import ServingDevice
 
 

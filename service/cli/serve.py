@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 from aiohttp import web
 
+from allocator import BLOCK_TOKENS
 from service.api import server
 from service.api.app import create_app
 from service.api.context import MODEL, Limits, ServedModel
@@ -21,7 +22,6 @@ from service.core.priority_trace import TraceSettings
 from service.core.ranking import Patience
 from service.engine import Engine
 from service.errors import ConfigError
-from service.execution.kv import BLOCK_TOKENS
 from service.execution.loading import ModelDescription, open_model
 from service.execution.serving_device import ServingDevice
 from service.execution.text import TextStage

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from allocator import Extent
+from allocator import BLOCK_TOKENS, Extent
 from service.core.plan import Row, SlotOpening
-from service.execution.kv import BLOCK_TOKENS
 from service.execution.memory import Array, Field, Kernels, Memory
 
 Ints = NDArray[np.int32]

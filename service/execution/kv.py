@@ -6,11 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import DTypeLike
 
-from allocator import Extent
+from allocator import BLOCK_TOKENS, Extent
 from service.execution.architecture import ModelConfig
 from service.execution.memory import Array
-
-BLOCK_TOKENS = 16
 
 
 def kv_pool_shape(config: ModelConfig, num_blocks: int) -> tuple[int, ...]:

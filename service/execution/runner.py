@@ -9,14 +9,14 @@ from types import ModuleType
 
 import numpy as np
 
-from allocator import Extent
+from allocator import BLOCK_TOKENS, Extent
 from kernels import cpu
 from service.core.plan import Drawn, Row, SlotOpening, StepPlan, StepResult
 from service.core.ports import DirectRunner
 from service.core.sampling import SamplingParams
 from service.execution.architecture import ModelConfig
 from service.execution.batch import Batcher, SlotMemory
-from service.execution.kv import BLOCK_TOKENS, KVPools
+from service.execution.kv import KVPools
 from service.execution.memory import HostMemory
 from service.execution.model import Model
 from service.execution.outcome import Outcome

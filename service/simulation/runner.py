@@ -9,12 +9,10 @@ seed, so any schedule must give the same answers.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from allocator import Extent
+from allocator import BLOCK_TOKENS, Extent
 from service.core.plan import Drawn, Row, SlotOpening, StepPlan, StepResult
 from service.core.ports import DirectRunner
 from service.simulation.pools import Block, HashPools
-
-BLOCK_TOKENS = 16
 
 
 class PlanError(RuntimeError):

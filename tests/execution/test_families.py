@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from allocator import Extent
+from allocator import BLOCK_TOKENS, Extent
 from kernels import cpu
 from service.core.plan import Row
 from service.execution.batch import Batcher, SlotMemory
-from service.execution.kv import BLOCK_TOKENS, allocate_kv_pool
+from service.execution.kv import allocate_kv_pool
 from service.execution.loading import LoadedModel, load_model
 from service.execution.memory import Array, HostMemory
 from service.execution.model import Model

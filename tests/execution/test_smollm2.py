@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from allocator import Extent
+from allocator import BLOCK_TOKENS, Extent
 from kernels import cpu
 from service.core.commands import Submit
 from service.core.core import Core, CoreSettings
@@ -20,7 +20,7 @@ from service.core.plan import Row, SlotOpening
 from service.core.policies import POLICIES
 from service.core.sampling import SamplingParams
 from service.execution.batch import Batcher, SlotMemory
-from service.execution.kv import BLOCK_TOKENS, allocate_kv_pool
+from service.execution.kv import allocate_kv_pool
 from service.execution.loading import LoadedModel, load_model
 from service.execution.memory import HostMemory
 from service.execution.model import Model

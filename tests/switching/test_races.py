@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import pytest
 
-from allocator import DEVICE, Direction, Extent, Ticket
+from allocator import BLOCK_TOKENS, DEVICE, Direction, Extent, Ticket
 from service.core.events import FinishReason
 from service.core.plan import CopyResult, StepPlan, StepResult
 from service.core.ports import Copier, DirectRunner, Runner
 from service.execution.copier import CPUCopier
-from service.execution.kv import BLOCK_TOKENS, KVPools
+from service.execution.kv import KVPools
 from service.execution.runner import Runner as CPURunner
 from tests.switching.conftest import Outcome, Service, Wrap, conversations
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from allocator import BLOCK_TOKENS
 from benchmarks.gpu.checks.check import Check, require
 from benchmarks.gpu.models import Source, small_model
 from benchmarks.gpu.plane import Plane
@@ -20,7 +21,7 @@ from service.execution.batch import Batch, SlotMemory
 from service.execution.gpu.element_types import element_type
 from service.execution.gpu.graphs import padded_sizes
 from service.execution.gpu.staging import DeviceMemory
-from service.execution.kv import BLOCK_TOKENS, kv_pool_shape
+from service.execution.kv import kv_pool_shape
 from service.execution.memory import HostMemory
 from service.execution.model import Model
 

@@ -6,12 +6,12 @@ from math import sqrt
 
 import numpy as np
 
+from allocator import BLOCK_TOKENS
 from benchmarks.gpu.checks.check import Check
 from benchmarks.gpu.checks.comparing import Case, check_case, normal, nothing
 from benchmarks.gpu.rig import Rig
 from service.execution.architecture import ModelConfig
 from service.execution.gpu.runtime import Stream
-from service.execution.kv import BLOCK_TOKENS
 from service.execution.memory import Kernels
 
 SCRATCH_FLOATS = 4 << 20

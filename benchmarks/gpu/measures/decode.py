@@ -2,13 +2,13 @@
 
 from statistics import median
 
+from allocator import BLOCK_TOKENS
 from benchmarks.gpu.decoding import Decoding
 from benchmarks.gpu.measures.links import GB, device_copy
 from benchmarks.gpu.measures.served import Served
 from benchmarks.gpu.plane import Plane
 from benchmarks.gpu.timing import seconds
 from benchmarks.record import Figures
-from service.execution.kv import BLOCK_TOKENS
 
 WARM_STEPS = 5  # at the beginning of each batch size
 

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+from allocator import BLOCK_TOKENS
 from benchmarks.gpu.crowd import Crowd, Talk
 from benchmarks.gpu.measures.served import Served
 from benchmarks.gpu.timing import Span, seconds
@@ -9,7 +10,6 @@ from benchmarks.record import Figures
 from service.core.core import Core, CoreSettings
 from service.core.events import StepDone
 from service.core.policies import POLICIES
-from service.execution.kv import BLOCK_TOKENS
 
 QUESTION = 64
 STEPS_A_MEASUREMENT = 10  # of `Scale.steps`

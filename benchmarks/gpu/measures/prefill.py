@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from allocator import DEVICE, Extent
+from allocator import BLOCK_TOKENS, DEVICE, Extent
 from benchmarks.gpu.measures.served import Served
 from benchmarks.gpu.plane import Plane
 from benchmarks.gpu.rig import Rig
@@ -12,7 +12,6 @@ from benchmarks.gpu.timing import device_seconds, seconds
 from benchmarks.record import Figures
 from service.core.plan import Row, SlotOpening, StepPlan
 from service.core.sampling import SamplingParams
-from service.execution.kv import BLOCK_TOKENS
 
 TERA = 1e12
 PASSES = 5  # of which the median counts

@@ -19,7 +19,7 @@ from time import perf_counter
 import numpy as np
 import structlog
 
-from allocator import DEVICE, Extent, Move
+from allocator import BLOCK_TOKENS, DEVICE, Extent, Move
 from kernels.cuda.moves import Move as Run
 from kernels.cuda.moves import waves
 from service.core.plan import Drawn, Row, SlotOpening, StepPlan, StepResult
@@ -33,7 +33,6 @@ from service.execution.gpu.runtime import CaptureError, Runtime, Stream
 from service.execution.gpu.sizes import StepSizes
 from service.execution.gpu.staging import DeviceMemory, Entry, Ring
 from service.execution.gpu.step_memory import StepMemory, StepShape
-from service.execution.kv import BLOCK_TOKENS
 from service.execution.model import Model
 from service.execution.sampler import Sampler
 from service.execution.weights import ModelWeights

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from allocator import BLOCK_TOKENS
 from service.core.compaction import BLOCKS_A_STEP
 from service.core.sampling import MAX_LOGPROBS
 from service.execution.architecture import ModelConfig
 from service.execution.batch import Batch, SlotMemory, TableChanges
 from service.execution.draws import DrawSettings
 from service.execution.gpu.packing import packed_bytes
-from service.execution.kv import BLOCK_TOKENS
 from service.execution.model import Workspace, rotary_tables
 from service.execution.outcome import Outcome
 from service.execution.sampler import Sampler
