@@ -49,8 +49,10 @@ API_HEAD = """\
 # HTTP API
 
 `GET /openapi.json` describes every field, answer and error in OpenAPI 3.1. Fields are OpenAI's, and vLLM's where OpenAI
-has none; an unknown field is ignored, one that would change the answer and is not supported is refused. Every answer
-has an `X-Request-Id`, the client's own if it sent one that is fit for a log; errors and log lines have it too.
+has none; an unknown field is ignored, one that would change the answer and is not supported is refused. `temperature`,
+`top_p`, `top_k`, `min_p` and `repetition_penalty` are, where a request leaves them out, what the model's
+`generation_config.json` says, as with vLLM; `--generation-config vllm` turns that off. Every answer has an
+`X-Request-Id`, the client's own if it sent one that is fit for a log; errors and log lines have it too.
 
 While the model loads and while the server drains, `/health` is 200 and `/ready` is 503; other requests get 503 with
 `Retry-After`. `/health` is 503 once the engine has failed, and while a step takes longer than `--hang-timeout`. The

@@ -83,6 +83,11 @@ class ServeSettings(BaseSettings):
     max_model_len: int | None = Field(
         None, ge=2, description="Tokens: longest prompt and answer together. Unset: the model's own limit"
     )
+    generation_config: Literal["auto", "vllm"] = Field(
+        "auto",
+        description="Sampling fields that a request leaves out are, with auto, as the model's generation_config.json "
+        "says, if it has one; with vllm, and where it says nothing, as OpenAI has them",
+    )
     device: str = Field(
         "auto",
         pattern="^(auto|cpu|cuda(:[0-9]+)?)$",

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -51,7 +51,10 @@ class ChatTemplate(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """One model as clients see it. ``capacity_tokens``: what the device's KV memory holds, ``block_bytes`` a block."""
+    """One model as clients see it. ``capacity_tokens``: what the device's KV memory holds, ``block_bytes`` a block.
+
+    ``sampling_defaults``: of the fields that say how to draw, where a request leaves them out; the others are OpenAI's.
+    """
 
     name: str
     max_model_len: int
@@ -64,6 +67,7 @@ class ServedModel:
     created: int  # Unix seconds
     device: ServingDevice
     block_bytes: int = 0
+    sampling_defaults: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,6 +122,7 @@ def make_turns(
     seed = secrets.randbits(63) if body.seed is None else body.seed & _SEED_MASK
     scope = caller.scope(body.user)
     priority = caller.priority(body.priority)
+    sampling = _with_defaults(body, model.sampling_defaults)
     stop_tokens = frozenset(body.stop_token_ids or ()) | (frozenset() if body.ignore_eos else model.stop_tokens)
 
     def turn(choice: int) -> Turn:
@@ -129,7 +130,7 @@ def make_turns(
             request_id=request_id if body.n == 1 else f"{request_id}-{choice}",
             prompt=prompt,
             max_tokens=max_tokens,
-            sampling=_sampling(body, (seed + choice) & _SEED_MASK, logprobs, model),
+            sampling=_sampling(sampling, (seed + choice) & _SEED_MASK, logprobs, model),
             stop_tokens=stop_tokens,
             scope=None if several_prompts or body.n > 1 else scope,
             priority=priority,
@@ -150,6 +151,10 @@ def refuse_unknown_tokens(ids: Iterable[int], model: ServedModel, param: str) ->
             raise InvalidRequestError(
                 f"{param}: there is no token {token}, ids end at {model.vocab_size - 1}", param=param
             )
+
+
+def _with_defaults(body: SamplingFields, defaults: Mapping[str, float]) -> SamplingFields:
+    return body.model_copy(update={name: defaults[name] for name in defaults.keys() - body.model_fields_set})
 
 
 def _sampling(body: SamplingFields, seed: int, logprobs: int | None, model: ServedModel) -> SamplingParams:

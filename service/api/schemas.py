@@ -4,6 +4,7 @@ Types are strict. A field that nobody knows is ignored, as OpenAI does, but one 
 supported is refused: an answer that silently disregards it would be wrong.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
@@ -240,6 +241,15 @@ def parse_body(kind: type[AnyBody], raw: bytes) -> AnyBody:
         raise InvalidRequestError(f"the body is not valid JSON: {error}") from None
     refuse_unsupported(body)
     return body
+
+
+def checked_defaults(wanted: Mapping[str, Any]) -> dict[str, float]:
+    """What a model's authors want, held to what requests may say. Raises `InvalidRequestError`."""
+    try:
+        fields = SamplingFields.model_validate(wanted)
+    except ValidationError as error:
+        raise refusal(error) from None
+    return {name: getattr(fields, name) for name in wanted}
 
 
 def refuse_unsupported(body: Body) -> None:

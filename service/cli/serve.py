@@ -2,8 +2,10 @@
 
 import socket
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 
+import structlog
 from aiohttp import web
 
 from allocator import BLOCK_TOKENS
@@ -12,6 +14,7 @@ from service.api.app import create_app
 from service.api.context import MODEL, Limits, ServedModel
 from service.api.keys import Keys
 from service.api.loading import create_loading_app
+from service.api.schemas import checked_defaults
 from service.cli.backend import Backend
 from service.cli.open_backend import Devices, open_backend
 from service.config import ServeSettings, is_loopback, local_url
@@ -21,13 +24,15 @@ from service.core.policies import POLICIES
 from service.core.priority_trace import TraceSettings
 from service.core.ranking import Patience
 from service.engine import Engine
-from service.errors import ConfigError
+from service.errors import ConfigError, InvalidRequestError, ModelLoadError
 from service.execution.loading import ModelDescription, open_model
 from service.execution.serving_device import ServingDevice
 from service.execution.text import TextStage
 from service.logs import configure_logs
 from service.metrics import Metrics
 from service.trace_recorder import TraceRecorder
+
+log = structlog.get_logger(__name__)
 
 
 def serve(settings: ServeSettings, began: float) -> int:
@@ -76,14 +81,14 @@ def build(
     ``devices``: the GPUs to choose from, NVIDIA's if None.
     """
     model = open_model(settings.model)
-    max_model_len = _max_model_len(model, settings)
+    max_model_len, defaults = _max_model_len(model, settings), _sampling_defaults(model, settings)
     backend = open_backend(settings, model, devices)
     engine = Engine(_core(settings, backend), backend.runner, TextStage(model.tokenizer), backend.copier)
     metrics = Metrics(backend.block_bytes)
     metrics.set_capacity(backend.device_blocks, backend.host_blocks)
     metrics.device.show_device(**asdict(backend.device))
     metrics.device.show_memory(backend.memory)
-    served = _served(model, max_model_len, backend, settings)
+    served = _served(model, max_model_len, defaults, backend, settings)
     return create_app(engine, served, metrics, _limits(settings), keys, metrics_listener, recorder)
 
 
@@ -113,7 +118,26 @@ def _max_model_len(model: ModelDescription, settings: ServeSettings) -> int:
     return max_model_len
 
 
-def _served(model: ModelDescription, max_model_len: int, backend: Backend, settings: ServeSettings) -> ServedModel:
+def _sampling_defaults(model: ModelDescription, settings: ServeSettings) -> dict[str, float]:
+    """Those of the model's authors, if wanted. Raises `ModelLoadError`, before anything large is loaded."""
+    if settings.generation_config == "vllm":
+        return {}
+    try:
+        defaults = checked_defaults(model.sampling)
+    except InvalidRequestError as error:
+        raise ModelLoadError(f"{model.name}: generation_config.json: {error.message}") from None
+    if defaults:
+        log.info("sampling_defaults", **defaults)
+    return defaults
+
+
+def _served(
+    model: ModelDescription,
+    max_model_len: int,
+    sampling_defaults: Mapping[str, float],
+    backend: Backend,
+    settings: ServeSettings,
+) -> ServedModel:
     tokenizer = model.tokenizer
     return ServedModel(
         name=settings.served_model_name or model.name,
@@ -127,6 +151,7 @@ def _served(model: ModelDescription, max_model_len: int, backend: Backend, setti
         created=int(time.time()),
         device=backend.device,
         block_bytes=backend.block_bytes,
+        sampling_defaults=sampling_defaults,
     )
 
 

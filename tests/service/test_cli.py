@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,7 +18,9 @@ import aiohttp
 import pytest
 
 from clients.trace import read_trace
-from service.cli.serve import greeting
+from service.api.context import MODEL
+from service.cli.serve import build, greeting
+from service.config import parse
 from service.execution.serving_device import ServingDevice
 
 ROOT = Path(__file__).parents[2]
@@ -118,6 +121,29 @@ def test_settings_that_the_model_does_not_fit_are_one_line(tiny_model_path, flag
     assert result.returncode == 2
     assert complaint in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def wanting(model: Path, directory: Path, temperature: float) -> Path:
+    """The model with a generation_config.json that says so."""
+    copy = Path(shutil.copytree(model, directory / "model"))
+    (copy / "generation_config.json").write_text(json.dumps({"temperature": temperature}))
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"), [((), {"temperature": 0.5}), (("--generation-config", "vllm"), {})], ids=["auto", "vllm"]
+)
+def test_the_models_authors_say_how_to_draw_unless_told_otherwise(tiny_model_path, tmp_path, flags, expected):
+    model = wanting(tiny_model_path, tmp_path, 0.5)
+    app = build(parse(["--model", str(model), "--device", "cpu", *SMALL, *flags]))
+    assert app[MODEL].sampling_defaults == expected
+
+
+def test_authors_who_want_what_is_not_possible_are_one_line(tiny_model_path, tmp_path):
+    result = run("serve", "--port", "0", "--model", str(wanting(tiny_model_path, tmp_path, -1)))
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert "generation_config.json: temperature: Input should be greater than or equal to 0" in line
 
 
 async def test_a_server_answers_and_ends_on_sigterm(start):
