@@ -128,8 +128,15 @@ def full_unless(chosen: object, *values: object) -> list[object]:
     return [pytest.param(value, marks=[] if value == chosen else [pytest.mark.full]) for value in values]
 
 
+def slice_or_all(names: tuple[str, ...]) -> pytest.MarkDecorator:
+    """In `make test` only those named."""
+    return pytest.mark.parametrize(
+        "names", [names, pytest.param(tuple(CASES), marks=pytest.mark.full)], ids=["slice", "all"]
+    )
+
+
 @pytest.mark.parametrize("chunk", full_unless(100, *CHUNKS))
-@pytest.mark.parametrize("names", [SLICE, pytest.param(tuple(CASES), marks=pytest.mark.full)], ids=["slice", "all"])
+@slice_or_all(SLICE)
 def test_alone(model: LoadedModel, names: tuple[str, ...], chunk: int) -> None:
     server = Server(model, chunk, slots=1)
     for name in names:
@@ -137,8 +144,9 @@ def test_alone(model: LoadedModel, names: tuple[str, ...], chunk: int) -> None:
 
 
 @pytest.mark.parametrize("chunk", full_unless(512, *CHUNKS))
-def test_all_in_one_batch(model: LoadedModel, chunk: int) -> None:
-    compare(Server(model, chunk, slots=16), list(CASES))
+@slice_or_all(tuple(CASES)[::4])
+def test_all_in_one_batch(model: LoadedModel, names: tuple[str, ...], chunk: int) -> None:
+    compare(Server(model, chunk, slots=16), list(names))
 
 
 @pytest.mark.parametrize("chunk", full_unless(100, *CHUNKS))
@@ -153,7 +161,7 @@ def test_turns_that_continue_a_session(model: LoadedModel, chunk: int) -> None:
             assert reused == expected
 
 
-@pytest.mark.parametrize("chunk", [16, 512])
+@pytest.mark.parametrize("chunk", full_unless(512, 16, 512))
 def test_logits(model: LoadedModel, chunk: int) -> None:
     with np.load(DATA / "smollm2_logits.npz") as reference:
         for key in reference.files:
