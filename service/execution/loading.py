@@ -3,7 +3,7 @@
 import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +72,8 @@ class OpenedModel(ModelDescription):
         """Fetch the weights. Raises `ModelLoadError`, and what ``destination`` raises."""
         with _told_of(self.location):
             weights = assemble(self.tensors, self.config, self.tied, destination)
-        described = {each.name: getattr(self, each.name) for each in fields(ModelDescription)}
-        return LoadedModel(**described, weights=weights)
+        told = self.name, self.config, self.tokenizer, self.chat_template, self.stop_tokens, self.sampling
+        return LoadedModel(*told, weights)
 
 
 def load_model(path: str | Path | None = None) -> LoadedModel:
