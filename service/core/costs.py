@@ -1,21 +1,23 @@
 """What copying and computing cost, learned from what they have cost: estimates for decisions, never promises.
 
-Exponential means over the last copies and steps; None until there is something to go by.
+Exponential means over the last copies and steps, in which large ones weigh more; None until there is something to go
+by.
 """
 
 from allocator import Direction
 
 WEIGHT = 0.2  # of the newest observation
+FADING = 0.02  # of an estimate that keeps copies from being made
 
 
 class Costs:
     """Seconds a block and direction, seconds a step, seconds a prefilled token; and what is queued on the link."""
 
     def __init__(self) -> None:
-        self._block_s: dict[Direction, float] = {}
+        self._blocks = {direction: _Rate() for direction in Direction}
+        self._prefill = _Rate()
         self._queued = {Direction.OUT: 0, Direction.IN: 0}  # blocks under copy
         self.step_s: float | None = None
-        self.prefill_token_s: float | None = None
 
     def copy_issued(self, direction: Direction, blocks: int) -> None:
         """A copy joins the link's queue."""
@@ -25,18 +27,22 @@ class Costs:
         """A copy has left it, after ``seconds`` of its own; None: it failed, which tells nothing of the link."""
         self._queued[direction] -= blocks
         if seconds is not None:
-            self._block_s[direction] = _blend(self._block_s.get(direction), seconds / blocks)
+            self._blocks[direction].observe(seconds, blocks)
+
+    def copy_spared(self, direction: Direction) -> None:
+        """A copy was not made for what it would have cost. Where none is queued, nothing else corrects the estimate."""
+        if not self._queued[direction]:
+            self._blocks[direction].fade()
 
     def step_ended(self, device_s: float, tokens: int, prefill_tokens: int) -> None:
         """A step took ``device_s``; one that is mostly prefill tells what a prefilled token costs."""
         self.step_s = _blend(self.step_s, device_s)
         if 2 * prefill_tokens > tokens:
-            self.prefill_token_s = _blend(self.prefill_token_s, device_s / tokens)
+            self._prefill.observe(device_s, tokens)
 
     def copy_s(self, direction: Direction, more_blocks: int = 0) -> float | None:
         """When the link will have copied what is queued and ``more_blocks``, in seconds from now."""
-        block_s = self._block_s.get(direction)
-        return None if block_s is None else (self._queued[direction] + more_blocks) * block_s
+        return self._blocks[direction].seconds(self._queued[direction] + more_blocks)
 
     def queued_s(self) -> float | None:
         """When the link will have copied all that is queued, both directions at once; None: not known."""
@@ -46,8 +52,28 @@ class Costs:
 
     def recompute_s(self, tokens: int) -> float | None:
         """How long computing that many tokens' KV takes."""
-        return None if self.prefill_token_s is None else tokens * self.prefill_token_s
+        return self._prefill.seconds(tokens)
 
 
-def _blend(mean: float | None, seconds: float) -> float:
-    return seconds if mean is None else (1 - WEIGHT) * mean + WEIGHT * seconds
+class _Rate:
+    """Seconds a unit: the mean seconds of an observation over its mean units, so that a small one tells little."""
+
+    def __init__(self) -> None:
+        self._seconds: float | None = None
+        self._units: float | None = None
+
+    def observe(self, seconds: float, units: int) -> None:
+        self._seconds, self._units = _blend(self._seconds, seconds), _blend(self._units, units)
+
+    def fade(self) -> None:
+        if self._seconds is not None:
+            self._seconds *= 1 - FADING
+
+    def seconds(self, units: int) -> float | None:
+        if self._seconds is None or self._units is None:
+            return None
+        return units * self._seconds / self._units
+
+
+def _blend(mean: float | None, newest: float) -> float:
+    return newest if mean is None else (1 - WEIGHT) * mean + WEIGHT * newest

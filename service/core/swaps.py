@@ -88,6 +88,7 @@ class Swaps:
         copy_s = self.costs.copy_s(Direction.IN, self._memory.device_blocks_for(missing))
         recompute_s = self.costs.recompute_s(missing)
         if copy_s is not None and recompute_s is not None and copy_s > recompute_s:
+            self.costs.copy_spared(Direction.IN)
             return "link_busy"
         return None
 

@@ -225,6 +225,17 @@ def test_kv_is_computed_again_where_the_link_would_take_longer() -> None:
     assert bench.told(KVDropped) == [KVDropped("link_busy", 32)]
 
 
+def test_a_link_that_hung_once_is_tried_again() -> None:
+    bench, spared = Bench(), 0
+    teach(bench, block_s=0.4, step_s=0.1, prefill_token_s=0.01)
+    request = bench.swapped(2)
+    while not scheduler(bench).plan(0.0).copies:
+        spared += 1
+        bench.ledger.finish(request, FinishReason.CANCELLED, 0.0)
+        request = bench.swapped(2)
+    assert spared == 46  # 0.98 ** 46 * 0.8 s is less than 0.32 s
+
+
 def test_kv_is_not_given_up_for_a_busy_link_before_there_is_room_to_compute_it() -> None:
     bench = Bench(device=10)
     teach(bench, block_s=1.0, step_s=0.1, prefill_token_s=0.01)

@@ -24,6 +24,7 @@ from service.execution.copier import CPUCopier
 from service.execution.loading import LoadedModel, load_model
 from service.execution.runner import Runner as CPURunner
 from service.execution.text import TextStage
+from tests.copiers import Cheap
 
 PATIENCE_S = 60
 Token = tuple[int, TokenLogprobs | None]
@@ -82,6 +83,11 @@ class ServiceFailedError(Exception):
 def plain(runner: Runner, copier: Copier) -> tuple[Runner, Copier]:
     """Nothing in between."""
     return runner, copier
+
+
+def cheap(runner: Runner, copier: Copier) -> tuple[Runner, Copier]:
+    """All that can be copied is."""
+    return runner, Cheap(copier)
 
 
 class DeepRunner:

@@ -5,7 +5,7 @@ the bit, whatever is late or fails. As in `test_races`, each rule of order has a
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import count
 
 import numpy as np
@@ -15,7 +15,7 @@ from allocator import Direction, Ticket
 from service.core.events import CopyEnded, FinishReason
 from service.core.mechanisms import PRESETS
 from service.core.plan import CopyResult
-from service.core.ports import Copier, Runner
+from service.core.ports import Copier
 from service.errors import DeviceLostError
 from service.execution.gpu.copier import GPUCopier
 from service.execution.gpu.faults import Armed, Delays, Failing, Faults, Several, Work, losing_device
@@ -23,8 +23,9 @@ from service.execution.gpu.pools import GPUPools
 from service.execution.gpu.runner import GPURunner
 from service.execution.gpu.runtime import Event
 from service.execution.gpu.simulated_runtime import SimulatedRuntime
+from tests.copiers import Cheap
 from tests.execution.gpu.steps import on_device
-from tests.switching.conftest import Outcome, Plane, Service, ServiceFailedError, Wrap, conversations
+from tests.switching.conftest import Outcome, Plane, Service, ServiceFailedError, Wrap, cheap, conversations
 
 PRESET = "groups+reuse+async"
 TOKENS = 30
@@ -71,22 +72,6 @@ class GPUService(Service):
         return runner, copier
 
 
-class Cheap:
-    """A copier of whose seconds core hears nothing, or it would compute again what it takes long to copy."""
-
-    def __init__(self, inner: Copier) -> None:
-        self._inner = inner
-
-    def start(self, report: Callable[[CopyResult], None]) -> None:
-        self._inner.start(lambda result: report(replace(result, seconds=0.0)))
-
-    def submit(self, ticket: Ticket) -> None:
-        self._inner.submit(ticket)
-
-    def stop(self) -> None:
-        self._inner.stop()
-
-
 class Hasty(Cheap):
     """Tells the ends of copies of one direction before they have begun."""
 
@@ -107,10 +92,6 @@ class Hasty(Cheap):
         super().submit(ticket)
         if hasty:
             self._report(CopyResult(ticket.number, 0.0, 1))
-
-
-def cheap(runner: Runner, copier: Copier) -> Plane:
-    return runner, Cheap(copier)
 
 
 def switched(

@@ -5,20 +5,19 @@ in the batch and however its prompt is cut. Freed blocks are filled with NaN thr
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from random import Random
 from threading import Timer
 
 import pytest
 
-from allocator import Ticket
 from service.core.events import Finished
 from service.core.mechanisms import PRESETS
 from service.core.plan import CopyResult
 from service.core.ports import Copier, Runner
 from service.execution.copier import CPUCopier
 from service.execution.runner import Runner as CPURunner
-from tests.switching.conftest import DeepRunner, Outcome, Service, Wrap, conversations, deep, plain
+from tests.copiers import Cheap
+from tests.switching.conftest import DeepRunner, Outcome, Service, Wrap, cheap, conversations, deep, plain
 
 COUNT = 6
 TOKENS = 40
@@ -30,27 +29,15 @@ def undisturbed(service: Service) -> Outcome:
     return service.answer(conversations(COUNT, TOKENS))
 
 
-class LateNews:
-    """A copier whose reports come late, by seeded chance, and so in any order.
-
-    They tell of copies that took no time, or computing again might be the quicker way.
-    """
+class LateNews(Cheap):
+    """A copier whose reports come late, by seeded chance, and so in any order."""
 
     def __init__(self, inner: Copier, seed: int) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._random = Random(seed)
 
     def start(self, report: Callable[[CopyResult], None]) -> None:
-        def report_late(result: CopyResult) -> None:
-            Timer(self._random.random() * 0.004, report, (replace(result, seconds=0.0),)).start()
-
-        self._inner.start(report_late)
-
-    def submit(self, ticket: Ticket) -> None:
-        self._inner.submit(ticket)
-
-    def stop(self) -> None:
-        self._inner.stop()
+        super().start(lambda result: Timer(self._random.random() * 0.004, report, (result,)).start())
 
 
 def late(runner: CPURunner, copier: CPUCopier) -> tuple[Runner, Copier]:
@@ -129,8 +116,8 @@ def test_scarce_memory_and_changing_ranks_change_nothing(
 
 def test_a_layout_split_by_layer_takes_many_copies_for_one(service: Service) -> None:
     turns = conversations(COUNT, TOKENS)
-    split = service.answer(turns, "vllm-0.3.3", debug_preempt_every=7)
-    groups = service.answer(turns, "groups", debug_preempt_every=7)
+    split = service.answer(turns, "vllm-0.3.3", debug_preempt_every=7, wrap=cheap)
+    groups = service.answer(turns, "groups", debug_preempt_every=7, wrap=cheap)
     layers = service.model.config.num_layers
     assert split.pieces("out") == split.blocks("out") * layers * LAYERS_AND_SIDES
     assert groups.pieces("out") < groups.blocks("out")

@@ -9,6 +9,7 @@ from service.execution.copier import CPUCopier
 from service.execution.kv import kv_bytes_per_block
 from service.execution.loading import load_model
 from service.execution.runner import Runner
+from tests.copiers import Cheap
 
 EVERY = 4  # tokens between two evictions
 TOKENS = 10
@@ -27,7 +28,7 @@ async def live(serve, model):
     runner = Runner(model.config, model.weights, **sizes)
     core = {"device_blocks": 100, "host_blocks": 100, "max_num_seqs": 4, "debug_preempt_every": EVERY}
     served = {"vocab_size": model.config.vocab_size, "block_bytes": kv_bytes_per_block(model.config)}
-    return await serve(runner, core=core, model=served, copier=CPUCopier(runner.pools))
+    return await serve(runner, core=core, model=served, copier=Cheap(CPUCopier(runner.pools)))
 
 
 async def test_a_stream_says_when_it_stands_still_in_comments_that_clients_skip(live):
