@@ -26,7 +26,7 @@ from service.core.events import Event, Finished, StepDone, TokenOut
 from service.core.plan import CopyResult, StepPlan, StepResult
 from service.core.ports import Copier, Runner
 from service.device import Broken, Device, StepFailed
-from service.errors import DeviceLostError
+from service.errors import DeviceLostError, DeviceMemoryError, OutOfMemoryError, RequestError
 from service.execution.text import TextStage
 
 log = structlog.get_logger(__name__)
@@ -45,10 +45,14 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """An event as it leaves the engine. ``text``: what a `TokenOut` released, what a `Finished` still held back."""
+    """An event as it leaves the engine. ``text``: what a `TokenOut` released, what a `Finished` still held back.
+
+    ``error``: why a `Finished` is one with an error, where clients may know more than that the model failed.
+    """
 
     event: Event
     text: str = ""
+    error: RequestError | None = None
 
 
 Listener = Callable[[list[Output]], None]
@@ -210,7 +214,7 @@ class Engine:
                 case CopyResult():
                     self._end_copy(item)
                 case StepFailed():
-                    self._abandon(item)
+                    outputs += self._abandon(item)
                 case Broken():
                     raise item.error
                 case _Stop():
@@ -286,15 +290,19 @@ class Engine:
             gauges=self._core.gauges(),
         )
 
-    def _abandon(self, failure: StepFailed) -> None:
+    def _abandon(self, failure: StepFailed) -> list[Output]:
         """A step failed; those launched on top of it come back, but mean nothing."""
         log.error("step_failed", step=failure.number, exc_info=failure.error)
         if isinstance(failure.error, DeviceLostError):
             raise failure.error
         launched = self._take_back()
         self._launched = deque(replace(later, is_void=True) for later in self._launched)
-        if not launched.is_void:
-            self._core.abandon(failure.number, self._clock())
+        if launched.is_void:
+            return []
+        before = self._collect()
+        self._core.abandon(failure.number, self._clock())
+        error = OutOfMemoryError(failure.error.message) if isinstance(failure.error, DeviceMemoryError) else None
+        return before + [replace(output, error=error) for output in self._collect()]
 
     def _collect(self, texts: Mapping[str, str] = MappingProxyType({})) -> list[Output]:
         """Core's new events with their text."""

@@ -29,6 +29,7 @@
         │   └── SessionLimitError    session_limit_exceeded      429
         ├── LoadingError             loading                     503
         ├── ShuttingDownError        shutting_down               503
+        ├── OutOfMemoryError         out_of_memory               503    in a step; other requests go on
         ├── DeviceLostError          device_lost                 503    for all that follow, until a restart
         ├── SlowReaderError          slow_reader                 -      the stream is cut
         └── InternalError            internal_error              500
@@ -71,9 +72,9 @@ class DeviceNotFoundError(StartupError):
 
 
 class DeviceMemoryError(StartupError):
-    """A device has less memory than asked for. All in bytes; ``asked``: None if a library asked.
+    """A device has less memory than asked for, at start or for a step.
 
-    ``why`` goes on after the numbers.
+    All in bytes; ``asked``: None if a library asked. ``why`` goes on after the numbers.
     """
 
     code = "device_memory"
@@ -232,6 +233,12 @@ class ShuttingDownError(RequestError):
 
     def __init__(self, message: str = "the server is shutting down") -> None:
         super().__init__(message)
+
+
+class OutOfMemoryError(RequestError):
+    """The GPU had no memory for a step that the request was in."""
+
+    code = "out_of_memory"
 
 
 class DeviceLostError(RequestError):

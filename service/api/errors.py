@@ -32,6 +32,7 @@ STATUS_AND_TYPE: dict[str, tuple[int, str]] = {
     errors.SessionLimitError.code: (HTTPStatus.TOO_MANY_REQUESTS, "rate_limit_error"),
     errors.LoadingError.code: (HTTPStatus.SERVICE_UNAVAILABLE, "service_unavailable_error"),
     errors.ShuttingDownError.code: (HTTPStatus.SERVICE_UNAVAILABLE, "service_unavailable_error"),
+    errors.OutOfMemoryError.code: (HTTPStatus.SERVICE_UNAVAILABLE, "service_unavailable_error"),
     errors.DeviceLostError.code: (HTTPStatus.SERVICE_UNAVAILABLE, "service_unavailable_error"),
     errors.SlowReaderError.code: (HTTPStatus.REQUEST_TIMEOUT, "timeout_error"),
     errors.InternalError.code: (HTTPStatus.INTERNAL_SERVER_ERROR, "server_error"),
@@ -86,7 +87,7 @@ def retry_after(error: errors.RequestError) -> float | None:
     """Seconds until a refused client should try again; None if trying again is pointless."""
     if isinstance(error, errors.OverloadedError):
         return error.retry_after_s
-    unavailable = errors.LoadingError | errors.ShuttingDownError | errors.DeviceLostError
+    unavailable = errors.LoadingError | errors.ShuttingDownError | errors.OutOfMemoryError | errors.DeviceLostError
     return UNAVAILABLE_RETRY_S if isinstance(error, unavailable) else None
 
 

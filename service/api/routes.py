@@ -32,6 +32,7 @@ GENERATING = (
     errors.NeverFitsError,
     errors.PriorityError,
     errors.QueueLimitError,
+    errors.OutOfMemoryError,
     errors.DeviceLostError,
 )
 

@@ -230,7 +230,7 @@ class Stream:
         """Add an output, or end the stream if it is bad news or too many wait."""
         if isinstance(output.event, Finished | Refused):
             self._unfinished.discard(request_id)
-        if error := _bad_news(output.event):
+        if error := _bad_news(output):
             self.fail(error)
         elif len(self._buffer) >= self._limit:
             self.fail(SlowReaderError(f"{self._limit} outputs were not read in time"))
@@ -248,11 +248,11 @@ class Stream:
         self._news.set()
 
 
-def _bad_news(event: Event) -> RequestError | None:
-    """The error in an event that ends a request without an answer."""
-    match event:
+def _bad_news(output: Output) -> RequestError | None:
+    """The error in an output that ends a request without an answer."""
+    match output.event:
         case Refused(code=code, message=message):
             return from_code(code, message)
         case Finished(reason=FinishReason.ERROR):
-            return InternalError("the model failed on this request")
+            return output.error or InternalError("the model failed on this request")
     return None

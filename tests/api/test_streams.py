@@ -1,6 +1,7 @@
 """Between the engine's thread and the handlers: order, bounds, endings."""
 
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -9,7 +10,7 @@ from service.core.commands import Cancel, Submit
 from service.core.events import Event, Finished, FinishReason, Refused, SessionDropped, Timings, TokenOut, Usage
 from service.core.sampling import SamplingParams
 from service.engine import Listener, Output, Turn
-from service.errors import InternalError, NeverFitsError, SlowReaderError
+from service.errors import InternalError, LoadingError, NeverFitsError, SlowReaderError
 
 
 class Desk:
@@ -130,10 +131,13 @@ async def test_a_refusal_raises_the_error_that_core_named(desk, streams):
     assert desk.cancelled == {"a-1"}
 
 
-async def test_an_answer_that_breaks_raises(desk, streams):
+@pytest.mark.parametrize(
+    ("error", "raised"), [(None, InternalError("the model failed on this request")), (LoadingError("not yet"),) * 2]
+)
+async def test_an_answer_that_breaks_raises_what_is_known_of_it(desk, streams, error, raised):
     with streams.open([turn("a")]) as stream:
-        desk.listener([token("a"), end("a", FinishReason.ERROR)])
-        with pytest.raises(InternalError):
+        desk.listener([token("a"), replace(end("a", FinishReason.ERROR), error=error)])
+        with pytest.raises(type(raised), match=raised.message):
             await stream.take()
     assert desk.cancelled == set()
 

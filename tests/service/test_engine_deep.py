@@ -4,9 +4,11 @@ import queue
 from collections.abc import Callable
 from itertools import count
 
+import pytest
+
 from service.core.events import Finished, FinishReason, TokenOut
 from service.core.plan import StepPlan, StepResult
-from service.errors import DeviceLostError
+from service.errors import DeviceLostError, DeviceMemoryError, OutOfMemoryError, RequestError
 from service.simulation.runner import SimulatedRunner
 from tests.service.conftest import PATIENCE_S, Inbox, Start, turn
 
@@ -85,12 +87,20 @@ def test_a_failed_step_takes_along_those_launched_on_top_and_the_engine_goes_on(
     assert engine.failed is None
 
 
-def test_a_step_that_cannot_be_launched_fails_after_those_before_it(start: Start) -> None:
+NO_MEMORY = DeviceMemoryError("cuda:0", asked=None, free=0, total=1)
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"), [(RuntimeError("private"), None), (NO_MEMORY, OutOfMemoryError(NO_MEMORY.message))]
+)
+def test_a_step_that_cannot_be_launched_fails_after_those_before_it(
+    start: Start, failure: Exception, told: RequestError | None
+) -> None:
     class Refuses(Device):
         def launch(self, plan: StepPlan) -> Callable[[], StepResult]:
             if plan.number == 2:
                 self.launched.put(plan.number)
-                raise RuntimeError("out of memory")
+                raise failure
             return super().launch(plan)
 
     device = Refuses()
@@ -101,6 +111,8 @@ def test_a_step_that_cannot_be_launched_fails_after_those_before_it(start: Start
     device.let_out()
     inbox.until_ended("a")
     assert inbox.last("a").reason is FinishReason.ERROR
+    error = inbox.outputs["a"][-1].error
+    assert (type(error), error and error.message) == (type(told), told and told.message)
     assert len(tokens(inbox, "a")) == 1
     assert engine.failed is None
 

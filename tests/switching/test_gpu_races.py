@@ -18,7 +18,16 @@ from service.core.plan import CopyResult
 from service.core.ports import Copier
 from service.errors import DeviceLostError
 from service.execution.gpu.copier import GPUCopier
-from service.execution.gpu.faults import Armed, Delays, Failing, Faults, Several, Work, losing_device
+from service.execution.gpu.faults import (
+    Armed,
+    Delays,
+    Failing,
+    Faults,
+    Several,
+    Work,
+    exhausting_device,
+    losing_device,
+)
 from service.execution.gpu.pools import GPUPools
 from service.execution.gpu.runner import GPURunner
 from service.execution.gpu.runtime import Event
@@ -134,18 +143,23 @@ def test_switches_change_no_answer_whatever_is_late(
 
 
 @pytest.mark.parametrize("refused", [True, False])
-def test_copies_that_fail_change_no_answer(service: Service, undisturbed: Outcome, refused: bool) -> None:
+@pytest.mark.parametrize("fault", [Failing, exhausting_device])
+def test_copies_that_fail_change_no_answer(
+    service: Service, undisturbed: Outcome, fault: Callable[..., Faults], refused: bool
+) -> None:
     numbers = count()
-    failing = Failing(lambda work: copies(work) and next(numbers) % 5 == 0, refused=refused)
+    failing = fault(lambda work: copies(work) and next(numbers) % 5 == 0, refused=refused)
     outcome = switched(service, Several(failing, Delays(6, 0.002, copies)))
     assert outcome.answers == undisturbed.answers
     assert sum(isinstance(event, CopyEnded) and event.failed for event in outcome.events) > 5
 
 
+@pytest.mark.parametrize("refused", [True, False])
+@pytest.mark.parametrize("fault", [Failing, exhausting_device])
 def test_a_step_that_fails_ends_its_requests_and_leaves_the_others_right(
-    service: Service, undisturbed: Outcome
+    service: Service, undisturbed: Outcome, fault: Callable[..., Faults], refused: bool
 ) -> None:
-    failing = Failing(lambda work: work.name == "sample", 40, 41)
+    failing = fault(lambda work: work.name == "sample", 40, 41, refused=refused)
     outcome = GPUService(service.model, failing).answer(TURNS, slots=2, debug_preempt_every=5)
     failed = {name for name, end in outcome.ends.items() if end.reason is FinishReason.ERROR}
     assert 1 <= len(failed) <= 2

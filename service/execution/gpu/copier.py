@@ -14,19 +14,19 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from queue import SimpleQueue
-from time import perf_counter, sleep
+from time import perf_counter
 
 import structlog
 
 from allocator import Direction, Ticket
 from service.core.plan import CopyResult
 from service.errors import DeviceLostError
+from service.execution.gpu.ends import end_of
 from service.execution.gpu.pools import GPUPools, Piece
 from service.execution.gpu.runtime import Event, Runtime, Stream
 
 log = structlog.get_logger(__name__)
 
-RETRY_S = 0.1
 STOP_PATIENCE_S = 10.0  # with copies under way; a device that hangs must not keep the service from ending
 
 Report = Callable[[CopyResult], None]
@@ -131,21 +131,10 @@ class _Link:
                         self._stream.copy(source, destination)
                         pieces += 1
                 finally:  # what was issued before a failure is still copying
-                    end = self._end()
+                    end = end_of(self._stream, f"copy-{self._direction.value}")
         except Exception as error:
             failure = error
         return _Issued(submitted.ticket, submitted.after, end, pieces, failure)
-
-    def _end(self) -> Event:
-        """An event after what was issued: without one nobody could tell when its blocks are free."""
-        while True:
-            try:
-                return self._stream.record()
-            except DeviceLostError:
-                raise
-            except Exception:
-                log.exception("copy_end_unknown", direction=self._direction.value)
-                sleep(RETRY_S)
 
     def _wait_for_all(self) -> None:
         while (issued := self._issued.get()) is not None:

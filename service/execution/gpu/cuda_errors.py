@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
+from kernels.cuda.matrices import ALLOC_FAILED, CublasError
 from service.errors import DeviceLostError, DeviceMemoryError
 from service.execution.gpu.runtime import CaptureError
 
@@ -63,19 +64,25 @@ R = TypeVar("R")
 
 
 def translated(error: Exception, device: Device, asked: int | None = None) -> Exception:
-    """CuPy's error as one of ours; itself if it is neither a loss nor want of memory nor a refused capture.
+    """CuPy's error, or cuBLAS's, as one of ours; itself if it is no loss, no want of memory and no refused capture.
 
     ``asked``: bytes, where memory was asked for.
     """
+    if isinstance(error, CublasError):
+        return _out_of_memory(device, asked) if error.status == ALLOC_FAILED else error
     if not isinstance(error, device.error_types):
         return error
     status: int = error.status  # type: ignore[attr-defined]
     if status in LOST:
         return DeviceLostError(f"{device.name} is lost: {error}")
     if status == OUT_OF_MEMORY:
-        free, total = device.memory()
-        return DeviceMemoryError(device.name, asked=asked, free=free, total=total)
+        return _out_of_memory(device, asked)
     return CaptureError(str(error)) if status in CAPTURE else error
+
+
+def _out_of_memory(device: Device, asked: int | None) -> DeviceMemoryError:
+    free, total = device.memory()
+    return DeviceMemoryError(device.name, asked=asked, free=free, total=total)
 
 
 def translating(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:

@@ -1,4 +1,7 @@
-"""Kernels on a device: compiled once, kept on disk as PTX, loaded once, launched on the stream that is named."""
+"""Kernels and products on a device. Kernels are compiled once, kept on disk as PTX, and loaded once.
+
+Both run on the stream that is named.
+"""
 
 import re
 import threading
@@ -9,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from kernels.cuda.matrices import Cublas, load
 from service.execution.gpu.cuda_device import CudaDevice
 from service.execution.gpu.cuda_errors import translating
 from service.execution.gpu.cupy_stream import CuPyStream
@@ -60,6 +64,19 @@ class CuPyLaunch:
         loaded = self._kernels.get(kernel)
         values = [convert(value) for convert, value in zip(loaded.convert, arguments, strict=True)]
         loaded.function(grid, kernel.threads, values, stream=self._stream)
+
+
+class CuPyMultiply:
+    """A `kernels.cuda.matrices.Multiply` on a stream, with memory of its own for cuBLAS."""
+
+    def __init__(self, device: CudaDevice, stream: CuPyStream, workspace: Any) -> None:
+        self.device = device
+        self._multiply = Cublas(load(), stream.stream.ptr, workspace.data.ptr, workspace.nbytes)
+
+    @translating
+    def __call__(self, x: Any, weight: Any, out: Any, *, accumulate: bool) -> None:
+        """See `kernels.cuda.matrices.Multiply`."""
+        self._multiply(x, weight, out, accumulate=accumulate)
 
 
 def entry_of(ptx: str) -> str:

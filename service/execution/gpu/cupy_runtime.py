@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from service.errors import DeviceLostError, DeviceMemoryError, DeviceNotFoundError, PinnedMemoryError
+from kernels.cuda.matrices import WORKSPACE_BYTES
+from service.errors import DeviceLostError, DeviceNotFoundError, PinnedMemoryError
 from service.execution.gpu.cuda_device import CudaDevice
 from service.execution.gpu.cuda_errors import translated, translating
-from service.execution.gpu.cupy_kernels import CuPyLaunch, LoadedKernels
+from service.execution.gpu.cupy_kernels import CuPyLaunch, CuPyMultiply, LoadedKernels
 from service.execution.gpu.cupy_stream import CuPyStream
 from service.execution.gpu.pinned_pool import host_memory
 from service.execution.gpu.runtime import Bytes
@@ -86,23 +87,17 @@ class CuPyRuntime:
         """See `runtime.Runtime`."""
         return CuPyStream(self.device, urgent=urgent)
 
+    @translating
     def ops(self, stream: Any, scratch: Any = None) -> Any:
         """See `runtime.Runtime`; a `CuPyStream`. Takes `kernels.cuda.matrices.WORKSPACE_BYTES` for cuBLAS.
 
         Raises DeviceMemoryError, CublasError.
         """
-        from kernels.cuda import matrices  # noqa: PLC0415
         from kernels.cuda.ops import Ops  # noqa: PLC0415
 
-        workspace = self.empty((matrices.WORKSPACE_BYTES,), np.uint8)
+        workspace = self.empty((WORKSPACE_BYTES,), np.uint8)
         self._workspaces.append(workspace)
-        try:
-            multiply = matrices.Cublas(matrices.load(), stream.stream.ptr, workspace.data.ptr, workspace.nbytes)
-        except matrices.CublasError as error:
-            if error.status != matrices.ALLOC_FAILED:
-                raise
-            free, total = self.device.memory()
-            raise DeviceMemoryError(self.device.name, asked=None, free=free, total=total) from error
+        multiply = CuPyMultiply(self.device, stream, workspace)
         return Ops(CuPyLaunch(self._kernels, stream), multiply, scratch, self.info.processors)
 
     @contextmanager

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import Random
 from time import sleep
 
-from service.errors import DeviceLostError
+from service.errors import DeviceLostError, DeviceMemoryError
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +143,15 @@ class Failing(Faults):
 def losing_device(which: Which, at: int = 0) -> Failing:
     """The device is lost when the ``at``-th piece of work of those picked begins."""
     return Failing(which, at, error=DeviceLostError)
+
+
+def exhausting_device(which: Which, first: int = 0, last: int | None = None, *, refused: bool = True) -> Failing:
+    """The device has no memory for these; see `Failing`."""
+
+    def error(why: str) -> DeviceMemoryError:
+        return DeviceMemoryError("simulated:0", asked=None, free=0, total=1 << 30, why=why)
+
+    return Failing(which, first, last, refused=refused, error=error)
 
 
 class Stall(Faults):

@@ -27,6 +27,7 @@ from service.core.sampling import SamplingParams
 from service.execution.architecture import ModelConfig
 from service.execution.batch import Batch, Batcher, SlotMemory, TableChanges
 from service.execution.draws import Draws, DrawSettings
+from service.execution.gpu.ends import end_of
 from service.execution.gpu.graphs import DecodeGraphs, padded, padded_sizes, padding
 from service.execution.gpu.pools import GPUPools
 from service.execution.gpu.runtime import CaptureError, Runtime, Stream
@@ -128,7 +129,7 @@ class GPURunner:
             entry.is_read = self._failed = True
             raise
         finally:
-            entry.event = self._stream.record()
+            entry.event = end_of(self._stream, "step")
 
     def _result(self, number: int, entry: Entry, read: Read, began: float) -> StepResult:
         """Seconds count from when the device was free for the step."""

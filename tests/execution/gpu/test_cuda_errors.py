@@ -2,6 +2,7 @@
 
 import pytest
 
+from kernels.cuda.matrices import CublasError
 from service.errors import DeviceLostError, DeviceMemoryError
 from service.execution.gpu.cuda_errors import translated, translating
 from service.execution.gpu.runtime import CaptureError
@@ -50,6 +51,13 @@ def test_want_of_memory_says_the_numbers() -> None:
     assert error.message == "cuda:1: 3 GiB asked for, 2 GiB of 80 GiB free"
     with pytest.raises(DeviceMemoryError, match="cuda:1: memory asked for, 2 GiB of 80 GiB free"):
         Device().call(CudaError(2))
+
+
+def test_cublas_wants_memory_too() -> None:
+    with pytest.raises(DeviceMemoryError, match="cuda:1: memory asked for, 2 GiB of 80 GiB free"):
+        Device().call(CublasError("cublasGemmEx: ALLOC_FAILED (3)", 3))
+    with pytest.raises(CublasError, match="EXECUTION_FAILED"):
+        Device().call(CublasError("cublasGemmEx: EXECUTION_FAILED (13)", 13))
 
 
 @pytest.mark.parametrize("status", [900, 901, 906, 908])

@@ -14,7 +14,17 @@ from service.core.plan import CopyResult
 from service.execution.architecture import ModelConfig
 from service.execution.gpu import copier as copier_module
 from service.execution.gpu.copier import GPUCopier
-from service.execution.gpu.faults import Armed, Delays, Failing, Faults, Several, Stall, Work, losing_device
+from service.execution.gpu.faults import (
+    Armed,
+    Delays,
+    Failing,
+    Faults,
+    Several,
+    Stall,
+    Work,
+    exhausting_device,
+    losing_device,
+)
 from service.execution.gpu.pools import GPUPools
 from service.execution.gpu.simulated_runtime import SimulatedRuntime
 from service.execution.gpu.simulated_stream import SimulatedEvent
@@ -179,6 +189,13 @@ def test_a_copy_that_fails_is_told_and_the_others_succeed(make: Make, piece: int
     with make().started(failing) as plane:
         results = plane.copy(*(ticket(OUT, SCATTERED, number) for number in range(3)))
         assert [(result.ticket, result.failed) for result in results] == [(0, False), (1, True), (2, False)]
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_copy_without_memory_is_told_and_the_others_succeed(make: Make, refused: bool) -> None:
+    with make().started(exhausting_device(is_copy, 0, 1, refused=refused)) as plane:
+        results = plane.copy(*(ticket(OUT, SCATTERED, number) for number in range(2)))
+        assert [(result.ticket, result.failed) for result in results] == [(0, True), (1, False)]
 
 
 def test_blocks_that_are_not_there_fail_their_ticket_alone(make: Make) -> None:

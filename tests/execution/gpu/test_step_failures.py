@@ -4,9 +4,10 @@ import pytest
 
 from allocator import Extent
 from service.core.plan import Row, SlotOpening, StepPlan
-from service.errors import DeviceLostError
+from service.errors import DeviceLostError, DeviceMemoryError
 from service.execution.architecture import ModelConfig
-from service.execution.gpu.faults import Armed, Failing, Stall, losing_device
+from service.execution.gpu.faults import Armed, Failing, Stall, exhausting_device, losing_device
+from service.execution.gpu.simulated_stream import SimulatedEvent
 from service.execution.weights import ModelWeights
 from tests.execution.gpu.data_plane import PATIENCE_S
 from tests.execution.gpu.steps import SETTINGS, Device, expected, played
@@ -44,6 +45,43 @@ def test_a_step_that_is_refused_is_told_and_the_next_is_right(tiny: Model, work:
     fault.arm()
     with pytest.raises(RuntimeError, match=f"injected: .*{work}"):
         device.runner.launch(plays[0][0])
+    assert device.play(plays[1:]) == expected(plays[1:])
+
+
+@pytest.mark.parametrize("refused", [True, False])
+def test_a_step_without_memory_is_told_as_that_and_the_next_is_right(tiny: Model, refused: bool) -> None:
+    fault = Armed(exhausting_device(lambda work: work.name == "linear", 0, 1, refused=refused))
+    device = Device(*tiny, faults=fault)
+    plays = played(*tiny, prompt(1, 1, 5), prompt(2, 1, 5), prompt(3, 2, 9), prompt(4, 0, 1))
+    fault.arm()
+    with pytest.raises(DeviceMemoryError, match=r"simulated:0: memory asked for, 0 bytes of 1 GiB free: injected"):
+        device.runner.launch(plays[0][0])()
+    assert device.play(plays[1:]) == expected(plays[1:])
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["the step is right", "the step fails"])
+def test_a_step_without_an_event_at_its_end_keeps_its_memory_until_there_is_one(
+    tiny: Model, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """The ring goes round more than once: nothing is stuck."""
+    fault = Armed(Failing(lambda work: work.name == "put_tokens", 0, int(fails), refused=True))
+    device = Device(*tiny, faults=fault)
+    plays = played(*tiny, prompt(0, 0, 1), prompt(1, 1, 5), prompt(2, 2, 9), prompt(3, 3, 13), prompt(4, 0, 1))
+    record, refusals = device.stream.record, iter([True, True])
+
+    def record_sometimes() -> SimulatedEvent:
+        if next(refusals, False):
+            raise RuntimeError("no event to be had")
+        return record()
+
+    monkeypatch.setattr(device.stream, "record", record_sometimes)
+    fault.arm()
+    if fails:
+        with pytest.raises(RuntimeError, match="injected"):
+            device.runner.launch(plays[0][0])
+    else:
+        assert device.play(plays[:1]) == expected(plays[:1])
+    assert next(refusals, None) is None
     assert device.play(plays[1:]) == expected(plays[1:])
 
 
