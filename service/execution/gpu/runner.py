@@ -12,7 +12,7 @@ It belongs to the thread that launches; only a step's result is read on another.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from time import perf_counter
 
@@ -78,7 +78,7 @@ class GPURunner:
             self._kernels = runtime.ops(stream, scratch)
             with self._entry() as entry:
                 self._take_memory(config, weights)
-                entry.is_read = True
+            self._result(0, entry, list, perf_counter())
 
     def _take_memory(self, config: ModelConfig, weights: ModelWeights) -> None:
         """What steps work on. The padding slot is the last, its table the scrap block."""
@@ -120,16 +120,23 @@ class GPURunner:
 
     @contextmanager
     def _entry(self) -> Iterator[Entry]:
-        """The ring's next entry, for what is submitted inside: an event follows in any case."""
+        """The ring's next entry, for what is submitted inside: an event follows in any case.
+
+        Nobody asks for the result of what failed here, so it is waited for at once: the next entries' steps might fail
+        too, and the ring come round before the device does.
+        """
         entry = self._ring.take()
         self._memory.write_through(entry.written)
         try:
             yield entry
         except Exception:
-            entry.is_read = self._failed = True
-            raise
-        finally:
+            self._failed = True
             entry.event = end_of(self._stream, "step")
+            with suppress(Exception):  # of what failed, or went before it
+                entry.event.wait()
+            entry.is_read = True
+            raise
+        entry.event = end_of(self._stream, "step")
 
     def _result(self, number: int, entry: Entry, read: Read, began: float) -> StepResult:
         """Seconds count from when the device was free for the step."""

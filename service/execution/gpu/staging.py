@@ -3,7 +3,7 @@
 Owned by the thread that launches steps, except that a step's result is read on another. Always true: an entry of the
 ring is used again only when its step's result has been read and its event has passed, so that nothing on the device
 still reads what the host writes, nor writes what the host reads. Nobody waits for that: with as many entries as there
-are steps under way, and one more, it is so by the time an entry's turn comes.
+are steps under way, and one more, it is so by the time an entry's turn comes. Only a launch that fails waits.
 """
 
 from collections.abc import Sequence

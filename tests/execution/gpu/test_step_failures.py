@@ -6,7 +6,7 @@ from allocator import Extent
 from service.core.plan import Row, SlotOpening, StepPlan
 from service.errors import DeviceLostError, DeviceMemoryError
 from service.execution.architecture import ModelConfig
-from service.execution.gpu.faults import Armed, Failing, Stall, exhausting_device, losing_device
+from service.execution.gpu.faults import Armed, Delays, Failing, Several, Stall, exhausting_device, losing_device
 from service.execution.gpu.simulated_stream import SimulatedEvent
 from service.execution.weights import ModelWeights
 from tests.execution.gpu.data_plane import PATIENCE_S
@@ -46,6 +46,18 @@ def test_a_step_that_is_refused_is_told_and_the_next_is_right(tiny: Model, work:
     with pytest.raises(RuntimeError, match=f"injected: .*{work}"):
         device.runner.launch(plays[0][0])
     assert device.play(plays[1:]) == expected(plays[1:])
+
+
+def test_steps_that_are_refused_in_a_row_do_not_outrun_the_device(tiny: Model) -> None:
+    late, refusing = Delays(1, 0.01), Failing(lambda work: work.name == "linear", 0, 7, refused=True)
+    fault = Armed(Several(late, refusing))
+    device = Device(*tiny, faults=fault)
+    fault.arm()
+    for _ in range(7):  # more than twice round the ring
+        with pytest.raises(RuntimeError, match=r"injected: .*linear"):
+            device.runner.launch(prompt(1, 1, 5))
+    plays = played(*tiny, prompt(2, 1, 5), prompt(3, 2, 9), prompt(4, 0, 1))
+    assert device.play(plays) == expected(plays)
 
 
 @pytest.mark.parametrize("refused", [True, False])
