@@ -6,7 +6,7 @@ Sizes of the full scale are chosen for 80 GB of device memory and ten minutes fo
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from benchmarks.gpu.shapes import LLAMA_3_8B, QWEN_2_5_32B, SMOLLM2_135M, TINY, TINY_WIDE
+from benchmarks.gpu.shapes import HEADS, LLAMA_3_8B, QWEN_2_5_32B, SMOLLM2_135M, TINY, TINY_WIDE
 from service.execution.random_weights import ModelShape
 
 MIB = 1 << 20
@@ -85,7 +85,7 @@ QWEN_ON_A100 = SwitchScale(
 
 FULL = Scale(
     dtype="bfloat16",
-    op_shapes={"llama-8b": LLAMA_3_8B, "qwen-32b": QWEN_2_5_32B, "smollm2": SMOLLM2_135M},
+    op_shapes={"llama-8b": LLAMA_3_8B, "qwen-32b": QWEN_2_5_32B, "smollm2": SMOLLM2_135M, **HEADS},
     prompt_lengths=(1, 15, 16, 17, 200, 3000),
     small=SMOLLM2_135M,
     small_layers=4,
@@ -122,7 +122,7 @@ TINY_SWITCHES = SwitchScale(
 
 TINY_SCALE = Scale(
     dtype="float32",
-    op_shapes={"tiny": TINY, "tiny-wide": TINY_WIDE},
+    op_shapes={"tiny": TINY, "tiny-wide": TINY_WIDE, **HEADS},
     prompt_lengths=(1, 15, 16, 17, 150),
     small=TINY,
     small_layers=2,

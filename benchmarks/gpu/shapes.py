@@ -1,5 +1,6 @@
 """Models that GPUs are measured with, by the sizes in their published configs. Their weights are drawn."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from service.execution.architecture import ModelConfig
@@ -78,3 +79,17 @@ TINY = ModelShape(
 TINY_WIDE = ModelShape(
     replace(TINY.config, head_dim=64, inverse_frequencies=inverse_frequencies(64, 10_000.0)), qkv_bias=True
 )
+
+
+def _with_heads(dim: int, num_heads: int, num_kv_heads: int) -> ModelShape:
+    frequencies = inverse_frequencies(dim, 10_000.0)
+    sizes = {"num_heads": num_heads, "num_kv_heads": num_kv_heads, "head_dim": dim}
+    return ModelShape(replace(TINY.config, inverse_frequencies=frequencies, **sizes), qkv_bias=True)
+
+
+# Of heads that the others leave out: sizes of 80 and 96, of 128 with fewer of them, one query head a KV head and three.
+HEADS: Mapping[str, ModelShape] = {
+    "heads of 80": _with_heads(80, 2, 2),
+    "heads of 96": _with_heads(96, 3, 1),
+    "heads of 128": _with_heads(128, 4, 1),
+}

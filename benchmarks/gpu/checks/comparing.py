@@ -1,4 +1,4 @@
-"""An op on the device against its definition, on arrays whose surroundings show what it should not have touched."""
+"""An op on the device against its definition, on arrays between guards that show what it should not have touched."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,12 +11,13 @@ from benchmarks.gpu.checks.check import require
 from benchmarks.gpu.rig import Rig
 from kernels import reference
 from service.execution.gpu.element_types import element_type
-from service.execution.gpu.runtime import Stream
+from service.execution.gpu.runtime import Array, Stream
 
 # Of results of order 1: the definition computes in float32 on the same rounded inputs, so what is left is the rounding
 # of the result, and for float32 the order of sums and the device's approximate functions.
 TOLERANCES = {"float32": (2e-5, 4e-6), "float16": (2**-10, 2**-13), "bfloat16": (2**-7, 2**-10)}
 EXACT = 0.0
+GUARD_BYTES = 1024  # before and after each array: NaN, or -1; keeps it aligned for vectors and cuBLAS
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +46,38 @@ def check_case(rig: Rig, ops: Any, stream: Stream, case: Case, dtype: str) -> No
     given = [_typed(value, dtype) if n in case.typed else value for n, value in enumerate(case.given)]
     expected = [_wide(value) if isinstance(value, np.ndarray) else value for value in given]
     getattr(reference, case.op)(*expected)
-    on_device = [rig.put(value) if isinstance(value, np.ndarray) else value for value in given]
+    guarded = [_Guarded(rig, value) if isinstance(value, np.ndarray) else None for value in given]
+    arguments = [value if here is None else here.array for value, here in zip(given, guarded, strict=True)]
     with rig.runtime.bound():
-        getattr(ops, case.op)(*on_device)
+        getattr(ops, case.op)(*arguments)
         stream.record().wait()
-    for number, (value, array) in enumerate(zip(given, on_device, strict=True)):
-        if isinstance(value, np.ndarray):
-            got = rig.read(array)
+    for number, (value, here) in enumerate(zip(given, guarded, strict=True)):
+        if here is not None:
+            got = here.read(f"argument {number}")
             if number in case.writes:
                 part = case.defined.get(number, ...)
                 _compare(got[part], expected[number][part], dtype, case.slack, f"argument {number}")
             else:
                 require(got.tobytes() == value.tobytes(), f"argument {number} is no output and has changed")
+
+
+class _Guarded:
+    """An array on the device with guards around it."""
+
+    def __init__(self, rig: Rig, values: NDArray[Any]) -> None:
+        self._rig = rig
+        memory = np.full(GUARD_BYTES + values.nbytes + GUARD_BYTES, 0xFF, np.uint8)
+        self._inside = slice(GUARD_BYTES, GUARD_BYTES + values.nbytes)
+        memory[self._inside] = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+        self._memory = rig.put(memory)
+        self.array: Array = self._memory[self._inside].view(values.dtype).reshape(values.shape)
+
+    def read(self, what: str) -> NDArray[Any]:
+        """As it is now. Raises AssertionError if a guard has changed."""
+        memory = self._rig.read(self._memory)
+        outside = np.delete(memory, self._inside)
+        require(bool((outside == 0xFF).all()), f"{what}: memory beside it has changed")
+        return memory[self._inside].view(self.array.dtype).reshape(self.array.shape)
 
 
 def _compare(got: NDArray[Any], expected: NDArray[Any], dtype: str, slack: float, what: str) -> None:

@@ -11,7 +11,7 @@ from benchmarks.gpu.rig import Rig
 from service.execution.gpu.runtime import Array, Stream
 
 UNITS, UNIT_FLOATS = 40, 4096
-MOVES = ((20, 0, 3), (26, 10, 1), (31, 29, 6))  # source, destination, length; the last onto itself
+MOVES = ((20, 0, 3), (26, 10, 1), (31, 29, 6), (13, 15, 4))  # source, destination, length; two onto themselves
 GATHERED = ((7, 0, 2), (30, 2, 1), (12, 3, 5))
 
 

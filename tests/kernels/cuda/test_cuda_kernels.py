@@ -44,7 +44,9 @@ def test_generated_code(file: str) -> None:
 
 @pytest.mark.full
 @pytest.mark.timeout(3000)
-@pytest.mark.parametrize("file", ["simulated_attention.py", "simulated_prefill.py", "simulated_sampling.py"])
+@pytest.mark.parametrize(
+    "file", ["simulated_attention.py", "simulated_logits.py", "simulated_prefill.py", "simulated_sampling.py"]
+)
 def test_long_sequences_and_whole_vocabularies_in_the_simulator(file: str) -> None:
     run(file, "-m", "full", simulate=True)
 

@@ -16,7 +16,7 @@ def test_decodes_equal_the_reference(model: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-@pytest.mark.parametrize("model", ["smollm2", "80", "96"])
+@pytest.mark.parametrize("model", ["llama-8b", "smollm2", "80", "96"])
 def test_decodes_in_other_types_equal_the_reference(dtype: str, model: str) -> None:
     build(dtype, MODELS[model], [(1, length) for length in LENGTHS]).check()
 

@@ -28,7 +28,7 @@ def test_rms_norm(dtype: str, hidden: int) -> None:
 
 
 @every_type
-@pytest.mark.parametrize("hidden", [576, 4096])
+@pytest.mark.parametrize("hidden", [576, 4096, 5120])
 def test_add_rms_norm_updates_the_residual(dtype: str, hidden: int) -> None:
     residual, x, weight = random(dtype, 2, hidden), random(dtype, 2, hidden, seed=1), random(dtype, hidden)
     out, expected, theirs = fill(dtype, 2, hidden), np.empty((2, hidden), np.float32), wide(residual)
@@ -108,10 +108,10 @@ def test_rope_and_store_in_one_are_the_two(dtype: str, model: str) -> None:
 
 
 @every_type
-@pytest.mark.parametrize("width", [64, 1536, 3072])
-def test_silu_mul(dtype: str, width: int) -> None:
-    gate_up, out = random(dtype, 2, 2 * width) * DTYPES[dtype](4), fill(dtype, 2, width)
-    expected = np.empty((2, width), np.float32)
+@pytest.mark.parametrize(("rows", "width"), [(2, 64), (2, 1536), (1, 14336), (1, 27648)])
+def test_silu_mul(dtype: str, rows: int, width: int) -> None:
+    gate_up, out = random(dtype, rows, 2 * width) * DTYPES[dtype](4), fill(dtype, rows, width)
+    expected = np.empty((rows, width), np.float32)
     reference.silu_mul(wide(gate_up), expected)
     ops().silu_mul(gate_up, out)
     close(out, expected, dtype)
@@ -125,8 +125,9 @@ def test_silu_survives_extreme_gates() -> None:
 
 
 @every_type
-def test_take_rows(dtype: str) -> None:
-    table, rows, out = random(dtype, 20, 2048), np.array([19, 0, 7, 7], np.int32), fill(dtype, 4, 2048)
+@pytest.mark.parametrize("hidden", [576, 4096, 5120])
+def test_take_rows(dtype: str, hidden: int) -> None:
+    table, rows, out = random(dtype, 20, hidden), np.array([19, 0, 7, 7], np.int32), fill(dtype, 4, hidden)
     ops().take_rows(table, rows, out)
     assert out.tobytes() == table[rows].tobytes()
 

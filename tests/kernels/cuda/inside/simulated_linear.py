@@ -17,7 +17,7 @@ def expected(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.n
 
 
 @every_type
-@pytest.mark.parametrize("outputs", [64, 1536])
+@pytest.mark.parametrize("outputs", [64, 1536, 7168])
 def test_linear_with_a_bias(dtype: str, outputs: int) -> None:
     x, weight, bias = random(dtype, 3, 40), random(dtype, outputs, 40), random(dtype, outputs)
     out = fill(dtype, 3, outputs)

@@ -44,6 +44,26 @@ def test_rows_that_are_not_ok_are_cleared() -> None:
     np.testing.assert_array_equal(logits, expected)
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("vocab_size", [49_152, 128_256, 152_064])
+def test_whole_vocabularies(vocab_size: int) -> None:
+    rng = np.random.default_rng(0)
+    logits, in_prompt = random("float32", 1, vocab_size), rng.random(vocab_size) < 0.1
+    counts = (rng.integers(0, 5, vocab_size) * (rng.random(vocab_size) < 0.1)).astype(np.int32)
+    tokens, bias = rng.permutation(vocab_size)[:1024].astype(np.int32), random("float32", 1024)
+    expected, finite = logits.copy(), np.zeros(1, np.bool_)
+    for module, row in ((reference, expected[0]), (ops(), logits[0])):
+        module.add_bias(row, tokens, bias)
+        module.penalize(row, in_prompt, counts, 0.5, 0.25, 1.3)
+    close(logits, expected, "float32")
+    for last, found in ((0.0, True), (np.nan, False)):
+        logits[0, -1] = last
+        ops().finite_rows(logits, finite)
+        assert finite.tolist() == [found]
+    ops().clear_rows(logits, finite)
+    assert not logits.any()
+
+
 def test_a_rows_view_is_adjusted_alone() -> None:
     logits, in_prompt = random("float32", 3, 37), np.random.default_rng(0).random((3, 37)) < 0.5
     counts = np.random.default_rng(1).integers(0, 2, (3, 37), np.int32)

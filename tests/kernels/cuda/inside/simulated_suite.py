@@ -7,6 +7,7 @@ import pytest
 from benchmarks.gpu.checks import CHECKS
 from benchmarks.gpu.rig import Rig
 from benchmarks.gpu.scale import TINY_SCALE, Scale
+from benchmarks.gpu.shapes import TINY, TINY_WIDE
 from service.execution.gpu.simulated_runtime import SimulatedRuntime
 
 
@@ -22,7 +23,7 @@ def test_the_kernels_pass(group: str) -> None:
 
 
 def test_the_kernels_pass_short_attention() -> None:
-    run("attention", replace(TINY_SCALE, prompt_lengths=(2,)))
+    run("attention", replace(TINY_SCALE, prompt_lengths=(2,), op_shapes={"tiny": TINY, "tiny-wide": TINY_WIDE}))
 
 
 @pytest.mark.full
