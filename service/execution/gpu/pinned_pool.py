@@ -1,4 +1,4 @@
-"""The host's part of KV memory: blocks in page-locked chunks, pinned once at start and tried to the last before use.
+"""The host's part of KV memory: blocks in page-locked chunks, pinned once at start and each tried before use.
 
 Block for block it has the bytes of the device's pool, in the same order. Who may write a block, and when, is the affair
 of plans and tickets. It is page-locked or it is not there: nothing falls back on pageable memory.
