@@ -1,6 +1,7 @@
 """Hypothesis profiles, the tiny model that every package's tests may use, and what tests leave behind."""
 
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,14 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 def tiny_model_path() -> Path:
     """A chat model of a few thousand random weights, as a Hugging Face directory."""
     return Path(__file__).parent / "data" / "tiny"
+
+
+@pytest.fixture
+def closed_url() -> Iterator[str]:
+    """An address where nobody listens, nor will as long as the test runs."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
 
 
 @pytest.fixture(autouse=True)

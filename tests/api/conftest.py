@@ -1,5 +1,6 @@
 """The whole service on a real socket, over the simulated data plane: everything but the arithmetic."""
 
+import asyncio
 import io
 import json
 import logging
@@ -35,6 +36,7 @@ from service.logs import configure_logs
 from service.metrics import Metrics
 from service.simulation.runner import SimulatedRunner
 
+PATIENCE_S = 120  # inside of tests: their own time-out would end some task of the server's
 VOCAB_SIZE = 384
 MODEL = "tiny"
 CHATML = (
@@ -157,10 +159,11 @@ class Live:
         return {sample.name.removeprefix("fastswitch_"): sample.value for sample in samples}
 
     async def until(self, holds: Callable[[dict[str, float]], bool]) -> dict[str, float]:
-        """Wait for a state of the metrics; the test's time-out bounds it."""
-        gauges = await self.gauges()
-        while not holds(gauges):
+        """Wait for a state of the metrics."""
+        async with asyncio.timeout(PATIENCE_S):
             gauges = await self.gauges()
+            while not holds(gauges):
+                gauges = await self.gauges()
         return gauges
 
 
@@ -222,6 +225,12 @@ def log() -> Iterator[io.StringIO]:
 @pytest.fixture
 def tenants(tmp_path: Path) -> Tenants:
     return Tenants(tmp_path / "keys.toml")
+
+
+@pytest.fixture(autouse=True)
+def buffers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streams lose nothing when this machine stands still for a moment, in which the simulated model goes on."""
+    monkeypatch.setattr("service.api.streams.BUFFERED_OUTPUTS", 1 << 20)
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 
 from service.api.context import STREAMS
 from service.api.debug_responses import DebugRequests, DebugState
+from tests.api.conftest import PATIENCE_S
 
 CANARY = "canary-7c1e"
 
@@ -17,10 +18,11 @@ async def state(live):
 
 
 async def settled(live, holds):
-    """The state once it is as expected; the test's time-out bounds it."""
-    view = await state(live)
-    while not holds(view["core"]):
+    """The state once it is as expected."""
+    async with asyncio.timeout(PATIENCE_S):
         view = await state(live)
+        while not holds(view["core"]):
+            view = await state(live)
     return view
 
 

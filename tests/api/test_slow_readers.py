@@ -9,6 +9,11 @@ import pytest
 CHAT = "/v1/chat/completions"
 
 
+@pytest.fixture
+def buffers() -> None:
+    """As they are: they are what is tested."""
+
+
 async def ask_and_read_nothing(live, **fields) -> socket.socket:
     """A client with a tiny window that sends a request and then stands still."""
     client = socket.socket()

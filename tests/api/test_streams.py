@@ -13,6 +13,11 @@ from service.engine import Listener, Output, Turn
 from service.errors import InternalError, LoadingError, NeverFitsError, SlowReaderError
 
 
+@pytest.fixture
+def buffers() -> None:
+    """As they are."""
+
+
 class Desk:
     """An engine that does nothing but keep what it was sent."""
 

@@ -197,9 +197,3 @@ async def chat_server() -> AsyncIterator[ScriptedChat]:
     scripted.url = f"http://{host}:{port}"
     yield scripted
     await runner.cleanup()
-
-
-@pytest.fixture
-async def closed_url(unused_tcp_port: int) -> str:
-    """An address where nobody listens."""
-    return f"http://127.0.0.1:{unused_tcp_port}"

@@ -64,7 +64,7 @@ class Terminal:
         """Wait until ``texts`` have appeared in this order."""
         for text in texts:
             try:
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(60):
                     await self._shows(text)
             except TimeoutError:
                 pytest.fail(f"{text!r} did not appear; the terminal shows {self.everything!r}")

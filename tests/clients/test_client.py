@@ -81,7 +81,8 @@ async def test_finished_stream_keeps_its_connection(server):
     assert server.peers[0] == server.peers[1]
 
 
-async def test_connection_is_kept_though_the_stream_ends_after_its_last_event(server):
+async def test_connection_is_kept_though_the_stream_ends_after_its_last_event(server, monkeypatch):
+    monkeypatch.setattr("clients.client._DRAIN_S", 60)
     server.sends((CHUNK % "Hi").encode() + b"data: [DONE]\n\n", hang=True)
     server.says("again")
     async with Client(server.url) as client:

@@ -21,6 +21,7 @@ def healthcheck(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, "ARGUMENTS", tmp_path / "arguments")
+    monkeypatch.setattr(module, "TIMEOUT_S", 60.0)
     return module
 
 

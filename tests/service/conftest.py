@@ -16,7 +16,7 @@ from service.engine import Engine, Output, Runner, Turn
 from service.execution.text import TextStage
 from service.execution.tokenizer import Tokenizer, read_tokenizer
 
-PATIENCE_S = 20
+PATIENCE_S = 60
 
 
 class Inbox:

@@ -1,7 +1,6 @@
 """The command as a process: exit codes, one-line errors, start, shutdown."""
 
 import asyncio
-import contextlib
 import json
 import os
 import re
@@ -15,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import aiohttp
+import psutil
 import pytest
 
 from clients.trace import read_trace
@@ -187,7 +187,7 @@ async def test_a_running_answer_is_finished_before_the_end(start):
     assert process.returncode == 0
 
 
-ENDLESS = {"messages": [{"role": "user", "content": "Hi"}], "n": 100, "stream": True, "ignore_eos": True}
+ENDLESS = {"messages": [{"role": "user", "content": "Hi"}], "n": 8, "stream": True, "ignore_eos": True}
 
 
 async def test_after_the_drain_time_running_answers_end_with_an_error(start):
@@ -215,15 +215,14 @@ async def test_a_second_signal_ends_the_process_at_once(start):
     assert process.returncode == 128 + signal.SIGINT
 
 
-async def test_a_server_that_still_loads_ends_at_once(tmp_path, unused_tcp_port):
+async def test_a_server_that_still_loads_ends_at_once(tmp_path):
     os.mkfifo(tmp_path / "config.json")  # nobody ever writes to it: the loader waits
-    arguments = [*COMMAND, "serve", "--model", str(tmp_path), "--port", str(unused_tcp_port)]
+    arguments = [*COMMAND, "serve", "--model", str(tmp_path), "--port", "0"]
     process = await asyncio.create_subprocess_exec(*arguments, stderr=PIPE, cwd=ROOT, env=ENVIRONMENT)
-    async with aiohttp.ClientSession(f"http://127.0.0.1:{unused_tcp_port}") as http:
-        while True:
-            with contextlib.suppress(aiohttp.ClientConnectorError):
-                assert (await (await http.get("/ready")).json())["status"] == "loading"
-                break
+    while not (listening := psutil.Process(process.pid).net_connections("tcp")):  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{listening[0].laddr.port}") as http:
+        assert (await (await http.get("/ready")).json())["status"] == "loading"
     process.send_signal(signal.SIGTERM)
     await process.communicate()
     assert process.returncode == 128 + signal.SIGTERM

@@ -16,7 +16,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from service.api.server import app_runner
 
-WAIT_S = 30
+WAIT_S = 60
 FLAGS = (
     "--headless",
     "--no-sandbox",

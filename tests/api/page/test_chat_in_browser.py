@@ -2,6 +2,7 @@
 
 import pytest
 
+from service.api.context import DOOR
 from service.api.websocket.sessions import SESSIONS
 from service.core.plan import Drawn, StepPlan, StepResult
 from service.core.ports import DirectRunner
@@ -133,9 +134,11 @@ def test_a_broken_connection_is_mended_unseen(page, browse, stepped):
     tab.say("Tell me a story", **LONG)
     stepped.allow(20)
     tab.reads(20)
+    server.app[DOOR].closed = True  # until it was seen
     for connection in list(server.app[SESSIONS]._connections):
         server.call(connection._transport.abort)
     tab.shows("#notice", "Trying again")
+    server.app[DOOR].closed = False
     stepped.allow()
     assert tab.whole_answer() == undisturbed(server, browse)
 

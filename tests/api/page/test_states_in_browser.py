@@ -63,6 +63,7 @@ def test_a_wrong_key_is_named_and_a_tenants_opens_the_chat_alone(page, browse, t
 
 def test_an_admins_key_opens_both_panes_and_stays_for_a_reload(page, browse, tenants):
     tab = browse(page(keys=tenants.keys()).url)
+    tab.shows("#alert", "needs an API key")
     tab.find("#key-input").send_keys(tenants.key["ops"])
     tab.click("#key button")
     tab.say("Hello", max_tokens=20, seed=1)
@@ -75,6 +76,7 @@ def test_an_admins_key_opens_both_panes_and_stays_for_a_reload(page, browse, ten
 
 def test_a_key_that_was_withdrawn_is_asked_for_again_and_the_turn_goes_on_with_the_new_one(page, browse, tenants):
     tab = browse(page(keys=tenants.keys()).url)
+    tab.shows("#alert", "needs an API key")
     tab.find("#key-input").send_keys(tenants.key["bob"])
     tab.click("#key button")
     tab.until(lambda: not tab.find("#key").is_displayed())

@@ -14,6 +14,12 @@ ROUTE = "/v1/chat/stream"
 JSON, MSGPACK = "fastswitch.v1.json", "fastswitch.v1.msgpack"
 
 
+@pytest.fixture(autouse=True)
+def patient_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that stands still for a moment does not take the other side for gone."""
+    monkeypatch.setattr("service.api.websocket.connection.CLOSE_WAIT_S", 60.0)
+
+
 class Peer:
     """One connection. Keeps the text it got and the last number with it."""
 

@@ -125,7 +125,7 @@ async def test_within_the_grace_the_turn_ends_by_itself(live, connect):
 
 
 async def test_coming_back_ends_the_grace(serve, connect, stepped):
-    live = await serve(stepped, limits={"reconnect_grace_s": 0.05})
+    live = await serve(stepped, limits={"reconnect_grace_s": 1.0})
     first, later = await connect(live), await connect(live)
     for peer in (first, later):
         await peer.send("turn", **LONG)
