@@ -7,6 +7,7 @@ the bit, whatever is late or fails. As in `test_races`, each rule of order has a
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
+from random import Random
 
 import numpy as np
 import pytest
@@ -165,6 +166,35 @@ def test_a_step_that_fails_ends_its_requests_and_leaves_the_others_right(
     assert 1 <= len(failed) <= 2
     for name in outcome.ends.keys() - failed:
         assert outcome.answers[name] == undisturbed.answers[name]
+
+
+class NowAndThen(Faults):
+    """Each piece of work may fail, when it is submitted or when it begins; drawn from seed, stream and number alone."""
+
+    def __init__(self, seed: int, share: float) -> None:
+        self._seed, self._share = seed, share
+
+    def submitted(self, work: Work) -> None:
+        self._fail(work, "submitted")
+
+    def begins(self, work: Work) -> None:
+        self._fail(work, "begins")
+
+    def _fail(self, work: Work, when: str) -> None:
+        if Random(f"{self._seed}/{when}/{work.stream}/{work.number}").random() < self._share:
+            raise RuntimeError(f"injected: {work}")
+
+
+@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.full) for seed in range(4, 60))])
+def test_whatever_fails_now_and_then_no_token_is_wrong(service: Service, undisturbed: Outcome, seed: int) -> None:
+    """Steps and copies, refused and failing, all of it late, under any preset; and the engine goes on."""
+    faults = Several(NowAndThen(seed, 0.002), Delays(seed, 0.0003))
+    outcome = switched(service, faults, sorted(PRESETS)[seed % len(PRESETS)])
+    assert outcome.ends.keys() == undisturbed.answers.keys()
+    for name, end in outcome.ends.items():
+        answer = outcome.answers[name]
+        assert answer == undisturbed.answers[name][: len(answer)]
+        assert len(answer) == TOKENS or end.reason is FinishReason.ERROR
 
 
 @pytest.mark.parametrize("ordered", [True, False])
