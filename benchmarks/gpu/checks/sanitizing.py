@@ -15,6 +15,7 @@ from benchmarks.gpu.rig import Rig
 TOOLS = ("memcheck", "racecheck")
 PLACES = ("/usr/local/cuda/bin",)
 FOUND = 9  # exit code
+COMPILING_S = 300  # at most, where no kernel has been compiled yet: some hundred, a second or so each
 PATIENCE_S = 150  # with kernels that are compiled; instrumenting cuBLAS takes a while
 GROUPS = ("layers", "attention", "draws", "moves")  # all that launches kernels of ours
 BANNER_LINES, TOLD_LINES = 1, 3
@@ -30,7 +31,7 @@ def sanitizer_checks(rig: Rig) -> Iterator[Check]:
 def _run_plain(rig: Rig) -> str:
     if rig.simulated:
         raise NotHereError("the process would look for a GPU")
-    code, told = _output(_suite(rig))
+    code, told = _output(_suite(rig), COMPILING_S)
     require(code == 0, f"exit code {code}: {told[-500:]}")
     return ""
 
@@ -48,21 +49,21 @@ def _run(rig: Rig, tool: str) -> str:
         raise NotHereError("compute-sanitizer is not on the PATH")
     # Errors of the driver's own are none of the kernels': finding out what a driver can do makes some.
     command = [program, "--tool", tool, "--report-api-errors", "no", "--error-exitcode", str(FOUND), *_suite(rig)]
-    code, told = _output(command)
+    code, told = _output(command, PATIENCE_S)
     lines = [line for line in told.splitlines() if line.startswith("=")]
     require(code == 0, f"exit code {code}: {' '.join(lines[BANNER_LINES:][:TOLD_LINES]) or told[-500:]}")
     return lines[-1].strip("= ") if lines else ""
 
 
-def _output(command: list[str]) -> tuple[int, str]:
+def _output(command: list[str], patience_s: float) -> tuple[int, str]:
     """Exit code and output. The tool's children die with it, or they would disturb the next."""
     root, pipe = Path(__file__).parents[3], subprocess.PIPE
     with subprocess.Popen(
         command, cwd=root, stdout=pipe, stderr=subprocess.STDOUT, text=True, start_new_session=True
     ) as process:
         try:
-            told, _ = process.communicate(timeout=PATIENCE_S)
+            told, _ = process.communicate(timeout=patience_s)
         except subprocess.TimeoutExpired as error:
             os.killpg(process.pid, signal.SIGKILL)
-            raise AssertionError(f"not done after {PATIENCE_S} s: {' '.join(command)}") from error
+            raise AssertionError(f"not done after {patience_s:.0f} s: {' '.join(command)}") from error
     return process.returncode, told
