@@ -7,8 +7,10 @@ import pytest
 from benchmarks.gpu.checks import CHECKS
 from benchmarks.gpu.rig import Rig
 from benchmarks.gpu.scale import TINY_SCALE, Scale
-from benchmarks.gpu.shapes import TINY, TINY_WIDE
+from benchmarks.gpu.shapes import HEADS, TINY, TINY_WIDE
 from service.execution.gpu.simulated_runtime import SimulatedRuntime
+
+SMALL = replace(TINY_SCALE, op_shapes={"tiny": TINY, "tiny-wide": TINY_WIDE})  # other heads take minutes
 
 
 def run(group: str, scale: Scale) -> None:
@@ -23,10 +25,15 @@ def test_the_kernels_pass(group: str) -> None:
 
 
 def test_the_kernels_pass_short_attention() -> None:
-    run("attention", replace(TINY_SCALE, prompt_lengths=(2,), op_shapes={"tiny": TINY, "tiny-wide": TINY_WIDE}))
+    run("attention", replace(SMALL, prompt_lengths=(2,)))
+
+
+@pytest.mark.full
+def test_the_kernels_pass_attention_of_other_heads() -> None:
+    run("attention", replace(TINY_SCALE, prompt_lengths=(17,), op_shapes=HEADS))
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("group", ["attention", "draws"])
 def test_the_kernels_pass_whole(group: str) -> None:
-    run(group, TINY_SCALE)
+    run(group, SMALL)
