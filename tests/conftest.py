@@ -1,4 +1,4 @@
-"""Hypothesis profiles, the tiny model that every package's tests may use, and what tests leave behind."""
+"""Hypothesis profiles, what every package's tests may use, and what tests leave behind."""
 
 import os
 import socket

@@ -52,9 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--simulated", action="store_true", help="tiny, on a simulated device; nothing is stored")
     parser.add_argument("--tiny", action="store_true", help="the sizes of --simulated on the GPU; nothing is stored")
-    parser.add_argument(
-        "--budget", type=float, metavar="SECONDS", help="begin nothing after (default: test 400, bench 520)"
-    )
+    budgets = ", ".join(f"{what} {seconds:.0f}" for what, seconds in BUDGETS_S.items())
+    parser.add_argument("--budget", type=float, metavar="SECONDS", help=f"begin nothing after (default: {budgets})")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="of the results (default: benchmarks/results)")
     parser.add_argument("--commit", metavar="NAME", help="what is measured, where git cannot say")
     return parser

@@ -13,8 +13,7 @@ from service.api.context import DOOR, METRICS, STREAMS, Limits
 from service.api.lifecycle import drain
 from service.api.loading import create_loading_app
 from service.api.metrics_site import metrics_site
-from service.core.ports import DirectRunner
-from service.errors import DeviceLostError, ModelLoadError
+from service.errors import ModelLoadError
 
 
 async def status(http, path="/ready"):
@@ -190,17 +189,3 @@ async def test_a_stream_whose_logits_go_bad_ends_with_an_error_event(poisoned):
 
 def finished(live, reason: str) -> float | None:
     return live.metrics.registry.get_sample_value("fastswitch_request_success_total", {"finished_reason": reason})
-
-
-async def test_a_lost_device_ends_answers_with_its_name_and_the_server_asks_for_a_restart(serve):
-    class Lost(DirectRunner):
-        def run(self, plan):
-            raise DeviceLostError("cuda:0 is lost")
-
-    live = await serve(Lost())
-    for _ in range(2):  # the one under way, and all that come
-        answer = await live.chat()
-        error = (await answer.json())["error"]
-        assert (answer.status, error["code"], error["message"]) == (503, "device_lost", "cuda:0 is lost")
-    assert await status(live.http, "/health") == (503, "failed")
-    assert await status(live.http, "/ready") == (503, "failed")

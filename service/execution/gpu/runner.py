@@ -2,9 +2,9 @@
 
 It belongs to the thread that launches; only a step's result is read on another. Always true:
 
-- a step is submitted at once and waits for nothing: slots that open; one copy of all that it is told; blocks that move;
-  the model and the draws; one copy of what came of them; an event. The next one is submitted meanwhile: it names tokens
-  that are not yet known by their slots, and they never leave the device on their way there;
+- a step is submitted at once and waits for nothing, unless it is refused: slots that open; one copy of all that it is
+  told; blocks that move; the model and the draws; one copy of what came of them; an event. The next one is submitted
+  meanwhile: it names tokens that are not yet known by their slots, and they never leave the device on their way there;
 - what a step changes on the device is changed in the order of the compute stream: no step sees what a later one is
   told;
 - steps of single tokens without penalties, biases or reports are replayed from graphs, once `warm_up` has captured
