@@ -12,7 +12,7 @@ from service.api.openapi import Operation
 from service.api.routes import OPERATIONS
 from service.config import ENV_PREFIX, ServeSettings
 from service.errors import RequestError
-from service.metrics import Metrics
+from service.telemetry.metrics import Metrics
 
 DOCS = Path(__file__).parent
 

@@ -21,7 +21,7 @@ from service.errors import (
     SessionLimitError,
     TokenLimitError,
 )
-from service.tenant_metrics import TenantMeter, TenantMetrics
+from service.telemetry.tenants import TenantMeter, TenantMetrics
 
 
 @dataclass(slots=True)

@@ -42,8 +42,8 @@ from service.api.websocket.route import chat_stream
 from service.api.websocket.sessions import SESSIONS, ChatSessions
 from service.core.events import Event
 from service.engine import Turn
-from service.metrics import Metrics
-from service.trace_recorder import TraceRecorder
+from service.telemetry.metrics import Metrics
+from service.telemetry.trace_recorder import TraceRecorder
 
 # Rendering and tokenising take a core each; more threads would only take cores from the model.
 PREPARING_THREADS = 2

@@ -15,7 +15,7 @@ from service.api.history import History
 from service.api.keys import Keys
 from service.api.streams import Streams
 from service.execution.serving_device import ServingDevice
-from service.metrics import Metrics
+from service.telemetry.metrics import Metrics
 
 
 class Tokenizer(Protocol):

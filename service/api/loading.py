@@ -13,7 +13,7 @@ from service.api.middleware import account, add_request_id, errors_as_json
 from service.api.page.route import add_page
 from service.api.responses import Status
 from service.errors import LoadingError
-from service.metrics import Metrics
+from service.telemetry.metrics import Metrics
 
 
 def create_loading_app(limits: Limits) -> web.Application:

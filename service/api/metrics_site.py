@@ -7,7 +7,7 @@ from aiohttp import web
 
 from service.api.context import METRICS
 from service.api.operations import open_metrics
-from service.metrics import Metrics
+from service.telemetry.metrics import Metrics
 
 
 def metrics_site(listener: socket.socket, metrics: Metrics) -> Callable[[web.Application], AsyncIterator[None]]:

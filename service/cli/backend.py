@@ -15,8 +15,8 @@ from service.execution.serving_device import ServingDevice
 class Backend:
     """A data plane that holds a model, warm. Blocks are those that core may give away.
 
-    ``memory``: a GPU's, in bytes by `service.device_metrics.MEMORY_KINDS`; nothing on the CPU, whose memory is not its
-    own.
+    ``memory``: a GPU's, in bytes by `service.telemetry.devices.MEMORY_KINDS`; nothing on the CPU, whose
+    memory is not its own.
     """
 
     device: ServingDevice

@@ -20,7 +20,7 @@ from service.execution.gpu.weights import DeviceWeights
 from service.execution.kv import kv_bytes_per_block
 from service.execution.loading import OpenedModel
 from service.execution.serving_device import ServingDevice
-from service.host_memory import available_memory
+from service.machine.host_memory import available_memory
 
 HOST_KV = Size(4 << 30)
 

@@ -20,9 +20,9 @@ from service.cli.chat_flags import add_chat_flags, resolve_chat
 from service.cli.keys_command import add_keys_flags, run_keys
 from service.cli.load_flags import add_load_flags, add_workload_flags, resolve_load, resolve_workload
 from service.config import ServeSettings, add_serve_flags, resolve
-from service.cpus import usable_cpus
 from service.errors import StartupError
-from service.malloc import limit_heaps
+from service.machine.cpus import usable_cpus
+from service.machine.malloc import limit_heaps
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130

@@ -28,9 +28,9 @@ from service.errors import ConfigError, InvalidRequestError, ModelLoadError
 from service.execution.loading import ModelDescription, open_model
 from service.execution.serving_device import ServingDevice
 from service.execution.text import TextStage
-from service.logs import configure_logs
-from service.metrics import Metrics
-from service.trace_recorder import TraceRecorder
+from service.telemetry.logs import configure_logs
+from service.telemetry.metrics import Metrics
+from service.telemetry.trace_recorder import TraceRecorder
 
 log = structlog.get_logger(__name__)
 

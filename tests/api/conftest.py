@@ -32,9 +32,9 @@ from service.execution.chat_template import ChatTemplate
 from service.execution.serving_device import ServingDevice
 from service.execution.text import TextStage
 from service.execution.tokenizer import Tokenizer, read_tokenizer
-from service.logs import configure_logs
-from service.metrics import Metrics
 from service.simulation.runner import SimulatedRunner
+from service.telemetry.logs import configure_logs
+from service.telemetry.metrics import Metrics
 
 PATIENCE_S = 120  # inside of tests: their own time-out would end some task of the server's
 VOCAB_SIZE = 384

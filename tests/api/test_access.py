@@ -9,7 +9,7 @@ from service.api.context import Limits
 from service.api.key_ring import new_key
 from service.api.lifecycle import drain
 from service.api.page.route import FILES
-from service.metrics import Metrics
+from service.telemetry.metrics import Metrics
 
 HELLO = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
 OPEN = {"/health", "/ready", *FILES}  # probes, and the chat page, which asks for a key itself

@@ -12,7 +12,7 @@ from service.core.events import Finished, FinishReason, Refused, Started, Timing
 from service.core.sampling import SamplingParams
 from service.engine import Turn
 from service.errors import InvalidRequestError, QueueLimitError, RequestLimitError, SessionLimitError, TokenLimitError
-from service.metrics import Metrics
+from service.telemetry.metrics import Metrics
 
 
 class Desk:

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.config import ServeSettings
 from service.core.events import Gauges, StepDone
-from service.metrics import Metrics
+from service.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
 DASHBOARD = ROOT / "container/grafana/dashboards/fastswitch.json"

@@ -18,8 +18,8 @@ from service.core.events import FinishReason, Gauges, Timings
 from service.core.mechanisms import PRESETS
 from service.core.policies import POLICIES
 from service.core.views import PoolView, RequestView, SessionView
-from service.metrics import Metrics
-from service.switch_metrics import DROPS
+from service.telemetry.metrics import Metrics
+from service.telemetry.switches import DROPS
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")

@@ -27,7 +27,7 @@ from service.errors import (
     SessionTakenOverError,
     ShuttingDownError,
 )
-from service.metrics import Metrics
+from service.telemetry.metrics import Metrics
 
 SESSION_ID_BYTES = 16
 

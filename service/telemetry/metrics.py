@@ -26,9 +26,9 @@ from service.core.events import (
     StepDone,
     TokenOut,
 )
-from service.device_metrics import DeviceMetrics
-from service.switch_metrics import SwitchMetrics
-from service.tenant_metrics import TenantMetrics
+from service.telemetry.devices import DeviceMetrics
+from service.telemetry.switches import SwitchMetrics
+from service.telemetry.tenants import TenantMetrics
 
 # Seconds. Request times reach from an idle server's to a long queue's, step times from a GPU's to a CPU's.
 TTFT_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160)

@@ -15,7 +15,7 @@ from service.core.events import (
     TokenOut,
     Usage,
 )
-from service.metrics import Metrics
+from service.telemetry.metrics import Metrics
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from service.cli.main import THREAD_VARIABLES, limit_threads
-from service.cpus import usable_cpus
+from service.machine.cpus import usable_cpus
 
 CORES = 8
 

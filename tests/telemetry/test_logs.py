@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from service.logs import configure_logs
+from service.telemetry.logs import configure_logs
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from service.core.events import (
     ShadowSwitched,
     StepDone,
 )
-from service.switch_metrics import DIRECTIONS, DROPS, PREEMPTIONS, SwitchMetrics
+from service.telemetry.switches import DIRECTIONS, DROPS, PREEMPTIONS, SwitchMetrics
 
 BLOCK_BYTES = 1000
 

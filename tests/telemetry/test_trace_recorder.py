@@ -13,7 +13,7 @@ from service.core.events import Finished, FinishReason, Refused, Timings, Usage
 from service.core.sampling import SamplingParams
 from service.engine import Turn as Posted
 from service.errors import ConfigError
-from service.trace_recorder import TraceRecorder
+from service.telemetry.trace_recorder import TraceRecorder
 
 PATIENCE_S = 30.0
 

@@ -7,7 +7,7 @@ given (``--cpus``): with a thread for each core of the machine, all of them wait
 import os
 from pathlib import Path
 
-from service.cgroups import CGROUPS, OWN_CGROUP, own_groups
+from service.machine.cgroups import CGROUPS, OWN_CGROUP, own_groups
 
 
 def usable_cpus(cgroups: Path = CGROUPS, own: Path = OWN_CGROUP) -> int:

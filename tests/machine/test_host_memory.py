@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.host_memory import available_memory
+from service.machine.host_memory import available_memory
 
 MIB = 1 << 20
 

@@ -3,7 +3,7 @@
 import pytest
 from prometheus_client import CollectorRegistry
 
-from service.device_metrics import MEMORY_KINDS, DeviceMetrics
+from service.telemetry.devices import MEMORY_KINDS, DeviceMetrics
 
 
 @pytest.fixture

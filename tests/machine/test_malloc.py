@@ -11,7 +11,7 @@ pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="anoth
 
 HEAPS = """
 import ctypes, threading
-from service.malloc import limit_heaps
+from service.machine.malloc import limit_heaps
 assert limit_heaps() is True
 take = ctypes.CDLL(None).malloc
 take.restype = ctypes.c_void_p

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from service.cgroups import CGROUPS, OWN_CGROUP, own_groups
+from service.machine.cgroups import CGROUPS, OWN_CGROUP, own_groups
 
 MEMINFO = Path("/proc/meminfo")
 

@@ -1,0 +1,1 @@
+"""Observers of core's events: metrics, traces, and the form of logs."""
