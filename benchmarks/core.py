@@ -5,10 +5,10 @@ import time
 import numpy as np
 
 from benchmarks.record import Figures
-from service.core.commands import Submit
 from service.core.core import Core, CoreSettings
+from service.core.messages.commands import Submit
+from service.core.messages.sampling import SamplingParams
 from service.core.policies import POLICIES
-from service.core.sampling import SamplingParams
 from service.simulation.runner import SimulatedRunner
 
 RUNNING, WAITING = 64, 1000

@@ -26,8 +26,8 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from service.core.mechanisms import DEFAULT_PRESET, PRESETS
 from service.core.policies import POLICIES
+from service.core.switching.mechanisms import DEFAULT_PRESET, PRESETS
 from service.errors import ConfigError
 
 ENV_PREFIX = "FASTSWITCH_"

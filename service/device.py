@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from queue import SimpleQueue
 
-from service.core.plan import StepPlan, StepResult
-from service.core.ports import Copier, Runner
+from service.core.messages.plan import StepPlan, StepResult
+from service.core.messages.ports import Copier, Runner
 
 STOP_PATIENCE_S = 5.0  # with the step under way
 

@@ -20,11 +20,11 @@ from types import MappingProxyType
 
 import structlog
 
-from service.core.commands import Cancel, CloseScope, CloseSession, Inspect, Submit
 from service.core.core import Core
-from service.core.events import Event, Finished, StepDone, TokenOut
-from service.core.plan import CopyResult, StepPlan, StepResult
-from service.core.ports import Copier, Runner
+from service.core.messages.commands import Cancel, CloseScope, CloseSession, Inspect, Submit
+from service.core.messages.events import Event, Finished, StepDone, TokenOut
+from service.core.messages.plan import CopyResult, StepPlan, StepResult
+from service.core.messages.ports import Copier, Runner
 from service.device import Broken, Device, StepFailed
 from service.errors import DeviceLostError, DeviceMemoryError, OutOfMemoryError, RequestError
 from service.execution.text import TextStage

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from allocator import Ticket
-from service.core.plan import CopyResult
-from service.core.ports import Copier
+from service.core.messages.plan import CopyResult
+from service.core.messages.ports import Copier
 
 
 class Cheap:

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from service.core.commands import CloseSession, Submit
 from service.core.core import Core
-from service.core.events import CopyEnded, Finished, FinishReason, Preempted, Refused, StepDone, TokenOut
-from service.core.ports import Copier, Runner
-from service.core.sampling import SamplingParams
+from service.core.messages.commands import CloseSession, Submit
+from service.core.messages.events import CopyEnded, Finished, FinishReason, Preempted, Refused, StepDone, TokenOut
+from service.core.messages.ports import Copier, Runner
+from service.core.messages.sampling import SamplingParams
 from service.engine import Engine, Output, Turn
 from service.execution.text import TextStage
 

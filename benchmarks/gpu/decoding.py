@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from allocator import BLOCK_TOKENS, DEVICE, Extent
-from service.core.plan import Row, SlotOpening, StepPlan
-from service.core.sampling import SamplingParams
+from service.core.messages.plan import Row, SlotOpening, StepPlan
+from service.core.messages.sampling import SamplingParams
 
 SAMPLING = SamplingParams(seed=0, top_p=0.95)
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from benchmarks.gpu.rig import Rig
 from benchmarks.gpu.timing import StepClock
-from service.core.plan import StepPlan, StepResult
+from service.core.messages.plan import StepPlan, StepResult
 from service.execution.architecture import ModelConfig
 from service.execution.gpu.copier import GPUCopier
 from service.execution.gpu.pools import GPUPools

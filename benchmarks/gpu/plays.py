@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from service.core.commands import Submit
 from service.core.core import Core, CoreSettings
-from service.core.plan import Drawn, StepPlan
+from service.core.messages.commands import Submit
+from service.core.messages.plan import Drawn, StepPlan
+from service.core.messages.sampling import SamplingParams
 from service.core.policies import POLICIES
-from service.core.sampling import SamplingParams
 from service.execution.architecture import ModelConfig
 from service.execution.runner import Runner
 from service.execution.weights import ModelWeights

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from service.api.spending import Spending
 from service.api.tenants import ANONYMOUS, Tenant
-from service.core.events import Event, Finished, Preempted, Refused, Started, TokenOut
+from service.core.messages.events import Event, Finished, Preempted, Refused, Started, TokenOut
 from service.engine import Turn
 from service.errors import (
     InvalidRequestError,

@@ -8,7 +8,7 @@ from typing import Any
 
 from service.api.context import Tokenizer
 from service.api.responses import Head, UsageCounts
-from service.core.events import Finished, TokenOut
+from service.core.messages.events import Finished, TokenOut
 from service.engine import Output
 
 Json = Mapping[str, Any]

@@ -40,7 +40,7 @@ from service.api.routes import METRICS_ROUTE, ROUTES
 from service.api.streams import Engine, Streams
 from service.api.websocket.route import chat_stream
 from service.api.websocket.sessions import SESSIONS, ChatSessions
-from service.core.events import Event
+from service.core.messages.events import Event
 from service.engine import Turn
 from service.telemetry.metrics import Metrics
 from service.telemetry.trace_recorder import TraceRecorder

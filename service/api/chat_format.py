@@ -14,7 +14,7 @@ from service.api.responses import (
     TokenLogprob,
     UsageCounts,
 )
-from service.core.events import Finished, TokenOut
+from service.core.messages.events import Finished, TokenOut
 from service.engine import Output
 
 

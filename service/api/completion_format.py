@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from service.api.answer import Answer, AnswerFormat, json_logprob
 from service.api.responses import TextChoice, TextChunk, TextCompletion, TextLogprobs, UsageCounts
-from service.core.events import Finished, TokenOut
-from service.core.sampling import TokenLogprobs
+from service.core.messages.events import Finished, TokenOut
+from service.core.messages.sampling import TokenLogprobs
 from service.engine import Output
 
 

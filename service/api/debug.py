@@ -10,7 +10,7 @@ from aiohttp import web
 from service.api.auth import check_admin
 from service.api.context import ACCOUNTS, DOOR, HISTORY, MODEL, STREAMS
 from service.api.lifecycle import state_of
-from service.core.events import Snapshot
+from service.core.messages.events import Snapshot
 from service.errors import NotFoundError
 
 SILENCE_S = 5.0  # of the engine, after which the rest is shown without it

@@ -7,8 +7,8 @@ from typing_extensions import TypedDict  # pydantic reads typing's own only from
 
 from service.api.accounts import AccountView
 from service.api.responses import State
-from service.core.events import FinishReason, Gauges, Timings, Usage
-from service.core.views import PoolView, RequestView, SessionView
+from service.core.messages.events import FinishReason, Gauges, Timings, Usage
+from service.core.messages.views import PoolView, RequestView, SessionView
 from service.execution.serving_device import ServingDevice
 
 

@@ -20,7 +20,7 @@ from service.api.slow_readers import bounded_write, cut
 from service.api.sse import EventStream, compact
 from service.api.streams import Delivery, Stream
 from service.api.usage import Tally
-from service.core.events import Preempted, Resumed
+from service.core.messages.events import Preempted, Resumed
 from service.errors import RequestError, SlowReaderError
 
 Prepare = Callable[[bytes, ServedModel, str, Caller], Prepared]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from service.core.events import Event, RequestEvent, TokenOut
+from service.core.messages.events import Event, RequestEvent, TokenOut
 from service.engine import Turn
 
 MAX_REQUESTS = 1024

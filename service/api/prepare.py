@@ -16,8 +16,8 @@ from service.api.chat_format import ChatFormat
 from service.api.context import ServedModel
 from service.api.responses import Head
 from service.api.schemas import ChatRequest, SamplingFields, parse_body
-from service.core.commands import Submit
-from service.core.sampling import SamplingParams
+from service.core.messages.commands import Submit
+from service.core.messages.sampling import SamplingParams
 from service.engine import Turn
 from service.errors import ContextLengthError, InvalidRequestError, ModelNotFoundError, NeverFitsError
 

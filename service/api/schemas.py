@@ -20,7 +20,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, from_json
 
-from service.core.sampling import MAX_BIASED_TOKENS, MAX_LOGPROBS
+from service.core.messages.sampling import MAX_BIASED_TOKENS, MAX_LOGPROBS
 from service.errors import InvalidRequestError
 
 MAX_CHOICES = 128  # of all prompts of a request together

@@ -13,8 +13,8 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from service.api.errors import from_code
-from service.core.commands import Cancel, CloseScope, CloseSession, Inspect
-from service.core.events import Event, Finished, FinishReason, Refused, RequestEvent, Snapshot
+from service.core.messages.commands import Cancel, CloseScope, CloseSession, Inspect
+from service.core.messages.events import Event, Finished, FinishReason, Refused, RequestEvent, Snapshot
 from service.engine import Listener, Output, Turn
 from service.errors import DeviceLostError, InternalError, RequestError, SlowReaderError
 

@@ -5,7 +5,7 @@ from typing import Annotated, Self
 from pydantic import ConfigDict, Field, JsonValue, model_validator
 
 from service.api.schemas import MAX_CHOICES, Body, Message, SamplingFields, TemplateVariables
-from service.core.sampling import MAX_LOGPROBS
+from service.core.messages.sampling import MAX_LOGPROBS
 
 TokenIds = Annotated[list[int], Field(min_length=1)]
 Text = Annotated[str, Field(min_length=1)]

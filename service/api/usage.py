@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from service.api.responses import SwitchFigures, UsageCounts
-from service.core.events import Event, Finished, Started, TokenOut
+from service.core.messages.events import Event, Finished, Started, TokenOut
 
 
 @dataclass(slots=True)

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from allocator import BLOCK_TOKENS
 from service.config import ServeSettings, Size
-from service.core.mechanisms import PRESETS
-from service.core.ports import Copier, Runner
+from service.core.messages.ports import Copier, Runner
+from service.core.switching.mechanisms import PRESETS
 from service.errors import ConfigError
 from service.execution.serving_device import ServingDevice
 

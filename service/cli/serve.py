@@ -19,10 +19,10 @@ from service.cli.backend import Backend
 from service.cli.open_backend import Devices, open_backend
 from service.config import ServeSettings, is_loopback, local_url
 from service.core.core import Core, CoreSettings
-from service.core.mechanisms import PRESETS
 from service.core.policies import POLICIES
-from service.core.priority_trace import TraceSettings
-from service.core.ranking import Patience
+from service.core.policies.priority_trace import TraceSettings
+from service.core.policies.ranking import Patience
+from service.core.switching.mechanisms import PRESETS
 from service.engine import Engine
 from service.errors import ConfigError, InvalidRequestError, ModelLoadError
 from service.execution.loading import ModelDescription, open_model

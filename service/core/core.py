@@ -8,24 +8,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from allocator import KVMemory
-from service.core.commands import Submit
-from service.core.compaction import Compaction
-from service.core.cut import Budget
-from service.core.events import Event, FinishReason, Gauges, Refused, Snapshot, TokenOut
-from service.core.eviction import Eviction
-from service.core.ledger import Ledger
-from service.core.mechanisms import DEFAULT_PRESET, PRESETS, Mechanisms
-from service.core.plan import CopyResult, Drawn, Row, StepPlan, StepResult
-from service.core.poison import Poison
+from service.core.admission import Budget
+from service.core.messages.commands import Submit
+from service.core.messages.events import Event, FinishReason, Gauges, Refused, Snapshot, TokenOut
+from service.core.messages.plan import CopyResult, Drawn, Row, StepPlan, StepResult
 from service.core.policies import POLICIES, Policy
-from service.core.ranking import DEFAULT_PATIENCE, Patience, Ranking
-from service.core.requests import Request, State
+from service.core.policies.ranking import DEFAULT_PATIENCE, Patience, Ranking
 from service.core.scheduler import Scheduler
-from service.core.sessions import Session, SessionTable
 from service.core.shadow import Shadow
-from service.core.slots import SlotTable
 from service.core.snapshot import take_snapshot
-from service.core.swaps import Swaps
+from service.core.state.ledger import Ledger
+from service.core.state.requests import Request, State
+from service.core.state.sessions import Session, SessionTable
+from service.core.state.slots import SlotTable
+from service.core.switching.compaction import Compaction
+from service.core.switching.eviction import Eviction
+from service.core.switching.mechanisms import DEFAULT_PRESET, PRESETS, Mechanisms
+from service.core.switching.poison import Poison
+from service.core.switching.swaps import Swaps
 from service.errors import InvalidRequestError, NeverFitsError, OverloadedError, RequestError, SessionBusyError
 
 

@@ -8,16 +8,16 @@ that holds up everybody less. Decodes go first; the rest of the token budget is 
 
 from collections.abc import Iterator, Sequence
 
-from service.core.compaction import Compaction
-from service.core.cut import Budget, cut
-from service.core.displacement import Displacement
-from service.core.eviction import Eviction
-from service.core.ledger import Ledger
-from service.core.mechanisms import Mechanisms
-from service.core.plan import Row, SlotOpening, StepPlan
-from service.core.ranking import Ranking
-from service.core.requests import Request, State
-from service.core.swaps import Swaps
+from service.core.admission import Budget, cut
+from service.core.messages.plan import Row, SlotOpening, StepPlan
+from service.core.policies.ranking import Ranking
+from service.core.state.ledger import Ledger
+from service.core.state.requests import Request, State
+from service.core.switching.compaction import Compaction
+from service.core.switching.eviction import Eviction
+from service.core.switching.mechanisms import Mechanisms
+from service.core.switching.swaps import Swaps
+from service.core.switching.victims import Displacement
 
 
 class Scheduler:

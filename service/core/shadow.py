@@ -1,10 +1,10 @@
 """Counts what a policy would have switched while another one serves: what an operator looks at before using it."""
 
-from service.core.cut import cut
-from service.core.events import ShadowSwitched
-from service.core.ledger import Ledger
-from service.core.ranking import Ranking
-from service.core.requests import Request
+from service.core.admission import cut
+from service.core.messages.events import ShadowSwitched
+from service.core.policies.ranking import Ranking
+from service.core.state.ledger import Ledger
+from service.core.state.requests import Request
 
 
 class Shadow:

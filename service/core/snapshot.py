@@ -1,11 +1,11 @@
 """Core as operators see it: a `Snapshot` of the ledger. Reads, changes nothing."""
 
 from allocator import BlockGroups
-from service.core.events import Gauges, Snapshot
-from service.core.ledger import Ledger
-from service.core.requests import Request, State
-from service.core.sessions import Session
-from service.core.views import PoolView, RequestView, SessionView
+from service.core.messages.events import Gauges, Snapshot
+from service.core.messages.views import PoolView, RequestView, SessionView
+from service.core.state.ledger import Ledger
+from service.core.state.requests import Request, State
+from service.core.state.sessions import Session
 
 
 def take_snapshot(ledger: Ledger, gauges: Gauges, number: int, arrivals_planned: int, now: float) -> Snapshot:

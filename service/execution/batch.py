@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from allocator import BLOCK_TOKENS, Extent
-from service.core.plan import Row, SlotOpening
+from service.core.messages.plan import Row, SlotOpening
 from service.execution.memory import Array, Field, Kernels, Memory
 
 Ints = NDArray[np.int32]

@@ -14,7 +14,7 @@ import structlog
 
 from allocator import Direction, Ticket, copy_runs
 from kernels.cpu.copying import copy_by_layer
-from service.core.plan import CopyResult
+from service.core.messages.plan import CopyResult
 from service.execution.kv import KVPools
 
 log = structlog.get_logger(__name__)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from service.core.plan import SlotOpening
-from service.core.sampling import SamplingParams
+from service.core.messages.plan import SlotOpening
+from service.core.messages.sampling import SamplingParams
 from service.execution.memory import Field
 
 Floats = NDArray[np.float32]

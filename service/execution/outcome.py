@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.core.plan import Drawn
-from service.core.sampling import TokenLogprobs
+from service.core.messages.plan import Drawn
+from service.core.messages.sampling import TokenLogprobs
 from service.execution.draws import Draws
 from service.execution.memory import Array, Field
 

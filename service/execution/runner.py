@@ -11,9 +11,9 @@ import numpy as np
 
 from allocator import BLOCK_TOKENS, Extent
 from kernels import cpu
-from service.core.plan import Drawn, Row, SlotOpening, StepPlan, StepResult
-from service.core.ports import DirectRunner
-from service.core.sampling import SamplingParams
+from service.core.messages.plan import Drawn, Row, SlotOpening, StepPlan, StepResult
+from service.core.messages.ports import DirectRunner
+from service.core.messages.sampling import SamplingParams
 from service.execution.architecture import ModelConfig
 from service.execution.batch import Batcher, SlotMemory
 from service.execution.kv import KVPools

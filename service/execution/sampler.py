@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from service.core.plan import SlotOpening
-from service.core.sampling import MAX_BIASED_TOKENS
+from service.core.messages.plan import SlotOpening
+from service.core.messages.sampling import MAX_BIASED_TOKENS
 from service.execution.draws import Adjustment, Draws, DrawSettings, SlotSettings, penalties_of
 from service.execution.memory import Array, Kernels, Memory
 from service.execution.outcome import Outcome

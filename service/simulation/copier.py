@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from random import Random
 
 from allocator import Direction, Ticket, copy_runs
-from service.core.plan import CopyResult
+from service.core.messages.plan import CopyResult
 from service.simulation.pools import HashPools
 
 

@@ -2,11 +2,11 @@
 
 from collections import defaultdict, deque
 
-from service.core.commands import Submit
 from service.core.core import Core
-from service.core.events import Event, Finished, Refused, TokenOut
-from service.core.plan import StepPlan, StepResult
-from service.core.ports import Runner
+from service.core.messages.commands import Submit
+from service.core.messages.events import Event, Finished, Refused, TokenOut
+from service.core.messages.plan import StepPlan, StepResult
+from service.core.messages.ports import Runner
 from service.simulation.copier import SimulatedCopier
 
 

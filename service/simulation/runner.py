@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from allocator import BLOCK_TOKENS, Extent
-from service.core.plan import Drawn, Row, SlotOpening, StepPlan, StepResult
-from service.core.ports import DirectRunner
+from service.core.messages.plan import Drawn, Row, SlotOpening, StepPlan, StepResult
+from service.core.messages.ports import DirectRunner
 from service.simulation.pools import Block, HashPools
 
 
@@ -34,7 +34,7 @@ class StepCost:
 class SimulatedRunner(DirectRunner):
     """Runs plans on hashes. ``cost`` is reported as the step's device time, not waited for.
 
-    ``pools`` are shared with a copier, if there is one; ``depth`` is as `service.core.ports.Runner` says.
+    ``pools`` are shared with a copier, if there is one; ``depth`` is as `service.core.messages.ports.Runner` says.
     """
 
     def __init__(

@@ -14,7 +14,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from service.core.events import (
+from service.core.messages.events import (
     Event,
     Finished,
     FinishReason,

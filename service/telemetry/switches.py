@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from service.core.events import (
+from service.core.messages.events import (
     Compacted,
     Contaminated,
     CopyEnded,

@@ -20,8 +20,8 @@ from typing import TextIO
 import structlog
 
 from clients.trace import Conversation, Trace, Turn, conversation_line, header_line
-from service.core.commands import Submit
-from service.core.events import Event, Finished, FinishReason, Refused
+from service.core.messages.commands import Submit
+from service.core.messages.events import Event, Finished, FinishReason, Refused
 from service.engine import Turn as Posted
 from service.errors import ConfigError
 

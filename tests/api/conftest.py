@@ -23,10 +23,10 @@ from service.api.key_ring import digest, new_key
 from service.api.keys import Keys
 from service.api.server import app_runner
 from service.core.core import Core, CoreSettings
-from service.core.plan import Drawn, StepPlan, StepResult
+from service.core.messages.plan import Drawn, StepPlan, StepResult
+from service.core.messages.ports import Copier, DirectRunner, Runner
+from service.core.messages.sampling import TokenLogprobs
 from service.core.policies import POLICIES
-from service.core.ports import Copier, DirectRunner, Runner
-from service.core.sampling import TokenLogprobs
 from service.engine import Engine
 from service.execution.chat_template import ChatTemplate
 from service.execution.serving_device import ServingDevice

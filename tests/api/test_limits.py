@@ -7,9 +7,9 @@ import pytest
 
 from service.api.accounts import Accounts
 from service.api.tenants import ANONYMOUS, Tenant
-from service.core.commands import Submit
-from service.core.events import Finished, FinishReason, Refused, Started, Timings, TokenOut, Usage
-from service.core.sampling import SamplingParams
+from service.core.messages.commands import Submit
+from service.core.messages.events import Finished, FinishReason, Refused, Started, Timings, TokenOut, Usage
+from service.core.messages.sampling import SamplingParams
 from service.engine import Turn
 from service.errors import InvalidRequestError, QueueLimitError, RequestLimitError, SessionLimitError, TokenLimitError
 from service.telemetry.metrics import Metrics

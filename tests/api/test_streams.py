@@ -6,9 +6,18 @@ from dataclasses import replace
 import pytest
 
 from service.api.streams import BUFFERED_OUTPUTS, Streams
-from service.core.commands import Cancel, Submit
-from service.core.events import Event, Finished, FinishReason, Refused, SessionDropped, Timings, TokenOut, Usage
-from service.core.sampling import SamplingParams
+from service.core.messages.commands import Cancel, Submit
+from service.core.messages.events import (
+    Event,
+    Finished,
+    FinishReason,
+    Refused,
+    SessionDropped,
+    Timings,
+    TokenOut,
+    Usage,
+)
+from service.core.messages.sampling import SamplingParams
 from service.engine import Listener, Output, Turn
 from service.errors import InternalError, LoadingError, NeverFitsError, SlowReaderError
 

@@ -11,7 +11,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.config import ServeSettings
-from service.core.events import Gauges, StepDone
+from service.core.messages.events import Gauges, StepDone
 from service.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]

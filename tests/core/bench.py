@@ -1,18 +1,18 @@
 """A ledger set up by hand, part by part, for tests of what stands between core and the allocator."""
 
 from allocator import KVMemory, Ticket
-from service.core.commands import Submit
-from service.core.displacement import Displacement
-from service.core.events import Event
-from service.core.host_room import HostRoom
-from service.core.ledger import Ledger
-from service.core.mechanisms import Mechanisms
-from service.core.plan import CopyResult
-from service.core.requests import Request
-from service.core.sampling import SamplingParams
-from service.core.sessions import Session, SessionTable
-from service.core.slots import SlotTable
-from service.core.swaps import Swaps
+from service.core.messages.commands import Submit
+from service.core.messages.events import Event
+from service.core.messages.plan import CopyResult
+from service.core.messages.sampling import SamplingParams
+from service.core.state.ledger import Ledger
+from service.core.state.requests import Request
+from service.core.state.sessions import Session, SessionTable
+from service.core.state.slots import SlotTable
+from service.core.switching.host_room import HostRoom
+from service.core.switching.mechanisms import Mechanisms
+from service.core.switching.swaps import Swaps
+from service.core.switching.victims import Displacement
 
 BLOCK = 16
 

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import pytest
 
-from service.core.commands import Submit
 from service.core.core import Core, CoreSettings
+from service.core.messages.commands import Submit
+from service.core.messages.sampling import SamplingParams
 from service.core.policies import POLICIES
-from service.core.ranking import Patience
-from service.core.sampling import SamplingParams
+from service.core.policies.ranking import Patience
 from service.simulation.copier import Link, SimulatedCopier
 from service.simulation.driver import Simulation
 from service.simulation.pools import HashPools

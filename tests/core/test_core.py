@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
-from service.core.commands import Submit
 from service.core.core import Core, CoreSettings
-from service.core.events import Finished, FinishReason, Refused, SessionDropped, Started, TokenOut
-from service.core.plan import Drawn, StepPlan, StepResult
+from service.core.messages.commands import Submit
+from service.core.messages.events import Finished, FinishReason, Refused, SessionDropped, Started, TokenOut
+from service.core.messages.plan import Drawn, StepPlan, StepResult
 from service.core.policies import POLICIES
 from service.simulation.driver import Simulation
 

@@ -21,9 +21,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from service.core.commands import Submit
 from service.core.core import Core, CoreSettings
-from service.core.events import (
+from service.core.messages.commands import Submit
+from service.core.messages.events import (
     Contaminated,
     CopyEnded,
     CopyStarted,
@@ -37,11 +37,11 @@ from service.core.events import (
     SessionDropped,
     ShadowSwitched,
 )
-from service.core.mechanisms import PRESETS
+from service.core.messages.sampling import SamplingParams
 from service.core.policies import POLICIES
-from service.core.priority_trace import TraceSettings
-from service.core.ranking import Patience
-from service.core.sampling import SamplingParams
+from service.core.policies.priority_trace import TraceSettings
+from service.core.policies.ranking import Patience
+from service.core.switching.mechanisms import PRESETS
 from service.simulation.copier import Link, SimulatedCopier
 from service.simulation.driver import Simulation
 from service.simulation.pools import HashPools

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from service.core.commands import Submit
-from service.core.events import Finished, Preempted, Resumed
-from service.core.plan import StepPlan
+from service.core.messages.commands import Submit
+from service.core.messages.events import Finished, Preempted, Resumed
+from service.core.messages.plan import StepPlan
 from service.simulation.driver import Simulation
 
 MakeSimulation = Callable[..., Simulation]

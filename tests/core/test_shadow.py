@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from service.core.commands import Submit
-from service.core.events import CopyStarted, Finished, Preempted, ShadowSwitched
-from service.core.mechanisms import PRESETS
+from service.core.messages.commands import Submit
+from service.core.messages.events import CopyStarted, Finished, Preempted, ShadowSwitched
+from service.core.switching.mechanisms import PRESETS
 from service.simulation.driver import Simulation
 
 

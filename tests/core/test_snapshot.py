@@ -1,6 +1,6 @@
 """A snapshot tells who runs, waits and is preempted, since when and why."""
 
-from service.core.commands import Submit
+from service.core.messages.commands import Submit
 
 
 def views(sim):

@@ -3,8 +3,8 @@
 import pytest
 
 from allocator import Extent
-from service.core.plan import Row, SlotOpening
-from service.core.sampling import SamplingParams
+from service.core.messages.plan import Row, SlotOpening
+from service.core.messages.sampling import SamplingParams
 from service.execution.batch import Batcher, TableChanges
 
 

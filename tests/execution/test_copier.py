@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from allocator import DEVICE, HOST, Direction, Extent, Ticket
-from service.core.plan import CopyResult
+from service.core.messages.plan import CopyResult
 from service.execution.copier import CPUCopier, Pace
 from service.execution.kv import KVPools
 

@@ -12,7 +12,7 @@ import pytest
 
 from allocator import BLOCK_TOKENS, Extent
 from kernels import cpu
-from service.core.plan import Row
+from service.core.messages.plan import Row
 from service.execution.batch import Batcher, SlotMemory
 from service.execution.kv import allocate_kv_pool
 from service.execution.loading import LoadedModel, load_model

@@ -8,7 +8,7 @@ import pytest
 
 from allocator import Extent
 from kernels import cpu, reference
-from service.core.plan import Row
+from service.core.messages.plan import Row
 from service.execution.architecture import ModelConfig
 from service.execution.batch import Batcher, SlotMemory
 from service.execution.kv import allocate_kv_pool

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from allocator import Extent
-from service.core.plan import Row, SlotOpening, StepPlan
-from service.core.sampling import SamplingParams
+from service.core.messages.plan import Row, SlotOpening, StepPlan
+from service.core.messages.sampling import SamplingParams
 from service.execution.architecture import ModelConfig
 from service.execution.assemble import HostWeights, num_weights
 from service.execution.random_weights import ModelShape, RandomTensors, random_weights

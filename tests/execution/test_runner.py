@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from allocator import Extent
-from service.core.plan import Row, SlotOpening, StepPlan, StepResult
-from service.core.sampling import SamplingParams
+from service.core.messages.plan import Row, SlotOpening, StepPlan, StepResult
+from service.core.messages.sampling import SamplingParams
 from service.execution.runner import Runner
 
 GREEDY = SamplingParams(temperature=0)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from kernels import cpu
-from service.core.plan import Drawn, SlotOpening
-from service.core.sampling import SamplingParams
+from service.core.messages.plan import Drawn, SlotOpening
+from service.core.messages.sampling import SamplingParams
 from service.execution.memory import HostMemory
 from service.execution.outcome import Outcome
 from service.execution.sampler import Sampler

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from service.core.commands import Submit
 from service.core.core import Core, CoreSettings
-from service.core.events import Finished
+from service.core.messages.commands import Submit
+from service.core.messages.events import Finished
+from service.core.messages.sampling import SamplingParams
 from service.core.policies import POLICIES
-from service.core.sampling import SamplingParams
 from service.execution.loading import LoadedModel, load_model
 from service.execution.runner import Runner
 from service.simulation.driver import Simulation

@@ -14,11 +14,11 @@ import pytest
 
 from allocator import BLOCK_TOKENS, Extent
 from kernels import cpu
-from service.core.commands import Submit
 from service.core.core import Core, CoreSettings
-from service.core.plan import Row, SlotOpening
+from service.core.messages.commands import Submit
+from service.core.messages.plan import Row, SlotOpening
+from service.core.messages.sampling import SamplingParams
 from service.core.policies import POLICIES
-from service.core.sampling import SamplingParams
 from service.execution.batch import Batcher, SlotMemory
 from service.execution.kv import allocate_kv_pool
 from service.execution.loading import LoadedModel, load_model

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from service.core.commands import Submit
 from service.core.core import Core, CoreSettings
-from service.core.events import Finished, Gauges, Refused, StepDone
+from service.core.messages.commands import Submit
+from service.core.messages.events import Finished, Gauges, Refused, StepDone
+from service.core.messages.sampling import SamplingParams
 from service.core.policies import POLICIES
-from service.core.sampling import SamplingParams
 from service.engine import Engine, Output, Runner, Turn
 from service.execution.text import TextStage
 from service.execution.tokenizer import Tokenizer, read_tokenizer

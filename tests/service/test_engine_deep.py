@@ -6,8 +6,8 @@ from itertools import count
 
 import pytest
 
-from service.core.events import Finished, FinishReason, TokenOut
-from service.core.plan import StepPlan, StepResult
+from service.core.messages.events import Finished, FinishReason, TokenOut
+from service.core.messages.plan import StepPlan, StepResult
 from service.errors import DeviceLostError, DeviceMemoryError, OutOfMemoryError, RequestError
 from service.simulation.runner import SimulatedRunner
 from tests.service.conftest import PATIENCE_S, Inbox, Start, turn

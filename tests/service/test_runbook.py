@@ -14,10 +14,10 @@ from service.api.errors import STATUS_AND_TYPE
 from service.api.responses import State
 from service.api.tenants import Tenant
 from service.config import ServeSettings
-from service.core.events import FinishReason, Gauges, Timings
-from service.core.mechanisms import PRESETS
+from service.core.messages.events import FinishReason, Gauges, Timings
+from service.core.messages.views import PoolView, RequestView, SessionView
 from service.core.policies import POLICIES
-from service.core.views import PoolView, RequestView, SessionView
+from service.core.switching.mechanisms import PRESETS
 from service.telemetry.metrics import Metrics
 from service.telemetry.switches import DROPS
 

@@ -3,12 +3,12 @@
 import pytest
 
 from allocator import DEVICE, HOST, Direction, Extent, Ticket
-from service.core.commands import Submit
 from service.core.core import Core, CoreSettings
-from service.core.events import CopyEnded, Event
+from service.core.messages.commands import Submit
+from service.core.messages.events import CopyEnded, Event
+from service.core.messages.sampling import SamplingParams
 from service.core.policies import POLICIES
-from service.core.priority_trace import TraceSettings
-from service.core.sampling import SamplingParams
+from service.core.policies.priority_trace import TraceSettings
 from service.simulation.copier import Link, SimulatedCopier
 from service.simulation.driver import Simulation
 from service.simulation.pools import Block, HashPools

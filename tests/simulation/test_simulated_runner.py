@@ -3,8 +3,8 @@
 import pytest
 
 from allocator import Extent
-from service.core.plan import Row, SlotOpening, StepPlan
-from service.core.sampling import SamplingParams
+from service.core.messages.plan import Row, SlotOpening, StepPlan
+from service.core.messages.sampling import SamplingParams
 from service.simulation.runner import PlanError, SimulatedRunner
 
 BLOCK_0, BLOCK_1 = (Extent(0, 0, 1),), (Extent(0, 1, 1),)

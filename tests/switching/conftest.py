@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from allocator import Extent
-from service.core.commands import Submit
 from service.core.core import Core, CoreSettings
-from service.core.events import CopyEnded, Event, Finished, KVDropped, Preempted, TokenOut
-from service.core.mechanisms import PRESETS
-from service.core.plan import StepPlan, StepResult
+from service.core.messages.commands import Submit
+from service.core.messages.events import CopyEnded, Event, Finished, KVDropped, Preempted, TokenOut
+from service.core.messages.plan import StepPlan, StepResult
+from service.core.messages.ports import Copier, Runner
+from service.core.messages.sampling import SamplingParams, TokenLogprobs
 from service.core.policies import POLICIES
-from service.core.ports import Copier, Runner
-from service.core.priority_trace import TraceSettings
-from service.core.sampling import SamplingParams, TokenLogprobs
+from service.core.policies.priority_trace import TraceSettings
+from service.core.switching.mechanisms import PRESETS
 from service.engine import Engine, Output, Turn
 from service.execution.copier import CPUCopier
 from service.execution.loading import LoadedModel, load_model

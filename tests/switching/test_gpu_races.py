@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from allocator import Direction, Ticket
-from service.core.events import CopyEnded, FinishReason
-from service.core.mechanisms import PRESETS
-from service.core.plan import CopyResult
-from service.core.ports import Copier
+from service.core.messages.events import CopyEnded, FinishReason
+from service.core.messages.plan import CopyResult
+from service.core.messages.ports import Copier
+from service.core.switching.mechanisms import PRESETS
 from service.errors import DeviceLostError
 from service.execution.gpu.copier import GPUCopier
 from service.execution.gpu.faults import (

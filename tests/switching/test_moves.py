@@ -4,9 +4,9 @@ from random import Random
 
 import pytest
 
-from service.core.commands import Submit
-from service.core.events import Compacted
-from service.core.sampling import SamplingParams
+from service.core.messages.commands import Submit
+from service.core.messages.events import Compacted
+from service.core.messages.sampling import SamplingParams
 from service.execution.gpu.faults import Delays
 from tests.switching.conftest import Outcome, Service, deep
 from tests.switching.test_gpu_races import GPUService, steps

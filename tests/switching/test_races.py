@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from allocator import BLOCK_TOKENS, DEVICE, Direction, Extent, Ticket
-from service.core.events import FinishReason
-from service.core.plan import CopyResult, StepPlan, StepResult
-from service.core.ports import Copier, DirectRunner, Runner
+from service.core.messages.events import FinishReason
+from service.core.messages.plan import CopyResult, StepPlan, StepResult
+from service.core.messages.ports import Copier, DirectRunner, Runner
 from service.execution.copier import CPUCopier
 from service.execution.kv import KVPools
 from service.execution.runner import Runner as CPURunner

@@ -10,10 +10,10 @@ from threading import Timer
 
 import pytest
 
-from service.core.events import Finished
-from service.core.mechanisms import PRESETS
-from service.core.plan import CopyResult
-from service.core.ports import Copier, Runner
+from service.core.messages.events import Finished
+from service.core.messages.plan import CopyResult
+from service.core.messages.ports import Copier, Runner
+from service.core.switching.mechanisms import PRESETS
 from service.execution.copier import CPUCopier
 from service.execution.runner import Runner as CPURunner
 from tests.copiers import Cheap

@@ -2,8 +2,8 @@
 
 import pytest
 
-from service.core.commands import Submit
-from service.core.sampling import SamplingParams
+from service.core.messages.commands import Submit
+from service.core.messages.sampling import SamplingParams
 from service.execution.loading import load_model
 from tests.switching.conftest import Outcome, Service
 

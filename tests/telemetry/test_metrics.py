@@ -3,7 +3,7 @@
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.core.events import (
+from service.core.messages.events import (
     Finished,
     FinishReason,
     Gauges,

@@ -3,7 +3,7 @@
 import pytest
 from prometheus_client import CollectorRegistry
 
-from service.core.events import (
+from service.core.messages.events import (
     Contaminated,
     CopyEnded,
     CopyStarted,

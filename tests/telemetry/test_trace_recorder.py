@@ -8,9 +8,9 @@ from threading import Thread
 import pytest
 
 from clients.trace import Turn, read_trace
-from service.core.commands import Submit
-from service.core.events import Finished, FinishReason, Refused, Timings, Usage
-from service.core.sampling import SamplingParams
+from service.core.messages.commands import Submit
+from service.core.messages.events import Finished, FinishReason, Refused, Timings, Usage
+from service.core.messages.sampling import SamplingParams
 from service.engine import Turn as Posted
 from service.errors import ConfigError
 from service.telemetry.trace_recorder import TraceRecorder

@@ -15,8 +15,8 @@ from benchmarks.gpu.plane import Plane
 from benchmarks.gpu.plays import ADJUSTED, PLAIN, Play, PlaySizes, play
 from benchmarks.gpu.rig import Rig, simulated
 from kernels import cpu
-from service.core.plan import Drawn, StepResult
-from service.core.sampling import SamplingParams
+from service.core.messages.plan import Drawn, StepResult
+from service.core.messages.sampling import SamplingParams
 from service.execution.batch import Batch, SlotMemory
 from service.execution.gpu.element_types import element_type
 from service.execution.gpu.graphs import padded_sizes

@@ -17,7 +17,7 @@ from benchmarks.gpu.models import Source, small_model
 from benchmarks.gpu.plane import Plane
 from benchmarks.gpu.rig import Rig
 from benchmarks.gpu.tickets import Run, ticket
-from service.core.plan import CopyResult
+from service.core.messages.plan import CopyResult
 from service.execution.gpu.copier import GPUCopier
 from service.execution.gpu.runtime import Event, Runtime, Stream
 

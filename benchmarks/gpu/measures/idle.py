@@ -8,7 +8,7 @@ from benchmarks.gpu.measures.served import Served
 from benchmarks.gpu.timing import Span, seconds
 from benchmarks.record import Figures
 from service.core.core import Core, CoreSettings
-from service.core.events import StepDone
+from service.core.messages.events import StepDone
 from service.core.policies import POLICIES
 
 QUESTION = 64

@@ -12,7 +12,7 @@ from benchmarks.gpu.plane import Plane
 from benchmarks.gpu.tickets import ticket
 from benchmarks.gpu.timing import seconds
 from benchmarks.record import Figures
-from service.core.plan import CopyResult
+from service.core.messages.plan import CopyResult
 from service.execution.kv import kv_bytes_per_block
 
 IN, OUT = Direction.IN, Direction.OUT

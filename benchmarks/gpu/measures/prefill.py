@@ -10,8 +10,8 @@ from benchmarks.gpu.plane import Plane
 from benchmarks.gpu.rig import Rig
 from benchmarks.gpu.timing import device_seconds, seconds
 from benchmarks.record import Figures
-from service.core.plan import Row, SlotOpening, StepPlan
-from service.core.sampling import SamplingParams
+from service.core.messages.plan import Row, SlotOpening, StepPlan
+from service.core.messages.sampling import SamplingParams
 
 TERA = 1e12
 PASSES = 5  # of which the median counts

@@ -11,7 +11,7 @@ from benchmarks.gpu.measures.links import GB, Ends, both_ways, one_way
 from benchmarks.gpu.rig import Rig
 from benchmarks.gpu.tickets import ticket
 from benchmarks.record import Figures
-from service.core.plan import CopyResult
+from service.core.messages.plan import CopyResult
 from service.execution.gpu.copier import GPUCopier
 from service.execution.gpu.pools import GPUPools
 from service.execution.kv import kv_bytes_per_block

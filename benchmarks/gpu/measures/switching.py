@@ -14,9 +14,9 @@ from benchmarks.gpu.plane import Plane
 from benchmarks.gpu.scale import SwitchScale
 from benchmarks.record import Figures
 from service.core.core import Core, CoreSettings
-from service.core.mechanisms import PRESETS
 from service.core.policies import POLICIES
-from service.core.priority_trace import TraceSettings
+from service.core.policies.priority_trace import TraceSettings
+from service.core.switching.mechanisms import PRESETS
 
 COMPARED = tuple(name for name, mechanisms in PRESETS.items() if not mechanisms.shadow)
 POLICY = "random"

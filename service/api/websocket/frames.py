@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from service.api.errors import STATUS_AND_TYPE, retry_after
 from service.api.schemas import Message, SamplingFields, TemplateVariables, refusal, refuse_unsupported
-from service.core.events import FinishReason
+from service.core.messages.events import FinishReason
 from service.errors import RequestError
 
 Number = Annotated[int, Field(ge=0, lt=2**53)]

@@ -13,7 +13,7 @@ from service.api.prepare import answer_room, check_model, encode_chat, make_turn
 from service.api.streams import Stream
 from service.api.websocket.frames import DoneFrame, ErrorFrame, TurnFrame, TurnTimings, TurnUsage, error_frame
 from service.api.websocket.session import ChatMessage, ChatSession
-from service.core.events import Finished, FinishReason, Preempted, Resumed, Timings, TokenOut, Usage
+from service.core.messages.events import Finished, FinishReason, Preempted, Resumed, Timings, TokenOut, Usage
 from service.engine import Output
 from service.engine import Turn as EngineTurn
 from service.errors import InternalError, RequestError, SlowReaderError

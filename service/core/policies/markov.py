@@ -7,8 +7,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import ClassVar
 
-from service.core.priority_trace import TraceSettings, conversation_of, draw
-from service.core.requests import Request
+from service.core.policies.priority_trace import TraceSettings, conversation_of, draw
+from service.core.state.requests import Request
 
 STAYS_FAVOURED = 0.9
 BECOMES_FAVOURED = 0.1  # with the above, half of all conversations are favoured at any time
@@ -58,6 +58,3 @@ class Markov:
     def _is_favoured_next(self, name: str, chain: _Chain) -> bool:
         drawn = draw(self._trace.seed, name, chain.update, "step")
         return drawn < (STAYS_FAVOURED if chain.favoured else BECOMES_FAVOURED)
-
-
-POLICY = Markov

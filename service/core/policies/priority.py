@@ -4,8 +4,8 @@ from collections.abc import Collection
 from operator import attrgetter
 from typing import ClassVar
 
-from service.core.priority_trace import TraceSettings
-from service.core.requests import Request
+from service.core.policies.priority_trace import TraceSettings
+from service.core.state.requests import Request
 
 
 class Priority:
@@ -19,6 +19,3 @@ class Priority:
     def rank(self, requests: Collection[Request], now: float, step: int) -> list[Request]:
         """Lowest priority number first. Two stable sorts cost half of one by a pair."""
         return sorted(sorted(requests, key=attrgetter("number")), key=attrgetter("priority"))
-
-
-POLICY = Priority

@@ -3,8 +3,8 @@
 from collections.abc import Collection
 from typing import ClassVar
 
-from service.core.priority_trace import TraceSettings, conversation_of, draw
-from service.core.requests import Request
+from service.core.policies.priority_trace import TraceSettings, conversation_of, draw
+from service.core.state.requests import Request
 
 
 class Random:
@@ -28,6 +28,3 @@ class Random:
         if conversation not in self._drawn:
             self._drawn[conversation] = draw(self._trace.seed, conversation, self._update)
         return self._drawn[conversation]
-
-
-POLICY = Random

@@ -19,7 +19,7 @@ from time import perf_counter
 import structlog
 
 from allocator import Direction, Ticket
-from service.core.plan import CopyResult
+from service.core.messages.plan import CopyResult
 from service.errors import DeviceLostError
 from service.execution.gpu.ends import end_of
 from service.execution.gpu.pools import GPUPools, Piece

@@ -22,8 +22,8 @@ import structlog
 from allocator import BLOCK_TOKENS, DEVICE, Extent, Move
 from kernels.cuda.moves import Move as Run
 from kernels.cuda.moves import waves
-from service.core.plan import Drawn, Row, SlotOpening, StepPlan, StepResult
-from service.core.sampling import SamplingParams
+from service.core.messages.plan import Drawn, Row, SlotOpening, StepPlan, StepResult
+from service.core.messages.sampling import SamplingParams
 from service.execution.architecture import ModelConfig
 from service.execution.batch import Batch, Batcher, SlotMemory, TableChanges
 from service.execution.draws import Draws, DrawSettings

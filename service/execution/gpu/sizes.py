@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from allocator import BLOCK_TOKENS
-from service.core.compaction import BLOCKS_A_STEP
-from service.core.sampling import MAX_LOGPROBS
+from service.core.messages.sampling import MAX_LOGPROBS
+from service.core.switching.compaction import BLOCKS_A_STEP
 from service.execution.architecture import ModelConfig
 from service.execution.batch import Batch, SlotMemory, TableChanges
 from service.execution.draws import DrawSettings

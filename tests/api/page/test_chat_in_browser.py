@@ -4,8 +4,8 @@ import pytest
 
 from service.api.context import DOOR
 from service.api.websocket.sessions import SESSIONS
-from service.core.plan import Drawn, StepPlan, StepResult
-from service.core.ports import DirectRunner
+from service.core.messages.plan import Drawn, StepPlan, StepResult
+from service.core.messages.ports import DirectRunner
 
 pytestmark = pytest.mark.browser
 

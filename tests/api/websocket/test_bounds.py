@@ -9,7 +9,7 @@ import pytest
 from service.api.context import DOOR
 from service.api.lifecycle import drain
 from service.api.websocket.sessions import SESSIONS
-from service.core.ports import DirectRunner
+from service.core.messages.ports import DirectRunner
 from service.simulation.runner import SimulatedRunner
 
 JSON = "fastswitch.v1.json"

@@ -14,8 +14,8 @@ import numpy as np
 
 from allocator import Extent
 from kernels import cpu
-from service.core.plan import Drawn, Row, SlotOpening, StepPlan
-from service.core.sampling import SamplingParams
+from service.core.messages.plan import Drawn, Row, SlotOpening, StepPlan
+from service.core.messages.sampling import SamplingParams
 from service.execution.architecture import ModelConfig
 from service.execution.gpu.faults import Faults
 from service.execution.gpu.pools import GPUPools

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from allocator import DEVICE, Direction, Extent
-from service.core.plan import CopyResult
+from service.core.messages.plan import CopyResult
 from service.execution.architecture import ModelConfig
 from service.execution.gpu.copier import GPUCopier
 from service.execution.gpu.faults import Armed, Stall

@@ -3,7 +3,7 @@
 import pytest
 
 from allocator import Extent
-from service.core.plan import Row, SlotOpening, StepPlan
+from service.core.messages.plan import Row, SlotOpening, StepPlan
 from service.execution.architecture import ModelConfig
 from service.execution.gpu.faults import Delays
 from service.execution.gpu.graphs import padded_sizes

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from allocator import Direction, Ticket
-from service.core.plan import CopyResult
+from service.core.messages.plan import CopyResult
 from service.execution.architecture import ModelConfig
 from service.execution.gpu import copier as copier_module
 from service.execution.gpu.copier import GPUCopier

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from allocator import Extent, Move
-from service.core.plan import Row, SlotOpening, StepPlan
+from service.core.messages.plan import Row, SlotOpening, StepPlan
 from service.execution.architecture import ModelConfig
 from service.execution.gpu.faults import Delays
 from service.execution.weights import ModelWeights

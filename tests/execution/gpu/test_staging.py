@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from service.core.plan import Drawn
+from service.core.messages.plan import Drawn
 from service.execution.architecture import ModelConfig
 from service.execution.gpu.faults import Delays, Faults, Stall
 from service.execution.gpu.runtime import Stream

@@ -3,7 +3,7 @@
 import pytest
 
 from allocator import Extent
-from service.core.plan import Row, SlotOpening, StepPlan
+from service.core.messages.plan import Row, SlotOpening, StepPlan
 from service.errors import DeviceLostError, DeviceMemoryError
 from service.execution.architecture import ModelConfig
 from service.execution.gpu.faults import Armed, Delays, Failing, Several, Stall, exhausting_device, losing_device

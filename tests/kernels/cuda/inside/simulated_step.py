@@ -10,8 +10,8 @@ from arrays import DTYPES
 
 from allocator import Extent
 from kernels import reference
-from service.core.plan import Drawn, Row, SlotOpening, StepPlan
-from service.core.sampling import SamplingParams
+from service.core.messages.plan import Drawn, Row, SlotOpening, StepPlan
+from service.core.messages.sampling import SamplingParams
 from service.execution.architecture import ModelConfig
 from service.execution.weights import ModelWeights
 from tests.execution.conftest import make_random_model

@@ -1,0 +1,1 @@
+"""All that crosses core's border: frozen values without arrays."""

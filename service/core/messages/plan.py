@@ -1,0 +1,105 @@
+"""What one step does (`StepPlan`) and what came of it (`StepResult`, and a `CopyResult` for each copy it started).
+
+Both are frozen, serialisable and hold no arrays, so the data plane may live in another thread or process. A plan names
+a running sequence's next input token by its batch slot, not by value: it can be made before the previous step's result
+is known.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from allocator import Extent, Move, Ticket
+from service.core.messages.sampling import SamplingParams, TokenLogprobs
+
+
+@dataclass(frozen=True, slots=True)
+class SlotOpening:
+    """A request takes a batch slot; the data plane forgets what the slot held before.
+
+    ``tokens`` are all tokens so far, of which the first ``prompt_length`` are prompt: penalties need both, and the last
+    one is the next input of a request that resumes with its KV in place.
+    """
+
+    slot: int
+    tokens: tuple[int, ...]
+    prompt_length: int
+    sampling: SamplingParams
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The part of a step that one sequence takes: query tokens at positions ``start .. start + num_tokens``.
+
+    ``tokens`` are a prefill chunk's ids; None means one decode token, the one last drawn in ``slot``.
+    ``extents`` are the sequence's device blocks in order, covering at least ``start + num_tokens`` tokens. The same
+    tuple object comes back while the blocks do not change. ``samples`` asks for a token after the row's last position.
+    ``request_id`` is for those who read the plan, not for the data plane.
+    """
+
+    slot: int
+    start: int
+    tokens: tuple[int, ...] | None
+    extents: tuple[Extent, ...]
+    samples: bool
+    request_id: str = ""
+
+    @property
+    def num_tokens(self) -> int:
+        """Number of query tokens."""
+        return 1 if self.tokens is None else len(self.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """One model iteration: slots opened first and blocks moved, then all rows in one forward pass.
+
+    ``copies`` start before it, after everything that earlier steps wrote; they run beside it, and their ends are told
+    one by one. A plan without rows is no step: the model waits for a copy, or for a step under way. ``poison`` are
+    blocks whose contents mean nothing to their new owner, told only in debugging, to be spoiled before anything else.
+    ``moves`` are device blocks that change places before the rows run, one after the other; the rows' extents name the
+    destinations.
+    """
+
+    number: int
+    opened: tuple[SlotOpening, ...]
+    rows: tuple[Row, ...]
+    copies: tuple[Ticket, ...] = ()
+    poison: tuple[Extent, ...] = ()
+    moves: tuple[Move, ...] = ()
+
+    @property
+    def num_tokens(self) -> int:
+        """Query tokens of all rows."""
+        return sum(row.num_tokens for row in self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A token drawn for a slot. ``logprobs`` only if the request asked.
+
+    ``invalid``: the row's logits were not finite, ``token`` means nothing and the request must end.
+    """
+
+    slot: int
+    token: int
+    logprobs: TokenLogprobs | None = None
+    invalid: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What the data plane hands back for a plan: one `Drawn` for each row that samples, in row order."""
+
+    number: int
+    drawn: Sequence[Drawn]
+    device_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class CopyResult:
+    """How a ticket ended: after ``seconds`` of copying, in ``pieces`` contiguous copies; or it failed."""
+
+    ticket: int
+    seconds: float
+    pieces: int
+    failed: bool = False

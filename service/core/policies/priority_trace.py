@@ -1,0 +1,35 @@
+"""Priorities drawn from a seed, for the policies that replay the paper's traces.
+
+A draw depends on the seed, the conversation and the update's number alone, so that every preset sees the same trace,
+whatever else happens in its run.
+"""
+
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from service.core.state.requests import Request
+
+
+@dataclass(frozen=True, slots=True)
+class TraceSettings:
+    """The seed of the trace, and how many steps lie between two updates."""
+
+    seed: int = 0
+    update_every: int = 50
+
+
+def conversation_of(request: Request) -> str:
+    """What stays the same over a conversation's turns, and from run to run if the client names its users.
+
+    The user alone then: who has no key is of a tenant whose name is another one after each start of the server.
+    """
+    if request.spec.scope is not None:
+        tenant, user = request.spec.scope
+        return user or tenant
+    return request.spec.session or request.request_id
+
+
+def draw(seed: int, conversation: str, update: int, purpose: str = "") -> float:
+    """A number in [0, 1). Not Python's `hash`, which differs from process to process."""
+    digest = blake2b(f"{seed}\0{update}\0{purpose}\0{conversation}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64

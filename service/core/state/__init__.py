@@ -1,0 +1,1 @@
+"""What core knows: requests, sessions, slots, and the ledger that changes them together."""

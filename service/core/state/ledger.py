@@ -1,0 +1,197 @@
+"""The state of core, and the moves that change several of its parts at once.
+
+Owns: live requests, sessions, batch slots, KV watermarks, and the events not yet collected. `Core` and `Scheduler` are
+the only ones who hold it. Always true: a running request has a slot and nobody else does; a live request's session is
+busy; every sequence in memory belongs to a session.
+"""
+
+from allocator import KVMemory
+from service.core.messages.events import (
+    Event,
+    Finished,
+    FinishReason,
+    Gauges,
+    KVDropped,
+    Preempted,
+    Resumed,
+    SessionDropped,
+    Started,
+    Timings,
+    Usage,
+)
+from service.core.messages.plan import SlotOpening
+from service.core.state.requests import Request, State
+from service.core.state.sessions import Session, SessionTable
+from service.core.state.slots import SlotTable
+
+
+class Ledger:
+    """What is going on. Methods take ``now`` in seconds of the driver's clock."""
+
+    def __init__(self, memory: KVMemory, sessions: SessionTable, slots: SlotTable) -> None:
+        self.memory = memory
+        self.sessions = sessions
+        self.slots = slots
+        self.live: dict[str, Request] = {}
+        self._events: list[Event] = []
+
+    def emit(self, event: Event) -> None:
+        """Tell the outside."""
+        self._events.append(event)
+
+    def collect(self) -> list[Event]:
+        """Events since the last call, in order."""
+        events, self._events = self._events, []
+        return events
+
+    def seat(self, request: Request, now: float) -> SlotOpening:
+        """Waiting or preempted -> running."""
+        assert not request.num_drawing, "a slot opens with all tokens, and one is not known"
+        first_time = request.state is State.WAITING
+        request.move(State.RUNNING)
+        slot = self.slots.take(request)
+        if first_time:
+            self._note_start(request, now)
+        else:
+            self._note_return(request, now)
+        request.steps_seated = 0
+        request.answered_before = request.num_answered
+        request.wanted_s = None
+        request.is_coming = False
+        return SlotOpening(slot, tuple(request.session.tokens), request.prompt_length, request.spec.sampling)
+
+    def preempt(self, request: Request, reason: str, now: float) -> None:
+        """Running -> preempted. Frees the slot; the KV stays until it is `reclaim`ed."""
+        request.move(State.PREEMPTED)
+        self.slots.leave(request)
+        request.parked_s = now
+        request.parked_for = reason
+        request.preemptions += 1
+        request.preemptions_unrewarded += 1
+        self.emit(Preempted(request.request_id, reason))
+
+    def drop_tail(self, session: Session, num_blocks: int, reason: str) -> None:
+        """Take up to ``num_blocks`` device blocks from the tail of a session that does not run, its KV with them.
+
+        An idle session without KV is of no use to anybody, and goes.
+        """
+        kept = max(0, self.memory.device.used(session.sequence) - num_blocks)
+        self.drop_kv(session, kept * self.memory.block_tokens, reason)
+        if session.idle_since_s is not None and not self.memory.computed(session.sequence):
+            self.drop_session(session, "room")
+
+    def drop_kv(self, session: Session, tokens: int, reason: str) -> None:
+        """Keep the KV of the first ``tokens`` tokens only. What is gone is computed again if it is needed."""
+        lost = self.memory.computed(session.sequence) - tokens
+        self.memory.truncate(session.sequence, tokens)
+        if lost > 0:
+            self.emit(KVDropped(reason, lost))
+
+    def drop_session(self, session: Session, reason: str) -> None:
+        """Forget an idle session and its KV."""
+        self.sessions.close(session)
+        self.memory.drop(session.sequence)
+        self.emit(SessionDropped(reason, len(session.tokens)))
+
+    def finish(self, request: Request, reason: FinishReason, now: float) -> None:
+        """End a live request. Its session goes idle, unless nothing in it can be used again."""
+        if request.slot is not None:
+            self.slots.leave(request)
+        if request.state is State.PREEMPTED and request.parked_s is not None:
+            request.stalled_s += now - request.parked_s
+        request.move(State.FINISHED)
+        del self.live[request.request_id]
+        self._retire(request, reason, now)
+        self.emit(Finished(request.request_id, reason, _usage(request), _timings(request, now)))
+
+    def gauges(self, priority_updates: int) -> Gauges:
+        """How full it is, and how often ranks have changed."""
+        states = [request.state for request in self.live.values()]
+        preempted = [request for request in self.live.values() if request.state is State.PREEMPTED]
+        device, host = self.memory.device, self.memory.host
+        return Gauges(
+            running=states.count(State.RUNNING),
+            waiting=states.count(State.WAITING),
+            preempted=len(preempted),
+            swapped=sum(not self.memory.is_resident(request.sequence) for request in preempted),
+            idle_sessions=self.sessions.num_idle,
+            blocks_total=device.num_blocks,
+            blocks_used=device.num_used,
+            blocks_reserved=device.num_reserved,
+            largest_free=device.largest_free,
+            host_blocks_total=host.num_blocks,
+            host_blocks_used=host.num_used,
+            copies_in_flight=len(self.memory.tickets),
+            priority_updates=priority_updates,
+        )
+
+    def check(self) -> None:
+        """Raise AssertionError if an invariant is broken, here or in a part."""
+        self.memory.check()
+        self.sessions.check()
+        self.slots.check()
+        running = {r for r in self.live.values() if r.state is State.RUNNING}
+        assert running == set(self.slots.running)
+        assert {r.session for r in self.live.values()} == {s for s in self.sessions if s.idle_since_s is None}
+        assert {s.sequence for s in self.sessions} == set(self.memory.sequences)
+        drawing = {r.session: r.num_drawing for r in self.live.values()}
+        for session in self.sessions:
+            assert self.memory.computed(session.sequence) <= len(session.tokens) + drawing.get(session, 0)
+        assert all(self.memory.is_resident(request.sequence) for request in running)
+
+    def _note_start(self, request: Request, now: float) -> None:
+        request.started_s = now
+        request.reused = request.computed_once = self.memory.computed(request.sequence)
+        self.emit(Started(request.request_id, now - request.arrival_s, request.reused))
+
+    def _note_return(self, request: Request, now: float) -> None:
+        assert request.parked_s is not None
+        request.resumed_s = now
+        request.stalled_s += now - request.parked_s
+        switch_s = 0.0 if request.wanted_s is None else now - request.wanted_s
+        self.emit(Resumed(request.request_id, now - request.parked_s, switch_s))
+
+    def _retire(self, request: Request, reason: FinishReason, now: float) -> None:
+        session = request.session
+        if self.memory.computed(session.sequence) > len(session.tokens):  # a step under way went on from a lost token
+            self.memory.truncate(session.sequence, len(session.tokens))
+        reusable = session.can_be_continued and reason is not FinishReason.ERROR
+        if reusable and self.memory.computed(session.sequence) > 0:
+            session.answer_start = request.prompt_length
+            self.sessions.park(session, now)
+            self._keep_at_most(request.spec.max_idle_sessions, session)
+        else:
+            self.sessions.close(session)
+            self.memory.drop(session.sequence)
+
+    def _keep_at_most(self, limit: int | None, session: Session) -> None:
+        """Let go of the tenant's oldest idle sessions if the newest, ``session``, is one too many for it."""
+        if limit is None:
+            return
+        own = [idle for idle in self.sessions if idle.idle_since_s is not None and idle.tenant == session.tenant]
+        for oldest in own[: max(0, len(own) - limit)]:
+            self.drop_session(oldest, "limit")
+
+
+def _usage(request: Request) -> Usage:
+    return Usage(
+        prompt=request.prompt_length,
+        completion=request.num_answered,
+        reused=request.reused,
+        recomputed=request.recomputed,
+        preemptions=request.preemptions,
+        swapped_out=request.swapped_out,
+        swapped_in=request.swapped_in,
+    )
+
+
+def _timings(request: Request, now: float) -> Timings:
+    def since_arrival(moment: float | None) -> float | None:
+        return None if moment is None else moment - request.arrival_s
+
+    return Timings(
+        queue_s=since_arrival(request.started_s),
+        ttft_s=since_arrival(request.first_token_s),
+        e2e_s=now - request.arrival_s,
+        stall_s=request.stalled_s,
+    )

@@ -1,0 +1,174 @@
+"""Conversations and whose turn it is.
+
+A session owns one sequence: its tokens, and through its number the KV in `KVMemory`. It is *busy* while a request runs
+in it and *idle* between turns. Idle sessions are kept oldest first, so that room is taken from whoever has been silent
+longest; a session without KV is of no use to anybody, since every turn brings the whole history, and is dropped.
+
+A session is found again in one of two ways: by its name, or, if it has none, by its tokens inside its scope.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from service.core.state.prefixes import PrefixIndex, common_prefix
+
+Scope = tuple[str, str]  # (tenant, user): nothing is ever shared across it
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """A conversation: its tokens so far, and where its last answer starts."""
+
+    sequence: int
+    scope: Scope | None  # None: never found by its tokens
+    name: str | None = None
+    tokens: list[int] = field(default_factory=list)
+    tenant: str = ""  # of its last turn
+    answer_start: int = 0
+    idle_since_s: float | None = None  # None: busy
+
+    @property
+    def can_be_continued(self) -> bool:
+        """Whether a later turn could find it."""
+        return self.scope is not None or self.name is not None
+
+
+class SessionTable:
+    """All sessions.
+
+    Always true: idle ones stand in order of age, and in the index if they have a scope, busy ones in neither; those
+    with a name stand under it.
+    """
+
+    def __init__(self, ttl_s: float, max_idle: int) -> None:
+        self.ttl_s = ttl_s
+        self.max_idle = max_idle
+        self._busy: set[Session] = set()
+        self._idle: dict[Session, None] = {}  # insertion order is age
+        self._on_device: dict[Session, None] = {}  # those of them that may have device blocks, in the same order
+        self._named: dict[str, Session] = {}
+        self._index: PrefixIndex[Scope, Session] = PrefixIndex()
+        self._next_sequence = 0
+
+    @property
+    def num_idle(self) -> int:
+        """Sessions between turns."""
+        return len(self._idle)
+
+    def __iter__(self) -> Iterator[Session]:
+        """All sessions, busy and idle."""
+        yield from self._busy
+        yield from self._idle
+
+    def open(self, scope: Scope | None, name: str | None = None) -> Session:
+        """Start a busy session; with a name, that alone is how it is found, and no other has it."""
+        session = Session(self._next_sequence, None if name is not None else scope, name)
+        self._next_sequence += 1
+        self._busy.add(session)
+        if name is not None:
+            self._named[name] = session
+        return session
+
+    def named(self, name: str) -> Session | None:
+        """The session of that name, busy or idle."""
+        return self._named.get(name)
+
+    def resume(self, name: str, prompt: tuple[int, ...]) -> tuple[Session, int] | None:
+        """The idle session of that name, now busy, and how many leading tokens it shares with the prompt."""
+        session = self._named.get(name)
+        if session is None:
+            return None
+        self._leave_idle(session)
+        self._busy.add(session)
+        return session, common_prefix(session.tokens, prompt)
+
+    def adopt(self, scope: Scope, prompt: tuple[int, ...]) -> tuple[Session, int] | None:
+        """An idle session of the scope that the prompt continues, now busy, and how many leading tokens they share.
+
+        They may differ no earlier than the start of the session's last answer (clients trim and edit answers).
+        """
+        found = self._index.find(scope, prompt)
+        if found is None:
+            return None
+        session, shared = found
+        self._leave_idle(session)
+        self._busy.add(session)
+        return session, shared
+
+    def park(self, session: Session, now: float) -> None:
+        """A turn ended: the session is the youngest idle one."""
+        self._busy.remove(session)
+        session.idle_since_s = now
+        self._idle[session] = self._on_device[session] = None
+        if session.scope is not None:
+            self._index.add(session.scope, session.tokens, session.answer_start, session)
+
+    def close(self, session: Session) -> None:
+        """Forget a session, busy or idle. Its KV is the caller's to drop."""
+        if session.idle_since_s is None:
+            self._busy.remove(session)
+        else:
+            self._leave_idle(session)
+        if session.name is not None:
+            del self._named[session.name]
+
+    @property
+    def idle(self) -> list[Session]:
+        """Sessions between turns, longest silent first."""
+        return list(self._idle)
+
+    @property
+    def idle_on_device(self) -> list[Session]:
+        """Those of `idle` that have device blocks, and perhaps some that have lost them."""
+        return list(self._on_device)
+
+    def left_device(self, session: Session) -> None:
+        """An idle session has no device blocks any more: spare everybody from looking at it."""
+        self._on_device.pop(session, None)
+
+    def close_scope(self, scope: Scope) -> list[Session]:
+        """Take the scope from its busy sessions, which are then not kept; return its idle ones, for the caller to drop.
+
+        O(sessions): a scope ends once, so no step waits for it often enough to be worth an index.
+        """
+        for session in self._busy:
+            if session.scope == scope:
+                session.scope = None
+        return [session for session in self._idle if session.scope == scope]
+
+    def oldest_idle(self) -> Session | None:
+        """The idle session that has been silent longest."""
+        return next(iter(self._idle), None)
+
+    def overdue(self, now: float) -> tuple[Session, str] | None:
+        """The oldest idle session and why it must go, if it must: ``expired``, or ``limit``: it is one too many."""
+        oldest = self.oldest_idle()
+        if oldest is None or oldest.idle_since_s is None:
+            return None
+        if now - oldest.idle_since_s >= self.ttl_s:
+            return oldest, "expired"
+        return (oldest, "limit") if len(self._idle) > self.max_idle else None
+
+    def next_expiry_s(self) -> float | None:
+        """When the oldest idle session will be overdue."""
+        oldest = self.oldest_idle()
+        return None if oldest is None or oldest.idle_since_s is None else oldest.idle_since_s + self.ttl_s
+
+    def check(self) -> None:
+        """Raise AssertionError if an invariant is broken."""
+        assert not self._busy & self._idle.keys()
+        assert all(s.idle_since_s is None for s in self._busy)
+        ages = [s.idle_since_s for s in self._idle]
+        assert None not in ages
+        assert ages == sorted(ages, key=lambda age: age or 0.0)
+        assert list(self._on_device) == [s for s in self._idle if s in self._on_device]
+        assert len(self._index) == sum(s.scope is not None for s in self._idle)
+        assert self._named == {s.name: s for s in self if s.name is not None}
+        assert all(s.scope is None for s in self._named.values())
+
+    def _leave_idle(self, session: Session) -> None:
+        del self._idle[session]
+        self._on_device.pop(session, None)
+        session.idle_since_s = None
+        if session.scope is not None:
+            self._index.remove(session.scope, session.tokens, session.answer_start, session)

@@ -1,0 +1,133 @@
+"""The swap manager: starts copies between the pools, and takes their ends in.
+
+It keeps what copying costs, whose account a copy is on, and how often a sequence's copies have failed in a row. A
+failed copy loses nothing: it is tried again, and after `RETRIES` more failures the KV is dropped and computed anew.
+"""
+
+from allocator import Direction, KVMemory, Ticket
+from service.core.messages.events import CopyEnded, CopyStarted
+from service.core.messages.plan import CopyResult
+from service.core.state.ledger import Ledger
+from service.core.state.requests import Request, State
+from service.core.state.sessions import Session
+from service.core.switching.costs import Costs
+from service.core.switching.host_room import HostRoom
+from service.core.switching.mechanisms import Mechanisms
+
+RETRIES = 2
+
+
+class Swaps:
+    """Copies of one core; `KVMemory` has their tickets."""
+
+    def __init__(self, ledger: Ledger, mechanisms: Mechanisms) -> None:
+        self.costs = Costs()
+        self._ledger = ledger
+        self._memory: KVMemory = ledger.memory
+        self._mechanisms = mechanisms
+        self._issued: list[Ticket] = []
+        self._charged: dict[int, Request] = {}  # who will have the copy in its account, by ticket
+        self._failures: dict[int, int] = {}  # in a row, by sequence
+
+    @property
+    def is_on(self) -> bool:
+        """Whether KV can be copied to the host at all."""
+        return self._mechanisms.swap and self._memory.host.num_blocks > 0
+
+    def issued(self) -> tuple[Ticket, ...]:
+        """The copies started since the last call."""
+        issued, self._issued = tuple(self._issued), []
+        return issued
+
+    def start_out(self, session: Session, room: HostRoom, request: Request | None = None) -> str | None:
+        """Copy what the host lacks of a sequence that is all resident. None: it has begun; else why it cannot.
+
+        The reason is one of `KVDropped`.
+        """
+        sequence = session.sequence
+        if not self.is_on:
+            return "no_swap"
+        if self._has_failed_for_good(sequence):
+            return "copy_failed"
+        needed = self._memory.device_blocks_for(self._memory.computed(sequence)) - self._memory.host.used(sequence)
+        if not room.make(needed, session):
+            return "host_full"
+        ticket = self._memory.swap_out(sequence)
+        self._issue(ticket, request)
+        return None
+
+    def start_in(self, request: Request) -> None:
+        """Copy what the device lacks of a request, for which there is room."""
+        ticket = self._memory.swap_in(request.sequence)
+        self._issue(ticket, request)
+        request.is_coming = True
+
+    def end(self, result: CopyResult) -> None:
+        """A copy is over: move the watermarks, or count the failure. Raises UnknownTicketError."""
+        ticket = self._memory.ticket(result.ticket)
+        request = self._charged.pop(result.ticket, None)
+        self.costs.copy_ended(ticket.direction, ticket.num_blocks, None if result.failed else result.seconds)
+        self._ledger.emit(
+            CopyEnded(ticket.direction.value, ticket.num_blocks, result.pieces, result.seconds, result.failed)
+        )
+        if result.failed:
+            self._memory.fail(ticket)
+            self._count_failure(ticket.sequence)
+        else:
+            self._failures.pop(ticket.sequence, None)
+            _charge(request, ticket)
+            if self._memory.complete(ticket) and not self._mechanisms.reuse:
+                self._keep_one_side(ticket)
+
+    def must_recompute(self, request: Request) -> str | None:
+        """Why KV that is only on the host should be computed again, as in `KVDropped`; None: copy it in."""
+        if self._has_failed_for_good(request.sequence):
+            return "copy_failed"
+        marks = self._memory.watermarks(request.sequence)
+        missing = marks.computed - marks.resident
+        copy_s = self.costs.copy_s(Direction.IN, self._memory.device_blocks_for(missing))
+        recompute_s = self.costs.recompute_s(missing)
+        if copy_s is not None and recompute_s is not None and copy_s > recompute_s:
+            self.costs.copy_spared(Direction.IN)
+            return "link_busy"
+        return None
+
+    def forget_failures(self, sequence: int) -> None:
+        """KV was dropped for them: the next copy is tried afresh."""
+        self._failures.pop(sequence, None)
+
+    def _has_failed_for_good(self, sequence: int) -> bool:
+        return self._failures.get(sequence, 0) > RETRIES
+
+    def _count_failure(self, sequence: int) -> None:
+        self._failures[sequence] = self._failures.get(sequence, 0) + 1
+        self._failures = {known: count for known, count in self._failures.items() if known in self._memory.device}
+
+    def _issue(self, ticket: Ticket, request: Request | None) -> None:
+        if request is not None:
+            self._charged[ticket.number] = request
+        self._issued.append(ticket)
+        self.costs.copy_issued(ticket.direction, ticket.num_blocks)
+        self._ledger.emit(CopyStarted(ticket.direction.value, ticket.num_blocks, ticket.first_block))
+
+    def _keep_one_side(self, ticket: Ticket) -> None:
+        """Without reuse: the device's side if the sequence came in or went on running, else the host's."""
+        sequence = ticket.sequence
+        leaves = ticket.direction is Direction.OUT and not self._is_running(sequence)
+        if leaves and self._memory.reclaim_device(sequence, self._memory.device.used(sequence)):
+            return
+        self._memory.reclaim_host(sequence, self._memory.host.used(sequence))
+
+    def _is_running(self, sequence: int) -> bool:
+        return any(
+            request.sequence == sequence and request.state is State.RUNNING for request in self._ledger.live.values()
+        )
+
+
+def _charge(request: Request | None, ticket: Ticket) -> None:
+    if request is None:
+        return
+    if ticket.direction is Direction.OUT:
+        request.swapped_out += ticket.num_blocks
+    else:
+        request.swapped_in += ticket.num_blocks

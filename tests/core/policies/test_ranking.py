@@ -1,0 +1,99 @@
+"""What stands above any policy: the quantum, those who come in, promotion; and what counts as an update."""
+
+import pytest
+
+from service.core.policies import POLICIES
+from service.core.policies.ranking import Patience, Ranking
+from service.core.state.requests import Request
+from tests.core.bench import Bench
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def fcfs(quantum: int = 0, promote_after: int = 99) -> Ranking:
+    return Ranking(POLICIES["fcfs"](), Patience(quantum, promote_after))
+
+
+def order(ranking: Ranking, bench: Bench) -> list[Request]:
+    return ranking.order(bench.ledger.live.values(), 0.0, 0)
+
+
+def test_without_patience_the_policy_decides(bench: Bench) -> None:
+    first, second = bench.parked(1), bench.running(1)
+    assert order(fcfs(), bench) == [first, second]
+
+
+def test_who_has_just_got_a_place_goes_first_for_a_quantum(bench: Bench) -> None:
+    first, seated = bench.parked(1), bench.running(1)
+    seated.steps_seated = 2
+    assert order(fcfs(quantum=3), bench) == [seated, first]
+    seated.steps_seated = 3
+    assert order(fcfs(quantum=3), bench) == [first, seated]
+
+
+def test_a_quantum_ends_with_the_place(bench: Bench) -> None:
+    first, second = bench.parked(1), bench.parked(1)
+    second.steps_seated = 1
+    assert order(fcfs(quantum=3), bench) == [first, second]
+
+
+def test_who_is_being_copied_in_keeps_its_claim(bench: Bench) -> None:
+    first, coming = bench.parked(1), bench.swapped(1)
+    bench.swaps.start_in(coming)
+    assert order(fcfs(quantum=3), bench) == [coming, first]
+    bench.end_copies()
+    assert order(fcfs(quantum=3), bench) == [coming, first]
+    assert order(fcfs(quantum=0), bench) == [first, coming]
+
+
+def test_the_promoted_go_before_all_but_those_in_their_quantum(bench: Bench) -> None:
+    first, promoted, fresh = bench.parked(1), bench.parked(1), bench.running(1)
+    promoted.preemptions_unrewarded = 2
+    assert order(fcfs(quantum=3, promote_after=2), bench) == [fresh, promoted, first]
+
+
+def test_promotion_ends_after_a_long_quantum(bench: Bench) -> None:
+    ranking = fcfs(quantum=2, promote_after=2)
+    first, promoted = bench.parked(1), bench.running(1)
+    promoted.preemptions_unrewarded = 2
+    promoted.steps_seated = Patience(quantum=2).long_quantum - 1
+    assert order(ranking, bench) == [promoted, first]
+    promoted.steps_seated += 1
+    assert order(ranking, bench) == [first, promoted]
+    assert promoted.preemptions_unrewarded == 0
+
+
+def test_the_policy_orders_each_class(bench: Bench) -> None:
+    requests = [bench.running(1) for _ in range(3)] + [bench.parked(1) for _ in range(3)]
+    for request in requests[1:3]:
+        request.steps_seated = 9
+    for request in requests[3:5]:
+        request.preemptions_unrewarded = 5
+    ranked = order(fcfs(quantum=3, promote_after=5), bench)
+    assert ranked == [requests[number] for number in (0, 3, 4, 1, 2, 5)]
+
+
+class ByList:
+    """Ranks as it is told."""
+
+    name = "list"
+
+    def __init__(self) -> None:
+        self.ranks: list[Request] = []
+
+    def rank(self, requests: object, now: float, step: int) -> list[Request]:
+        return self.ranks
+
+
+def test_only_a_new_order_of_those_who_stayed_is_an_update(bench: Bench) -> None:
+    a, b, c, d = (bench.waiting(1) for _ in range(4))
+    policy = ByList()
+    ranking = Ranking(policy, Patience())
+    counts = []
+    for policy.ranks in ([a, b], [c, a, b], [c, b, a], [c, b, a], [c, a], [a, d, c], [a, d, c], [b]):
+        ranking.order([], 0.0, 0)
+        counts.append(ranking.updates)
+    assert counts == [0, 0, 1, 1, 1, 2, 2, 2]
