@@ -27,7 +27,7 @@ from benchmarks.record import Figures, commit, store
 from benchmarks.server import Server, running_server
 from clients.client import Client
 from clients.report import Outcome, Run, read_run
-from service.api.history import MAX_REQUESTS
+from service.api.operations.history import MAX_REQUESTS
 
 PROTOCOLS = ("sse", "websocket-json", "websocket-msgpack")
 SESSION_TTL_S = 20

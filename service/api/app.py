@@ -8,10 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 from aiohttp import web
 
-from service.api.accounts import Accounts
-from service.api.auth import identify
-from service.api.caller import connection_scope
-from service.api.connections import Connections
+from service.api.access.accounts import Accounts
+from service.api.access.auth import identify
+from service.api.access.caller import connection_scope
+from service.api.access.connections import Connections
+from service.api.access.door import Door
+from service.api.access.keys import Keys
 from service.api.context import (
     ACCOUNTS,
     CONNECTIONS,
@@ -27,14 +29,12 @@ from service.api.context import (
     Limits,
     ServedModel,
 )
-from service.api.door import Door
-from service.api.history import History
-from service.api.keys import Keys
 from service.api.lifecycle import part_when_draining
-from service.api.loop_lag import LoopLag
-from service.api.metrics_site import metrics_site
 from service.api.middleware import account, add_request_id, errors_as_json
 from service.api.openapi import document
+from service.api.operations.history import History
+from service.api.operations.loop_lag import LoopLag
+from service.api.operations.metrics_site import metrics_site
 from service.api.page.route import add_page
 from service.api.routes import METRICS_ROUTE, ROUTES
 from service.api.streams import Engine, Streams

@@ -7,12 +7,12 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
-from service.api.accounts import Accounts
-from service.api.caller import Caller
-from service.api.connections import Connections
-from service.api.door import Door
-from service.api.history import History
-from service.api.keys import Keys
+from service.api.access.accounts import Accounts
+from service.api.access.caller import Caller
+from service.api.access.connections import Connections
+from service.api.access.door import Door
+from service.api.access.keys import Keys
+from service.api.operations.history import History
 from service.api.streams import Streams
 from service.execution.serving_device import ServingDevice
 from service.telemetry.metrics import Metrics

@@ -9,7 +9,7 @@ import structlog
 from aiohttp import web
 
 from service.api.context import DOOR, LIMITS, STREAMS
-from service.api.responses import State
+from service.api.operations.responses import State
 from service.api.websocket.sessions import SESSIONS
 from service.errors import ShuttingDownError
 

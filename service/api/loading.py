@@ -10,8 +10,8 @@ from aiohttp import web
 from service.api.context import LIMITS, METRICS, Limits
 from service.api.lifecycle import part
 from service.api.middleware import account, add_request_id, errors_as_json
+from service.api.operations.responses import Status
 from service.api.page.route import add_page
-from service.api.responses import Status
 from service.errors import LoadingError
 from service.telemetry.metrics import Metrics
 

@@ -9,9 +9,9 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from service.api.access.origins import check_origin
 from service.api.context import BEGUN, LIMITS, METRICS, REQUEST_ID
 from service.api.errors import error_response, from_http, status_of
-from service.api.origins import check_origin
 from service.api.slow_readers import cut
 from service.errors import InternalError, RequestError
 

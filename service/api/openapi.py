@@ -13,8 +13,8 @@ from aiohttp.typedefs import Handler
 from pydantic import TypeAdapter
 
 from service.api.errors import STATUS_AND_TYPE
-from service.api.responses import ErrorBody
-from service.api.schemas import Body
+from service.api.openai.responses import ErrorBody
+from service.api.openai.schemas import Body
 from service.errors import AuthenticationError, RequestError
 
 Json = dict[str, Any]

@@ -3,15 +3,16 @@
 from typing import Any
 
 from service import errors
-from service.api import responses
-from service.api.debug import debug_request, debug_state
-from service.api.debug_responses import DebugRequests, DebugState
-from service.api.generate import chat_completions, completions
+from service.api.openai import responses
+from service.api.openai.generate import chat_completions, completions
+from service.api.openai.models import list_models, show_model
+from service.api.openai.schemas import ChatRequest
+from service.api.openai.text_schemas import CompletionRequest, DetokenizeRequest, TokenizeRequest
+from service.api.openai.tokens import detokenize, tokenize
 from service.api.openapi import Operation
-from service.api.operations import health, list_models, openapi, ready, show_metrics, show_model
-from service.api.schemas import ChatRequest
-from service.api.text_schemas import CompletionRequest, DetokenizeRequest, TokenizeRequest
-from service.api.tokens import detokenize, tokenize
+from service.api.operations.debug import debug_request, debug_state
+from service.api.operations.probes import health, openapi, ready, show_metrics
+from service.api.operations.responses import DebugRequests, DebugState, Status
 
 OPEN = (errors.ForeignOriginError, errors.InternalError)
 WITH_KEY = (*OPEN, errors.LoadingError, errors.AuthenticationError)
@@ -65,8 +66,8 @@ ROUTES = (
         answer=responses.Model,
         errors=(*WITH_KEY, errors.ModelNotFoundError),
     ),
-    Operation("GET", "/health", health, answer=responses.Status, unavailable=responses.Status, errors=OPEN),
-    Operation("GET", "/ready", ready, answer=responses.Status, unavailable=responses.Status, errors=OPEN),
+    Operation("GET", "/health", health, answer=Status, unavailable=Status, errors=OPEN),
+    Operation("GET", "/ready", ready, answer=Status, unavailable=Status, errors=OPEN),
     Operation("GET", "/debug/state", debug_state, answer=DebugState, errors=ADMINS),
     Operation(
         "GET",

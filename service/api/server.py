@@ -21,7 +21,7 @@ import structlog
 from aiohttp import web
 
 from service.api.lifecycle import GRACE_S, drain
-from service.api.stack_dump import stack_dumps
+from service.api.operations.stack_dump import stack_dumps
 from service.errors import ConfigError
 
 log = structlog.get_logger(__name__)

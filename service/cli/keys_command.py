@@ -10,8 +10,8 @@ import re
 import sys
 from datetime import UTC, datetime
 
-from service.api.key_ring import digest, new_key
-from service.api.tenants import TENANT_NAME
+from service.api.access.key_ring import digest, new_key
+from service.api.access.tenants import TENANT_NAME
 from service.errors import ConfigError
 
 

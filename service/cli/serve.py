@@ -10,11 +10,11 @@ from aiohttp import web
 
 from allocator import BLOCK_TOKENS
 from service.api import server
+from service.api.access.keys import Keys
 from service.api.app import create_app
 from service.api.context import MODEL, Limits, ServedModel
-from service.api.keys import Keys
 from service.api.loading import create_loading_app
-from service.api.schemas import checked_defaults
+from service.api.openai.schemas import checked_defaults
 from service.cli.backend import Backend
 from service.cli.open_backend import Devices, open_backend
 from service.config import ServeSettings, is_loopback, local_url

@@ -17,10 +17,10 @@ from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
 from allocator import Extent
+from service.api.access.key_ring import digest, new_key
+from service.api.access.keys import Keys
 from service.api.app import create_app
 from service.api.context import METRICS, Limits, ServedModel
-from service.api.key_ring import digest, new_key
-from service.api.keys import Keys
 from service.api.server import app_runner
 from service.core.core import Core, CoreSettings
 from service.core.messages.plan import Drawn, StepPlan, StepResult

@@ -12,7 +12,7 @@ from service.api import server
 from service.api.context import DOOR, METRICS, STREAMS, Limits
 from service.api.lifecycle import drain
 from service.api.loading import create_loading_app
-from service.api.metrics_site import metrics_site
+from service.api.operations.metrics_site import metrics_site
 from service.errors import ModelLoadError
 
 

@@ -5,8 +5,8 @@ import re
 import pytest
 from pydantic import TypeAdapter
 
-from service.api import responses
 from service.api.errors import STATUS_AND_TYPE
+from service.api.openai import responses
 from service.api.page.route import FILES
 from service.api.routes import OPERATIONS
 

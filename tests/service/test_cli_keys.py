@@ -14,7 +14,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from service.api.key_ring import parse_ring
+from service.api.access.key_ring import parse_ring
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "service.cli"]

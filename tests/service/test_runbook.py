@@ -7,12 +7,11 @@ from typing import get_args
 
 import pytest
 
+from service.api.access.tenants import Tenant
 from service.api.app import create_app
 from service.api.context import Limits
-from service.api.debug_responses import CoreState, DebugState, Note, RequestRecord
 from service.api.errors import STATUS_AND_TYPE
-from service.api.responses import State
-from service.api.tenants import Tenant
+from service.api.operations.responses import CoreState, DebugState, Note, RequestRecord, State
 from service.config import ServeSettings
 from service.core.messages.events import FinishReason, Gauges, Timings
 from service.core.messages.views import PoolView, RequestView, SessionView

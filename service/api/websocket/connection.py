@@ -6,12 +6,12 @@ from dataclasses import replace
 import structlog
 from aiohttp import WSMessage, WSMsgType, web
 
-from service.api.auth import authenticate
-from service.api.caller import Caller
+from service.api.access.auth import authenticate
+from service.api.access.caller import Caller
+from service.api.access.tenants import Tenant
 from service.api.context import CALLER, DOOR, EXECUTOR, LIMITS, MODEL, REQUEST_ID
 from service.api.errors import close_code_of
-from service.api.prepare import check_history
-from service.api.tenants import Tenant
+from service.api.openai.prepare import check_history
 from service.api.websocket.codec import Codec
 from service.api.websocket.frames import (
     AckFrame,

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from service.api.errors import STATUS_AND_TYPE, retry_after
-from service.api.schemas import Message, SamplingFields, TemplateVariables, refusal, refuse_unsupported
+from service.api.openai.schemas import Message, SamplingFields, TemplateVariables, refusal, refuse_unsupported
 from service.core.messages.events import FinishReason
 from service.errors import RequestError
 

@@ -14,10 +14,10 @@ from typing import Any
 
 from aiohttp import web
 
-from service.api.accounts import Accounts
+from service.api.access.accounts import Accounts
+from service.api.access.tenants import Tenant
 from service.api.context import Limits
 from service.api.streams import Streams
-from service.api.tenants import Tenant
 from service.api.websocket.session import ChatMessage, ChatSession, Owner, Reader
 from service.errors import (
     OverloadedError,

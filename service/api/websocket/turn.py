@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import structlog
 from aiohttp import web
 
-from service.api.caller import Caller
+from service.api.access.caller import Caller
 from service.api.context import DOOR, EXECUTOR, LIMITS, MODEL, STREAMS, ServedModel
-from service.api.prepare import answer_room, check_model, encode_chat, make_turns
+from service.api.openai.prepare import answer_room, check_model, encode_chat, make_turns
 from service.api.streams import Stream
 from service.api.websocket.frames import DoneFrame, ErrorFrame, TurnFrame, TurnTimings, TurnUsage, error_frame
 from service.api.websocket.session import ChatMessage, ChatSession

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.api.key_ring import new_key
+from service.api.access.key_ring import new_key
 
 pytestmark = pytest.mark.browser
 

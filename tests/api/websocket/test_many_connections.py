@@ -20,7 +20,7 @@ from aiohttp import web
 
 from service.api.app import PREPARING_THREADS
 from service.api.context import DOOR, EXECUTOR
-from service.api.history import Record
+from service.api.operations.history import Record
 
 IDLE, ACTIVE, BROKEN = 500, 64, 200
 ROUNDS = 2

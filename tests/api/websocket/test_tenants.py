@@ -8,7 +8,7 @@ import pytest
 from clients.conversation import Conversation
 from clients.errors import AccessDeniedError
 from clients.websocket import ChatSocket
-from service.api.key_ring import new_key
+from service.api.access.key_ring import new_key
 from service.api.websocket.sessions import SESSIONS
 
 JSON = "fastswitch.v1.json"

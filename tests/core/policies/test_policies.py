@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from service.api.caller import Caller
-from service.api.tenants import ANONYMOUS
+from service.api.access.caller import Caller
+from service.api.access.tenants import ANONYMOUS
 from service.core.messages.commands import Submit
 from service.core.messages.sampling import SamplingParams
 from service.core.policies import POLICIES
@@ -70,7 +70,7 @@ def test_a_trace_is_the_same_after_a_restart_of_the_server(name: str, monkeypatc
     """A user without a key is charged under a pseudonym, which is another one then."""
 
     def started() -> list[int]:
-        monkeypatch.setattr("service.api.caller._PSEUDONYM_KEY", secrets.token_bytes(16))
+        monkeypatch.setattr("service.api.access.caller._PSEUDONYM_KEY", secrets.token_bytes(16))
         anybody = Caller(ANONYMOUS, "connection", "id")
         requests = [conversation(n) for n in range(30)]
         for each in requests:

@@ -1,0 +1,84 @@
+"""Completions of bare prompts as OpenAI's older route writes them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from service.api.openai.answer import Answer, AnswerFormat, json_logprob
+from service.api.openai.responses import TextChoice, TextChunk, TextCompletion, TextLogprobs, UsageCounts
+from service.core.messages.events import Finished, TokenOut
+from service.core.messages.sampling import TokenLogprobs
+from service.engine import Output
+
+
+@dataclass(slots=True)
+class CompletionFormat(AnswerFormat):
+    """The continuations of one or several prompts.
+
+    ``echoes``: what opens each choice's text, often nothing. ``offsets``: characters of the tokens so far, by choice.
+    """
+
+    echoes: Sequence[str]
+    offsets: dict[int, int] = field(default_factory=dict)
+
+    def opening(self) -> Iterator[tuple[int, TextChunk]]:
+        """The prompts, for those who want them back."""
+        for choice, echo in enumerate(self.echoes):
+            if echo:
+                yield choice, self._chunk(_choice(choice, echo))
+
+    def chunks(self, choice: int, output: Output) -> Iterator[TextChunk]:
+        """Text with its log-probabilities; the last also says why it ends."""
+        event = output.event
+        logprobs = self._logprobs(choice, [event]) if isinstance(event, TokenOut) else None
+        reason = event.reason.value if isinstance(event, Finished) else None
+        if output.text or logprobs or reason:
+            yield self._chunk(_choice(choice, output.text, logprobs, reason))
+
+    def usage_chunk(self, usage: UsageCounts) -> TextChunk:
+        """A chunk of no choice."""
+        return {**self.head, "object": "text_completion", "choices": [], "usage": usage}
+
+    def whole(self, answers: Sequence[Answer], usage: UsageCounts) -> TextCompletion:
+        """The completion."""
+        choices = [self._whole_choice(index, answer) for index, answer in enumerate(answers)]
+        return {**self.head, "object": "text_completion", "choices": choices, "usage": usage}
+
+    def _whole_choice(self, index: int, answer: Answer) -> TextChoice:
+        logprobs = self._logprobs(index, answer.tokens)
+        return _choice(index, self.echoes[index] + answer.text, logprobs, answer.finish_reason)
+
+    def _chunk(self, choice: TextChoice) -> TextChunk:
+        head = self.head
+        return {
+            "id": head["id"],
+            "object": "text_completion",
+            "created": head["created"],
+            "model": head["model"],
+            "choices": [choice],
+        }
+
+    def _logprobs(self, choice: int, tokens: Sequence[TokenOut]) -> TextLogprobs | None:
+        """The four lists of `tokens`, which follow those of the last call."""
+        lists: TextLogprobs = {"text_offset": [], "token_logprobs": [], "tokens": [], "top_logprobs": []}
+        for event in tokens:
+            if event.logprobs is not None:
+                self._append(lists, choice, event.token, event.logprobs)
+        return lists if lists["tokens"] else None
+
+    def _append(self, lists: TextLogprobs, choice: int, token: int, logprobs: TokenLogprobs) -> None:
+        text, logprob = self.tokenizer.token_text(token), json_logprob(logprobs.logprob)
+        offset = self.offsets.get(choice, 0)
+        self.offsets[choice] = offset + len(text)
+        lists["text_offset"].append(offset)
+        lists["token_logprobs"].append(logprob)
+        lists["tokens"].append(text)
+        likeliest: dict[str, float] = {}
+        for other, value in (*logprobs.top, (token, logprob)):  # the drawn one comes along, as OpenAI has it
+            likeliest.setdefault(self.tokenizer.token_text(other), json_logprob(value))
+        lists["top_logprobs"].append(likeliest)
+
+
+def _choice(
+    index: int, text: str, logprobs: TextLogprobs | None = None, finish_reason: str | None = None
+) -> TextChoice:
+    return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish_reason}

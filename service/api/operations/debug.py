@@ -1,0 +1,60 @@
+"""What operators see of the inside: ids and numbers, never text and never tokens."""
+
+import asyncio
+import time
+from dataclasses import asdict
+from typing import Any
+
+from aiohttp import web
+
+from service.api.access.auth import check_admin
+from service.api.context import ACCOUNTS, DOOR, HISTORY, MODEL, STREAMS
+from service.api.lifecycle import state_of
+from service.core.messages.events import Snapshot
+from service.errors import NotFoundError
+
+SILENCE_S = 5.0  # of the engine, after which the rest is shown without it
+
+
+async def debug_state(request: web.Request) -> web.Response:
+    """Show who runs, waits and is preempted, since when and why; sessions, pools, tenants."""
+    check_admin(request)
+    app = request.app
+    return web.json_response(
+        {
+            "at": time.time(),
+            "status": state_of(app),
+            "model": app[MODEL].name,
+            "device": asdict(app[MODEL].device),
+            "open_requests": app[DOOR].inside,
+            "max_open_requests": app[DOOR].limit,
+            "core": await _core(app),
+            "tenants": [asdict(view) for view in app[ACCOUNTS].views()],
+        }
+    )
+
+
+async def debug_request(request: web.Request) -> web.Response:
+    """Tell what became of a request, by the id of its answer or its X-Request-Id."""
+    check_admin(request)
+    found = request.app[HISTORY].find(request.match_info["id"])
+    if not found:
+        raise NotFoundError("no request of this id is among the last ones")
+    return web.json_response({"requests": found})
+
+
+async def _core(app: web.Application) -> dict[str, Any] | None:
+    """None: the engine does not answer, which is news too."""
+    if not app[STREAMS].healthy:
+        return None
+    try:
+        async with asyncio.timeout(SILENCE_S):
+            return _view(await app[STREAMS].snapshot())
+    except TimeoutError:
+        return None
+
+
+def _view(snapshot: Snapshot) -> dict[str, Any]:
+    view = asdict(snapshot)
+    del view["number"]
+    return view

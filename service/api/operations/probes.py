@@ -1,0 +1,49 @@
+"""What operators and their probes ask: alive, ready, metrics, the OpenAPI document."""
+
+from typing import Literal
+
+import structlog
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from service.api.access.auth import check_metrics_reader
+from service.api.context import DOCUMENT, METRICS, STREAMS
+from service.api.lifecycle import DEAD, state_of
+from service.api.operations.responses import State, Status
+
+log = structlog.get_logger(__name__)
+
+
+async def health(request: web.Request) -> web.Response:
+    """Alive: 503 once the engine has failed, and while the device hangs."""
+    state = state_of(request.app)
+    if state in DEAD:
+        log.error("not_alive", state=state, step_age_s=request.app[STREAMS].step_age_s)
+        return _status(state, 503)
+    return _status("ok", 200)
+
+
+async def ready(request: web.Request) -> web.Response:
+    """Ready for traffic: 503 while loading or shutting down, or when not alive."""
+    state = state_of(request.app)
+    return _status(state, 200 if state == "ready" else 503)
+
+
+async def show_metrics(request: web.Request) -> web.Response:
+    """Show all metrics in Prometheus' text format; with keys, to an admin's only."""
+    check_metrics_reader(request)
+    return await open_metrics(request)
+
+
+async def open_metrics(request: web.Request) -> web.Response:
+    """Show them to everybody who reaches the listener."""
+    return web.Response(body=request.app[METRICS].exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+async def openapi(request: web.Request) -> web.Response:
+    """Describe all routes in OpenAPI's form."""
+    return web.json_response(request.app[DOCUMENT])
+
+
+def _status(status: State | Literal["ok"], code: int) -> web.Response:
+    return web.json_response(Status(status=status), status=code)
