@@ -27,7 +27,7 @@ from service.core.messages.plan import CopyResult, StepPlan, StepResult
 from service.core.messages.ports import Copier, Runner
 from service.device import Broken, Device, StepFailed
 from service.errors import DeviceLostError, DeviceMemoryError, OutOfMemoryError, RequestError
-from service.execution.text import TextStage
+from service.execution.models.text import TextStage
 
 log = structlog.get_logger(__name__)
 

@@ -15,7 +15,7 @@ from service.core.messages.events import CopyEnded, Finished, FinishReason, Pree
 from service.core.messages.ports import Copier, Runner
 from service.core.messages.sampling import SamplingParams
 from service.engine import Engine, Output, Turn
-from service.execution.text import TextStage
+from service.execution.models.text import TextStage
 
 PATIENCE_S = 120  # for turns to end
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from gguf import GGUFReader, GGUFValueType, GGUFWriter, ReaderField, ReaderTensor
 
 from benchmarks.gpu.scale import FULL
-from service.execution.loading import default_model_path
+from service.execution.models.loading import default_model_path
 
 ARCHITECTURE = "general.architecture"
 

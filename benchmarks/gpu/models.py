@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.gpu.random_weights import ModelShape, RandomTensors
 from benchmarks.gpu.rig import Rig
 from service.errors import ModelLoadError
-from service.execution.architecture import ModelConfig
-from service.execution.assemble import Destination, HostWeights, TensorSource, assemble
 from service.execution.gpu.weights import DeviceWeights
-from service.execution.random_weights import ModelShape, RandomTensors
-from service.execution.weights import ModelWeights
+from service.execution.models.architecture import ModelConfig
+from service.execution.models.assemble import Destination, HostWeights, TensorSource, assemble
+from service.execution.models.weights import ModelWeights
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def small_model(rig: Rig, dtype: np.dtype[Any]) -> Source:
 
 
 def _packaged(layers: int) -> Source:
-    from service.execution.loading import open_model  # noqa: PLC0415 - reads formats with packages of their own
+    from service.execution.models.loading import open_model  # noqa: PLC0415 - reads formats with packages of their own
 
     model = open_model()
     config = replace(model.config, num_layers=layers)

@@ -8,12 +8,12 @@ import numpy as np
 from benchmarks.gpu.rig import Rig
 from benchmarks.gpu.timing import StepClock
 from service.core.messages.plan import StepPlan, StepResult
-from service.execution.architecture import ModelConfig
 from service.execution.gpu.copier import GPUCopier
 from service.execution.gpu.pools import GPUPools
 from service.execution.gpu.runner import GPURunner
 from service.execution.kv import kv_bytes_per_block
-from service.execution.weights import ModelWeights
+from service.execution.models.architecture import ModelConfig
+from service.execution.models.weights import ModelWeights
 
 
 class Plane:

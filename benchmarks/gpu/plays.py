@@ -9,9 +9,9 @@ from service.core.messages.commands import Submit
 from service.core.messages.plan import Drawn, StepPlan
 from service.core.messages.sampling import SamplingParams
 from service.core.policies import POLICIES
-from service.execution.architecture import ModelConfig
+from service.execution.models.architecture import ModelConfig
+from service.execution.models.weights import ModelWeights
 from service.execution.runner import Runner
-from service.execution.weights import ModelWeights
 
 GREEDY = SamplingParams(temperature=0, logprobs=2)
 PLAIN = (

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from benchmarks.gpu.scale import FULL, TINY_SCALE, Scale
+from service.execution.gpu.cuda.runtime import NvidiaDevices
 from service.execution.gpu.element_types import ELEMENT_TYPES, element_type
-from service.execution.gpu.nvidia import NvidiaDevices
-from service.execution.gpu.rounding_kernels import RoundingKernels
 from service.execution.gpu.runtime import Array, Runtime, Stream
-from service.execution.gpu.simulated_runtime import SimulatedRuntime
+from service.execution.gpu.simulated.rounding_kernels import RoundingKernels
+from service.execution.gpu.simulated.runtime import SimulatedRuntime
 
 STAGING_BYTES = 32 << 20
 OCCUPIED_S = 0.3  # far longer than the copies that could overtake

@@ -6,8 +6,8 @@ Sizes of the full scale are chosen for 80 GB of device memory and ten minutes fo
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from benchmarks.gpu.random_weights import ModelShape
 from benchmarks.gpu.shapes import HEADS, LLAMA_3_8B, QWEN_2_5_32B, SMOLLM2_135M, TINY, TINY_WIDE
-from service.execution.random_weights import ModelShape
 
 MIB = 1 << 20
 

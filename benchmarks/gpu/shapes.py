@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from service.execution.architecture import ModelConfig
-from service.execution.random_weights import ModelShape
-from service.execution.rope import inverse_frequencies
+from benchmarks.gpu.random_weights import ModelShape
+from service.execution.models.architecture import ModelConfig
+from service.execution.models.rope import inverse_frequencies
 
 LLAMA_3_8B = ModelShape(
     ModelConfig(

@@ -24,7 +24,7 @@ from clients.reporting.slo import parse_slo
 from clients.trace import Trace
 from service.core.switching.mechanisms import DEFAULT_PRESET
 from service.execution.kv import kv_bytes_per_block
-from service.execution.loading import load_model
+from service.execution.models.loading import load_model
 
 OVERLOAD = 1.2
 SCHEDULES = (*(f"{policy}:{every}" for policy in ("random", "markov") for every in (100, 50, 25, 10)), NEVER)

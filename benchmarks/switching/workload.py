@@ -11,7 +11,7 @@ from clients.trace import Conversation, Trace
 from clients.workload.generate import arrange, generate
 from clients.workload.settings import ArrivalSettings, WorkloadSettings
 from service.execution.kv import kv_bytes_per_block
-from service.execution.loading import LoadedModel
+from service.execution.models.loading import LoadedModel
 
 QUARTER = 4
 

@@ -3,10 +3,10 @@
 from service.cli.backend import Backend, copies_by_layer, device_blocks, host_blocks
 from service.config import ServeSettings, Size
 from service.errors import ConfigError
-from service.execution.assemble import HostWeights
 from service.execution.copier import PACES, CPUCopier
 from service.execution.kv import kv_bytes_per_block
-from service.execution.loading import LoadedModel, OpenedModel
+from service.execution.models.assemble import HostWeights
+from service.execution.models.loading import LoadedModel, OpenedModel
 from service.execution.runner import Runner
 from service.execution.serving_device import cpu_device
 

@@ -18,7 +18,7 @@ from service.execution.gpu.sizes import StepSizes
 from service.execution.gpu.supported import require_supported
 from service.execution.gpu.weights import DeviceWeights
 from service.execution.kv import kv_bytes_per_block
-from service.execution.loading import OpenedModel
+from service.execution.models.loading import OpenedModel
 from service.execution.serving_device import ServingDevice
 from service.machine.host_memory import available_memory
 

@@ -10,9 +10,9 @@ from service.cli.cpu_backend import cpu_backend
 from service.cli.gpu_backend import gpu_backend
 from service.config import ServeSettings
 from service.errors import DeviceNotFoundError
-from service.execution.gpu.nvidia import NvidiaDevices
+from service.execution.gpu.cuda.runtime import NvidiaDevices
 from service.execution.gpu.runtime import Runtime
-from service.execution.loading import OpenedModel
+from service.execution.models.loading import OpenedModel
 
 log = structlog.get_logger(__name__)
 

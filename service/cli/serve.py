@@ -25,9 +25,9 @@ from service.core.policies.ranking import Patience
 from service.core.switching.mechanisms import PRESETS
 from service.engine import Engine
 from service.errors import ConfigError, InvalidRequestError, ModelLoadError
-from service.execution.loading import ModelDescription, open_model
+from service.execution.models.loading import ModelDescription, open_model
+from service.execution.models.text import TextStage
 from service.execution.serving_device import ServingDevice
-from service.execution.text import TextStage
 from service.telemetry.logs import configure_logs
 from service.telemetry.metrics import Metrics
 from service.telemetry.trace_recorder import TraceRecorder

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from allocator import BLOCK_TOKENS, Extent
-from service.execution.architecture import ModelConfig
 from service.execution.memory import Array
+from service.execution.models.architecture import ModelConfig
 
 
 def kv_pool_shape(config: ModelConfig, num_blocks: int) -> tuple[int, ...]:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from service.execution.architecture import ModelConfig
 from service.execution.batch import Batch, SlotMemory
 from service.execution.memory import Array, Kernels, Memory
-from service.execution.weights import DenseLinear, LayerWeights, ModelWeights
+from service.execution.models.architecture import ModelConfig
+from service.execution.models.weights import DenseLinear, LayerWeights, ModelWeights
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,14 +14,14 @@ from kernels import cpu
 from service.core.messages.plan import Drawn, Row, SlotOpening, StepPlan, StepResult
 from service.core.messages.ports import DirectRunner
 from service.core.messages.sampling import SamplingParams
-from service.execution.architecture import ModelConfig
 from service.execution.batch import Batcher, SlotMemory
 from service.execution.kv import KVPools
 from service.execution.memory import HostMemory
 from service.execution.model import Model
+from service.execution.models.architecture import ModelConfig
+from service.execution.models.weights import ModelWeights
 from service.execution.outcome import Outcome
 from service.execution.sampler import Sampler
-from service.execution.weights import ModelWeights
 
 
 class Runner(DirectRunner):

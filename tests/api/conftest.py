@@ -28,10 +28,10 @@ from service.core.messages.ports import Copier, DirectRunner, Runner
 from service.core.messages.sampling import TokenLogprobs
 from service.core.policies import POLICIES
 from service.engine import Engine
-from service.execution.chat_template import ChatTemplate
+from service.execution.models.chat_template import ChatTemplate
+from service.execution.models.text import TextStage
+from service.execution.models.tokenizer import Tokenizer, read_tokenizer
 from service.execution.serving_device import ServingDevice
-from service.execution.text import TextStage
-from service.execution.tokenizer import Tokenizer, read_tokenizer
 from service.simulation.runner import SimulatedRunner
 from service.telemetry.logs import configure_logs
 from service.telemetry.metrics import Metrics

@@ -21,7 +21,7 @@ from service.api.openapi import document
 from service.api.routes import OPERATIONS
 from service.api.server import app_runner
 from service.engine import Engine
-from service.execution.loading import load_model
+from service.execution.models.loading import load_model
 from service.execution.runner import Runner
 
 positive_data_acceptance = schemathesis.checks.positive_data_acceptance

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.gpu.cut_model import cut
-from service.execution.loading import default_model_path, open_model
+from service.execution.models.loading import default_model_path, open_model
 
 LAYERS = 2
 

@@ -23,11 +23,11 @@ from benchmarks.gpu.testing import run_checks
 from service.core.core import Core, CoreSettings
 from service.core.policies import POLICIES
 from service.execution.copier import CPUCopier
-from service.execution.gpu.faults import losing_device
 from service.execution.gpu.graphs import DecodeGraphs
-from service.execution.gpu.rounding_kernels import RoundingKernels
 from service.execution.gpu.runtime import CaptureError
-from service.execution.gpu.simulated_runtime import SimulatedRuntime
+from service.execution.gpu.simulated.faults import losing_device
+from service.execution.gpu.simulated.rounding_kernels import RoundingKernels
+from service.execution.gpu.simulated.runtime import SimulatedRuntime
 from service.execution.kv import KVPools
 from service.simulation.runner import SimulatedRunner
 from tests.execution.conftest import make_random_model

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from benchmarks.gpu.random_weights import ModelShape, RandomTensors
 from benchmarks.gpu.shapes import LLAMA_3_8B, QWEN_2_5_32B
-from service.execution.assemble import num_weights
-from service.execution.random_weights import ModelShape, RandomTensors
+from service.execution.models.assemble import num_weights
 
 
 @pytest.mark.parametrize(("shape", "weights"), [(LLAMA_3_8B, 8_030_261_248), (QWEN_2_5_32B, 32_763_876_352)])

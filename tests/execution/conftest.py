@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from service.execution.architecture import ModelConfig
 from service.execution.memory import Array
-from service.execution.weights import DenseLinear, LayerWeights, ModelWeights
+from service.execution.models.architecture import ModelConfig
+from service.execution.models.weights import DenseLinear, LayerWeights, ModelWeights
 
 MakeModel = Callable[..., tuple[ModelConfig, ModelWeights]]
 

@@ -9,12 +9,12 @@ import pytest
 from allocator import Extent
 from kernels import cpu, reference
 from service.core.messages.plan import Row
-from service.execution.architecture import ModelConfig
 from service.execution.batch import Batcher, SlotMemory
 from service.execution.kv import allocate_kv_pool
 from service.execution.memory import HostMemory
 from service.execution.model import Model
-from service.execution.weights import DenseLinear, ModelWeights
+from service.execution.models.architecture import ModelConfig
+from service.execution.models.weights import DenseLinear, ModelWeights
 
 FAMILIES = {
     "llama": {},

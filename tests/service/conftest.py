@@ -13,8 +13,8 @@ from service.core.messages.events import Finished, Gauges, Refused, StepDone
 from service.core.messages.sampling import SamplingParams
 from service.core.policies import POLICIES
 from service.engine import Engine, Output, Runner, Turn
-from service.execution.text import TextStage
-from service.execution.tokenizer import Tokenizer, read_tokenizer
+from service.execution.models.text import TextStage
+from service.execution.models.tokenizer import Tokenizer, read_tokenizer
 
 PATIENCE_S = 60
 

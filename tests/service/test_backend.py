@@ -24,10 +24,10 @@ from service.errors import (
     ModelLoadError,
 )
 from service.execution.copier import CPUCopier
-from service.execution.gpu.faults import losing_device
-from service.execution.gpu.rounding_kernels import RoundingKernels
-from service.execution.gpu.simulated_runtime import SimulatedRuntime
-from service.execution.loading import open_model
+from service.execution.gpu.simulated.faults import losing_device
+from service.execution.gpu.simulated.rounding_kernels import RoundingKernels
+from service.execution.gpu.simulated.runtime import SimulatedRuntime
+from service.execution.models.loading import open_model
 from tests.service.simulated_devices import SimulatedDevices
 
 MIB = 1 << 20
@@ -211,7 +211,7 @@ PROGRAM = """
 import sys
 from service.cli import open_backend
 from service.cli.main import main
-from service.execution.gpu.simulated_runtime import SimulatedRuntime
+from service.execution.gpu.simulated.runtime import SimulatedRuntime
 from tests.service.simulated_devices import SimulatedDevices
 
 open_backend.NvidiaDevices = lambda: SimulatedDevices({runtime})

@@ -9,7 +9,7 @@ from service.core.messages.commands import Cancel
 from service.core.messages.events import Finished, FinishReason, TokenOut
 from service.core.messages.plan import Drawn, StepPlan, StepResult
 from service.core.messages.ports import DirectRunner
-from service.execution.tokenizer import Tokenizer
+from service.execution.models.tokenizer import Tokenizer
 from service.simulation.runner import SimulatedRunner
 from tests.service.conftest import PATIENCE_S, Start, turn
 

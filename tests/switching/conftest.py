@@ -21,9 +21,9 @@ from service.core.policies.priority_trace import TraceSettings
 from service.core.switching.mechanisms import PRESETS
 from service.engine import Engine, Output, Turn
 from service.execution.copier import CPUCopier
-from service.execution.loading import LoadedModel, load_model
+from service.execution.models.loading import LoadedModel, load_model
+from service.execution.models.text import TextStage
 from service.execution.runner import Runner as CPURunner
-from service.execution.text import TextStage
 from tests.copiers import Cheap
 
 PATIENCE_S = 60

@@ -19,7 +19,10 @@ from service.core.messages.ports import Copier
 from service.core.switching.mechanisms import PRESETS
 from service.errors import DeviceLostError
 from service.execution.gpu.copier import GPUCopier
-from service.execution.gpu.faults import (
+from service.execution.gpu.pools import GPUPools
+from service.execution.gpu.runner import GPURunner
+from service.execution.gpu.runtime import Event
+from service.execution.gpu.simulated.faults import (
     Armed,
     Delays,
     Failing,
@@ -29,10 +32,7 @@ from service.execution.gpu.faults import (
     exhausting_device,
     losing_device,
 )
-from service.execution.gpu.pools import GPUPools
-from service.execution.gpu.runner import GPURunner
-from service.execution.gpu.runtime import Event
-from service.execution.gpu.simulated_runtime import SimulatedRuntime
+from service.execution.gpu.simulated.runtime import SimulatedRuntime
 from tests.copiers import Cheap
 from tests.execution.gpu.steps import on_device
 from tests.switching.conftest import Outcome, Plane, Service, ServiceFailedError, Wrap, cheap, conversations

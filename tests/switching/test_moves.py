@@ -7,7 +7,7 @@ import pytest
 from service.core.messages.commands import Submit
 from service.core.messages.events import Compacted
 from service.core.messages.sampling import SamplingParams
-from service.execution.gpu.faults import Delays
+from service.execution.gpu.simulated.faults import Delays
 from tests.switching.conftest import Outcome, Service, deep
 from tests.switching.test_gpu_races import GPUService, steps
 

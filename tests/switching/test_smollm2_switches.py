@@ -4,7 +4,7 @@ import pytest
 
 from service.core.messages.commands import Submit
 from service.core.messages.sampling import SamplingParams
-from service.execution.loading import load_model
+from service.execution.models.loading import load_model
 from tests.switching.conftest import Outcome, Service
 
 SIZES = {"device_blocks": 24, "host_blocks": 24, "slots": 3, "budget": 64}

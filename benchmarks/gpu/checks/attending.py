@@ -10,9 +10,9 @@ from allocator import BLOCK_TOKENS
 from benchmarks.gpu.checks.check import Check
 from benchmarks.gpu.checks.comparing import Case, check_case, normal, nothing
 from benchmarks.gpu.rig import Rig
-from service.execution.architecture import ModelConfig
 from service.execution.gpu.runtime import Stream
 from service.execution.memory import Kernels
+from service.execution.models.architecture import ModelConfig
 
 SCRATCH_FLOATS = 4 << 20
 LAYERS = 2

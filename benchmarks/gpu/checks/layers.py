@@ -8,9 +8,9 @@ import numpy as np
 from benchmarks.gpu.checks.check import Check
 from benchmarks.gpu.checks.comparing import EXACT, Case, check_case, normal, nothing
 from benchmarks.gpu.rig import Rig
-from service.execution.architecture import ModelConfig
 from service.execution.gpu.runtime import Stream
 from service.execution.memory import Kernels
+from service.execution.models.architecture import ModelConfig
 
 TOKENS = 5
 BLOCKS = 7

@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.gpu.rig import Rig
 from benchmarks.record import Figures
-from service.execution.gpu.cupy_kernels import entry_of
+from service.execution.gpu.cuda.kernels import entry_of
 from service.execution.gpu.runtime import CaptureError, Stream
 
 PACKAGES = ("numpy", "numba", "numba-cuda", "cupy-cuda13x", "cuda-bindings", "cuda-pathfinder", "ml-dtypes")

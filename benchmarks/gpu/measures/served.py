@@ -6,9 +6,9 @@ from typing import Any
 
 from benchmarks.gpu.models import drawn
 from benchmarks.gpu.plane import Plane
+from benchmarks.gpu.random_weights import ModelShape
 from benchmarks.gpu.rig import Rig
-from service.execution.random_weights import ModelShape
-from service.execution.weights import ModelWeights
+from service.execution.models.weights import ModelWeights
 
 
 class Served:

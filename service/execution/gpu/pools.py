@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from allocator import DEVICE, Direction, Extent, Ticket, copy_runs
-from service.execution.architecture import ModelConfig
 from service.execution.gpu.pinned_pool import CHUNK_BYTES, PinnedPool
 from service.execution.gpu.runtime import Array, Runtime, Stream
 from service.execution.kv import kv_bytes_per_block, kv_pool_shape
+from service.execution.models.architecture import ModelConfig
 
 Piece = tuple[Array, Array]  # source and destination: contiguous, of as many bytes
 

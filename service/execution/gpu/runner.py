@@ -24,7 +24,6 @@ from kernels.cuda.moves import Move as Run
 from kernels.cuda.moves import waves
 from service.core.messages.plan import Drawn, Row, SlotOpening, StepPlan, StepResult
 from service.core.messages.sampling import SamplingParams
-from service.execution.architecture import ModelConfig
 from service.execution.batch import Batch, Batcher, SlotMemory, TableChanges
 from service.execution.draws import Draws, DrawSettings
 from service.execution.gpu.ends import end_of
@@ -35,8 +34,9 @@ from service.execution.gpu.sizes import StepSizes
 from service.execution.gpu.staging import DeviceMemory, Entry, Ring
 from service.execution.gpu.step_memory import StepMemory, StepShape
 from service.execution.model import Model
+from service.execution.models.architecture import ModelConfig
+from service.execution.models.weights import ModelWeights
 from service.execution.sampler import Sampler
-from service.execution.weights import ModelWeights
 
 log = structlog.get_logger(__name__)
 

@@ -11,11 +11,11 @@ from numpy.typing import DTypeLike, NDArray
 from allocator import BLOCK_TOKENS
 from service.core.messages.sampling import MAX_LOGPROBS
 from service.core.switching.compaction import BLOCKS_A_STEP
-from service.execution.architecture import ModelConfig
 from service.execution.batch import Batch, SlotMemory, TableChanges
 from service.execution.draws import DrawSettings
 from service.execution.gpu.packing import packed_bytes
 from service.execution.model import Workspace, rotary_tables
+from service.execution.models.architecture import ModelConfig
 from service.execution.outcome import Outcome
 from service.execution.sampler import Sampler
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from service.errors import ModelLoadError
-from service.execution.architecture import ModelConfig
+from service.execution.models.architecture import ModelConfig
 
 VECTOR_BYTES = 16  # kernels move so many at a time, and rows are whole vectors
 MAX_HEAD_DIM = 128

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import ModelLoadError
-from service.execution.assemble import Read
 from service.execution.gpu.runtime import Array, Event, Runtime
+from service.execution.models.assemble import Read
 
 PIECE = 4 << 20  # elements: 8 MiB in bfloat16, which a link of 25 GB/s takes 0.3 ms for
 BUFFERS = 8  # so many threads decode at once, less those whose pieces are being copied

@@ -11,7 +11,7 @@ from aiohttp import web
 from service.api.server import app_runner
 from service.cli.serve import build
 from service.config import parse
-from service.execution.gpu.simulated_runtime import SimulatedRuntime
+from service.execution.gpu.simulated.runtime import SimulatedRuntime
 from tests.service.simulated_devices import SimulatedDevices
 
 SMALL = ["--max-num-seqs", "4", "--max-num-batched-tokens", "64", "--device-kv", "512KiB", "--host-kv", "1MiB"]

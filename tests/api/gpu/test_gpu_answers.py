@@ -6,9 +6,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from service.execution.gpu.faults import Delays
-from service.execution.gpu.rounding_kernels import RoundingKernels
-from service.execution.gpu.simulated_runtime import SimulatedRuntime
+from service.execution.gpu.simulated.faults import Delays
+from service.execution.gpu.simulated.rounding_kernels import RoundingKernels
+from service.execution.gpu.simulated.runtime import SimulatedRuntime
 from tests.api.gpu.conftest import Start
 
 QUESTIONS = ("Why is the sky blue?", "Hi", "Tell me of ships, and of shoes, and of sealing wax. " * 4)

@@ -6,8 +6,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from service.execution.gpu.faults import Armed, Faults, Stall, Work, exhausting_device, losing_device
-from service.execution.gpu.simulated_runtime import SimulatedRuntime
+from service.execution.gpu.simulated.faults import Armed, Faults, Stall, Work, exhausting_device, losing_device
+from service.execution.gpu.simulated.runtime import SimulatedRuntime
 from tests.api.conftest import PATIENCE_S
 from tests.api.gpu.conftest import Start
 

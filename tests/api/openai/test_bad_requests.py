@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from service.execution.chat_template import ChatTemplate
+from service.execution.models.chat_template import ChatTemplate
 
 CHAT = "/v1/chat/completions"
 HELLO = [{"role": "user", "content": "Hello"}]

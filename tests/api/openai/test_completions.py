@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.execution.loading import load_model
+from service.execution.models.loading import load_model
 from service.execution.runner import Runner
 
 

@@ -6,8 +6,8 @@ import pytest
 from tokenizers import Tokenizer as Backend
 from tokenizers.processors import TemplateProcessing
 
-from service.execution.chat_template import ChatTemplate
-from service.execution.tokenizer import Tokenizer
+from service.execution.models.chat_template import ChatTemplate
+from service.execution.models.tokenizer import Tokenizer
 
 HELLO = [{"role": "user", "content": "Hello"}]
 

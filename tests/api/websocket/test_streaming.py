@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.execution.chat_template import ChatTemplate
+from service.execution.models.chat_template import ChatTemplate
 
 JSON, MSGPACK = "fastswitch.v1.json", "fastswitch.v1.msgpack"
 

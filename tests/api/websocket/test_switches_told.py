@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.execution.copier import CPUCopier
 from service.execution.kv import kv_bytes_per_block
-from service.execution.loading import load_model
+from service.execution.models.loading import load_model
 from service.execution.runner import Runner
 from tests.copiers import Cheap
 

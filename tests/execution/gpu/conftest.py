@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from service.execution.architecture import ModelConfig
-from service.execution.loading import load_model
-from service.execution.weights import ModelWeights
+from service.execution.models.architecture import ModelConfig
+from service.execution.models.loading import load_model
+from service.execution.models.weights import ModelWeights
 
 
 @pytest.fixture(scope="package")

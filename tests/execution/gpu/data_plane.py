@@ -7,7 +7,7 @@ import numpy as np
 from allocator import DEVICE, HOST, Direction, Extent, Ticket
 from service.execution.gpu.pools import GPUPools
 from service.execution.gpu.runtime import Array
-from service.execution.gpu.simulated_runtime import SimulatedRuntime
+from service.execution.gpu.simulated.runtime import SimulatedRuntime
 
 PATIENCE_S = 30
 

@@ -16,13 +16,13 @@ from allocator import Extent
 from kernels import cpu
 from service.core.messages.plan import Drawn, Row, SlotOpening, StepPlan
 from service.core.messages.sampling import SamplingParams
-from service.execution.architecture import ModelConfig
-from service.execution.gpu.faults import Faults
 from service.execution.gpu.pools import GPUPools
 from service.execution.gpu.runner import GPURunner
-from service.execution.gpu.simulated_runtime import SimulatedRuntime
+from service.execution.gpu.simulated.faults import Faults
+from service.execution.gpu.simulated.runtime import SimulatedRuntime
+from service.execution.models.architecture import ModelConfig
+from service.execution.models.weights import ModelWeights
 from service.execution.runner import Runner
-from service.execution.weights import ModelWeights
 from tests.execution.gpu.data_plane import write
 
 SLOTS, BLOCKS, BUDGET = 6, 64, 40

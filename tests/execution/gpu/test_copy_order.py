@@ -13,12 +13,12 @@ import pytest
 
 from allocator import DEVICE, Direction, Extent
 from service.core.messages.plan import CopyResult
-from service.execution.architecture import ModelConfig
 from service.execution.gpu.copier import GPUCopier
-from service.execution.gpu.faults import Armed, Stall
 from service.execution.gpu.pools import GPUPools
 from service.execution.gpu.runtime import Event
-from service.execution.gpu.simulated_runtime import SimulatedRuntime
+from service.execution.gpu.simulated.faults import Armed, Stall
+from service.execution.gpu.simulated.runtime import SimulatedRuntime
+from service.execution.models.architecture import ModelConfig
 from tests.execution.gpu.data_plane import PATIENCE_S, device_blocks, fill_with_numbers, host_blocks, ticket
 
 BLOCKS = slice(3, 5)

@@ -4,11 +4,11 @@ import pytest
 
 from allocator import Extent
 from service.core.messages.plan import Row, SlotOpening, StepPlan
-from service.execution.architecture import ModelConfig
-from service.execution.gpu.faults import Delays
 from service.execution.gpu.graphs import padded_sizes
 from service.execution.gpu.runtime import CaptureError
-from service.execution.weights import ModelWeights
+from service.execution.gpu.simulated.faults import Delays
+from service.execution.models.architecture import ModelConfig
+from service.execution.models.weights import ModelWeights
 from tests.execution.gpu.data_plane import device_blocks
 from tests.execution.gpu.steps import PLAIN, SETTINGS, SLOTS, Device, expected, played, script
 

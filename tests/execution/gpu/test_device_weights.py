@@ -10,14 +10,14 @@ import pytest
 from safetensors.numpy import save_file
 
 from service.errors import DeviceMemoryError, ModelLoadError, PinnedMemoryError
-from service.execution.assemble import assemble
 from service.execution.gpu.element_types import element_type
-from service.execution.gpu.faults import Delays, Failing, Faults, Work
-from service.execution.gpu.simulated_runtime import SimulatedRuntime
+from service.execution.gpu.simulated.faults import Delays, Failing, Faults, Work
+from service.execution.gpu.simulated.runtime import SimulatedRuntime
 from service.execution.gpu.weights import BUFFERS, PIECE, DeviceWeights, _Buffer
-from service.execution.loading import load_model, open_model
-from service.execution.safetensors_dir import SafetensorsDir
-from service.execution.weights import ModelWeights
+from service.execution.models.assemble import assemble
+from service.execution.models.loading import load_model, open_model
+from service.execution.models.safetensors_dir import SafetensorsDir
+from service.execution.models.weights import ModelWeights
 
 FAMILIES = Path(__file__).parents[2] / "data" / "families"
 SMALL = 1000  # elements: matrices take several pieces, and a row of none of them is longer

@@ -11,10 +11,10 @@ import pytest
 
 from allocator import Direction, Ticket
 from service.core.messages.plan import CopyResult
-from service.execution.architecture import ModelConfig
 from service.execution.gpu import copier as copier_module
 from service.execution.gpu.copier import GPUCopier
-from service.execution.gpu.faults import (
+from service.execution.gpu.pools import GPUPools
+from service.execution.gpu.simulated.faults import (
     Armed,
     Delays,
     Failing,
@@ -25,10 +25,10 @@ from service.execution.gpu.faults import (
     exhausting_device,
     losing_device,
 )
-from service.execution.gpu.pools import GPUPools
-from service.execution.gpu.simulated_runtime import SimulatedRuntime
-from service.execution.gpu.simulated_stream import SimulatedEvent
+from service.execution.gpu.simulated.runtime import SimulatedRuntime
+from service.execution.gpu.simulated.stream import SimulatedEvent
 from service.execution.kv import kv_bytes_per_block
+from service.execution.models.architecture import ModelConfig
 from tests.execution.gpu.data_plane import PATIENCE_S, device_blocks, fill_with_numbers, host_blocks, ticket
 
 IN, OUT = Direction.IN, Direction.OUT

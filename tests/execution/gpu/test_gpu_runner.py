@@ -9,9 +9,9 @@ import pytest
 
 from allocator import Extent, Move
 from service.core.messages.plan import Row, SlotOpening, StepPlan
-from service.execution.architecture import ModelConfig
-from service.execution.gpu.faults import Delays
-from service.execution.weights import ModelWeights
+from service.execution.gpu.simulated.faults import Delays
+from service.execution.models.architecture import ModelConfig
+from service.execution.models.weights import ModelWeights
 from tests.execution.gpu.steps import ALL, SETTINGS, Device, Script, expected, played, script
 
 Model = tuple[ModelConfig, ModelWeights]

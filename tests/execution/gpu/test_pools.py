@@ -8,13 +8,13 @@ from numpy.typing import DTypeLike
 
 from allocator import DEVICE, HOST, Direction, Extent
 from service.errors import DeviceLostError, DeviceMemoryError, PinnedMemoryError
-from service.execution.architecture import ModelConfig
-from service.execution.gpu.faults import Failing, Faults, Work, losing_device
 from service.execution.gpu.pinned_pool import PinnedPool
 from service.execution.gpu.pools import GPUPools
-from service.execution.gpu.simulated_array import DeviceArray, memory_of
-from service.execution.gpu.simulated_runtime import SimulatedRuntime
+from service.execution.gpu.simulated.array import DeviceArray, memory_of
+from service.execution.gpu.simulated.faults import Failing, Faults, Work, losing_device
+from service.execution.gpu.simulated.runtime import SimulatedRuntime
 from service.execution.kv import kv_bytes_per_block
+from service.execution.models.architecture import ModelConfig
 from tests.execution.gpu.data_plane import device_blocks, fill_with_numbers, host_blocks, ticket
 
 CHUNK_BLOCKS = 5

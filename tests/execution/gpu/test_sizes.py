@@ -3,12 +3,12 @@
 import numpy as np
 
 from allocator import BLOCK_TOKENS
-from service.execution.architecture import ModelConfig
 from service.execution.gpu.pools import GPUPools
 from service.execution.gpu.runner import GPURunner
-from service.execution.gpu.simulated_runtime import SimulatedRuntime
+from service.execution.gpu.simulated.runtime import SimulatedRuntime
 from service.execution.gpu.sizes import StepSizes
-from service.execution.weights import ModelWeights
+from service.execution.models.architecture import ModelConfig
+from service.execution.models.weights import ModelWeights
 from tests.execution.gpu.steps import on_device
 
 Model = tuple[ModelConfig, ModelWeights]

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from service.core.messages.plan import Drawn
-from service.execution.architecture import ModelConfig
-from service.execution.gpu.faults import Delays, Faults, Stall
 from service.execution.gpu.runtime import Stream
-from service.execution.gpu.simulated_runtime import SimulatedRuntime
+from service.execution.gpu.simulated.faults import Delays, Faults, Stall
+from service.execution.gpu.simulated.runtime import SimulatedRuntime
 from service.execution.gpu.staging import DeviceMemory, Entry, Ring
-from service.execution.weights import ModelWeights
+from service.execution.models.architecture import ModelConfig
+from service.execution.models.weights import ModelWeights
 from tests.execution.gpu.data_plane import PATIENCE_S, read
 from tests.execution.gpu.steps import PLAIN, Device, Script, expected, script
 

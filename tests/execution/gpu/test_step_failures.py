@@ -5,10 +5,18 @@ import pytest
 from allocator import Extent
 from service.core.messages.plan import Row, SlotOpening, StepPlan
 from service.errors import DeviceLostError, DeviceMemoryError
-from service.execution.architecture import ModelConfig
-from service.execution.gpu.faults import Armed, Delays, Failing, Several, Stall, exhausting_device, losing_device
-from service.execution.gpu.simulated_stream import SimulatedEvent
-from service.execution.weights import ModelWeights
+from service.execution.gpu.simulated.faults import (
+    Armed,
+    Delays,
+    Failing,
+    Several,
+    Stall,
+    exhausting_device,
+    losing_device,
+)
+from service.execution.gpu.simulated.stream import SimulatedEvent
+from service.execution.models.architecture import ModelConfig
+from service.execution.models.weights import ModelWeights
 from tests.execution.gpu.data_plane import PATIENCE_S
 from tests.execution.gpu.steps import SETTINGS, Device, expected, played
 

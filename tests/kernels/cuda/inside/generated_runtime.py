@@ -15,11 +15,11 @@ from kernels.cuda.compiling import to_ptx
 from kernels.cuda.elements import BFLOAT16
 from kernels.cuda.kernel import Kernel
 from service.errors import DeviceNotFoundError
-from service.execution.gpu import cuda_device
-from service.execution.gpu.cuda_errors import CAPTURE, LOST, NOT_READY, OUT_OF_MEMORY
-from service.execution.gpu.cupy_kernels import converter, entry_of
-from service.execution.gpu.cupy_runtime import CuPyRuntime
-from service.execution.gpu.cupy_stream import _address
+from service.execution.gpu.cuda import device as cuda_device
+from service.execution.gpu.cuda.errors import CAPTURE, LOST, NOT_READY, OUT_OF_MEMORY
+from service.execution.gpu.cuda.kernels import converter, entry_of
+from service.execution.gpu.cuda.runtime import CuPyRuntime
+from service.execution.gpu.cuda.stream import _address
 
 ERROR = re.compile(r"/\*\*((?:(?!\*/).)*)\*/\s*cudaError(\w+)\s*=\s*(\d+)", re.DOTALL)
 ASKED = re.compile(r"(?<![\w`.])(?:self\.)?(?:device\.)?(?:cuda\.)?(cupy|cuda|runtime)\.([A-Za-z]\w*)")
@@ -61,8 +61,7 @@ def test_other_statuses_are_those_of_the_header() -> None:
 def asked_of_cupy() -> set[tuple[str, str]]:
     """Names that our sources ask CuPy for, with where they look."""
     folder = Path(cuda_device.__file__).parent
-    sources = [*folder.glob("cupy_*.py"), Path(cuda_device.__file__)]
-    return {(where, name) for path in sources for where, name in ASKED.findall(path.read_text())}
+    return {(where, name) for path in folder.glob("*.py") for where, name in ASKED.findall(path.read_text())}
 
 
 def test_cupy_has_what_it_is_asked_for() -> None:

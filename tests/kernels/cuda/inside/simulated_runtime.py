@@ -5,7 +5,7 @@ from arrays import DTYPES, close, random, wide
 
 from kernels import reference
 from service.execution.gpu.runtime import Array
-from service.execution.gpu.simulated_runtime import SimulatedRuntime
+from service.execution.gpu.simulated.runtime import SimulatedRuntime
 
 
 def put(runtime: SimulatedRuntime, values: np.ndarray) -> Array:

@@ -12,8 +12,8 @@ from allocator import Extent
 from kernels import reference
 from service.core.messages.plan import Drawn, Row, SlotOpening, StepPlan
 from service.core.messages.sampling import SamplingParams
-from service.execution.architecture import ModelConfig
-from service.execution.weights import ModelWeights
+from service.execution.models.architecture import ModelConfig
+from service.execution.models.weights import ModelWeights
 from tests.execution.conftest import make_random_model
 from tests.execution.gpu.steps import SETTINGS, Device, each_array, expected, played
 

@@ -8,7 +8,7 @@ from benchmarks.gpu.checks import CHECKS
 from benchmarks.gpu.rig import Rig
 from benchmarks.gpu.scale import TINY_SCALE, Scale
 from benchmarks.gpu.shapes import HEADS, TINY, TINY_WIDE
-from service.execution.gpu.simulated_runtime import SimulatedRuntime
+from service.execution.gpu.simulated.runtime import SimulatedRuntime
 
 SMALL = replace(TINY_SCALE, op_shapes={"tiny": TINY, "tiny-wide": TINY_WIDE})  # other heads take minutes
 

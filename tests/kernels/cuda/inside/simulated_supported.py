@@ -6,8 +6,8 @@ import pytest
 
 from kernels.cuda.ops import Ops
 from service.errors import ModelLoadError
-from service.execution.architecture import ModelConfig
 from service.execution.gpu.supported import require_supported
+from service.execution.models.architecture import ModelConfig
 
 
 def config(head_dim: int = 64, hidden_size: int = 64) -> ModelConfig:

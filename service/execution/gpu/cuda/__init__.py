@@ -1,0 +1,1 @@
+"""The runtime on NVIDIA's GPUs, by CuPy and Numba-CUDA."""

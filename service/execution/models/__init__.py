@@ -1,0 +1,1 @@
+"""From files to a model: weights, shape, tokenizer, chat template, and text of answers."""
