@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.switching.figures import TBT_QUANTILES, TTFT_QUANTILES
 from clients.report import Run, TurnRecord
-from clients.reporting.bootstrap import Clustered, Counts, Floats, Interval, draws, interval
+from clients.reporting.compare.bootstrap import Clustered, Counts, Floats, Interval, draws, interval
 from clients.reporting.measures import answered, gaps_s, measured, ttft_s
 from clients.reporting.slo import Slo, meets
 from clients.reporting.statistics import measured_window

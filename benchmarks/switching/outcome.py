@@ -12,7 +12,7 @@ from benchmarks.switching.figures import figures_of
 from benchmarks.switching.matrix import COPYING, NEVER, VARIANTS, Cell, Job, Schedule, run_of
 from benchmarks.switching.session import Result
 from clients.report import Run
-from clients.reporting.bootstrap import draws, interval
+from clients.reporting.compare.bootstrap import draws, interval
 from clients.reporting.slo import Slo, format_slo
 from service.core.switching.mechanisms import DEFAULT_PRESET
 

@@ -29,7 +29,7 @@ from clients.load.target import Asked, Target
 from clients.load.words import Writer
 from clients.protocol import Message
 from clients.report import Run, write_run
-from clients.reporting.command import PIPE_WIDTH
+from clients.reporting.compare.command import PIPE_WIDTH
 from clients.reporting.csv_file import write_csv
 from clients.reporting.html import write_html
 from clients.reporting.slo import parse_slo

@@ -4,7 +4,7 @@ import argparse
 
 from pydantic_settings import CliSettingsSource
 
-from clients.chat_settings import ChatSettings
+from clients.terminal.chat_settings import ChatSettings
 from service.cli.flags import FORM, Flags, resolve_flags
 
 

@@ -12,9 +12,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
 
-from clients.chat_settings import ChatSettings
 from clients.load.settings import LoadSettings
-from clients.reporting.flags import add_compare_flags
+from clients.reporting.compare.flags import add_compare_flags
+from clients.terminal.chat_settings import ChatSettings
 from clients.workload.settings import WorkloadSettings
 from service.cli.chat_flags import add_chat_flags, resolve_chat
 from service.cli.keys_command import add_keys_flags, run_keys
@@ -114,7 +114,7 @@ def limit_threads(asked: int | None, environment: MutableMapping[str, str]) -> N
 
 
 def _chat(settings: ChatSettings) -> int:
-    from clients.chat import run  # noqa: PLC0415 - heavy
+    from clients.terminal.chat import run  # noqa: PLC0415 - heavy
 
     return run(settings)
 
@@ -126,7 +126,7 @@ def _load(settings: LoadSettings) -> int:
 
 
 def _compare(flags: argparse.Namespace) -> int:
-    from clients.reporting.command import run_compare  # noqa: PLC0415 - heavy
+    from clients.reporting.compare.command import run_compare  # noqa: PLC0415 - heavy
 
     return run_compare(flags)
 
@@ -138,6 +138,6 @@ def _workload(settings: WorkloadSettings, out: Path) -> int:
 
 
 def _status(flags: argparse.Namespace) -> int:
-    from clients.status import run  # noqa: PLC0415 - heavy
+    from clients.terminal.status import run  # noqa: PLC0415 - heavy
 
     return run(flags.url, flags.api_key)

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from clients.client import Client
-from clients.status import run, show_status
+from clients.terminal.status import run, show_status
 from service.api.context import DOOR
 
 

@@ -1,6 +1,6 @@
 """Runs against the first of them.
 
-Latencies as ratios, shares as differences, both with intervals by `clients.reporting.bootstrap`. Two runs of the same
+Latencies are compared as ratios, shares as differences, both with intervals by `bootstrap`. Two runs of the same
 conversations are paired: both resample the same ones, so what one conversation has more of than another drops out.
 Rates come from one window a run, of which there is nothing to resample: a ratio and no interval.
 
@@ -14,7 +14,7 @@ from enum import StrEnum
 import numpy as np
 
 from clients.report import Outcome, Run, TurnRecord
-from clients.reporting.bootstrap import Clustered, Counts, Floats, Interval, draws, interval
+from clients.reporting.compare.bootstrap import Clustered, Counts, Floats, Interval, draws, interval
 from clients.reporting.distribution import percentile_name
 from clients.reporting.measures import answered, e2e_s, gaps_s, longest_stall_s, measured, ttft_s
 from clients.reporting.slo import Slo, meets

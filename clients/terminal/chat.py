@@ -6,13 +6,13 @@ import signal
 import sys
 from contextlib import aclosing
 
-from clients.chat_settings import ChatSettings
 from clients.client import Client
 from clients.conversation import Conversation
 from clients.errors import ClientError, OverloadedError, UnreachableError
-from clients.lines import EditedLines, LineSource, PlainLines
 from clients.protocol import ChatOptions
-from clients.screen import Screen
+from clients.terminal.chat_settings import ChatSettings
+from clients.terminal.lines import EditedLines, LineSource, PlainLines
+from clients.terminal.screen import Screen
 from clients.websocket import ChatSocket
 
 HELP = """\

@@ -12,8 +12,8 @@ from rich.console import Console
 from clients.errors import ClientError
 from clients.files import replace_file
 from clients.report import Run, RunFileError, read_run
-from clients.reporting.compare import Comparison, compare
-from clients.reporting.compare_tables import comparison_tables, differing_settings
+from clients.reporting.compare.comparison import Comparison, compare
+from clients.reporting.compare.tables import comparison_tables, differing_settings
 from clients.reporting.html import render
 from clients.reporting.plots import overlaid
 from clients.reporting.terminal import print_tables

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PROGRAM = """
 import sys
-from clients.chat import run
-from clients.chat_settings import ChatSettings
+from clients.terminal.chat import run
+from clients.terminal.chat_settings import ChatSettings
 sys.exit(run(ChatSettings.model_validate_json(sys.argv[1])))
 """
 ENVIRONMENT = {**os.environ, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1", "COLUMNS": "100", "PYTHONUTF8": "1"}

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from clients.report import Run, write_run
-from clients.reporting.command import run_compare
-from clients.reporting.compare import Change, compare
-from clients.reporting.flags import add_compare_flags
+from clients.reporting.compare.command import run_compare
+from clients.reporting.compare.comparison import Change, compare
+from clients.reporting.compare.flags import add_compare_flags
 from clients.reporting.slo import Slo
 
 RunMaker = Callable[..., Run]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clients.reporting.bootstrap import Clustered, draws, interval
+from clients.reporting.compare.bootstrap import Clustered, draws, interval
 
 QUANTILES = (0.0, 0.25, 0.5, 0.9, 0.999, 1.0)
 drawn = st.lists(st.tuples(st.integers(0, 3), st.lists(st.floats(-1e3, 1e3), max_size=6)), min_size=1, max_size=6)

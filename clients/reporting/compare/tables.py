@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from clients.report import Run
-from clients.reporting.bootstrap import CONFIDENCE, Interval
-from clients.reporting.compare import Change, Comparison, Kind
+from clients.reporting.compare.bootstrap import CONFIDENCE, Interval
+from clients.reporting.compare.comparison import Change, Comparison, Kind
 from clients.reporting.tables import ABSENT, TextTable, milliseconds, number
 
 
