@@ -259,7 +259,7 @@ class Engine:
         """Text released by each drawn token, and where stop strings cut answers, by request id."""
         texts: dict[str, str] = {}
         stopped: dict[str, int] = {}
-        for row, drawn in zip((row for row in plan.rows if row.samples), result.drawn, strict=True):
+        for row, drawn in zip((row for row in plan.rows if row.draws_token), result.drawn, strict=True):
             turn = self._turns.get(row.request_id)
             if drawn.invalid:  # core is about to end it with an error
                 log.error("logits_not_finite", answer_id=row.request_id, step=plan.number)

@@ -35,7 +35,7 @@ class Decoding:
             (Extent(DEVICE, start, self.blocks_each),)
             for start in range(self.first_block, self.blocks, self.blocks_each)
         ]
-        opened = tuple(SlotOpening(slot, (1, 2), 1, SAMPLING) for slot in range(self.batch))
+        opened = tuple(SlotOpening.of(slot, (1, 2), 1, SAMPLING) for slot in range(self.batch))
         for number in range(self.steps):
             rows = tuple(Row(slot, self.context - 1 + number, None, extents[slot], True) for slot in range(self.batch))
             yield StepPlan(number, () if number else opened, rows)

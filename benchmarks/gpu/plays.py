@@ -11,7 +11,7 @@ from service.core.messages.sampling import SamplingParams
 from service.core.policies import POLICIES
 from service.execution.models.architecture import ModelConfig
 from service.execution.models.weights import ModelWeights
-from service.execution.runner import Runner
+from service.execution.runner import CPURunner
 
 GREEDY = SamplingParams(temperature=0, logprobs=2)
 PLAIN = (
@@ -58,7 +58,7 @@ def play(
         device_blocks=sizes.blocks, max_num_seqs=sizes.slots, max_num_batched_tokens=sizes.budget, block_group_size=3
     )
     core = Core(settings, POLICIES["fcfs"]())
-    runner = Runner(config, weights, num_blocks=sizes.blocks, num_slots=sizes.slots, max_batched_tokens=sizes.budget)
+    runner = CPURunner(config, weights, num_blocks=sizes.blocks, num_slots=sizes.slots, max_batched_tokens=sizes.budget)
     arriving = _requests(config, sizes, samplings, seed)
     plays: list[Play] = []
     now = 0.0

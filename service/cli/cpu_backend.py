@@ -7,7 +7,7 @@ from service.execution.copier import PACES, CPUCopier
 from service.execution.kv import kv_bytes_per_block
 from service.execution.models.assemble import HostWeights
 from service.execution.models.loading import LoadedModel, OpenedModel
-from service.execution.runner import Runner
+from service.execution.runner import CPURunner
 from service.execution.serving_device import cpu_device
 
 DEVICE_KV = Size(1792 << 20)
@@ -32,10 +32,10 @@ def _sizes(settings: ServeSettings) -> tuple[Size, Size]:
     return device_kv, HOST_KV if settings.host_kv is None else settings.host_kv
 
 
-def _runner(loaded: LoadedModel, settings: ServeSettings, blocks: int, swapped: int) -> Runner:
+def _runner(loaded: LoadedModel, settings: ServeSettings, blocks: int, swapped: int) -> CPURunner:
     """The data plane, warm."""
     try:
-        runner = Runner(
+        runner = CPURunner(
             loaded.config,
             loaded.weights,
             num_blocks=blocks,
@@ -50,7 +50,7 @@ def _runner(loaded: LoadedModel, settings: ServeSettings, blocks: int, swapped: 
     return runner
 
 
-def _copier(settings: ServeSettings, runner: Runner) -> CPUCopier:
+def _copier(settings: ServeSettings, runner: CPURunner) -> CPUCopier:
     pace = None if settings.emulate_link is None else PACES[settings.emulate_link]
     copier = CPUCopier(runner.pools, by_layer=copies_by_layer(settings), pace=pace)
     copier.warm_up()

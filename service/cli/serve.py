@@ -123,7 +123,7 @@ def _sampling_defaults(model: ModelDescription, settings: ServeSettings) -> dict
     if settings.generation_config == "vllm":
         return {}
     try:
-        defaults = checked_defaults(model.sampling)
+        defaults = checked_defaults(model.sampling_defaults)
     except InvalidRequestError as error:
         raise ModelLoadError(f"{model.name}: generation_config.json: {error.message}") from None
     if defaults:

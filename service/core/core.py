@@ -145,7 +145,7 @@ class Core:
         drawn = iter(result.drawn)
         rows = self._planned.pop(result.number).rows
         self._note_cost(result, [row for _, row in rows])
-        for request in [request for request, row in rows if row.samples]:
+        for request in [request for request, row in rows if row.draws_token]:
             token = next(drawn)
             request.num_drawing -= 1
             if request.state is not State.FINISHED:  # else it was cancelled, or came to its end, meanwhile
@@ -250,7 +250,7 @@ class Core:
 
     def _advance(self, request: Request, row: Row) -> None:
         """The row's tokens have KV for all that comes after this step, and the last may bring one more token."""
-        request.num_drawing += row.samples
+        request.num_drawing += row.draws_token
         end = row.start + row.num_tokens
         self._ledger.memory.append(request.sequence, row.num_tokens)
         request.recomputed += max(0, min(end, request.computed_once) - row.start)

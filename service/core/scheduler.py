@@ -170,6 +170,6 @@ class Scheduler:
             start=start,
             tokens=None if decode else tuple(request.session.tokens[start:end]),
             extents=self._memory.device.extents(request.sequence),
-            samples=end == request.num_tokens,
+            draws_token=end == request.num_tokens,
             request_id=request.request_id,
         )

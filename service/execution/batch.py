@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from allocator import BLOCK_TOKENS, Extent
 from service.core.messages.plan import Row, SlotOpening
-from service.execution.memory import Array, Field, Kernels, Memory
+from service.execution.bundles import array
+from service.execution.memory import Array, Kernels, Memory
 
 Ints = NDArray[np.int32]
 Longs = NDArray[np.int64]
@@ -21,44 +22,26 @@ Longs = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one forward pass is told. A *row* is a sequence's query tokens, a *place* a token's number in the KV pool.
+    """The inputs of one forward pass. A *row* is a sequence's query tokens. Names are vLLM's.
 
-    Arrays of the host, or of the device that runs it.
+    The arrays are of the host, or of the device that runs the pass.
     """
 
-    places: Longs  # [tokens] block * BLOCK_TOKENS + offset
-    given: Ints  # [tokens] ids; -1 - slot stands for the token that was drawn last in that slot
-    positions: Ints  # [tokens]
-    slots: Ints  # [rows]
-    query_starts: Ints  # [rows + 1] row r's tokens are query_starts[r] : query_starts[r + 1]
-    lengths: Ints  # [rows] tokens of the sequence, the queries included
-    sampling: Ints  # [samples] indices of the tokens after which one is drawn
-
-    @staticmethod
-    def fields(tokens: int, rows: int, samples: int) -> tuple[Field, ...]:
-        """What a batch of so many is made of, in order."""
-        return (
-            ((tokens,), np.int64),
-            ((tokens,), np.int32),
-            ((tokens,), np.int32),
-            ((rows,), np.int32),
-            ((rows + 1,), np.int32),
-            ((rows,), np.int32),
-            ((samples,), np.int32),
-        )
+    slot_mapping: Longs = array(np.int64, "tokens")  # the token's place in the pool: block * BLOCK_TOKENS + offset
+    input_ids: Ints = array(np.int32, "tokens")  # -1 - slot stands for the token that was drawn last in that slot
+    positions: Ints = array(np.int32, "tokens")
+    slots: Ints = array(np.int32, "rows")  # of the batch, not of the pool
+    query_start_loc: Ints = array(np.int32, "rows", plus=1)  # row r has tokens query_start_loc[r : r + 2]
+    seq_lens: Ints = array(np.int32, "rows")  # tokens of the sequence, the queries included
+    logits_indices: Ints = array(np.int32, "draws")  # the tokens after which one is drawn
 
 
 @dataclass(frozen=True, slots=True)
 class TableChanges:
-    """Entries of block tables that are others than before, by their number in the whole array."""
+    """Entries of block tables that differ from before, by their number in the whole array."""
 
-    entries: Ints  # [changes] slot * max_blocks + number of the block in its sequence
-    blocks: Ints  # [changes]
-
-    @staticmethod
-    def fields(changes: int) -> tuple[Field, ...]:
-        """What so many are made of, in order."""
-        return (((changes,), np.int32),) * 2
+    entries: Ints = array(np.int32, "changes")  # slot * max_blocks + number of the block in its sequence
+    blocks: Ints = array(np.int32, "changes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +71,8 @@ class Batcher:
         self._inputs = self._drawn.copy()  # of each slot's next decode
 
     def open(self, opening: SlotOpening) -> None:
-        """The slot's next decode takes the last of these tokens."""
-        self._inputs[opening.slot] = opening.tokens[-1]
+        """Take a request in: the slot's next decode begins with its last token."""
+        self._inputs[opening.slot] = opening.last_token
 
     def forget(self) -> None:
         """Nobody knows what of the changes arrived: tell all of a table when it is next used."""
@@ -102,27 +85,27 @@ class Batcher:
         counts = np.array([row.num_tokens for row in rows], np.int32)
         starts = np.array([row.start for row in rows], np.int32)
         slots = np.array([row.slot for row in rows], np.int32)
-        query_starts = np.concatenate(([0], np.cumsum(counts))).astype(np.int32)
-        positions = np.arange(query_starts[-1], dtype=np.int32) + np.repeat(starts - query_starts[:-1], counts)
+        query_start_loc = np.concatenate(([0], np.cumsum(counts))).astype(np.int32)
+        positions = np.arange(query_start_loc[-1], dtype=np.int32) + np.repeat(starts - query_start_loc[:-1], counts)
         blocks = self._block_tables[np.repeat(slots, counts), positions // BLOCK_TOKENS].astype(np.int64)
-        samples = np.array([row.samples for row in rows], np.bool_)
+        draws = np.array([row.draws_token for row in rows], np.bool_)
         batch = Batch(
-            places=blocks * BLOCK_TOKENS + positions % BLOCK_TOKENS,
-            given=self._given(rows, query_starts),
+            slot_mapping=blocks * BLOCK_TOKENS + positions % BLOCK_TOKENS,
+            input_ids=self._input_ids(rows, query_start_loc),
             positions=positions,
             slots=slots,
-            query_starts=query_starts,
-            lengths=starts + counts,
-            sampling=query_starts[1:][samples] - 1,
+            query_start_loc=query_start_loc,
+            seq_lens=starts + counts,
+            logits_indices=query_start_loc[1:][draws] - 1,
         )
-        self._inputs[slots[samples]] = self._drawn[slots[samples]]
+        self._inputs[slots[draws]] = self._drawn[slots[draws]]
         return batch, changes
 
-    def _given(self, rows: Sequence[Row], query_starts: Ints) -> Ints:
-        given = np.empty(query_starts[-1], np.int32)
-        for row, begin, end in zip(rows, query_starts[:-1], query_starts[1:], strict=True):
-            given[begin:end] = self._inputs[row.slot] if row.tokens is None else row.tokens
-        return given
+    def _input_ids(self, rows: Sequence[Row], query_start_loc: Ints) -> Ints:
+        input_ids = np.empty(query_start_loc[-1], np.int32)
+        for row, begin, end in zip(rows, query_start_loc[:-1], query_start_loc[1:], strict=True):
+            input_ids[begin:end] = self._inputs[row.slot] if row.tokens is None else row.tokens
+        return input_ids
 
     def _expand_all(self, rows: Sequence[Row]) -> TableChanges:
         changed = [self._expand(row) for row in rows if self._extents[row.slot] is not row.extents]

@@ -11,15 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.core.messages.plan import SlotOpening
-from service.core.messages.sampling import SamplingParams
-from service.execution.memory import Field
+from service.core.messages.sampling import Penalties, SamplingParams
+from service.execution.bundles import array
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 Longs = NDArray[np.int64]
-
-Penalties = tuple[float, float, float]  # presence, frequency, repetition
-NO_PENALTIES: Penalties = (0.0, 0.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +30,7 @@ class Adjustment:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class LogprobsReport:
     """A row of the draws whose log-probabilities are asked for, with ``count`` alternatives; of logits as they were
     before any adjustment.
     """
@@ -44,31 +41,17 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class DrawSettings:
+class DrawInputs:
     """For each token that a step draws; arrays of the host, or of the device that draws."""
 
-    positions: Longs  # [rows] the new tokens'
-    seeds: NDArray[np.uint64]  # [rows]
-    slots: Ints  # [rows]
-    temperature: Floats  # [rows]
-    top_k: Ints  # [rows]
-    top_p: Floats  # [rows]
-    min_p: Floats  # [rows]
-    reporting: Ints  # [reports] rows
-
-    @staticmethod
-    def fields(rows: int, reports: int = 0) -> tuple[Field, ...]:
-        """What settings of so many are made of, in order."""
-        return (
-            ((rows,), np.int64),
-            ((rows,), np.uint64),
-            ((rows,), np.int32),
-            ((rows,), np.float32),
-            ((rows,), np.int32),
-            ((rows,), np.float32),
-            ((rows,), np.float32),
-            ((reports,), np.int32),
-        )
+    positions: Longs = array(np.int64, "draws")  # the new tokens'
+    seeds: NDArray[np.uint64] = array(np.uint64, "draws")
+    slots: Ints = array(np.int32, "draws")
+    temperature: Floats = array(np.float32, "draws")
+    top_k: Ints = array(np.int32, "draws")
+    top_p: Floats = array(np.float32, "draws")
+    min_p: Floats = array(np.float32, "draws")
+    reporting: Ints = array(np.int32, "reports")  # the draws whose log-probabilities are asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +59,15 @@ class Draws:
     """All that is to be known about a step's draws. ``slots``: whose they are, in the order of the settings' rows."""
 
     slots: tuple[int, ...]
-    settings: DrawSettings
+    inputs: DrawInputs
     adjustments: tuple[Adjustment, ...]
-    reports: tuple[Report, ...]
+    reports: tuple[LogprobsReport, ...]
 
     @property
-    def sizes(self) -> tuple[int, int, int]:
-        """Rows, reports, and the alternatives of whoever asks for the most."""
-        most = max((report.count for report in self.reports), default=0)
-        return len(self.slots), len(self.reports), most
+    def sizes(self) -> dict[str, int]:
+        """The axes of its arrays: draws, reports, and the alternatives of the request that asks for the most."""
+        alternatives = max((report.count for report in self.reports), default=0)
+        return {"draws": len(self.slots), "reports": len(self.reports), "alternatives": alternatives}
 
     @property
     def is_special(self) -> bool:
@@ -111,7 +94,7 @@ class SlotSettings:
 
     def open(self, opening: SlotOpening) -> None:
         """Take over a request's settings."""
-        slot, params = opening.slot, opening.sampling
+        slot, params = opening.slot, opening.sampling_params
         self._params[slot] = params
         self._temperature[slot] = params.temperature
         self._top_k[slot] = params.top_k
@@ -119,7 +102,7 @@ class SlotSettings:
         self._min_p[slot] = params.min_p
         self._seeds[slot] = params.seed % 2**64
         self._special.discard(slot)
-        if params.logit_bias or penalties_of(params) or params.logprobs is not None:
+        if params.logit_bias or params.penalties or params.logprobs is not None:
             self._special.add(slot)
 
     def draws(self, slots: Sequence[int], positions: Sequence[int]) -> Draws:
@@ -128,7 +111,7 @@ class SlotSettings:
         adjustments = tuple(filter(None, (self._adjustment(row, slot) for row, slot in special)))
         reports = tuple(filter(None, (self._report(row, slot) for row, slot in special)))
         index = np.array(slots, np.int32)
-        settings = DrawSettings(
+        inputs = DrawInputs(
             positions=np.array(positions, np.int64),
             seeds=self._seeds[index],
             slots=index,
@@ -138,21 +121,15 @@ class SlotSettings:
             min_p=self._min_p[index],
             reporting=np.array([report.row for report in reports], np.int32),
         )
-        return Draws(tuple(slots), settings, adjustments, reports)
+        return Draws(tuple(slots), inputs, adjustments, reports)
 
     def _adjustment(self, row: int, slot: int) -> Adjustment | None:
         params = self._params[slot]
-        penalties = penalties_of(params)
+        penalties = params.penalties
         adjusts = params.logit_bias or penalties
         return Adjustment(row, slot, len(params.logit_bias), penalties) if adjusts else None
 
-    def _report(self, row: int, slot: int) -> Report | None:
+    def _report(self, row: int, slot: int) -> LogprobsReport | None:
         params = self._params[slot]
-        adjusted = bool(params.logit_bias or penalties_of(params))
-        return None if params.logprobs is None else Report(row, params.logprobs, adjusted)
-
-
-def penalties_of(params: SamplingParams) -> Penalties | None:
-    """None: there are none."""
-    penalties = (params.presence_penalty, params.frequency_penalty, params.repetition_penalty)
-    return None if penalties == NO_PENALTIES else penalties
+        adjusted = bool(params.logit_bias or params.penalties)
+        return None if params.logprobs is None else LogprobsReport(row, params.logprobs, adjusted)

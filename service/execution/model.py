@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from service.execution.batch import Batch, SlotMemory
+from service.execution.bundles import array, layout, specs
 from service.execution.memory import Array, Kernels, Memory
 from service.execution.models.architecture import ModelConfig
 from service.execution.models.weights import DenseLinear, LayerWeights, ModelWeights
@@ -20,49 +21,39 @@ from service.execution.models.weights import DenseLinear, LayerWeights, ModelWei
 class Workspace:
     """All arrays that a forward pass writes besides the KV pool, allocated once for the largest batch."""
 
-    tokens: Array  # [tokens] int32 ids
-    residual: Array  # [tokens, hidden]
-    normed: Array  # [tokens, hidden]
-    projected: Array  # [tokens, hidden] a block's output, before it joins the residual
-    qkv: Array  # [tokens, heads + 2 * kv_heads, head_dim]
-    attended: Array  # [tokens, heads, head_dim]
-    gate_up: Array  # [tokens, 2 * intermediate]
-    activated: Array  # [tokens, intermediate]
-    sampled: Array  # [samples, hidden]
-    logits: Array  # [samples, vocab] float32
+    input_ids: Array = array(np.int32, "tokens")
+    residual: Array = array(None, "tokens", "hidden")
+    normed: Array = array(None, "tokens", "hidden")
+    projected: Array = array(None, "tokens", "hidden")  # a block's output, before it joins the residual
+    qkv: Array = array(None, "tokens", "qkv_heads", "head_dim")
+    attended: Array = array(None, "tokens", "heads", "head_dim")
+    gate_up: Array = array(None, "tokens", "gate_up")
+    activated: Array = array(None, "tokens", "intermediate")
+    last_hidden: Array = array(None, "draws", "hidden")  # of the tokens after which one is drawn
+    logits: Array = array(np.float32, "draws", "vocab")
 
     @classmethod
     def allocate(
-        cls, memory: Memory, config: ModelConfig, max_tokens: int, max_samples: int, dtype: DTypeLike
+        cls, memory: Memory, config: ModelConfig, max_tokens: int, max_draws: int, dtype: DTypeLike
     ) -> "Workspace":
-        """Of zeros; activations of type ``dtype``."""
-        hidden, heads, head_dim = config.hidden_size, config.num_heads, config.head_dim
-        fields = (
-            ((max_tokens,), np.int32),
-            *[((max_tokens, hidden), dtype)] * 3,
-            ((max_tokens, heads + 2 * config.num_kv_heads, head_dim), dtype),
-            ((max_tokens, heads, head_dim), dtype),
-            ((max_tokens, 2 * config.intermediate_size), dtype),
-            ((max_tokens, config.intermediate_size), dtype),
-            ((max_samples, hidden), dtype),
-            ((max_samples, config.vocab_size), np.float32),
-        )
-        return cls(*(memory.zeros(*field) for field in fields))
+        """Return arrays of zeros; activations have the type ``dtype``."""
+        sizes = {
+            "tokens": max_tokens,
+            "draws": max_draws,
+            "hidden": config.hidden_size,
+            "heads": config.num_heads,
+            "qkv_heads": config.num_heads + 2 * config.num_kv_heads,
+            "head_dim": config.head_dim,
+            "gate_up": 2 * config.intermediate_size,
+            "intermediate": config.intermediate_size,
+            "vocab": config.vocab_size,
+        }
+        return cls(*(memory.zeros(*field) for field in layout(cls, sizes, dtype)))
 
-    def first(self, tokens: int, samples: int) -> "Workspace":
-        """Views of the leading rows."""
-        return Workspace(
-            self.tokens[:tokens],
-            self.residual[:tokens],
-            self.normed[:tokens],
-            self.projected[:tokens],
-            self.qkv[:tokens],
-            self.attended[:tokens],
-            self.gate_up[:tokens],
-            self.activated[:tokens],
-            self.sampled[:samples],
-            self.logits[:samples],
-        )
+    def first(self, tokens: int, draws: int) -> "Workspace":
+        """Return views of the leading rows."""
+        rows = {"tokens": tokens, "draws": draws}
+        return Workspace(*(getattr(self, name)[: rows[spec.axes[0]]] for name, spec in specs(Workspace)))
 
 
 def rotary_tables(config: ModelConfig, num_positions: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -72,8 +63,8 @@ def rotary_tables(config: ModelConfig, num_positions: int) -> tuple[NDArray[np.f
     return np.cos(angles), np.sin(angles)
 
 
-class Model:
-    """Weights, rotary tables and workspace; `forward` runs a batch of at most ``max_tokens`` with ``max_samples``."""
+class LlamaModel:
+    """Weights, rotary tables and workspace; `forward` runs a batch of at most ``max_tokens`` with ``max_draws``."""
 
     def __init__(
         self,
@@ -84,21 +75,21 @@ class Model:
         *,
         max_positions: int,
         max_tokens: int,
-        max_samples: int,
+        max_draws: int,
     ) -> None:
         self._config = config
         self._weights = weights
         self._kernels = kernels
         self._cos, self._sin = (_put(memory, table) for table in rotary_tables(config, max_positions))
-        self._workspace = Workspace.allocate(memory, config, max_tokens, max_samples, weights.embedding.dtype)
+        self._workspace = Workspace.allocate(memory, config, max_tokens, max_draws, weights.embedding.dtype)
 
     def forward(self, batch: Batch, slots: SlotMemory, kv: Array) -> Array:
-        """Logits [samples, vocab] after the tokens that sample; K and V go to the pool. Valid until the next call."""
-        work = self._workspace.first(len(batch.given), len(batch.sampling))
+        """Return logits [draws, vocab], valid until the next call. K and V go to the pool."""
+        work = self._workspace.first(len(batch.input_ids), len(batch.logits_indices))
         kernels, eps = self._kernels, self._config.rms_norm_eps
         layers = self._weights.layers
-        kernels.pick_tokens(batch.given, slots.last, work.tokens)
-        kernels.take_rows(self._weights.embedding, work.tokens, work.residual)
+        kernels.pick_tokens(batch.input_ids, slots.last, work.input_ids)
+        kernels.take_rows(self._weights.embedding, work.input_ids, work.residual)
         kernels.rms_norm(work.residual, layers[0].attention_norm, eps, work.normed)
         following = [*(layer.attention_norm for layer in layers[1:]), self._weights.final_norm]
         for number, (layer, next_norm) in enumerate(zip(layers, following, strict=True)):
@@ -112,14 +103,14 @@ class Model:
         self, number: int, layer: LayerWeights, batch: Batch, block_tables: Array, kv: Array, work: Workspace
     ) -> None:
         kernels, config = self._kernels, self._config
-        heads, kv_heads, tokens = config.num_heads, config.num_kv_heads, len(batch.given)
+        heads, kv_heads, tokens = config.num_heads, config.num_kv_heads, len(batch.input_ids)
         self._project(layer.qkv, work.normed, work.qkv.reshape(tokens, -1))
         if layer.q_norm is not None:
             kernels.head_rms_norm(work.qkv, 0, heads, layer.q_norm, config.rms_norm_eps)
         if layer.k_norm is not None:
             kernels.head_rms_norm(work.qkv, heads, heads + kv_heads, layer.k_norm, config.rms_norm_eps)
-        kernels.rope_store_kv(kv, number, work.qkv, batch.positions, self._cos, self._sin, batch.places)
-        tables = (block_tables, batch.slots, batch.query_starts, batch.lengths)
+        kernels.rope_store_kv(kv, number, work.qkv, batch.positions, self._cos, self._sin, batch.slot_mapping)
+        tables = (block_tables, batch.slots, batch.query_start_loc, batch.seq_lens)
         kernels.paged_attention(work.qkv, kv, number, *tables, 1 / sqrt(config.head_dim), work.attended)
         self._project(layer.attention_out, work.attended.reshape(tokens, -1), work.projected)
 
@@ -129,9 +120,9 @@ class Model:
         self._project(layer.down, work.activated, work.projected)
 
     def _logits(self, batch: Batch, work: Workspace) -> Array:
-        if len(batch.sampling):
-            self._kernels.take_rows(work.normed, batch.sampling, work.sampled)
-            self._project(self._weights.output, work.sampled, work.logits)
+        if len(batch.logits_indices):
+            self._kernels.take_rows(work.normed, batch.logits_indices, work.last_hidden)
+            self._project(self._weights.output, work.last_hidden, work.logits)
         return work.logits
 
     def _project(self, layer: DenseLinear, x: Array, out: Array) -> None:

@@ -15,16 +15,16 @@ from service.core.messages.plan import Drawn, Row, SlotOpening, StepPlan, StepRe
 from service.core.messages.ports import DirectRunner
 from service.core.messages.sampling import SamplingParams
 from service.execution.batch import Batcher, SlotMemory
+from service.execution.draw_outputs import DrawOutputs
 from service.execution.kv import KVPools
 from service.execution.memory import HostMemory
-from service.execution.model import Model
+from service.execution.model import LlamaModel
 from service.execution.models.architecture import ModelConfig
 from service.execution.models.weights import ModelWeights
-from service.execution.outcome import Outcome
 from service.execution.sampler import Sampler
 
 
-class Runner(DirectRunner):
+class CPURunner(DirectRunner):
     """Runs plans of at most ``max_batched_tokens`` tokens in ``num_slots`` slots over ``num_blocks`` blocks of KV.
 
     ``pools`` are those blocks, and ``host_blocks`` for a copier to keep copies in. Raises MemoryError when they do not
@@ -50,18 +50,18 @@ class Runner(DirectRunner):
         self._batcher = Batcher(num_slots, num_blocks)
         self._slots = SlotMemory.allocate(memory, num_slots, num_blocks)
         self._sampler = Sampler(num_slots, config.vocab_size, kernels, memory)
-        self._model = Model(
+        self._model = LlamaModel(
             config,
             weights,
             kernels,
             memory,
             max_positions=max_positions,
             max_tokens=max_batched_tokens,
-            max_samples=num_slots,
+            max_draws=num_slots,
         )
 
     def run(self, plan: StepPlan) -> StepResult:
-        """Compute the plan's rows and draw a token for each that samples."""
+        """Compute the plan's rows and draw a token for each that asks for one."""
         began = perf_counter()
         for opening in plan.opened:
             self._batcher.open(opening)
@@ -79,14 +79,14 @@ class Runner(DirectRunner):
         batch, changes = self._batcher.build(rows)
         self._slots.change(changes, self._kernels)
         logits = self._model.forward(batch, self._slots, self.pools.device)
-        sampling = [row for row in rows if row.samples]
-        if not sampling:
+        drawing = [row for row in rows if row.draws_token]
+        if not drawing:
             return []
-        draws = self._sampler.draws([row.slot for row in sampling], [row.start + row.num_tokens for row in sampling])
-        outcome = Outcome.on_host(draws)
-        self._sampler.draw(logits, draws, draws.settings, outcome)
-        self._kernels.put_tokens(outcome.tokens, draws.settings.slots, self._slots.last)
-        return outcome.read(draws)
+        draws = self._sampler.draws([row.slot for row in drawing], [row.start + row.num_tokens for row in drawing])
+        outputs = DrawOutputs.on_host(draws)
+        self._sampler.draw(logits, draws, draws.inputs, outputs)
+        self._kernels.put_tokens(outputs.tokens, draws.inputs.slots, self._slots.last)
+        return outputs.read(draws)
 
     def warm_up(self) -> None:
         """Compile or load every kernel and read all weights, so that the first request finds them ready.
@@ -95,7 +95,7 @@ class Runner(DirectRunner):
         """
         tokens = (0,) * min(BLOCK_TOKENS - 2, self._max_batched_tokens)
         extents = (Extent(pool=0, start=0, length=1),)
-        sampling = SamplingParams(top_k=2, top_p=0.5, repetition_penalty=1.1, logprobs=1)
-        opening = SlotOpening(0, tokens, len(tokens), sampling)
-        self.run(StepPlan(0, (opening,), (Row(0, 0, tokens, extents, samples=True),)))
-        self.run(StepPlan(0, (), (Row(0, len(tokens), None, extents, samples=True),)))
+        params = SamplingParams(top_k=2, top_p=0.5, repetition_penalty=1.1, logprobs=1)
+        opening = SlotOpening.of(0, tokens, len(tokens), params)
+        self.run(StepPlan(0, (opening,), (Row(0, 0, tokens, extents, draws_token=True),)))
+        self.run(StepPlan(0, (), (Row(0, len(tokens), None, extents, draws_token=True),)))

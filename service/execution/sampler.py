@@ -6,9 +6,9 @@ import numpy as np
 
 from service.core.messages.plan import SlotOpening
 from service.core.messages.sampling import MAX_BIASED_TOKENS
-from service.execution.draws import Adjustment, Draws, DrawSettings, SlotSettings, penalties_of
+from service.execution.draw_outputs import DrawOutputs
+from service.execution.draws import Adjustment, DrawInputs, Draws, SlotSettings
 from service.execution.memory import Array, Kernels, Memory
-from service.execution.outcome import Outcome
 
 
 class Sampler:
@@ -29,8 +29,8 @@ class Sampler:
     def open(self, opening: SlotOpening) -> None:
         """Take over a request's settings and, for penalties, its tokens. What the slot held of them is void."""
         self._settings.open(opening)
-        slot, params = opening.slot, opening.sampling
-        if penalties_of(params):
+        slot, params = opening.slot, opening.sampling_params
+        if params.penalties:
             self._remember(opening)
         if params.logit_bias:
             count = len(params.logit_bias)
@@ -38,10 +38,10 @@ class Sampler:
             self._memory.write(np.array([*params.logit_bias.values()], np.float32), self._biases[slot, :count])
 
     def _remember(self, opening: SlotOpening) -> None:
-        tokens, vocab_size = np.array(opening.tokens, np.int64), self._counts.shape[1]
+        vocab_size = self._counts.shape[1]
         in_prompt = np.zeros(vocab_size, np.bool_)
-        in_prompt[tokens[: opening.prompt_length]] = True
-        counts = np.bincount(tokens[opening.prompt_length :], minlength=vocab_size).astype(np.int32)
+        in_prompt[np.array(opening.prompt, np.int64)] = True
+        counts = np.bincount(np.array(opening.answer, np.int64), minlength=vocab_size).astype(np.int32)
         self._memory.write(in_prompt, self._in_prompt[opening.slot])
         self._memory.write(counts, self._counts[opening.slot])
 
@@ -49,10 +49,10 @@ class Sampler:
         """How tokens at these positions of the slots' sequences are to be drawn."""
         return self._settings.draws(slots, positions)
 
-    def draw(self, logits: Array, draws: Draws, settings: DrawSettings, out: Outcome) -> None:
+    def draw(self, logits: Array, draws: Draws, inputs: DrawInputs, out: DrawOutputs) -> None:
         """A token for each row of logits [rows, vocab] float32, which it overwrites.
 
-        ``settings`` are the draws' own, in this memory, and so is ``out``.
+        ``inputs`` are the draws' own, in this memory, and so is ``out``.
         """
         kernels = self._kernels
         kernels.finite_rows(logits, out.finite)
@@ -60,12 +60,12 @@ class Sampler:
         raw = self._keep(logits, draws)
         for adjustment in draws.adjustments:
             self._adjust(logits[adjustment.row], adjustment)
-        filters = (settings.temperature, settings.top_k, settings.top_p, settings.min_p)
-        kernels.sample(logits, *filters, settings.seeds, settings.positions, out.tokens)
+        filters = (inputs.temperature, inputs.top_k, inputs.top_p, inputs.min_p)
+        kernels.sample(logits, *filters, inputs.seeds, inputs.positions, out.tokens)
         if draws.penalized:
-            kernels.count_tokens(out.tokens, settings.slots, self._counts)
+            kernels.count_tokens(out.tokens, inputs.slots, self._counts)
         if draws.reports:
-            kernels.top_logprobs(raw, settings.reporting, out.tokens, out.chosen, out.ids, out.logprobs)
+            kernels.top_logprobs(raw, inputs.reporting, out.tokens, out.chosen, out.ids, out.logprobs)
 
     def _keep(self, logits: Array, draws: Draws) -> Array:
         """Where the logits of rows that report stay as they are."""

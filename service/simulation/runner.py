@@ -63,12 +63,12 @@ class SimulatedRunner(DirectRunner):
         for opening in plan.opened:
             self._open(opening)
         ends = [(row, self._write(row)) for row in plan.rows]
-        drawn = [self._draw(row, end) for row, end in ends if row.samples]
+        drawn = [self._draw(row, end) for row, end in ends if row.draws_token]
         return StepResult(plan.number, drawn, self._cost.of(plan))
 
     def _open(self, opening: SlotOpening) -> None:
-        self._seeds[opening.slot] = opening.sampling.seed
-        self._last[opening.slot] = opening.tokens[-1]
+        self._seeds[opening.slot] = opening.sampling_params.seed
+        self._last[opening.slot] = opening.last_token
 
     def _write(self, row: Row) -> int:
         """Store the row's tokens; returns the hash after its last one."""

@@ -102,7 +102,7 @@ class PoisonedRunner(DirectRunner):
 
     def run(self, plan: StepPlan) -> StepResult:
         for opening in plan.opened:
-            self._seeds[opening.slot] = opening.sampling.seed
+            self._seeds[opening.slot] = opening.sampling_params.seed
         result = self._inner.run(plan)
         drawn = [replace(token, invalid=self._seeds[token.slot] in self.bad_seeds) for token in result.drawn]
         return replace(result, drawn=drawn)
@@ -113,7 +113,7 @@ class TalkativeRunner(DirectRunner):
 
     def run(self, plan: StepPlan) -> StepResult:
         logprobs = TokenLogprobs(-1.0, tuple((token, -2.0) for token in range(100, 120)))
-        drawn = [Drawn(row.slot, 65, logprobs) for row in plan.rows if row.samples]
+        drawn = [Drawn(row.slot, 65, logprobs) for row in plan.rows if row.draws_token]
         return StepResult(plan.number, drawn, 0.0)
 
 

@@ -13,7 +13,7 @@ from service.core.messages.sampling import SamplingParams
 from service.execution.models.architecture import ModelConfig
 from service.execution.models.assemble import HostWeights, num_weights
 from service.execution.models.rope import inverse_frequencies
-from service.execution.runner import Runner
+from service.execution.runner import CPURunner
 
 FLOAT32 = np.dtype(np.float32)
 CONFIG = ModelConfig(
@@ -76,11 +76,11 @@ def test_seeds_and_tensors_differ() -> None:
 def test_logits_of_a_deep_model_keep_their_size() -> None:
     config = replace(CONFIG, num_layers=48)
     weights = random_weights(ModelShape(config, qkv_bias=True), FLOAT32, HostWeights())
-    runner = Runner(config, weights, num_blocks=4, num_slots=1, max_batched_tokens=32)
+    runner = CPURunner(config, weights, num_blocks=4, num_slots=1, max_batched_tokens=32)
     tokens = tuple(range(0, 960, 32))
     sampling = SamplingParams(logprobs=5)
-    rows = (Row(0, 0, tokens, (Extent(0, 0, 2),), samples=True),)
-    (drawn,) = runner.run(StepPlan(0, (SlotOpening(0, tokens, 30, sampling),), rows)).drawn
+    rows = (Row(0, 0, tokens, (Extent(0, 0, 2),), draws_token=True),)
+    (drawn,) = runner.run(StepPlan(0, (SlotOpening.of(0, tokens, 30, sampling),), rows)).drawn
     assert not drawn.invalid
     assert drawn.logprobs is not None
     assert all(-8 < value < 0 for _, value in drawn.logprobs.top)  # log(1000) is 6.9

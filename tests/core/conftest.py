@@ -20,7 +20,7 @@ SCOPE = ("tenant", "user")
 def _submit(request_id: str, prompt: list[int] | int, max_tokens: int = 4, **fields: object) -> Submit:
     """A greedy turn; an int prompt is that many tokens, told apart by the request's id."""
     tokens = [sum(request_id.encode()) + i for i in range(prompt)] if isinstance(prompt, int) else prompt
-    values = {"sampling": SamplingParams(temperature=0), "stop_tokens": frozenset(), "scope": None, **fields}
+    values = {"sampling_params": SamplingParams(temperature=0), "stop_tokens": frozenset(), "scope": None, **fields}
     return Submit(request_id=request_id, prompt=tuple(tokens), max_tokens=max_tokens, **values)  # type: ignore[arg-type]
 
 

@@ -158,7 +158,7 @@ def drive_to_token(core: Core, token: int, stopped: dict[str, int]) -> list[obje
     plan = core.plan(0.0)
     assert plan is not None
     core.commit(
-        StepResult(plan.number, [Drawn(row.slot, token) for row in plan.rows if row.samples], 0.0), stopped, 0.0
+        StepResult(plan.number, [Drawn(row.slot, token) for row in plan.rows if row.draws_token], 0.0), stopped, 0.0
     )
     return list(core.events())
 

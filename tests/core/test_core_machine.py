@@ -230,7 +230,7 @@ class CoreMachine(RuleBasedStateMachine):
         for name, spec in self.submitted.items():
             end = self.sim.ended[name]
             if isinstance(end, Finished):
-                answer = undisturbed(spec.prompt, spec.max_tokens, spec.sampling.seed)
+                answer = undisturbed(spec.prompt, spec.max_tokens, spec.sampling_params.seed)
                 got = self.sim.answers[name]
                 assert got == answer[: len(got)]
                 assert end.reason is not FinishReason.LENGTH or len(got) == spec.max_tokens

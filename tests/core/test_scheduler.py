@@ -20,7 +20,7 @@ def test_a_prompt_is_prefilled_in_chunks_of_the_token_budget(simulation: MakeSim
     sim.submit(submit("a", 150))
     plans = [sim.step() for _ in range(4)]
     assert [rows(p)["a"] for p in plans] == [(0, 64), (64, 64), (128, 22), (150, 1)]
-    assert [p.rows[0].samples for p in plans] == [False, False, True, True]
+    assert [p.rows[0].draws_token for p in plans] == [False, False, True, True]
 
 
 def test_decodes_go_before_prefill_and_the_rest_of_the_budget_is_shared_by_rank(

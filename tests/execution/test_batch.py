@@ -14,15 +14,15 @@ def batcher() -> Batcher:
 
 
 def opening(slot: int, *tokens: int) -> SlotOpening:
-    return SlotOpening(slot, tokens, len(tokens), SamplingParams())
+    return SlotOpening.of(slot, tokens, len(tokens), SamplingParams())
 
 
-def row(slot: int, start: int, tokens: tuple[int, ...] | None, *extents: Extent, samples: bool = True) -> Row:
-    return Row(slot, start, tokens, extents, samples)
+def row(slot: int, start: int, tokens: tuple[int, ...] | None, *extents: Extent, draws_token: bool = True) -> Row:
+    return Row(slot, start, tokens, extents, draws_token)
 
 
-def given(batcher: Batcher, *rows: Row) -> list[int]:
-    return batcher.build(rows)[0].given.tolist()
+def input_ids(batcher: Batcher, *rows: Row) -> list[int]:
+    return batcher.build(rows)[0].input_ids.tolist()
 
 
 def entries(changes: TableChanges) -> dict[int, int]:
@@ -32,38 +32,38 @@ def entries(changes: TableChanges) -> dict[int, int]:
 def test_places_follow_the_extents(batcher: Batcher) -> None:
     batch, _ = batcher.build([row(1, 14, (5, 6, 7), Extent(0, 7, 1), Extent(0, 2, 2))])
     assert batch.positions.tolist() == [14, 15, 16]
-    assert batch.places.tolist() == [7 * 16 + 14, 7 * 16 + 15, 2 * 16]
-    assert batch.lengths.tolist() == [17]
+    assert batch.slot_mapping.tolist() == [7 * 16 + 14, 7 * 16 + 15, 2 * 16]
+    assert batch.seq_lens.tolist() == [17]
 
 
 def test_rows_of_different_lengths_stand_in_a_line(batcher: Batcher) -> None:
     batcher.open(opening(2, 8, 9))
     rows = [
-        row(0, 0, (1, 2, 3), Extent(0, 0, 1), samples=False),
+        row(0, 0, (1, 2, 3), Extent(0, 0, 1), draws_token=False),
         row(2, 1, None, Extent(0, 1, 1)),
         row(1, 5, (4,), Extent(0, 2, 1)),
     ]
     batch, _ = batcher.build(rows)
-    assert batch.given.tolist() == [1, 2, 3, 9, 4]
+    assert batch.input_ids.tolist() == [1, 2, 3, 9, 4]
     assert batch.positions.tolist() == [0, 1, 2, 1, 5]
-    assert batch.query_starts.tolist() == [0, 3, 4, 5]
+    assert batch.query_start_loc.tolist() == [0, 3, 4, 5]
     assert batch.slots.tolist() == [0, 2, 1]
-    assert batch.sampling.tolist() == [3, 4]
+    assert batch.logits_indices.tolist() == [3, 4]
 
 
 def test_a_decode_takes_the_openings_last_token_until_one_is_drawn(batcher: Batcher) -> None:
     batcher.open(opening(3, 7, 42))
     decode = row(3, 1, None, Extent(0, 0, 1))
-    assert given(batcher, decode) == [42]
-    assert given(batcher, decode) == [-1 - 3]
+    assert input_ids(batcher, decode) == [42]
+    assert input_ids(batcher, decode) == [-1 - 3]
     batcher.open(opening(3, 5))
-    assert given(batcher, decode) == [5]
+    assert input_ids(batcher, decode) == [5]
 
 
 def test_a_chunk_that_draws_nothing_leaves_the_input_as_it_was(batcher: Batcher) -> None:
     batcher.open(opening(0, 7, 8, 9))
-    batcher.build([row(0, 0, (7, 8), Extent(0, 0, 1), samples=False)])
-    assert given(batcher, row(0, 2, None, Extent(0, 0, 1))) == [9]
+    batcher.build([row(0, 0, (7, 8), Extent(0, 0, 1), draws_token=False)])
+    assert input_ids(batcher, row(0, 2, None, Extent(0, 0, 1))) == [9]
 
 
 def test_block_tables_are_told_where_they_differ(batcher: Batcher) -> None:
@@ -73,7 +73,7 @@ def test_block_tables_are_told_where_they_differ(batcher: Batcher) -> None:
     grown = row(1, 48, (1,), Extent(0, 7, 1), Extent(0, 2, 3))
     batch, changes = batcher.build([grown])
     assert entries(changes) == {13: 4}
-    assert batch.places.tolist() == [4 * 16]
+    assert batch.slot_mapping.tolist() == [4 * 16]
 
 
 def test_a_reopened_slot_is_told_what_its_last_owner_did_not_have(batcher: Batcher) -> None:
@@ -81,7 +81,7 @@ def test_a_reopened_slot_is_told_what_its_last_owner_did_not_have(batcher: Batch
     batcher.open(opening(0, 1))
     batch, changes = batcher.build([row(0, 0, (1,), Extent(0, 4, 1), Extent(0, 8, 1))])
     assert entries(changes) == {1: 8}
-    assert batch.places.tolist() == [4 * 16]
+    assert batch.slot_mapping.tolist() == [4 * 16]
 
 
 def test_all_is_told_again_when_it_may_not_have_arrived(batcher: Batcher) -> None:
@@ -90,4 +90,4 @@ def test_all_is_told_again_when_it_may_not_have_arrived(batcher: Batcher) -> Non
     batcher.forget()
     batch, changes = batcher.build([first])
     assert entries(changes) == {20: 0, 21: 1}
-    assert batch.places.tolist() == [0]
+    assert batch.slot_mapping.tolist() == [0]

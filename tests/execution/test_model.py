@@ -12,7 +12,7 @@ from service.core.messages.plan import Row
 from service.execution.batch import Batcher, SlotMemory
 from service.execution.kv import allocate_kv_pool
 from service.execution.memory import HostMemory
-from service.execution.model import Model
+from service.execution.model import LlamaModel
 from service.execution.models.architecture import ModelConfig
 from service.execution.models.weights import DenseLinear, ModelWeights
 
@@ -66,9 +66,9 @@ class Bench:
     """A model over a poisoned pool; each sequence has blocks of its own, in pieces."""
 
     def __init__(self, config: ModelConfig, weights: ModelWeights, kernels: ModuleType = cpu) -> None:
-        sizes = {"max_positions": 200, "max_tokens": 200, "max_samples": 8}
+        sizes = {"max_positions": 200, "max_tokens": 200, "max_draws": 8}
         self.kernels = kernels
-        self.model = Model(config, weights, kernels, HostMemory(), **sizes)
+        self.model = LlamaModel(config, weights, kernels, HostMemory(), **sizes)
         self.batcher = Batcher(num_slots=8, max_blocks=64)
         self.slots = SlotMemory.allocate(HostMemory(), 8, 64)
         self.kv = allocate_kv_pool(config, 64)
@@ -76,7 +76,7 @@ class Bench:
 
     def row(self, slot: int, tokens: Sequence[int], start: int = 0) -> Row:
         extents = (Extent(0, 63 - slot, 1), Extent(0, slot * 6, 2), Extent(0, slot * 6 + 3, 3))
-        return Row(slot, start, tuple(tokens), extents, samples=True)
+        return Row(slot, start, tuple(tokens), extents, draws_token=True)
 
     def logits(self, *rows: Row) -> np.ndarray:
         batch, changes = self.batcher.build(rows)
@@ -118,7 +118,7 @@ def test_a_chunked_prefill_equals_a_whole_one_to_the_bit(random_model: Callable,
 def test_only_rows_that_sample_have_logits(random_model: Callable) -> None:
     bench = Bench(*random_model())
     first, second = prompts()[3:]
-    silent = Row(0, 0, tuple(first), bench.row(0, first).extents, samples=False)
+    silent = Row(0, 0, tuple(first), bench.row(0, first).extents, draws_token=False)
     got = bench.logits(silent, bench.row(1, second))
     assert got.shape == (1, 211)
     np.testing.assert_array_equal(got, Bench(*random_model()).logits(bench.row(1, second)))
@@ -127,7 +127,10 @@ def test_only_rows_that_sample_have_logits(random_model: Callable) -> None:
 def test_a_batch_that_samples_nothing_still_stores_its_kv(random_model: Callable) -> None:
     bench, whole = Bench(*random_model()), Bench(*random_model())
     prompt = prompts()[-1]
-    assert bench.logits(Row(3, 0, tuple(prompt[:59]), bench.row(3, prompt).extents, samples=False)).shape == (0, 211)
+    assert bench.logits(Row(3, 0, tuple(prompt[:59]), bench.row(3, prompt).extents, draws_token=False)).shape == (
+        0,
+        211,
+    )
     np.testing.assert_array_equal(bench.logits(bench.row(3, prompt[59:], 59)), whole.logits(whole.row(3, prompt)))
 
 

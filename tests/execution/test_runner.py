@@ -8,7 +8,7 @@ import pytest
 from allocator import Extent
 from service.core.messages.plan import Row, SlotOpening, StepPlan, StepResult
 from service.core.messages.sampling import SamplingParams
-from service.execution.runner import Runner
+from service.execution.runner import CPURunner
 
 GREEDY = SamplingParams(temperature=0)
 SEEDED = SamplingParams(temperature=1.5, seed=11)
@@ -20,21 +20,21 @@ class Driver:
 
     def __init__(self, random_model: Callable, **options: object) -> None:
         config, weights = random_model(**options)
-        self.runner = Runner(config, weights, num_blocks=32, num_slots=8, max_batched_tokens=64)
+        self.runner = CPURunner(config, weights, num_blocks=32, num_slots=8, max_batched_tokens=64)
         self.extents = [(Extent(0, 4 * slot, 4),) for slot in range(8)]
         self.positions = [0] * 8
 
     def opening(self, slot: int, tokens: tuple[int, ...], sampling: SamplingParams, prompt: int = 0) -> SlotOpening:
-        return SlotOpening(slot, tokens, prompt or len(tokens), sampling)
+        return SlotOpening.of(slot, tokens, prompt or len(tokens), sampling)
 
     def prefill(self, slot: int, tokens: tuple[int, ...] = PROMPT, sampling: SamplingParams = GREEDY) -> int:
-        row = Row(slot, 0, tokens, self.extents[slot], samples=True)
+        row = Row(slot, 0, tokens, self.extents[slot], draws_token=True)
         result = self.runner.run(StepPlan(1, (self.opening(slot, tokens, sampling),), (row,)))
         self.positions[slot] = len(tokens)
         return result.drawn[0].token
 
     def decode(self, *slots: int) -> StepResult:
-        rows = tuple(Row(slot, self.positions[slot], None, self.extents[slot], samples=True) for slot in slots)
+        rows = tuple(Row(slot, self.positions[slot], None, self.extents[slot], draws_token=True) for slot in slots)
         for slot in slots:
             self.positions[slot] += 1
         return self.runner.run(StepPlan(2, (), rows))
@@ -74,15 +74,15 @@ def test_a_request_resumes_in_another_slot_with_its_kv_in_place(driver: Driver, 
     tokens = (*PROMPT, *driver.answer(0, 3, SEEDED))
     driver.prefill(1)  # someone else works in between
     opening = driver.opening(7, tokens, SEEDED, prompt=len(PROMPT))
-    row = Row(7, len(tokens) - 1, None, driver.extents[0], samples=True)
+    row = Row(7, len(tokens) - 1, None, driver.extents[0], draws_token=True)
     assert driver.runner.run(StepPlan(3, (opening,), (row,))).drawn[0].token == expected[3]
 
 
 def test_results_come_in_row_order_and_only_for_rows_that_sample(driver: Driver) -> None:
     rows = (
-        Row(2, 0, PROMPT[:5], driver.extents[2], samples=True),
-        Row(0, 0, PROMPT[:7], driver.extents[0], samples=False),
-        Row(1, 0, PROMPT[:6], driver.extents[1], samples=True),
+        Row(2, 0, PROMPT[:5], driver.extents[2], draws_token=True),
+        Row(0, 0, PROMPT[:7], driver.extents[0], draws_token=False),
+        Row(1, 0, PROMPT[:6], driver.extents[1], draws_token=True),
     )
     opened = tuple(driver.opening(slot, PROMPT, GREEDY) for slot in range(3))
     result = driver.runner.run(StepPlan(9, opened, rows))

@@ -6,8 +6,8 @@ import pytest
 from kernels import cpu
 from service.core.messages.plan import Drawn, SlotOpening
 from service.core.messages.sampling import SamplingParams
+from service.execution.draw_outputs import DrawOutputs
 from service.execution.memory import HostMemory
-from service.execution.outcome import Outcome
 from service.execution.sampler import Sampler
 
 VOCAB = 50
@@ -22,9 +22,9 @@ class Bench:
 
     def draw(self, logits: np.ndarray, slots: list[int], positions: list[int]) -> list[Drawn]:
         draws = self._sampler.draws(slots, positions)
-        outcome = Outcome.on_host(draws)
-        self._sampler.draw(logits, draws, draws.settings, outcome)
-        return outcome.read(draws)
+        outputs = DrawOutputs.on_host(draws)
+        self._sampler.draw(logits, draws, draws.inputs, outputs)
+        return outputs.read(draws)
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def logits(rows: int = 1) -> np.ndarray:
 
 
 def opening(slot: int, prompt: tuple[int, ...] = (1,), output: tuple[int, ...] = (), **settings: object) -> SlotOpening:
-    return SlotOpening(slot, prompt + output, len(prompt), SamplingParams(**settings))
+    return SlotOpening.of(slot, prompt + output, len(prompt), SamplingParams(**settings))
 
 
 def test_a_greedy_row_beside_a_seeded_one(sampler: Bench) -> None:

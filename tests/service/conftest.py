@@ -80,5 +80,5 @@ Start = Callable[[Runner], tuple[Engine, Inbox]]
 
 
 def turn(request_id: str, max_tokens: int = 5, stop: tuple[str, ...] = (), **fields: object) -> Turn:
-    values = {"sampling": SamplingParams(), "stop_tokens": frozenset(), "scope": None, **fields}
+    values = {"sampling_params": SamplingParams(), "stop_tokens": frozenset(), "scope": None, **fields}
     return Turn(Submit(request_id, (1, 2, 3), max_tokens, **values), stop)  # type: ignore[arg-type]

@@ -24,7 +24,7 @@ class Scripted(DirectRunner):
     def run(self, plan: StepPlan) -> StepResult:
         drawn = []
         for row in plan.rows:
-            if row.samples:
+            if row.draws_token:
                 drawn.append(Drawn(row.slot, self._tokens[self._said[row.slot]]))
                 self._said[row.slot] += 1
         return StepResult(plan.number, drawn, 0.0)

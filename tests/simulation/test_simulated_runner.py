@@ -11,18 +11,18 @@ BLOCK_0, BLOCK_1 = (Extent(0, 0, 1),), (Extent(0, 1, 1),)
 
 
 def opening(slot: int, tokens: tuple[int, ...], seed: int = 0) -> SlotOpening:
-    return SlotOpening(slot, tokens, len(tokens), SamplingParams(seed=seed))
+    return SlotOpening.of(slot, tokens, len(tokens), SamplingParams(seed=seed))
 
 
 def prefill(
     runner: SimulatedRunner, slot: int, tokens: tuple[int, ...], extents: tuple[Extent, ...], seed: int = 0
 ) -> int:
-    row = Row(slot, 0, tokens, extents, samples=True)
+    row = Row(slot, 0, tokens, extents, draws_token=True)
     return runner.run(StepPlan(1, (opening(slot, tokens, seed),), (row,))).drawn[0].token
 
 
 def decode(runner: SimulatedRunner, slot: int, start: int, extents: tuple[Extent, ...]) -> int:
-    return runner.run(StepPlan(2, (), (Row(slot, start, None, extents, samples=True),))).drawn[0].token
+    return runner.run(StepPlan(2, (), (Row(slot, start, None, extents, draws_token=True),))).drawn[0].token
 
 
 def test_the_draw_depends_on_the_sequence_and_the_seed_and_not_on_where_it_lies() -> None:

@@ -23,7 +23,7 @@ from service.engine import Engine, Output, Turn
 from service.execution.copier import CPUCopier
 from service.execution.models.loading import LoadedModel, load_model
 from service.execution.models.text import TextStage
-from service.execution.runner import Runner as CPURunner
+from service.execution.runner import CPURunner
 from tests.copiers import Cheap
 
 PATIENCE_S = 60

@@ -15,7 +15,7 @@ from service.core.messages.plan import CopyResult, StepPlan, StepResult
 from service.core.messages.ports import Copier, DirectRunner, Runner
 from service.execution.copier import CPUCopier
 from service.execution.kv import KVPools
-from service.execution.runner import Runner as CPURunner
+from service.execution.runner import CPURunner
 from tests.switching.conftest import Outcome, Service, Wrap, conversations
 
 TURNS = conversations(4, 30)

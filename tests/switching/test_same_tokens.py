@@ -15,7 +15,7 @@ from service.core.messages.plan import CopyResult
 from service.core.messages.ports import Copier, Runner
 from service.core.switching.mechanisms import PRESETS
 from service.execution.copier import CPUCopier
-from service.execution.runner import Runner as CPURunner
+from service.execution.runner import CPURunner
 from tests.copiers import Cheap
 from tests.switching.conftest import DeepRunner, Outcome, Service, Wrap, cheap, conversations, deep, plain
 

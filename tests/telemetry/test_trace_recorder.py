@@ -34,7 +34,7 @@ def clock() -> Clock:
 
 def posted(name: str, prompt: range, **fields) -> Posted:
     values = {"scope": ("acme", "ann"), "tenant": "acme", "max_tokens": 100, **fields}
-    return Posted(Submit(name, tuple(prompt), sampling=SamplingParams(), stop_tokens=frozenset(), **values))
+    return Posted(Submit(name, tuple(prompt), sampling_params=SamplingParams(), stop_tokens=frozenset(), **values))
 
 
 def finished(name: str, answered: int, reason: FinishReason = FinishReason.STOP) -> Finished:

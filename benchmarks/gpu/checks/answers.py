@@ -23,7 +23,7 @@ from service.execution.gpu.graphs import padded_sizes
 from service.execution.gpu.staging import DeviceMemory
 from service.execution.kv import kv_pool_shape
 from service.execution.memory import HostMemory
-from service.execution.model import Model
+from service.execution.model import LlamaModel
 
 FLOAT32 = np.dtype(np.float32)
 LOGITS_ERROR = 1e-2  # of half precision: of the logits' root mean square, over all of a prompt's positions
@@ -149,7 +149,7 @@ def _prompt(tokens: NDArray[np.int32]) -> Batch:
 def _host_logits(source: Source, tokens: NDArray[np.int32]) -> NDArray[np.float32]:
     memory, sizes = HostMemory(), _sizes(tokens)
     slots, kv = _slots(memory, len(tokens)), memory.zeros(_pool_shape(source, tokens), np.float32)
-    model = Model(source.config, source.on_host(), cpu, memory, **sizes)
+    model = LlamaModel(source.config, source.on_host(), cpu, memory, **sizes)
     logits: NDArray[np.float32] = model.forward(_prompt(tokens), slots, kv)
     return logits
 
@@ -163,14 +163,14 @@ def _device_logits(rig: Rig, source: Source, tokens: NDArray[np.int32], dtype: n
         memory.write_through(runtime.pinned(STAGED_BYTES))
         slots, kv = _slots(memory, len(tokens)), runtime.zeros(_pool_shape(source, tokens), dtype)
         ops = runtime.ops(stream, runtime.empty((STAGED_BYTES,), np.float32))
-        model = Model(source.config, weights, ops, memory, **_sizes(tokens))
+        model = LlamaModel(source.config, weights, ops, memory, **_sizes(tokens))
         logits = model.forward(batch, slots, kv)
         stream.record().wait()
     return rig.read(logits)
 
 
 def _sizes(tokens: NDArray[np.int32]) -> dict[str, int]:
-    return dict.fromkeys(("max_positions", "max_tokens", "max_samples"), len(tokens))
+    return dict.fromkeys(("max_positions", "max_tokens", "max_draws"), len(tokens))
 
 
 def _pool_shape(source: Source, tokens: NDArray[np.int32]) -> tuple[int, ...]:

@@ -70,8 +70,8 @@ def _operations(served: Served, tokens: int) -> float:
 
 def _chunks(prompt: int, chunk: int, blocks: int) -> Iterator[StepPlan]:
     tokens, extents = tuple(number % 200 for number in range(prompt)), (Extent(DEVICE, 0, blocks),)
-    opening = SlotOpening(0, tokens, prompt, GREEDY)
+    opening = SlotOpening.of(0, tokens, prompt, GREEDY)
     for number, start in enumerate(range(0, prompt, chunk)):
         part = tokens[start : start + chunk]
-        row = Row(0, start, part, extents, samples=start + len(part) == prompt)
+        row = Row(0, start, part, extents, draws_token=start + len(part) == prompt)
         yield StepPlan(number, () if number else (opening,), (row,))

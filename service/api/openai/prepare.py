@@ -130,7 +130,7 @@ def make_turns(
             request_id=request_id if body.n == 1 else f"{request_id}-{choice}",
             prompt=prompt,
             max_tokens=max_tokens,
-            sampling=_sampling(sampling, (seed + choice) & _SEED_MASK, logprobs, model),
+            sampling_params=_sampling(sampling, (seed + choice) & _SEED_MASK, logprobs, model),
             stop_tokens=stop_tokens,
             scope=None if several_prompts or body.n > 1 else scope,
             priority=priority,

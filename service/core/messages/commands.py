@@ -22,7 +22,7 @@ class Submit:
     request_id: str
     prompt: tuple[int, ...]
     max_tokens: int
-    sampling: SamplingParams
+    sampling_params: SamplingParams
     stop_tokens: frozenset[int]
     scope: tuple[str, str] | None
     priority: int = 0

@@ -16,14 +16,22 @@ from service.core.messages.sampling import SamplingParams, TokenLogprobs
 class SlotOpening:
     """A request takes a batch slot; the data plane forgets what the slot held before.
 
-    ``tokens`` are all tokens so far, of which the first ``prompt_length`` are prompt: penalties need both, and the last
-    one is the next input of a request that resumes with its KV in place.
+    ``last_token`` is the next input of a request that resumes with its KV in place. ``prompt`` and ``answer`` are the
+    tokens so far, which penalties count; they are empty for a request without penalties.
     """
 
     slot: int
-    tokens: tuple[int, ...]
-    prompt_length: int
-    sampling: SamplingParams
+    last_token: int
+    sampling_params: SamplingParams
+    prompt: tuple[int, ...] = ()
+    answer: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, slot: int, tokens: Sequence[int], prompt_length: int, params: SamplingParams) -> "SlotOpening":
+        """Return the opening for a request with these tokens, of which the first ``prompt_length`` are its prompt."""
+        if params.penalties is None:
+            return cls(slot, tokens[-1], params)
+        return cls(slot, tokens[-1], params, tuple(tokens[:prompt_length]), tuple(tokens[prompt_length:]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +40,8 @@ class Row:
 
     ``tokens`` are a prefill chunk's ids; None means one decode token, the one last drawn in ``slot``.
     ``extents`` are the sequence's device blocks in order, covering at least ``start + num_tokens`` tokens. The same
-    tuple object comes back while the blocks do not change. ``samples`` asks for a token after the row's last position.
+    tuple object comes back while the blocks do not change. ``draws_token`` asks for a
+    token after the row's last position.
     ``request_id`` is for those who read the plan, not for the data plane.
     """
 
@@ -40,7 +49,7 @@ class Row:
     start: int
     tokens: tuple[int, ...] | None
     extents: tuple[Extent, ...]
-    samples: bool
+    draws_token: bool
     request_id: str = ""
 
     @property
@@ -88,7 +97,7 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What the data plane hands back for a plan: one `Drawn` for each row that samples, in row order."""
+    """What the data plane hands back for a plan: one `Drawn` for each row that draws a token, in row order."""
 
     number: int
     drawn: Sequence[Drawn]

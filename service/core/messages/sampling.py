@@ -6,6 +6,10 @@ MAX_BIASED_TOKENS = 1024  # of a request
 MAX_LOGPROBS = 20  # alternatives a token
 
 
+Penalties = tuple[float, float, float]  # presence, frequency, repetition
+NO_PENALTIES: Penalties = (0.0, 0.0, 1.0)
+
+
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
     """One request's sampling settings; names and ranges are vLLM's, defaults OpenAI's.
@@ -25,6 +29,12 @@ class SamplingParams:
     seed: int = 0
     logprobs: int | None = None
     logit_bias: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def penalties(self) -> Penalties | None:
+        """The penalties; None if they change nothing."""
+        penalties = (self.presence_penalty, self.frequency_penalty, self.repetition_penalty)
+        return None if penalties == NO_PENALTIES else penalties
 
 
 @dataclass(frozen=True, slots=True)

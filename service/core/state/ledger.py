@@ -58,7 +58,7 @@ class Ledger:
         request.answered_before = request.num_answered
         request.wanted_s = None
         request.is_coming = False
-        return SlotOpening(slot, tuple(request.session.tokens), request.prompt_length, request.spec.sampling)
+        return SlotOpening.of(slot, request.session.tokens, request.prompt_length, request.spec.sampling_params)
 
     def preempt(self, request: Request, reason: str, now: float) -> None:
         """Running -> preempted. Frees the slot; the KV stays until it is `reclaim`ed."""

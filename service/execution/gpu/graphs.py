@@ -12,10 +12,10 @@ from typing import TypeVar
 import numpy as np
 
 from service.execution.batch import Batch
-from service.execution.draws import Draws, DrawSettings
+from service.execution.draws import DrawInputs, Draws
 from service.execution.gpu.runtime import Graph, Stream
 
-Part = TypeVar("Part", Batch, DrawSettings)
+Part = TypeVar("Part", Batch, DrawInputs)
 
 
 def padded_sizes(num_slots: int) -> list[int]:
@@ -42,7 +42,7 @@ class DecodeGraphs:
     def size_for(self, batch: Batch, draws: Draws) -> int | None:
         """The least captured size that holds the step; None if none does, or the step is more than a plain decode."""
         rows = len(batch.slots)
-        if draws.is_special or not rows == len(batch.given) == len(batch.sampling):
+        if draws.is_special or not rows == len(batch.input_ids) == len(batch.logits_indices):
             return None
         return min((size for size in self._graphs if size >= rows), default=None)
 
@@ -52,19 +52,19 @@ class DecodeGraphs:
 
 
 @cache
-def padding(size: int, slot: int, place: int) -> tuple[Batch, DrawSettings]:
+def padding(size: int, slot: int, place: int) -> tuple[Batch, DrawInputs]:
     """A step of nothing but padding: ``size`` rows of one token at ``place``, in ``slot``. To be read only."""
     zeros, slots = np.zeros(size, np.int32), np.full(size, slot, np.int32)
     batch = Batch(
-        places=np.full(size, place, np.int64),
-        given=zeros,
+        slot_mapping=np.full(size, place, np.int64),
+        input_ids=zeros,
         positions=zeros,
         slots=slots,
-        query_starts=np.arange(size + 1, dtype=np.int32),
-        lengths=np.ones(size, np.int32),
-        sampling=np.arange(size, dtype=np.int32),
+        query_start_loc=np.arange(size + 1, dtype=np.int32),
+        seq_lens=np.ones(size, np.int32),
+        logits_indices=np.arange(size, dtype=np.int32),
     )
-    settings = DrawSettings(
+    inputs = DrawInputs(
         positions=np.zeros(size, np.int64),
         seeds=np.zeros(size, np.uint64),
         slots=slots,
@@ -74,7 +74,7 @@ def padding(size: int, slot: int, place: int) -> tuple[Batch, DrawSettings]:
         min_p=np.zeros(size, np.float32),
         reporting=np.empty(0, np.int32),
     )
-    return batch, settings
+    return batch, inputs
 
 
 def padded(part: Part, filling: Part) -> Part:

@@ -21,7 +21,7 @@ def packed_bytes(fields: Iterable[Field]) -> int:
     return sum(map(_padded_bytes, fields))
 
 
-def cut(memory: Array, fields: Iterable[Field]) -> list[Any]:
+def unpacked(memory: Array, fields: Iterable[Field]) -> list[Any]:
     """The arrays in ``memory`` [bytes], of the host or of a device, one behind the other."""
     fields = list(fields)
     starts = accumulate(map(_padded_bytes, fields), initial=0)

@@ -25,7 +25,7 @@ from kernels.cuda.moves import waves
 from service.core.messages.plan import Drawn, Row, SlotOpening, StepPlan, StepResult
 from service.core.messages.sampling import SamplingParams
 from service.execution.batch import Batch, Batcher, SlotMemory, TableChanges
-from service.execution.draws import Draws, DrawSettings
+from service.execution.draws import DrawInputs, Draws
 from service.execution.gpu.ends import end_of
 from service.execution.gpu.graphs import DecodeGraphs, padded, padded_sizes, padding
 from service.execution.gpu.pools import GPUPools
@@ -33,7 +33,7 @@ from service.execution.gpu.runtime import CaptureError, Runtime, Stream
 from service.execution.gpu.sizes import StepSizes
 from service.execution.gpu.staging import DeviceMemory, Entry, Ring
 from service.execution.gpu.step_memory import StepMemory, StepShape
-from service.execution.model import Model
+from service.execution.model import LlamaModel
 from service.execution.models.architecture import ModelConfig
 from service.execution.models.weights import ModelWeights
 from service.execution.sampler import Sampler
@@ -87,14 +87,14 @@ class GPURunner:
         scrap = np.full(sizes.max_blocks, self.pools.scrap_block, np.int32)
         memory.write(scrap, self._slots.block_tables[sizes.num_slots])
         self._sampler = Sampler(sizes.num_slots, config.vocab_size, self._kernels, memory)
-        self._model = Model(
+        self._model = LlamaModel(
             config,
             weights,
             self._kernels,
             memory,
             max_positions=sizes.max_positions,
             max_tokens=sizes.max_tokens,
-            max_samples=sizes.num_slots,
+            max_draws=sizes.num_slots,
         )
 
     def launch(self, plan: StepPlan) -> Callable[[], StepResult]:
@@ -156,23 +156,29 @@ class GPURunner:
     def _submit(self, rows: Sequence[Row], moves: Sequence[Move], entry: Entry) -> Read:
         """A step of these rows; what is returned reads its outcome from the entry."""
         batch, changes = self._batcher.build(rows)
-        sampling = [row for row in rows if row.samples]
-        draws = self._sampler.draws([row.slot for row in sampling], [row.start + row.num_tokens for row in sampling])
-        shape = StepShape(len(batch.given), len(rows), *draws.sizes, len(changes.entries), len(moves))
-        settings, size = draws.settings, self._graphs.size_for(batch, draws)
+        drawing = [row for row in rows if row.draws_token]
+        draws = self._sampler.draws([row.slot for row in drawing], [row.start + row.num_tokens for row in drawing])
+        counts = {
+            "tokens": len(batch.input_ids),
+            "rows": len(rows),
+            "changes": len(changes.entries),
+            "moves": len(moves),
+        }
+        shape = StepShape(**counts, **draws.sizes)
+        draw_inputs, size = draws.inputs, self._graphs.size_for(batch, draws)
         if size is not None:
             filling = self._padding(size)
-            batch, settings = padded(batch, filling[0]), padded(settings, filling[1])
+            batch, draw_inputs = padded(batch, filling[0]), padded(draw_inputs, filling[1])
             shape = StepShape(size, size, size, changes=shape.changes, moves=shape.moves)
         runs = [move[1:] for move in moves]
-        self._arrays.tell(entry, shape, batch, settings, changes, np.array(runs, np.int64).reshape(-1, 3))
+        self._arrays.send(entry, shape, batch, draw_inputs, changes, np.array(runs, np.int64).reshape(-1, 3))
         if runs or shape.changes:
             self._prepare(shape, runs)
         if size is None:
             self._compute(shape, draws)
         else:
             self._graphs.replay(size)
-        return partial(self._arrays.fetch(entry, shape).read, draws) if sampling else list
+        return partial(self._arrays.fetch(entry, shape).read, draws) if drawing else list
 
     def _prepare(self, shape: StepShape, runs: Sequence[Run]) -> None:
         """What goes before the model. Runs that have nothing to do with each other are moved at once."""
@@ -186,12 +192,12 @@ class GPURunner:
     def _compute(self, shape: StepShape, draws: Draws) -> None:
         """From what the step was told to its outcome, on the device."""
         logits = self._model.forward(self._arrays.batch(shape), self._slots, self.pools.device)
-        if shape.samples:
-            settings, outcome = self._arrays.settings(shape), self._arrays.outcome(shape)
-            self._sampler.draw(logits, draws, settings, outcome)
-            self._kernels.put_tokens(outcome.tokens, settings.slots, self._slots.last)
+        if shape.draws:
+            inputs, outputs = self._arrays.draw_inputs(shape), self._arrays.outputs(shape)
+            self._sampler.draw(logits, draws, inputs, outputs)
+            self._kernels.put_tokens(outputs.tokens, inputs.slots, self._slots.last)
 
-    def _padding(self, size: int) -> tuple[Batch, DrawSettings]:
+    def _padding(self, size: int) -> tuple[Batch, DrawInputs]:
         return padding(size, self._sizes.num_slots, self.pools.scrap_block * BLOCK_TOKENS)
 
     @property
@@ -216,23 +222,23 @@ class GPURunner:
         except CaptureError as error:  # slower, but right
             log.warning("decode_without_graphs", error=str(error))
 
-    def _warm_up_plain(self, length: int, sampling: SamplingParams) -> None:
+    def _warm_up_plain(self, length: int, params: SamplingParams) -> None:
         """A prompt of so many tokens, a move and a decode; all blocks are the scrap block."""
         tokens, scrap = (0,) * length, self.pools.scrap_block
         extents = (Extent(DEVICE, scrap, 1),) * -(-(length + 1) // BLOCK_TOKENS)
-        opening = SlotOpening(0, tokens, length, sampling)
-        self.launch(StepPlan(0, (opening,), (Row(0, 0, tokens, extents, samples=True),)))()
-        decode = Row(0, length, None, extents, samples=True)
+        opening = SlotOpening.of(0, tokens, length, params)
+        self.launch(StepPlan(0, (opening,), (Row(0, 0, tokens, extents, draws_token=True),)))()
+        decode = Row(0, length, None, extents, draws_token=True)
         self.launch(StepPlan(0, (), (decode,), moves=(Move(0, scrap, scrap, 1),)))()
 
     def _capture(self, size: int) -> None:
         """Once as it is, for nothing may be loaded in a capture, then captured."""
-        shape, (batch, settings) = StepShape(size, size, size), self._padding(size)
-        draws = Draws((self._sizes.num_slots,) * size, settings, (), ())
+        shape, (batch, inputs) = StepShape(size, size, size), self._padding(size)
+        draws = Draws((self._sizes.num_slots,) * size, inputs, (), ())
         no_changes, no_moves = TableChanges(*(np.empty(0, np.int32),) * 2), np.empty((0, 3), np.int64)
         with self._runtime.bound():
             with self._entry() as entry:
-                self._arrays.tell(entry, shape, batch, settings, no_changes, no_moves)
+                self._arrays.send(entry, shape, batch, inputs, no_changes, no_moves)
                 self._compute(shape, draws)
             self._result(0, entry, list, perf_counter())
             self._graphs.capture(size, partial(self._compute, shape, draws))

@@ -12,11 +12,12 @@ from allocator import BLOCK_TOKENS
 from service.core.messages.sampling import MAX_LOGPROBS
 from service.core.switching.compaction import BLOCKS_A_STEP
 from service.execution.batch import Batch, SlotMemory, TableChanges
-from service.execution.draws import DrawSettings
+from service.execution.bundles import layout
+from service.execution.draw_outputs import DrawOutputs
+from service.execution.draws import DrawInputs
 from service.execution.gpu.packing import packed_bytes
 from service.execution.model import Workspace, rotary_tables
 from service.execution.models.architecture import ModelConfig
-from service.execution.outcome import Outcome
 from service.execution.sampler import Sampler
 
 WRITTEN_BYTES = 8 << 20  # a step's writes for requests that begin with penalties: 10 of a vocabulary of 152,064
@@ -56,22 +57,27 @@ class StepSizes:
         return at_once * config.num_heads * (config.head_dim + MERGE_FLOATS)
 
     @property
-    def told_bytes(self) -> int:
-        """Of what a step is told. A block has one owner, so no more entries of tables change than there are blocks."""
+    def _largest_step(self) -> dict[str, int]:
         slots = self.num_slots
-        changes = min(self.num_blocks, slots * self.max_blocks)
-        fields = (*Batch.fields(self.max_tokens, slots, slots), *DrawSettings.fields(slots, slots))
-        return packed_bytes((*fields, *TableChanges.fields(changes), ((BLOCKS_A_STEP, 3), np.int64)))
+        return {"tokens": self.max_tokens, "rows": slots, "draws": slots, "reports": slots}
 
     @property
-    def outcome_bytes(self) -> int:
-        """Of what comes of a step."""
-        return packed_bytes(Outcome.fields(self.num_slots, self.num_slots, MAX_LOGPROBS))
+    def input_bytes(self) -> int:
+        """Of a step's inputs. A block has one owner, so no more entries of tables change than there are blocks."""
+        changes = min(self.num_blocks, self.num_slots * self.max_blocks)
+        sizes = {**self._largest_step, "changes": changes}
+        fields = [field for bundle in (Batch, DrawInputs, TableChanges) for field in layout(bundle, sizes)]
+        return packed_bytes((*fields, ((BLOCKS_A_STEP, 3), np.int64)))
+
+    @property
+    def output_bytes(self) -> int:
+        """Of a step's outputs."""
+        return packed_bytes(layout(DrawOutputs, {**self._largest_step, "alternatives": MAX_LOGPROBS}))
 
     @property
     def entry_bytes(self) -> tuple[int, int, int]:
         """Page-locked, of each step under way: for writes, for what it is told, for what comes of it."""
-        return WRITTEN_BYTES, self.told_bytes, self.outcome_bytes
+        return WRITTEN_BYTES, self.input_bytes, self.output_bytes
 
     def needs(self, dtype: DTypeLike) -> dict[str, int]:
         """All that a `GPURunner` takes on the device, in bytes, by what for; ``dtype`` of the activations."""
@@ -84,7 +90,7 @@ class StepSizes:
             "slots": slots.num_bytes,
             "rotary tables": sum(table.nbytes for table in rotary_tables(self.config, self.max_positions)),
             "attention": self.scratch_floats * np.dtype(np.float32).itemsize,
-            "messages": self.told_bytes + self.outcome_bytes,
+            "messages": self.input_bytes + self.output_bytes,
         }
 
 

@@ -21,8 +21,8 @@ class Entry:
     """One step's memory. ``event``: after all that the step submitted. ``is_read``: nobody will look at it again."""
 
     written: Bytes  # of `DeviceMemory.write`
-    told: Bytes
-    outcome: Bytes
+    inputs: Bytes
+    outputs: Bytes
     event: Event | None = None
     is_read: bool = True
 
@@ -48,8 +48,8 @@ class Ring:
         return entry
 
 
-def _entry(runtime: Runtime, written_bytes: int, told_bytes: int, outcome_bytes: int) -> Entry:
-    return Entry(runtime.pinned(written_bytes), runtime.pinned(told_bytes), runtime.pinned(outcome_bytes))
+def _entry(runtime: Runtime, written_bytes: int, input_bytes: int, output_bytes: int) -> Entry:
+    return Entry(runtime.pinned(written_bytes), runtime.pinned(input_bytes), runtime.pinned(output_bytes))
 
 
 class DeviceMemory:

@@ -32,7 +32,7 @@ _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 class ModelDescription:
     """What a service needs of a model beside its weights. ``stop_tokens`` end an answer; ``name`` is the file's.
 
-    ``sampling``: how its authors want tokens drawn, by the names of `SamplingParams`; values are as the file has them.
+    ``sampling_defaults``: how its authors want tokens drawn, by the names of `SamplingParams`, with the file's values.
     """
 
     name: str
@@ -40,7 +40,7 @@ class ModelDescription:
     tokenizer: Tokenizer
     chat_template: ChatTemplate
     stop_tokens: frozenset[int]
-    sampling: Mapping[str, Any]
+    sampling_defaults: Mapping[str, Any]
 
     @property
     def max_context(self) -> int:
@@ -72,7 +72,7 @@ class OpenedModel(ModelDescription):
         """Fetch the weights. Raises `ModelLoadError`, and what ``destination`` raises."""
         with _told_of(self.location):
             weights = assemble(self.tensors, self.config, self.tied, destination)
-        told = self.name, self.config, self.tokenizer, self.chat_template, self.stop_tokens, self.sampling
+        told = self.name, self.config, self.tokenizer, self.chat_template, self.stop_tokens, self.sampling_defaults
         return LoadedModel(*told, weights)
 
 
@@ -141,7 +141,7 @@ def _open_gguf(path: Path) -> OpenedModel:
         tokenizer=tokenizer,
         chat_template=ChatTemplate(file.get("tokenizer.chat_template", str), bos, eos),
         stop_tokens=frozenset(stop_tokens | _end_tokens(tokenizer)),
-        sampling={},
+        sampling_defaults={},
         location=path,
         tensors=gguf_model.GgufTensors(file, config),
         tied="output.weight" not in file.tensors,
@@ -163,7 +163,7 @@ def _open_directory(directory: Path) -> OpenedModel:
             _token_text(settings, "eos_token"),
         ),
         stop_tokens=frozenset(_eos_ids(directory, generation) | _end_tokens(tokenizer)),
-        sampling={name: value for name in _SAMPLING if (value := generation.get(name)) is not None},
+        sampling_defaults={name: value for name in _SAMPLING if (value := generation.get(name)) is not None},
         location=directory,
         tensors=SafetensorsDir(directory),
         tied=safetensors_dir.is_tied(directory),

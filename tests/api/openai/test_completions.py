@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 from service.execution.models.loading import load_model
-from service.execution.runner import Runner
+from service.execution.runner import CPURunner
 
 
 @pytest.fixture
 async def tiny(serve, tiny_model_path: Path):
     """A server of the tiny model itself."""
     loaded = load_model(tiny_model_path)
-    runner = Runner(loaded.config, loaded.weights, num_blocks=64, num_slots=16, max_batched_tokens=256)
+    runner = CPURunner(loaded.config, loaded.weights, num_blocks=64, num_slots=16, max_batched_tokens=256)
     return await serve(runner, core={"device_blocks": 64}, model={"max_model_len": 512})
 
 

@@ -66,14 +66,14 @@ def test_the_template_gets_what_it_reads_beside_messages(model):
 
 def test_defaults_are_openais(model):
     submit = prepared(model).turns[0].submit
-    sampling = submit.sampling
+    sampling = submit.sampling_params
     assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.logprobs) == (1.0, 1.0, 0, None)
     assert (submit.max_tokens, submit.priority, submit.stop_tokens) == (95, 0, {9})
 
 
 def test_what_a_request_leaves_out_is_as_the_models_authors_want_it():
     served = make_model(sampling_defaults=checked_defaults({"temperature": 0.5, "top_k": 20, "top_p": 0.75}))
-    sampling = prepared(served, temperature=1, top_p=None).turns[0].submit.sampling
+    sampling = prepared(served, temperature=1, top_p=None).turns[0].submit.sampling_params
     assert (sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p) == (1.0, 20, 0.75, 0.0)
 
 
@@ -89,7 +89,7 @@ def test_settings_reach_the_turn(model):
         frequency_penalty=-1, repetition_penalty=1.25, logit_bias={"3": -5}, stop="x", stop_token_ids=[4], priority=-2,
         logprobs=True, top_logprobs=2,
     ).turns[0]  # fmt: skip
-    submit, sampling = turn.submit, turn.submit.sampling
+    submit, sampling = turn.submit, turn.submit.sampling_params
     assert turn.stop == ("x",)
     assert (submit.max_tokens, submit.priority, submit.stop_tokens) == (7, -2, {4, 9})
     assert (sampling.temperature, sampling.top_k, sampling.min_p) == (0.5, 0, 0.25)
@@ -99,7 +99,7 @@ def test_settings_reach_the_turn(model):
 
 
 def test_more_candidates_than_tokens_are_all_tokens(model):
-    assert prepared(model, top_k=2**70).turns[0].submit.sampling.top_k == model.vocab_size
+    assert prepared(model, top_k=2**70).turns[0].submit.sampling_params.top_k == model.vocab_size
 
 
 def test_the_new_name_of_the_limit_wins(model):
@@ -107,7 +107,7 @@ def test_the_new_name_of_the_limit_wins(model):
 
 
 def test_logprobs_without_alternatives_are_none_of_them(model):
-    assert prepared(model, logprobs=True).turns[0].submit.sampling.logprobs == 0
+    assert prepared(model, logprobs=True).turns[0].submit.sampling_params.logprobs == 0
 
 
 def test_ignoring_the_end_keeps_the_callers_own_stop_tokens(model):
@@ -117,12 +117,12 @@ def test_ignoring_the_end_keeps_the_callers_own_stop_tokens(model):
 def test_choices_have_ids_and_seeds_of_their_own_and_adopt_nothing(model):
     turns = prepared(model, n=3, seed=2**62, user="ann").turns
     assert [turn.submit.request_id for turn in turns] == ["id-0", "id-1", "id-2"]
-    assert [turn.submit.sampling.seed - 2**62 for turn in turns] == [0, 1, 2]
+    assert [turn.submit.sampling_params.seed - 2**62 for turn in turns] == [0, 1, 2]
     assert {turn.submit.scope for turn in turns} == {None}
 
 
 def test_without_a_seed_each_request_draws_its_own(model):
-    seeds = {prepared(model).turns[0].submit.sampling.seed for _ in range(8)}
+    seeds = {prepared(model).turns[0].submit.sampling_params.seed for _ in range(8)}
     assert len(seeds) == 8
 
 

@@ -22,7 +22,7 @@ class Reciting(DirectRunner):
 
     def run(self, plan: StepPlan) -> StepResult:
         self._said.update({opening.slot: 0 for opening in plan.opened})
-        return StepResult(plan.number, [self._next(row.slot) for row in plan.rows if row.samples], 0.0)
+        return StepResult(plan.number, [self._next(row.slot) for row in plan.rows if row.draws_token], 0.0)
 
     def _next(self, slot: int) -> Drawn:
         said = self._said[slot]

@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from service.execution.copier import CPUCopier
 from service.execution.kv import kv_bytes_per_block
 from service.execution.models.loading import load_model
-from service.execution.runner import Runner
+from service.execution.runner import CPURunner
 from tests.copiers import Cheap
 
 EVERY = 4  # tokens between two evictions
@@ -25,7 +25,7 @@ def model(tiny_model_path):
 async def live(serve, model):
     """A server that drives every request off the device again and again."""
     sizes = {"num_blocks": 100, "num_slots": 4, "max_batched_tokens": 256, "host_blocks": 100}
-    runner = Runner(model.config, model.weights, **sizes)
+    runner = CPURunner(model.config, model.weights, **sizes)
     core = {"device_blocks": 100, "host_blocks": 100, "max_num_seqs": 4, "debug_preempt_every": EVERY}
     served = {"vocab_size": model.config.vocab_size, "block_bytes": kv_bytes_per_block(model.config)}
     return await serve(runner, core=core, model=served, copier=Cheap(CPUCopier(runner.pools)))

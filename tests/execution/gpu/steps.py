@@ -22,7 +22,7 @@ from service.execution.gpu.simulated.faults import Faults
 from service.execution.gpu.simulated.runtime import SimulatedRuntime
 from service.execution.models.architecture import ModelConfig
 from service.execution.models.weights import ModelWeights
-from service.execution.runner import Runner
+from service.execution.runner import CPURunner
 from tests.execution.gpu.data_plane import write
 
 SLOTS, BLOCKS, BUDGET = 6, 64, 40
@@ -58,7 +58,7 @@ class _Sequence:
 
     @property
     def opening(self) -> SlotOpening:
-        return SlotOpening(self.slot, tuple(self.tokens), self.prompt_length, self.sampling)
+        return SlotOpening.of(self.slot, tuple(self.tokens), self.prompt_length, self.sampling)
 
     def row(self, most: int) -> Row:
         """Its next chunk of at most so many tokens, or its next decode."""
@@ -67,7 +67,7 @@ class _Sequence:
         count = min(left, most)
         tokens = None if decodes else tuple(self.tokens[self.computed : self.computed + count])
         extents = self.blocks[: -(-(self.computed + count) // 16)]
-        row = Row(self.slot, self.computed, tokens, extents, samples=count == left)
+        row = Row(self.slot, self.computed, tokens, extents, draws_token=count == left)
         self.computed += count
         return row
 
@@ -92,9 +92,9 @@ def played(config: ModelConfig, weights: ModelWeights, *plans: StepPlan, kernels
     return [(plan, runner.run(plan).drawn) for plan in plans]
 
 
-def _cpu_runner(config: ModelConfig, weights: ModelWeights, kernels: ModuleType = cpu) -> Runner:
+def _cpu_runner(config: ModelConfig, weights: ModelWeights, kernels: ModuleType = cpu) -> CPURunner:
     sizes = {"num_blocks": BLOCKS, "num_slots": SLOTS, "max_batched_tokens": BUDGET}
-    return Runner(config, weights, kernels=kernels, **sizes)
+    return CPURunner(config, weights, kernels=kernels, **sizes)
 
 
 class _Core:

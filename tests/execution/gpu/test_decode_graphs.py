@@ -34,14 +34,14 @@ def replays(device: Device, monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
 def prompts(name: str = "seeded") -> StepPlan:
     """A step that begins a request in three slots."""
-    opened = tuple(SlotOpening(slot, PROMPT[slot:], 12 - slot, SETTINGS[name]) for slot in range(3))
-    rows = tuple(Row(slot, 0, PROMPT[slot:], BLOCKS[slot], samples=True) for slot in range(3))
+    opened = tuple(SlotOpening.of(slot, PROMPT[slot:], 12 - slot, SETTINGS[name]) for slot in range(3))
+    rows = tuple(Row(slot, 0, PROMPT[slot:], BLOCKS[slot], draws_token=True) for slot in range(3))
     return StepPlan(0, opened, rows)
 
 
 def decode(number: int, *slots: int) -> StepPlan:
     """Step ``number`` after `prompts`, of these slots."""
-    rows = (Row(slot, 11 + number - slot, None, BLOCKS[slot], samples=True) for slot in slots)
+    rows = (Row(slot, 11 + number - slot, None, BLOCKS[slot], draws_token=True) for slot in slots)
     return StepPlan(number, (), tuple(rows))
 
 

@@ -55,10 +55,14 @@ def test_a_slot_is_another_requests_while_a_step_of_its_last_one_is_under_way(ti
     prompts = tuple(range(40, 60)), tuple(range(70, 95))
     plays = played(
         *tiny,
-        StepPlan(0, (SlotOpening(0, prompts[0], 20, first),), (Row(0, 0, prompts[0], extents[0], samples=True),)),
-        StepPlan(1, (), (Row(0, 20, None, extents[0], samples=True),)),
-        StepPlan(2, (SlotOpening(0, prompts[1], 25, second),), (Row(0, 0, prompts[1], extents[1], samples=True),)),
-        StepPlan(3, (), (Row(0, 25, None, extents[1], samples=True),)),
+        StepPlan(
+            0, (SlotOpening.of(0, prompts[0], 20, first),), (Row(0, 0, prompts[0], extents[0], draws_token=True),)
+        ),
+        StepPlan(1, (), (Row(0, 20, None, extents[0], draws_token=True),)),
+        StepPlan(
+            2, (SlotOpening.of(0, prompts[1], 25, second),), (Row(0, 0, prompts[1], extents[1], draws_token=True),)
+        ),
+        StepPlan(3, (), (Row(0, 25, None, extents[1], draws_token=True),)),
     )
     assert Device(*tiny, faults=Delays(1, 0.002)).play(plays) == expected(plays)
 
@@ -70,10 +74,13 @@ def test_blocks_move_one_after_the_other_before_the_rows_read_them(tiny: Model, 
     before = (Extent(0, 5, 1), Extent(0, 2, 2)), (Extent(0, 20, 3),)
     after = (Extent(0, 9, 1), Extent(0, 4, 2)), (Extent(0, 21, 3),)
     moves = (Move(0, 5, 9, 1), Move(0, 2, 4, 2), Move(1, 20, 21, 3))
-    opened = tuple(SlotOpening(slot, prompts[slot], len(prompts[slot]), SETTINGS["seeded"]) for slot in (0, 1))
-    first = (Row(0, 0, prompts[0], before[0], samples=True), Row(1, 0, prompts[1][:1], before[1], samples=False))
-    rest = Row(1, 1, prompts[1][1:], before[1], samples=True)
-    decodes = (Row(1, 40, None, after[1], samples=True), Row(0, 35, None, after[0], samples=True))
+    opened = tuple(SlotOpening.of(slot, prompts[slot], len(prompts[slot]), SETTINGS["seeded"]) for slot in (0, 1))
+    first = (
+        Row(0, 0, prompts[0], before[0], draws_token=True),
+        Row(1, 0, prompts[1][:1], before[1], draws_token=False),
+    )
+    rest = Row(1, 1, prompts[1][1:], before[1], draws_token=True)
+    decodes = (Row(1, 40, None, after[1], draws_token=True), Row(0, 35, None, after[0], draws_token=True))
     plays = played(
         *tiny,
         StepPlan(0, opened, first),
@@ -99,7 +106,7 @@ def test_results_can_be_read_late_and_on_another_thread(tiny: Model) -> None:
 
 def test_a_plan_without_rows_opens_slots_and_draws_nothing(tiny: Model) -> None:
     prompt, extents = tuple(range(20)), (Extent(0, 3, 2),)
-    opened, row = (SlotOpening(2, prompt, 20, SETTINGS["everything"]),), Row(2, 0, prompt, extents, samples=True)
+    opened, row = (SlotOpening.of(2, prompt, 20, SETTINGS["everything"]),), Row(2, 0, prompt, extents, draws_token=True)
     plays = played(*tiny, StepPlan(0, opened, ()), StepPlan(1, (), (row,)))
     assert Device(*tiny).play(plays) == expected(plays)
     assert expected(plays)[0] == []
@@ -107,8 +114,8 @@ def test_a_plan_without_rows_opens_slots_and_draws_nothing(tiny: Model) -> None:
 
 def test_a_step_that_draws_nothing_still_computes_its_kv(tiny: Model) -> None:
     prompt, extents = tuple(range(30)), (Extent(0, 3, 2),)
-    chunk, rest = Row(1, 0, prompt[:20], extents, samples=False), Row(1, 20, prompt[20:], extents, samples=True)
-    opened = (SlotOpening(1, prompt, 30, SETTINGS["seeded"]),)
+    chunk, rest = Row(1, 0, prompt[:20], extents, draws_token=False), Row(1, 20, prompt[20:], extents, draws_token=True)
+    opened = (SlotOpening.of(1, prompt, 30, SETTINGS["seeded"]),)
     plays = played(*tiny, StepPlan(0, opened, (chunk,)), StepPlan(1, (), (rest,)))
     assert Device(*tiny).play(plays) == expected(plays)
 
@@ -116,8 +123,8 @@ def test_a_step_that_draws_nothing_still_computes_its_kv(tiny: Model) -> None:
 def test_a_row_with_broken_numbers_is_invalid_and_the_others_are_not(random_model: Callable) -> None:
     config, weights = random_model()
     prompts = [(5, 6), (5, 210), (7, 8)]
-    rows = tuple(Row(slot, 0, prompt, (Extent(0, slot, 1),), samples=True) for slot, prompt in enumerate(prompts))
-    opened = tuple(SlotOpening(slot, prompt, 2, SETTINGS["reported"]) for slot, prompt in enumerate(prompts))
+    rows = tuple(Row(slot, 0, prompt, (Extent(0, slot, 1),), draws_token=True) for slot, prompt in enumerate(prompts))
+    opened = tuple(SlotOpening.of(slot, prompt, 2, SETTINGS["reported"]) for slot, prompt in enumerate(prompts))
     weights.embedding[210] = np.nan
     plays = played(config, weights, StepPlan(0, opened, rows))
     drawn = Device(config, weights).play(plays)
@@ -128,11 +135,11 @@ def test_a_row_with_broken_numbers_is_invalid_and_the_others_are_not(random_mode
 def test_poisoned_blocks_hold_nothing(tiny: Model) -> None:
     """Once every step launched before has used them."""
     prompt, extents = tuple(range(16)), (Extent(0, 3, 2),)
-    opened = (SlotOpening(0, prompt, 16, SETTINGS["greedy"]),)
-    plan = StepPlan(0, opened, (Row(0, 0, prompt, extents, samples=True),))
+    opened = (SlotOpening.of(0, prompt, 16, SETTINGS["greedy"]),)
+    plan = StepPlan(0, opened, (Row(0, 0, prompt, extents, draws_token=True),))
     device = Device(*tiny, faults=Delays(3, 0.002))
     first = device.runner.launch(plan)
     device.runner.poison([Extent(0, 3, 1)])
-    second = device.runner.launch(StepPlan(1, (), (Row(0, 16, None, extents, samples=True),)))
+    second = device.runner.launch(StepPlan(1, (), (Row(0, 16, None, extents, draws_token=True),)))
     assert first().drawn == expected(played(*tiny, plan))[0]
     assert [drawn.invalid for drawn in second().drawn] == [True]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from service.execution.gpu.packing import ALIGNMENT, cut, packed_bytes
+from service.execution.gpu.packing import ALIGNMENT, packed_bytes, unpacked
 from service.execution.memory import Field
 
 FIELDS: tuple[Field, ...] = (
@@ -16,7 +16,7 @@ FIELDS: tuple[Field, ...] = (
 
 def test_arrays_lie_apart_and_aligned() -> None:
     memory = np.zeros(packed_bytes(FIELDS), np.uint8)
-    arrays = cut(memory, FIELDS)
+    arrays = unpacked(memory, FIELDS)
     assert [(array.shape, array.dtype) for array in arrays] == list(FIELDS)
     for number, array in enumerate(arrays):
         array.fill(number + 1)
@@ -29,5 +29,5 @@ def test_arrays_lie_apart_and_aligned() -> None:
 def test_what_follows_moves_nothing() -> None:
     memory = np.arange(packed_bytes(FIELDS), dtype=np.uint8)
     for count in range(len(FIELDS)):
-        for array, same in zip(cut(memory, FIELDS[:count]), cut(memory, FIELDS), strict=False):
+        for array, same in zip(unpacked(memory, FIELDS[:count]), unpacked(memory, FIELDS), strict=False):
             np.testing.assert_array_equal(array, same)

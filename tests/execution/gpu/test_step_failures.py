@@ -26,9 +26,9 @@ PROMPT = tuple(range(100, 120))
 
 def prompt(number: int, slot: int, first_block: int, name: str = "everything") -> StepPlan:
     """A step that begins a request."""
-    opening = SlotOpening(slot, PROMPT[slot:], 20 - slot, SETTINGS[name])
+    opening = SlotOpening.of(slot, PROMPT[slot:], 20 - slot, SETTINGS[name])
     extents = (Extent(0, first_block, 1), Extent(0, 63 - first_block, 1))
-    return StepPlan(number, (opening,), (Row(slot, 0, PROMPT[slot:], extents, samples=True),))
+    return StepPlan(number, (opening,), (Row(slot, 0, PROMPT[slot:], extents, draws_token=True),))
 
 
 @pytest.mark.parametrize("work", ["linear", "paged_attention", "sample", "top_logprobs", "copy-in", "copy-out"])

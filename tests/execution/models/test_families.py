@@ -16,7 +16,7 @@ from service.core.messages.plan import Row
 from service.execution.batch import Batcher, SlotMemory
 from service.execution.kv import allocate_kv_pool
 from service.execution.memory import Array, HostMemory
-from service.execution.model import Model
+from service.execution.model import LlamaModel
 from service.execution.models.loading import LoadedModel, load_model
 
 FAMILIES = Path(__file__).parents[2] / "data" / "families"
@@ -27,16 +27,16 @@ def all_logits(loaded: LoadedModel, tokens: Array) -> Array:
     """Logits [sequences, length, vocab] of ``tokens`` [sequences, length], all in one batch."""
     sequences, length = tokens.shape
     blocks = -(-length // BLOCK_TOKENS)
-    sizes = {"max_positions": length, "max_tokens": tokens.size, "max_samples": tokens.size}
-    model = Model(loaded.config, loaded.weights, cpu, HostMemory(), **sizes)
+    sizes = {"max_positions": length, "max_tokens": tokens.size, "max_draws": tokens.size}
+    model = LlamaModel(loaded.config, loaded.weights, cpu, HostMemory(), **sizes)
     rows = [
-        Row(slot, 0, tuple(prompt), (Extent(pool=0, start=slot * blocks, length=blocks),), samples=False)
+        Row(slot, 0, tuple(prompt), (Extent(pool=0, start=slot * blocks, length=blocks),), draws_token=False)
         for slot, prompt in enumerate(tokens.tolist())
     ]
     batch, changes = Batcher(sequences, sequences * blocks).build(rows)
     slots = SlotMemory.allocate(HostMemory(), sequences, sequences * blocks)
     slots.change(changes, cpu)
-    batch = replace(batch, sampling=np.arange(tokens.size, dtype=np.int32))
+    batch = replace(batch, logits_indices=np.arange(tokens.size, dtype=np.int32))
     logits = model.forward(batch, slots, allocate_kv_pool(loaded.config, sequences * blocks))
     return logits.reshape(sequences, length, -1)
 

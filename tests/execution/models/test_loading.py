@@ -155,10 +155,10 @@ def test_config_that_contradicts_the_weights_is_refused(
 
 def test_how_its_authors_want_tokens_drawn_is_read(tiny_model_path: Path, tmp_path: Path) -> None:
     model = copy_of(tiny_model_path, tmp_path)
-    assert load_model(model).sampling == {}
+    assert load_model(model).sampling_defaults == {}
     wanted = {"temperature": 0.6, "top_p": None, "top_k": 20}
     edit_json(model / "generation_config.json", **wanted, do_sample=True)
-    assert load_model(model).sampling == {"temperature": 0.6, "top_k": 20}
+    assert load_model(model).sampling_defaults == {"temperature": 0.6, "top_k": 20}
 
 
 def test_named_chat_templates_offer_the_default_one(tiny_model_path: Path, tmp_path: Path) -> None:

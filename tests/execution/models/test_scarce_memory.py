@@ -14,7 +14,7 @@ from service.core.messages.events import Finished
 from service.core.messages.sampling import SamplingParams
 from service.core.policies import POLICIES
 from service.execution.models.loading import LoadedModel, load_model
-from service.execution.runner import Runner
+from service.execution.runner import CPURunner
 from service.simulation.driver import Simulation
 
 CONVERSATIONS = 64
@@ -37,7 +37,7 @@ def answers(model: LoadedModel, blocks: int, slots: int, budget: int, policy: st
         CoreSettings(device_blocks=blocks, max_num_seqs=slots, max_num_batched_tokens=budget), POLICIES[policy]()
     )
     sizes = {"num_blocks": blocks, "num_slots": slots, "max_batched_tokens": budget}
-    simulation = Simulation(core, Runner(model.config, model.weights, **sizes))
+    simulation = Simulation(core, CPURunner(model.config, model.weights, **sizes))
     for number in range(CONVERSATIONS):
         simulation.submit(conversation(number))
         simulation.step()

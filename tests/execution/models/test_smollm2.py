@@ -22,9 +22,9 @@ from service.core.policies import POLICIES
 from service.execution.batch import Batcher, SlotMemory
 from service.execution.kv import allocate_kv_pool
 from service.execution.memory import HostMemory
-from service.execution.model import Model
+from service.execution.model import LlamaModel
 from service.execution.models.loading import LoadedModel, load_model
-from service.execution.runner import Runner
+from service.execution.runner import CPURunner
 from service.simulation.driver import Simulation
 
 DATA = Path(__file__).parents[2] / "data"
@@ -50,7 +50,7 @@ class Server:
             CoreSettings(device_blocks=blocks, max_num_seqs=slots, max_num_batched_tokens=chunk), POLICIES["fcfs"]()
         )
         sizes = {"num_blocks": blocks, "num_slots": slots, "max_batched_tokens": chunk}
-        self.simulation = Simulation(core, Runner(model.config, model.weights, **sizes))
+        self.simulation = Simulation(core, CPURunner(model.config, model.weights, **sizes))
 
     def answers(self, prompts: dict[str, tuple[list[int], int]], user: str | None = None) -> dict[str, list[int]]:
         """Greedy answers to prompts (tokens, length of the answer), all at once."""
@@ -175,14 +175,14 @@ def logits_after(model: LoadedModel, tokens: list[int], chunk: int) -> np.ndarra
     """[vocab] after the last of ``tokens``, prefilled in chunks."""
     blocks = -(-len(tokens) // BLOCK_TOKENS)
     kv, batcher = allocate_kv_pool(model.config, blocks), Batcher(1, blocks)
-    sizes = {"max_positions": len(tokens) + 1, "max_tokens": chunk, "max_samples": 1}
-    network = Model(model.config, model.weights, cpu, HostMemory(), **sizes)
+    sizes = {"max_positions": len(tokens) + 1, "max_tokens": chunk, "max_draws": 1}
+    network = LlamaModel(model.config, model.weights, cpu, HostMemory(), **sizes)
     slots = SlotMemory.allocate(HostMemory(), 1, blocks)
-    batcher.open(SlotOpening(0, tuple(tokens), len(tokens), GREEDY))
+    batcher.open(SlotOpening.of(0, tuple(tokens), len(tokens), GREEDY))
     extents = (Extent(0, 0, blocks),)
     for start in range(0, len(tokens), chunk):
         part = tuple(tokens[start : start + chunk])
-        row = Row(0, start, part, extents, samples=start + len(part) == len(tokens))
+        row = Row(0, start, part, extents, draws_token=start + len(part) == len(tokens))
         batch, changes = batcher.build([row])
         slots.change(changes, cpu)
         logits = network.forward(batch, slots, kv)

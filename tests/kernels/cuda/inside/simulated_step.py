@@ -22,11 +22,11 @@ EXTENTS = ((Extent(0, 5, 1), Extent(0, 2, 1)), (Extent(0, 9, 1),))
 
 
 def opening(slot: int, sampling: SamplingParams) -> SlotOpening:
-    return SlotOpening(slot, PROMPTS[slot], len(PROMPTS[slot]), sampling)
+    return SlotOpening.of(slot, PROMPTS[slot], len(PROMPTS[slot]), sampling)
 
 
-def row(slot: int, start: int, tokens: tuple[int, ...] | None, samples: bool = True) -> Row:
-    return Row(slot, start, tokens, EXTENTS[slot], samples)
+def row(slot: int, start: int, tokens: tuple[int, ...] | None, draws_token: bool = True) -> Row:
+    return Row(slot, start, tokens, EXTENTS[slot], draws_token)
 
 
 def rounded(weights: ModelWeights, dtype: str) -> ModelWeights:
@@ -52,7 +52,7 @@ def test_a_conversation_in_float32_has_the_references_tokens() -> None:
         StepPlan(
             0,
             (opening(0, SETTINGS["everything"]), opening(1, SamplingParams(temperature=0, logprobs=5))),
-            (row(0, 0, PROMPTS[0][:10], samples=False), row(1, 0, PROMPTS[1])),
+            (row(0, 0, PROMPTS[0][:10], draws_token=False), row(1, 0, PROMPTS[1])),
         ),
         StepPlan(1, (), (row(1, 3, None), row(0, 10, PROMPTS[0][10:]))),
         StepPlan(2, (), (row(0, 18, None), row(1, 4, None))),
@@ -72,7 +72,7 @@ def test_logits_of_short_types_are_near_those_of_float32(dtype: str, tolerance: 
     config, weights = model(qk_norm=True, head_dim=64)
     weights = rounded(weights, dtype)
     sampling = SamplingParams(temperature=0, logprobs=20)
-    chunks = row(0, 0, PROMPTS[0][:10], samples=False), row(0, 10, PROMPTS[0][10:])
+    chunks = row(0, 0, PROMPTS[0][:10], draws_token=False), row(0, 10, PROMPTS[0][10:])
     plans = [
         StepPlan(0, (opening(0, sampling), opening(1, sampling)), (chunks[0], row(1, 0, PROMPTS[1]))),
         StepPlan(1, (), (row(1, 3, (50,)), chunks[1])),

@@ -6,35 +6,25 @@ import numpy as np
 
 from service.core.messages.plan import Drawn
 from service.core.messages.sampling import TokenLogprobs
+from service.execution.bundles import array, layout
 from service.execution.draws import Draws
-from service.execution.memory import Array, Field
+from service.execution.memory import Array
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """Arrays of one memory. ``most``: alternatives of whoever asks for the most; the others use the leading ones."""
+class DrawOutputs:
+    """Arrays of one memory. A report that asks for fewer alternatives than another uses the leading ones."""
 
-    tokens: Array  # [rows] int32
-    finite: Array  # [rows] bool: whether the row's logits were
-    chosen: Array  # [reports] float32: log-probability of the drawn token
-    ids: Array  # [reports, most] int32, likeliest first
-    logprobs: Array  # [reports, most] float32
-
-    @staticmethod
-    def fields(rows: int, reports: int = 0, most: int = 0) -> tuple[Field, ...]:
-        """What an `Outcome` of so many is made of, in order."""
-        return (
-            ((rows,), np.int32),
-            ((rows,), np.bool_),
-            ((reports,), np.float32),
-            ((reports, most), np.int32),
-            ((reports, most), np.float32),
-        )
+    tokens: Array = array(np.int32, "draws")
+    finite: Array = array(np.bool_, "draws")  # whether the row's logits were finite
+    chosen: Array = array(np.float32, "reports")  # log-probability of the drawn token
+    ids: Array = array(np.int32, "reports", "alternatives")  # likeliest first
+    logprobs: Array = array(np.float32, "reports", "alternatives")
 
     @classmethod
-    def on_host(cls, draws: Draws) -> "Outcome":
-        """With room for such draws."""
-        return cls(*(np.empty(shape, dtype) for shape, dtype in cls.fields(*draws.sizes)))
+    def on_host(cls, draws: Draws) -> "DrawOutputs":
+        """Return empty arrays of the host for such draws."""
+        return cls(*(np.empty(shape, dtype) for shape, dtype in layout(cls, draws.sizes)))
 
     def read(self, draws: Draws) -> list[Drawn]:
         """On the host: a `Drawn` for each row, that of a row without finite logits invalid. Rows of padding follow."""
