@@ -115,7 +115,7 @@ def test_draws_do_not_change_when_their_slot_is_reopened() -> None:
     sampler.open(opening(1, seed=3, logprobs=2, presence_penalty=1.0))
     draws = sampler.draws([1], [4])
     sampler.open(opening(1, seed=8))
-    assert draws.settings.seeds.tolist() == [3]
+    assert draws.inputs.seeds.tolist() == [3]
     assert [report.count for report in draws.reports] == [2]
     assert draws.penalized
 
