@@ -36,7 +36,7 @@ class GroupStatistics:
 class BlockGroups:
     """Block groups over one pool. An owner is any int; it comes with its first `grow` and goes with `release`."""
 
-    def __init__(self, num_blocks: int, pool: int = 0, initial_group: int = 60) -> None:
+    def __init__(self, num_blocks: int, pool: int = 0, *, initial_group: int) -> None:
         if initial_group < 1:
             raise ValueError(f"a group cannot start with {initial_group} blocks")
         self.initial_group = initial_group

@@ -48,12 +48,12 @@ class KVMemory:
     """
 
     def __init__(
-        self, device_blocks: int, host_blocks: int, block_tokens: int = BLOCK_TOKENS, initial_group: int = 60
+        self, device_blocks: int, host_blocks: int, block_tokens: int = BLOCK_TOKENS, *, initial_group: int
     ) -> None:
         if block_tokens < 1:
             raise ValueError(f"a block cannot hold {block_tokens} tokens")
-        self.device = BlockGroups(device_blocks, DEVICE, initial_group)
-        self.host = BlockGroups(host_blocks, HOST, initial_group)
+        self.device = BlockGroups(device_blocks, DEVICE, initial_group=initial_group)
+        self.host = BlockGroups(host_blocks, HOST, initial_group=initial_group)
         self.block_tokens = block_tokens
         self._sequences: dict[int, SequenceState] = {}
         self._copies = CopiesInFlight(self.device, self.host)

@@ -5,8 +5,10 @@ import time
 
 from allocator import BlockGroups, KVMemory, OutOfBlocksError
 from benchmarks.record import Figures
+from service.config import ServeSettings
 
 BLOCKS, OWNERS, OPERATIONS, SEED = 100_000, 1_000, 300_000, 1
+GROUP = ServeSettings().block_group_size
 
 
 def measure() -> Figures:
@@ -27,7 +29,7 @@ def _rate(operations) -> float:
 
 
 def _group_operations(rng: random.Random) -> None:
-    groups = BlockGroups(BLOCKS)
+    groups = BlockGroups(BLOCKS, initial_group=GROUP)
     refused = 0
     for _ in range(OPERATIONS):
         owner, kind = rng.randrange(OWNERS), rng.random()
@@ -45,7 +47,7 @@ def _group_operations(rng: random.Random) -> None:
 
 
 def _watermark_operations(rng: random.Random) -> None:
-    memory = KVMemory(BLOCKS, 0)
+    memory = KVMemory(BLOCKS, 0, initial_group=GROUP)
     for owner in range(OWNERS):
         memory.add(owner)
     for _ in range(OPERATIONS):

@@ -5,7 +5,9 @@ import time
 import numpy as np
 
 from benchmarks.record import Figures
-from service.core.core import Core, CoreSettings
+from service.cli import wiring
+from service.config import ServeSettings
+from service.core.core import Core
 from service.core.messages.commands import Submit
 from service.core.messages.sampling import SamplingParams
 from service.core.policies import POLICIES
@@ -27,8 +29,8 @@ def measure() -> Figures:
 
 
 def _step_costs_ms(policy: str, blocks: int) -> list[float]:
-    settings = CoreSettings(device_blocks=blocks, max_num_seqs=RUNNING, max_queue=10 * WAITING)
-    core = Core(settings, POLICIES[policy]())
+    settings = ServeSettings(policy=policy, max_num_seqs=RUNNING, max_queue=10 * WAITING)
+    core = Core(wiring.core_settings(settings, blocks, host_blocks=0), wiring.policy(settings))
     runner = SimulatedRunner(vocab_size=50_000)
     costs = []
     arrived = 0

@@ -27,10 +27,12 @@ from pydantic_settings import (
 )
 
 from service.core.policies import POLICIES
-from service.core.switching.mechanisms import DEFAULT_PRESET, PRESETS
-from service.errors import ConfigError
+from service.core.switching.mechanisms import PRESETS
+from service.errors import ConfigError, readable
 
 ENV_PREFIX = "FASTSWITCH_"
+
+DEFAULT_PRESET = "groups+reuse+async"
 
 DType = Literal["auto", "bfloat16", "float16", "float32"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -40,7 +42,7 @@ class Size(ByteSize):
     """A number of bytes, read and shown with a unit."""
 
     def __str__(self) -> str:
-        return self.human_readable(separator="")
+        return readable(self)
 
 
 class ServeSettings(BaseSettings):

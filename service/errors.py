@@ -4,7 +4,8 @@
     ├── StartupError                                             exit code 2, one line
     │   ├── ConfigError              config_invalid
     │   ├── ModelLoadError           model_unloadable
-    │   ├── DeviceNotFoundError      device_not_found
+    │   └── DeviceNotFoundError      device_not_found
+    ├── MachineMemoryError                                       at start exit code 2; in a step an OutOfMemoryError
     │   ├── DeviceMemoryError        device_memory
     │   └── PinnedMemoryError        pinned_memory
     └── RequestError                                             refused or ended; the server goes on
@@ -71,10 +72,14 @@ class DeviceNotFoundError(StartupError):
     code = "device_not_found"
 
 
-class DeviceMemoryError(StartupError):
-    """A device has less memory than asked for, at start or for a step.
+class MachineMemoryError(FastSwitchError):
+    """The machine has less memory than was asked for, at start or for a step."""
 
-    All in bytes; ``asked``: None if a library asked. ``why`` goes on after the numbers.
+
+class DeviceMemoryError(MachineMemoryError):
+    """A device has less memory than was asked for.
+
+    All numbers are bytes; ``asked`` is None if a library asked. ``why`` follows the numbers in the message.
     """
 
     code = "device_memory"
@@ -85,8 +90,8 @@ class DeviceMemoryError(StartupError):
         super().__init__(f"{device}: {numbers}{why and f': {why}'}")
 
 
-class PinnedMemoryError(StartupError):
-    """The host gives no more page-locked memory, or not what it promised. All in bytes; free, total: the host's."""
+class PinnedMemoryError(MachineMemoryError):
+    """The host gives no more page-locked memory, or less than it promised. All numbers are bytes of the host."""
 
     code = "pinned_memory"
 
@@ -264,4 +269,4 @@ def readable(num_bytes: int) -> str:
     for unit, power in (("GiB", 30), ("MiB", 20), ("KiB", 10)):
         if num_bytes >= 1 << power:
             return f"{num_bytes / (1 << power):.4g} {unit}"
-    return f"{num_bytes} bytes"
+    return f"{int(num_bytes)} bytes"

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from service.core.core import Core, CoreSettings
+from service.cli import wiring
+from service.config import ServeSettings
+from service.core.core import Core
 from service.core.messages.commands import Submit
 from service.core.messages.plan import Drawn, StepPlan
 from service.core.messages.sampling import SamplingParams
-from service.core.policies import POLICIES
 from service.execution.models.architecture import ModelConfig
 from service.execution.models.weights import ModelWeights
 from service.execution.runner import CPURunner
@@ -54,10 +55,10 @@ def play(
     config: ModelConfig, weights: ModelWeights, sizes: PlaySizes, samplings: Sequence[SamplingParams], seed: int = 0
 ) -> list[Play]:
     """All steps until every request has its answer. ``weights`` are float32, of the host."""
-    settings = CoreSettings(
-        device_blocks=sizes.blocks, max_num_seqs=sizes.slots, max_num_batched_tokens=sizes.budget, block_group_size=3
+    settings = ServeSettings(
+        policy="fcfs", max_num_seqs=sizes.slots, max_num_batched_tokens=sizes.budget, block_group_size=3
     )
-    core = Core(settings, POLICIES["fcfs"]())
+    core = Core(wiring.core_settings(settings, sizes.blocks, host_blocks=0), wiring.policy(settings))
     runner = CPURunner(config, weights, num_blocks=sizes.blocks, num_slots=sizes.slots, max_batched_tokens=sizes.budget)
     arriving = _requests(config, sizes, samplings, seed)
     plays: list[Play] = []

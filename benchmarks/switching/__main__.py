@@ -22,7 +22,7 @@ from benchmarks.switching.session import Result, Shelf
 from benchmarks.switching.workload import Memory, at_rate, capacity_of, draw_trace, memory_for
 from clients.reporting.slo import parse_slo
 from clients.trace import Trace
-from service.core.switching.mechanisms import DEFAULT_PRESET
+from service.config import DEFAULT_PRESET
 from service.execution.kv import kv_bytes_per_block
 from service.execution.models.loading import load_model
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
-from service.core.switching.mechanisms import DEFAULT_PRESET
+from service.config import DEFAULT_PRESET
 
 NEVER = "never"
 CAP = "fixed-cap"

@@ -14,7 +14,7 @@ from benchmarks.switching.session import Result
 from clients.report import Run
 from clients.reporting.compare.bootstrap import draws, interval
 from clients.reporting.slo import Slo, format_slo
-from service.core.switching.mechanisms import DEFAULT_PRESET
+from service.config import DEFAULT_PRESET
 
 # Above this share of the machine taken by others during either of two runs, their difference may be the others'.
 QUIET = 0.1

@@ -74,18 +74,18 @@ class ServedModel:
 class Limits:
     """Bounds at the edge: bytes, seconds, requests."""
 
-    max_body: int = 4 << 20
-    max_open_requests: int = 1088  # being prepared, queued or running
-    write_timeout_s: float = 30.0
-    keep_alive_s: float = 15.0
-    body_timeout_s: float = 60.0
-    hang_timeout_s: float = 60.0
-    max_chat_sessions: int = 1024  # and as many connections
-    session_ttl_s: float = 600.0
-    reconnect_grace_s: float = 60.0
-    reconnect_buffer: int = 4096  # tokens
-    ping_s: float = 20.0
-    only_local: bool = True  # the listener is a loopback address, and nobody needs a key
+    max_body: int
+    max_open_requests: int  # being prepared, queued or running
+    write_timeout_s: float
+    keep_alive_s: float
+    hang_timeout_s: float
+    max_chat_sessions: int  # and as many connections
+    session_ttl_s: float
+    reconnect_grace_s: float
+    reconnect_buffer: int  # tokens
+    ping_s: float
+    only_local: bool  # the listener is a loopback address, and no keys are configured
+    body_timeout_s: float = 60.0  # no setting
 
 
 MODEL = web.AppKey("model", ServedModel)

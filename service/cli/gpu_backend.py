@@ -26,7 +26,7 @@ HOST_KV = Size(4 << 30)
 
 
 def gpu_backend(settings: ServeSettings, opened: OpenedModel, runtime: Runtime) -> Backend:
-    """Raises `StartupError`: `ConfigError`, `ModelLoadError`, DeviceMemoryError, PinnedMemoryError."""
+    """Return a GPU's backend. Raises `ConfigError`, `ModelLoadError` and `MachineMemoryError`."""
     if settings.emulate_link is not None:
         raise ConfigError(f"--emulate-link is for the CPU, and {runtime.info.device} has a link: say --device cpu")
     try:

@@ -20,7 +20,7 @@ from service.cli.chat_flags import add_chat_flags, resolve_chat
 from service.cli.keys_command import add_keys_flags, run_keys
 from service.cli.load_flags import add_load_flags, add_workload_flags, resolve_load, resolve_workload
 from service.config import ServeSettings, add_serve_flags, resolve
-from service.errors import StartupError
+from service.errors import MachineMemoryError, StartupError
 from service.machine.cpus import usable_cpus
 from service.machine.malloc import limit_heaps
 
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = parser.parse_args(arguments)
     try:
         return commands[flags.command](flags)
-    except StartupError as error:
+    except (StartupError, MachineMemoryError) as error:
         print(f"fastswitch: {error.message}", file=sys.stderr)
         return EXIT_USAGE
     except KeyboardInterrupt:

@@ -30,7 +30,7 @@ class Devices(Protocol):
 
 
 def open_backend(settings: ServeSettings, opened: OpenedModel, devices: Devices | None = None) -> Backend:
-    """What the settings ask for, of NVIDIA's GPUs unless told of others. Raises `StartupError`."""
+    """Return what the settings ask for; ``devices`` are NVIDIA's if None. Raises as `build` in `serve.py` does."""
     runtime = choose(settings.device, devices or NvidiaDevices())
     return cpu_backend(settings, opened) if runtime is None else gpu_backend(settings, opened, runtime)
 

@@ -12,17 +12,14 @@ from allocator import BLOCK_TOKENS
 from service.api import server
 from service.api.access.keys import Keys
 from service.api.app import create_app
-from service.api.context import MODEL, Limits, ServedModel
+from service.api.context import MODEL, ServedModel
 from service.api.loading import create_loading_app
 from service.api.openai.schemas import checked_defaults
+from service.cli import wiring
 from service.cli.backend import Backend
 from service.cli.open_backend import Devices, open_backend
-from service.config import ServeSettings, is_loopback, local_url
-from service.core.core import Core, CoreSettings
-from service.core.policies import POLICIES
-from service.core.policies.priority_trace import TraceSettings
-from service.core.policies.ranking import Patience
-from service.core.switching.mechanisms import PRESETS
+from service.config import ServeSettings, local_url
+from service.core.core import Core
 from service.engine import Engine
 from service.errors import ConfigError, InvalidRequestError, ModelLoadError
 from service.execution.models.loading import ModelDescription, open_model
@@ -38,7 +35,7 @@ log = structlog.get_logger(__name__)
 def serve(settings: ServeSettings, began: float) -> int:
     """Run until told to stop; ``began`` is when the start was asked for, by `time.perf_counter`.
 
-    Raises `StartupError`.
+    Raises `StartupError` and `MachineMemoryError`.
     """
     configure_logs(settings.log_level)
     keys = Keys(settings.keys, None if settings.api_keys is None else settings.api_keys.get_secret_value())
@@ -57,7 +54,7 @@ def serve(settings: ServeSettings, began: float) -> int:
         model = app[MODEL]
         print(greeting(model.name, model.device, settings.host, port, seconds, metrics_port), flush=True)
 
-    loading = create_loading_app(_limits(settings))
+    loading = create_loading_app(wiring.limits(settings))
     server.run(loading, load, listener, settings.drain_timeout, announce, metrics_listener)
     return 0
 
@@ -76,38 +73,21 @@ def build(
     recorder: TraceRecorder | None = None,
     devices: Devices | None = None,
 ) -> web.Application:
-    """Everything behind the socket. Raises `StartupError`, for one if the model does not fit the settings.
+    """Everything behind the socket. Raises `StartupError` and `MachineMemoryError`.
 
     ``devices``: the GPUs to choose from, NVIDIA's if None.
     """
     model = open_model(settings.model)
     max_model_len, defaults = _max_model_len(model, settings), _sampling_defaults(model, settings)
     backend = open_backend(settings, model, devices)
-    engine = Engine(_core(settings, backend), backend.runner, TextStage(model.tokenizer), backend.copier)
+    core = Core(wiring.core_settings(settings, backend.device_blocks, backend.host_blocks), wiring.policy(settings))
+    engine = Engine(core, backend.runner, TextStage(model.tokenizer), backend.copier)
     metrics = Metrics(backend.block_bytes)
     metrics.set_capacity(backend.device_blocks, backend.host_blocks)
     metrics.device.show_device(**asdict(backend.device))
     metrics.device.show_memory(backend.memory)
     served = _served(model, max_model_len, defaults, backend, settings)
-    return create_app(engine, served, metrics, _limits(settings), keys, metrics_listener, recorder)
-
-
-def _core(settings: ServeSettings, backend: Backend) -> Core:
-    sizes = CoreSettings(
-        device_blocks=backend.device_blocks,
-        host_blocks=backend.host_blocks,
-        block_group_size=settings.block_group_size,
-        max_num_seqs=settings.max_num_seqs,
-        max_num_batched_tokens=settings.max_num_batched_tokens,
-        max_queue=settings.max_queue,
-        max_idle_sessions=settings.max_sessions,
-        session_ttl_s=settings.session_ttl,
-        mechanisms=PRESETS[settings.preset],
-        patience=Patience(settings.min_quantum, settings.promote_after),
-        debug_preempt_every=settings.debug_preempt_every,
-    )
-    trace = TraceSettings(settings.priority_seed, settings.priority_update_every)
-    return Core(sizes, POLICIES[settings.policy](trace))
+    return create_app(engine, served, metrics, wiring.limits(settings), keys, metrics_listener, recorder)
 
 
 def _max_model_len(model: ModelDescription, settings: ServeSettings) -> int:
@@ -152,22 +132,6 @@ def _served(
         device=backend.device,
         block_bytes=backend.block_bytes,
         sampling_defaults=sampling_defaults,
-    )
-
-
-def _limits(settings: ServeSettings) -> Limits:
-    return Limits(
-        max_body=settings.max_body,
-        max_open_requests=settings.max_num_seqs + settings.max_queue,
-        write_timeout_s=settings.write_timeout,
-        keep_alive_s=settings.keep_alive,
-        hang_timeout_s=settings.hang_timeout,
-        max_chat_sessions=settings.max_chat_sessions,
-        session_ttl_s=settings.session_ttl,
-        reconnect_grace_s=settings.reconnect_grace,
-        reconnect_buffer=settings.reconnect_buffer,
-        ping_s=settings.ping_interval,
-        only_local=is_loopback(settings.host) and not settings.has_keys,
     )
 
 

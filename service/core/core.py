@@ -12,8 +12,9 @@ from service.core.admission import Budget
 from service.core.messages.commands import Submit
 from service.core.messages.events import Event, FinishReason, Gauges, Refused, Snapshot, TokenOut
 from service.core.messages.plan import CopyResult, Drawn, Row, StepPlan, StepResult
-from service.core.policies import POLICIES, Policy
-from service.core.policies.ranking import DEFAULT_PATIENCE, Patience, Ranking
+from service.core.policies import Policy
+from service.core.policies.fcfs import FirstComeFirstServed
+from service.core.policies.ranking import Patience, Ranking
 from service.core.scheduler import Scheduler
 from service.core.shadow import Shadow
 from service.core.snapshot import take_snapshot
@@ -23,7 +24,7 @@ from service.core.state.sessions import Session, SessionTable
 from service.core.state.slots import SlotTable
 from service.core.switching.compaction import Compaction
 from service.core.switching.eviction import Eviction
-from service.core.switching.mechanisms import DEFAULT_PRESET, PRESETS, Mechanisms
+from service.core.switching.mechanisms import Mechanisms
 from service.core.switching.poison import Poison
 from service.core.switching.swaps import Swaps
 from service.errors import InvalidRequestError, NeverFitsError, OverloadedError, RequestError, SessionBusyError
@@ -34,16 +35,16 @@ class CoreSettings:
     """Sizes and limits. Blocks are of `KVMemory`'s 16 tokens."""
 
     device_blocks: int
-    host_blocks: int = 0
-    block_group_size: int = 60  # blocks
-    max_num_seqs: int = 64
-    max_num_batched_tokens: int = 256
-    max_queue: int = 1024  # requests that have not started
-    max_idle_sessions: int = 1024
-    session_ttl_s: float = 600.0
-    mechanisms: Mechanisms = PRESETS[DEFAULT_PRESET]
-    patience: Patience = DEFAULT_PATIENCE
-    debug_preempt_every: int | None = None  # answer tokens; also has freed blocks poisoned
+    host_blocks: int
+    block_group_size: int  # blocks
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    max_queue: int  # requests that have not started
+    max_idle_sessions: int
+    session_ttl_s: float
+    mechanisms: Mechanisms
+    patience: Patience
+    debug_preempt_every: int | None  # answer tokens; also has freed blocks poisoned
 
     def __post_init__(self) -> None:
         if self.max_num_batched_tokens < self.max_num_seqs:
@@ -73,7 +74,7 @@ class Core:
         self._shadow: Shadow | None = None
         if mechanisms.shadow:
             self._shadow = Shadow(self._ledger, Ranking(policy, settings.patience), settings.max_num_seqs)
-            policy = POLICIES["fcfs"]()
+            policy = FirstComeFirstServed()
         self._ranking = Ranking(policy, settings.patience)
         self._poison: Poison | None = None
         eviction: Eviction | None = None

@@ -55,7 +55,7 @@ def test_growth_takes_another_group_behind_a_neighbour() -> None:
 
 
 def test_growing_to_less_changes_nothing() -> None:
-    groups = BlockGroups(100)
+    groups = BlockGroups(100, initial_group=60)
     groups.grow(1, 5)
     groups.grow(1, 3)
     assert groups.used(1) == 5
@@ -191,14 +191,14 @@ def test_handing_over_frees_the_reserve() -> None:
 
 
 def test_an_owner_without_blocks_is_known() -> None:
-    groups = BlockGroups(10)
+    groups = BlockGroups(10, initial_group=60)
     groups.grow(1, 0)
     assert (groups.used(1), groups.extents(1), groups.num_free) == (0, (), 10)
     groups.check()
 
 
 def test_unknown_owners_raise() -> None:
-    groups = BlockGroups(10)
+    groups = BlockGroups(10, initial_group=60)
     groups.grow(1, 1)
     groups.release(1)
     for misuse in (groups.release, groups.used, groups.extents, lambda owner: groups.shrink(owner, 0)):

@@ -330,7 +330,7 @@ def test_there_must_be_something_to_copy(memory: KVMemory) -> None:
 
 
 def test_a_swap_out_without_host_room_changes_nothing() -> None:
-    memory = KVMemory(device_blocks=20, host_blocks=3)
+    memory = KVMemory(device_blocks=20, host_blocks=3, initial_group=60)
     add(memory, 1, 50)
     with pytest.raises(OutOfBlocksError):
         memory.swap_out(1)

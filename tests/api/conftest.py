@@ -20,13 +20,14 @@ from allocator import Extent
 from service.api.access.key_ring import digest, new_key
 from service.api.access.keys import Keys
 from service.api.app import create_app
-from service.api.context import METRICS, Limits, ServedModel
+from service.api.context import METRICS, ServedModel
 from service.api.server import app_runner
-from service.core.core import Core, CoreSettings
+from service.core.core import Core
 from service.core.messages.plan import Drawn, StepPlan, StepResult
 from service.core.messages.ports import Copier, DirectRunner, Runner
 from service.core.messages.sampling import TokenLogprobs
 from service.core.policies import POLICIES
+from service.core.policies.priority_trace import TraceSettings
 from service.engine import Engine
 from service.execution.models.chat_template import ChatTemplate
 from service.execution.models.text import TextStage
@@ -35,6 +36,7 @@ from service.execution.serving_device import ServingDevice
 from service.simulation.runner import SimulatedRunner
 from service.telemetry.logs import configure_logs
 from service.telemetry.metrics import Metrics
+from tests.settings import core_settings, make_limits
 
 PATIENCE_S = 120  # inside of tests: their own time-out would end some task of the server's
 VOCAB_SIZE = 384
@@ -270,11 +272,18 @@ def build(tokenizer: Tokenizer) -> Build:
         policy: str = "fcfs",
         copier: Copier | None = None,
     ) -> tuple[web.Application, Engine, HeldRunner]:
-        sizes = CoreSettings(**{"device_blocks": 100_000, "max_num_seqs": 16, **(core or {})})
+        sizes = core_settings(**{"device_blocks": 100_000, "max_num_seqs": 16, **(core or {})})
         held = HeldRunner(data_plane or SimulatedRunner(VOCAB_SIZE))
-        engine = Engine(Core(sizes, POLICIES[policy]()), held, TextStage(tokenizer), copier, check_every_step=True)
+        engine = Engine(
+            Core(sizes, POLICIES[policy](TraceSettings(0, 50))),
+            held,
+            TextStage(tokenizer),
+            copier,
+            check_every_step=True,
+        )
         served = served_model(**{"tokenizer": tokenizer, "capacity_tokens": sizes.device_blocks * 16, **(model or {})})
-        return create_app(engine, served, Metrics(served.block_bytes), Limits(**(limits or {})), keys), engine, held
+        app = create_app(engine, served, Metrics(served.block_bytes), make_limits(**(limits or {})), keys)
+        return app, engine, held
 
     return build_app
 

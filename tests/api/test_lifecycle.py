@@ -9,11 +9,12 @@ import aiohttp
 import pytest
 
 from service.api import server
-from service.api.context import DOOR, METRICS, STREAMS, Limits
+from service.api.context import DOOR, METRICS, STREAMS
 from service.api.lifecycle import drain
 from service.api.loading import create_loading_app
 from service.api.operations.metrics_site import metrics_site
 from service.errors import ModelLoadError
+from tests.settings import make_limits
 
 
 async def status(http, path="/ready"):
@@ -40,7 +41,7 @@ class Loading:
         return self.app
 
     def serve(self, listener, metrics_listener=None):
-        app = create_loading_app(Limits())
+        app = create_loading_app(make_limits())
         return server.serve(app, self.load, listener, 60, lambda app: self.served.set(), metrics_listener)
 
 
@@ -107,7 +108,7 @@ async def test_a_model_that_cannot_be_loaded_ends_the_server(listener):
         raise ModelLoadError("no such file")
 
     with pytest.raises(ModelLoadError, match="no such file"):
-        await server.serve(create_loading_app(Limits()), load, listener, 60, lambda app: None)
+        await server.serve(create_loading_app(make_limits()), load, listener, 60, lambda app: None)
     assert listener.fileno() == -1
 
 

@@ -20,7 +20,7 @@ from benchmarks.gpu.measuring import take
 from benchmarks.gpu.rig import Rig, simulated
 from benchmarks.gpu.scale import TINY_SCALE
 from benchmarks.gpu.testing import run_checks
-from service.core.core import Core, CoreSettings
+from service.core.core import Core
 from service.core.policies import POLICIES
 from service.execution.copier import CPUCopier
 from service.execution.gpu.graphs import DecodeGraphs
@@ -31,6 +31,7 @@ from service.execution.gpu.simulated.runtime import SimulatedRuntime
 from service.execution.kv import KVPools
 from service.simulation.runner import SimulatedRunner
 from tests.execution.conftest import make_random_model
+from tests.settings import core_settings
 
 ROOT = Path(__file__).parents[2]
 NOT_ON_A_CPU = {"moves: copy_runs", "sanitizer: no tool", "sanitizer: memcheck", "sanitizer: racecheck"}
@@ -213,7 +214,7 @@ def test_a_mark_is_a_bound_on_one_side(at_least: bool, good: float, bad: float) 
 
 
 def test_a_crowd_whose_requests_are_refused_is_an_error() -> None:
-    core = Core(CoreSettings(device_blocks=1), POLICIES["fcfs"]())
+    core = Core(core_settings(device_blocks=1), POLICIES["fcfs"]())
     config, _ = make_random_model()
     copier = CPUCopier(KVPools.allocate(config, 1))
     talk = Talk(users=2, vocab_size=100, history=0, question=40, answer=5, turns=1)

@@ -14,7 +14,7 @@ from benchmarks.switching.session import Result
 from benchmarks.switching.workload import capacity_of
 from clients.report import Outcome, Run, TurnRecord
 from clients.reporting.slo import Slo
-from service.core.switching.mechanisms import DEFAULT_PRESET
+from service.config import DEFAULT_PRESET
 
 ROOT = Path(__file__).parents[2]
 SLO = Slo(ttft_s=1.0)

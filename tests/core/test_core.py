@@ -4,12 +4,13 @@ from collections.abc import Callable
 
 import pytest
 
-from service.core.core import Core, CoreSettings
+from service.core.core import Core
 from service.core.messages.commands import Submit
 from service.core.messages.events import Finished, FinishReason, Refused, SessionDropped, Started, TokenOut
 from service.core.messages.plan import Drawn, StepPlan, StepResult
 from service.core.policies import POLICIES
 from service.simulation.driver import Simulation
+from tests.settings import core_settings
 
 MakeSimulation = Callable[..., Simulation]
 MakeSubmit = Callable[..., Submit]
@@ -164,7 +165,7 @@ def drive_to_token(core: Core, token: int, stopped: dict[str, int]) -> list[obje
 
 
 def test_a_stop_token_ends_the_answer_and_counts_as_generated(submit: MakeSubmit) -> None:
-    core = Core(CoreSettings(device_blocks=10), POLICIES["fcfs"]())
+    core = Core(core_settings(device_blocks=10), POLICIES["fcfs"]())
     core.submit(submit("a", 5, max_tokens=9, stop_tokens=frozenset({7})), 0.0)
     assert not any(isinstance(e, Finished) for e in drive_to_token(core, 6, {}))
     last = drive_to_token(core, 7, {})[-1]
@@ -173,7 +174,7 @@ def test_a_stop_token_ends_the_answer_and_counts_as_generated(submit: MakeSubmit
 
 
 def test_a_stop_string_truncates_the_conversation_to_what_precedes_it(submit: MakeSubmit) -> None:
-    core = Core(CoreSettings(device_blocks=10), POLICIES["fcfs"]())
+    core = Core(core_settings(device_blocks=10), POLICIES["fcfs"]())
     core.submit(submit("a", [1, 2, 3], max_tokens=9, scope=SCOPE), 0.0)
     for token in (11, 12):
         drive_to_token(core, token, {})
@@ -188,7 +189,7 @@ def test_a_stop_string_truncates_the_conversation_to_what_precedes_it(submit: Ma
 
 
 def test_logits_that_are_not_finite_end_that_request_only(submit: MakeSubmit) -> None:
-    core = Core(CoreSettings(device_blocks=10), POLICIES["fcfs"]())
+    core = Core(core_settings(device_blocks=10), POLICIES["fcfs"]())
     core.submit(submit("bad", 5, scope=SCOPE), 0.0)
     core.submit(submit("good", 6, scope=SCOPE), 0.0)
     plan = core.plan(0.0)
@@ -202,7 +203,7 @@ def test_logits_that_are_not_finite_end_that_request_only(submit: MakeSubmit) ->
 
 
 def test_a_failed_step_ends_its_requests_and_trusts_their_kv_no_more(submit: MakeSubmit) -> None:
-    core = Core(CoreSettings(device_blocks=10), POLICIES["fcfs"]())
+    core = Core(core_settings(device_blocks=10), POLICIES["fcfs"]())
     core.submit(submit("a", 5, scope=SCOPE), 0.0)
     plan = core.plan(0.0)
     assert plan is not None
@@ -289,11 +290,11 @@ def test_the_same_calls_give_the_same_events(simulation: MakeSimulation, submit:
 
 def test_a_step_too_small_for_a_full_batch_is_refused() -> None:
     with pytest.raises(ValueError, match="64 sequences do not fit a step of 63 tokens"):
-        CoreSettings(device_blocks=10, max_num_seqs=64, max_num_batched_tokens=63)
+        core_settings(device_blocks=10, max_num_seqs=64, max_num_batched_tokens=63)
 
 
 def test_a_slot_that_a_failed_step_gave_is_given_anew(submit: MakeSubmit) -> None:
-    core = Core(CoreSettings(device_blocks=20, max_num_seqs=2, max_num_batched_tokens=16), POLICIES["fcfs"]())
+    core = Core(core_settings(device_blocks=20, max_num_seqs=2, max_num_batched_tokens=16), POLICIES["fcfs"]())
     core.submit(submit("runs", 40), 0.0)
     core.submit(submit("only seated", 40), 0.0)
     plan = core.plan(0.0)

@@ -21,7 +21,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from service.core.core import Core, CoreSettings
+from service.core.core import Core
 from service.core.messages.commands import Submit
 from service.core.messages.events import (
     Contaminated,
@@ -46,6 +46,7 @@ from service.simulation.copier import Link, SimulatedCopier
 from service.simulation.driver import Simulation
 from service.simulation.pools import HashPools
 from service.simulation.runner import SimulatedRunner, StepCost
+from tests.settings import core_settings
 
 VOCAB = 50
 BLOCKS = 12
@@ -85,8 +86,8 @@ MET = (
 
 
 def simulation(policy: str, blocks: int, link: Link | None = None, depth: int = 0, **settings: object) -> Simulation:
-    sizes = CoreSettings(device_blocks=blocks, block_group_size=4, session_ttl_s=40, **settings)  # type: ignore[arg-type]
-    core = Core(sizes, POLICIES[policy](TraceSettings(update_every=3)))
+    sizes = core_settings(device_blocks=blocks, block_group_size=4, session_ttl_s=40, **settings)  # type: ignore[arg-type]
+    core = Core(sizes, POLICIES[policy](TraceSettings(0, update_every=3)))
     pools = HashPools()
     runner = SimulatedRunner(VOCAB, StepCost(step_s=1.0), pools, depth)
     return Simulation(core, runner, SimulatedCopier(pools, link))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.core.core import Core, CoreSettings
+from service.core.core import Core
 from service.core.messages.commands import Submit
 from service.core.messages.events import Finished, Gauges, Refused, StepDone
 from service.core.messages.sampling import SamplingParams
@@ -15,6 +15,7 @@ from service.core.policies import POLICIES
 from service.engine import Engine, Output, Runner, Turn
 from service.execution.models.text import TextStage
 from service.execution.models.tokenizer import Tokenizer, read_tokenizer
+from tests.settings import core_settings
 
 PATIENCE_S = 60
 
@@ -65,7 +66,7 @@ def start(tokenizer: Tokenizer) -> Iterator[Callable[[Runner], tuple[Engine, Inb
     engines: list[Engine] = []
 
     def start_engine(runner: Runner) -> tuple[Engine, Inbox]:
-        core = Core(CoreSettings(device_blocks=50, max_num_seqs=4), POLICIES["fcfs"]())
+        core = Core(core_settings(device_blocks=50, max_num_seqs=4), POLICIES["fcfs"]())
         engine, inbox = Engine(core, runner, TextStage(tokenizer), check_every_step=True), Inbox()
         engine.start(inbox.batches.put)
         engines.append(engine)

@@ -158,15 +158,13 @@ def test_all_memory_that_was_free_is_told_by_what_took_it(opened: Open) -> None:
 @pytest.mark.parametrize("flags", [("--device-kv", "250MiB"), ("--gpu-memory-utilization", "0.1"), ()])
 def test_what_does_not_fit_is_told_before_it_is_loaded(opened: Open, flags: tuple[str, ...]) -> None:
     runtime = gpu() if flags else gpu(total_bytes=30 * MIB)
-    with pytest.raises(
-        DeviceMemoryError, match=r"simulated:0: .* asked for, .* weights 0\.00 GiB, activations .*, KV of"
-    ):
+    with pytest.raises(DeviceMemoryError, match=r"simulated:0: .* asked for, .* weights \d.*iB, activations .*, KV of"):
         opened("--dtype", "float32", *flags, gpus=(runtime,))
     assert taken(runtime) == 0
 
 
 def test_kv_for_less_than_a_block_is_refused(opened: Open) -> None:
-    with pytest.raises(ConfigError, match="--device-kv 16B is too small for one block"):
+    with pytest.raises(ConfigError, match="--device-kv 16 bytes is too small for one block"):
         opened("--dtype", "float32", "--device-kv", "16", gpus=(gpu(),))
 
 
@@ -181,7 +179,7 @@ def test_the_host_gives_half_of_what_it_has_to_spare_and_its_default_at_most(
 
 def test_more_than_the_host_has_is_refused_before_it_is_pinned(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_backend, "available_memory", lambda: 100 * MIB)
-    with pytest.raises(ConfigError, match=r"--host-kv 101\.0MiB is more than the host's 100 MiB available"):
+    with pytest.raises(ConfigError, match=r"--host-kv 101 MiB is more than the host's 100 MiB available"):
         opened("--dtype", "float32", "--host-kv", "101MiB", gpus=(gpu(),))
 
 

@@ -112,7 +112,7 @@ def test_a_port_in_use_is_told_before_a_model_is_loaded():
 @pytest.mark.parametrize(
     ("flags", "complaint"),
     [
-        (("--device-kv", "16"), "--device-kv 16B is too small"),
+        (("--device-kv", "16"), "--device-kv 16 bytes is too small"),
         (("--max-model-len", "1000000"), "--max-model-len 1000000"),
     ],
 )

@@ -9,7 +9,6 @@ import pytest
 
 from service.api.access.tenants import Tenant
 from service.api.app import create_app
-from service.api.context import Limits
 from service.api.errors import STATUS_AND_TYPE
 from service.api.operations.responses import CoreState, DebugState, Note, RequestRecord, State
 from service.config import ServeSettings
@@ -19,6 +18,7 @@ from service.core.policies import POLICIES
 from service.core.switching.mechanisms import PRESETS
 from service.telemetry.metrics import Metrics
 from service.telemetry.switches import DROPS
+from tests.settings import make_limits
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")
@@ -38,7 +38,7 @@ def metrics() -> set[str]:
 
 
 def routes() -> set[str]:
-    app = create_app(None, None, Metrics(), Limits())
+    app = create_app(None, None, Metrics(), make_limits())
     return {route.resource.canonical for route in app.router.routes()}
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from allocator import DEVICE, HOST, Direction, Extent, Ticket
-from service.core.core import Core, CoreSettings
+from service.core.core import Core
 from service.core.messages.commands import Submit
 from service.core.messages.events import CopyEnded, Event
 from service.core.messages.sampling import SamplingParams
@@ -13,6 +13,7 @@ from service.simulation.copier import Link, SimulatedCopier
 from service.simulation.driver import Simulation
 from service.simulation.pools import Block, HashPools
 from service.simulation.runner import SimulatedRunner, StepCost
+from tests.settings import core_settings
 
 
 def ticket(number: int, direction: Direction, *runs: tuple[int, int, int]) -> Ticket:
@@ -122,7 +123,7 @@ def test_failures_are_as_frequent_as_told(pools: HashPools) -> None:
 def events_of(seed: int) -> list[Event]:
     """A crowd on scarce memory over a link on which all goes wrong."""
     core = Core(
-        CoreSettings(device_blocks=20, host_blocks=30, max_num_seqs=4, max_num_batched_tokens=64),
+        core_settings(device_blocks=20, host_blocks=30, max_num_seqs=4, max_num_batched_tokens=64),
         POLICIES["random"](TraceSettings(seed=1, update_every=5)),
     )
     pools = HashPools()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from allocator import Extent
-from service.core.core import Core, CoreSettings
+from service.core.core import Core
 from service.core.messages.commands import Submit
 from service.core.messages.events import CopyEnded, Event, Finished, KVDropped, Preempted, TokenOut
 from service.core.messages.plan import StepPlan, StepResult
@@ -25,6 +25,7 @@ from service.execution.models.loading import LoadedModel, load_model
 from service.execution.models.text import TextStage
 from service.execution.runner import CPURunner
 from tests.copiers import Cheap
+from tests.settings import core_settings
 
 PATIENCE_S = 60
 Token = tuple[int, TokenLogprobs | None]
@@ -136,7 +137,7 @@ class Service:
         by_layer = not PRESETS[preset].groups
         runner, copier = wrap(*self.data_plane(device_blocks, host_blocks, slots, budget, by_layer))
         core = Core(
-            CoreSettings(
+            core_settings(
                 device_blocks=device_blocks,
                 host_blocks=host_blocks,
                 block_group_size=group,
@@ -145,7 +146,7 @@ class Service:
                 mechanisms=PRESETS[preset],
                 **settings,  # type: ignore[arg-type]
             ),
-            POLICIES[policy](TraceSettings(update_every=update_every)),
+            POLICIES[policy](TraceSettings(0, update_every=update_every)),
         )
         engine = Engine(core, runner, TextStage(self.model.tokenizer), copier, check_every_step=True)
         return self._run(engine, turns)

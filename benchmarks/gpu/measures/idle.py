@@ -7,9 +7,10 @@ from benchmarks.gpu.crowd import Crowd, Talk
 from benchmarks.gpu.measures.served import Served
 from benchmarks.gpu.timing import Span, seconds
 from benchmarks.record import Figures
-from service.core.core import Core, CoreSettings
+from service.cli import wiring
+from service.config import ServeSettings
+from service.core.core import Core
 from service.core.messages.events import StepDone
-from service.core.policies import POLICIES
 
 QUESTION = 64
 STEPS_A_MEASUREMENT = 10  # of `Scale.steps`
@@ -22,9 +23,8 @@ def measure_idle(served: Served) -> Figures:
     blocks = users * (-(-(QUESTION + answer) // BLOCK_TOKENS) + 1)
     budget = max(scale.chunk, users)
     plane = served.plane(device_blocks=blocks, num_slots=users, max_batched_tokens=budget)
-    core = Core(
-        CoreSettings(device_blocks=blocks, max_num_seqs=users, max_num_batched_tokens=budget), POLICIES["fcfs"]()
-    )
+    settings = ServeSettings(policy="fcfs", max_num_seqs=users, max_num_batched_tokens=budget)
+    core = Core(wiring.core_settings(settings, blocks, host_blocks=0), wiring.policy(settings))
     talk = Talk(
         users, served.source.config.vocab_size, history=0, question=QUESTION, answer=answer, turns=1, exact=True
     )

@@ -13,13 +13,12 @@ from benchmarks.gpu.measures.served import Served
 from benchmarks.gpu.plane import Plane
 from benchmarks.gpu.scale import SwitchScale
 from benchmarks.record import Figures
-from service.core.core import Core, CoreSettings
-from service.core.policies import POLICIES
-from service.core.policies.priority_trace import TraceSettings
+from service.cli import wiring
+from service.config import ServeSettings
+from service.core.core import Core
 from service.core.switching.mechanisms import PRESETS
 
 COMPARED = tuple(name for name, mechanisms in PRESETS.items() if not mechanisms.shadow)
-POLICY = "random"
 SEED = 1
 BUDGET = 512  # tokens a step
 
@@ -47,14 +46,16 @@ class Switching:
 
 def _run(plane: Plane, scale: SwitchScale, preset: str) -> Figures:
     mechanisms = PRESETS[preset]
-    settings = CoreSettings(
-        device_blocks=scale.device_blocks,
-        host_blocks=scale.host_blocks if mechanisms.swap else 0,
+    settings = ServeSettings(
+        preset=preset,
+        policy="random",
+        priority_seed=SEED,
+        priority_update_every=scale.update_every,
         max_num_seqs=scale.users,
         max_num_batched_tokens=max(BUDGET, scale.users),
-        mechanisms=mechanisms,
     )
-    core = Core(settings, POLICIES[POLICY](TraceSettings(SEED, scale.update_every)))
+    host_blocks = scale.host_blocks if mechanisms.swap else 0
+    core = Core(wiring.core_settings(settings, scale.device_blocks, host_blocks), wiring.policy(settings))
     talk = Talk(scale.users, plane.config.vocab_size, scale.history, scale.question, scale.answer)
     crowd = Crowd(core, plane.runner, plane.copier(by_layer=not mechanisms.groups), talk)
     return _figures(crowd.run(scale.warm_up_s, scale.measured_s), scale.measured_s, plane.block_bytes)

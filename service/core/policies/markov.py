@@ -28,8 +28,8 @@ class Markov:
 
     name: ClassVar[str] = "markov"
 
-    def __init__(self, trace: TraceSettings | None = None) -> None:
-        self._trace = trace or TraceSettings()
+    def __init__(self, trace: TraceSettings) -> None:
+        self._trace = trace
         self._chains: dict[str, _Chain] = {}
 
     def rank(self, requests: Collection[Request], now: float, step: int) -> list[Request]:

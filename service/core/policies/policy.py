@@ -12,8 +12,8 @@ class Policy(Protocol):
 
     name: ClassVar[str]
 
-    def __init__(self, trace: TraceSettings | None = None) -> None:
-        """Take ``trace``, which policies that draw priorities need."""
+    def __init__(self, trace: TraceSettings) -> None:
+        """Take ``trace``, which only policies that draw priorities use."""
 
     def rank(self, requests: Collection[Request], now: float, step: int) -> list[Request]:
         """Return all requests, the first to be served first, after ``step`` steps. Must not change them."""

@@ -14,8 +14,8 @@ from service.core.state.requests import Request
 class TraceSettings:
     """The seed of the trace, and how many steps lie between two updates."""
 
-    seed: int = 0
-    update_every: int = 50
+    seed: int
+    update_every: int
 
 
 def conversation_of(request: Request) -> str:

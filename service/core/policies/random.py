@@ -12,8 +12,8 @@ class Random:
 
     name: ClassVar[str] = "random"
 
-    def __init__(self, trace: TraceSettings | None = None) -> None:
-        self._trace = trace or TraceSettings()
+    def __init__(self, trace: TraceSettings) -> None:
+        self._trace = trace
         self._update = -1
         self._drawn: dict[str, float] = {}  # in this update, by conversation
 

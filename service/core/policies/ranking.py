@@ -19,16 +19,13 @@ LONG_QUANTUM = 8  # quanta
 class Patience:
     """``quantum``: steps that a place is kept for at least. ``promote_after``: times that one may be preempted."""
 
-    quantum: int = 4
-    promote_after: int = 4
+    quantum: int
+    promote_after: int
 
     @property
     def long_quantum(self) -> int:
         """Steps that a promoted request runs before it ranks as the policy says again."""
         return LONG_QUANTUM * max(self.quantum, 1)
-
-
-DEFAULT_PATIENCE = Patience()
 
 
 class Ranking:

@@ -31,8 +31,6 @@ class Mechanisms:
     shadow: bool = False
 
 
-DEFAULT_PRESET = "groups+reuse+async"
-
 PRESETS: Mapping[str, Mechanisms] = MappingProxyType(
     {
         "observe": Mechanisms(shadow=True),
@@ -40,7 +38,7 @@ PRESETS: Mapping[str, Mechanisms] = MappingProxyType(
         "vllm-recompute": Mechanisms(swap=False, reuse=False, asynchronous=False),
         "groups": Mechanisms(reuse=False, asynchronous=False),
         "groups+reuse": Mechanisms(asynchronous=False),
-        DEFAULT_PRESET: Mechanisms(),
+        "groups+reuse+async": Mechanisms(),
         "full": Mechanisms(compaction=True),
     }
 )

@@ -7,9 +7,8 @@ there. It is for what no number here stands for: code, the libraries' own memory
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from service.errors import DeviceMemoryError
-
-GIB = 1 << 30
+from allocator import BLOCK_TOKENS
+from service.errors import DeviceMemoryError, readable
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +31,9 @@ class MemoryBudget:
         allowed = max(0, int(utilization * self.total_bytes) - (self.total_bytes - self.free_bytes))
         blocks = (allowed - self._taken(0)) // self.block_bytes
         if blocks < 1:
-            raise self._error(1, f"more than the {_gib(allowed)} that --gpu-memory-utilization {utilization:g} leaves")
+            raise self._error(
+                1, f"more than the {readable(allowed)} that --gpu-memory-utilization {utilization:g} leaves"
+            )
         return blocks
 
     def require(self, blocks: int) -> None:
@@ -45,11 +46,7 @@ class MemoryBudget:
 
     def _error(self, blocks: int, comparison: str) -> DeviceMemoryError:
         kv = self.block_bytes * (blocks + self.spare_blocks)
-        parts = {**self.needs, f"KV of {16 * blocks} tokens": kv}
-        what = ", ".join(f"{name} {_gib(size)}" for name, size in parts.items())
+        parts = {**self.needs, f"KV of {BLOCK_TOKENS * blocks} tokens": kv}
+        what = ", ".join(f"{name} {readable(size)}" for name, size in parts.items())
         sizes = {"asked": self._taken(blocks), "free": self.free_bytes, "total": self.total_bytes}
         return DeviceMemoryError(self.device, **sizes, why=f"{what} are {comparison}")
-
-
-def _gib(num_bytes: int) -> str:
-    return f"{num_bytes / GIB:.2f} GiB"

@@ -6,10 +6,10 @@ import pytest
 
 from service.api.access.key_ring import new_key
 from service.api.app import create_app
-from service.api.context import Limits
 from service.api.lifecycle import drain
 from service.api.page.route import FILES
 from service.telemetry.metrics import Metrics
+from tests.settings import make_limits
 
 HELLO = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
 OPEN = {"/health", "/ready", *FILES}  # probes, and the chat page, which asks for a key itself
@@ -18,7 +18,7 @@ ADMINS = {"/metrics", "/debug/state", "/debug/requests/{id}"}
 
 def served() -> dict[str, str]:
     """Path and method of all that the application answers: whatever becomes a route is tried here."""
-    app = create_app(None, None, Metrics(), Limits())
+    app = create_app(None, None, Metrics(), make_limits())
     return {route.resource.canonical: route.method for route in app.router.routes() if route.method != "HEAD"}
 
 

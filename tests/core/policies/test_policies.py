@@ -42,7 +42,7 @@ def test_priority_is_lower_first_then_by_arrival() -> None:
 def test_ranks_do_not_depend_on_the_order_asked(name: str) -> None:
     requests = [request(n, n % 3) for n in range(20)]
     shuffled = random.Random(1).sample(requests, len(requests))
-    policy = POLICIES[name]()
+    policy = POLICIES[name](TraceSettings(0, 50))
     assert policy.rank(requests, 0.0, 0) == policy.rank(shuffled, 0.0, 0)
 
 

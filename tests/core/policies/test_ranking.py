@@ -59,7 +59,7 @@ def test_promotion_ends_after_a_long_quantum(bench: Bench) -> None:
     ranking = fcfs(quantum=2, promote_after=2)
     first, promoted = bench.parked(1), bench.running(1)
     promoted.preemptions_unrewarded = 2
-    promoted.steps_seated = Patience(quantum=2).long_quantum - 1
+    promoted.steps_seated = Patience(2, promote_after=4).long_quantum - 1
     assert order(ranking, bench) == [promoted, first]
     promoted.steps_seated += 1
     assert order(ranking, bench) == [first, promoted]
@@ -91,7 +91,7 @@ class ByList:
 def test_only_a_new_order_of_those_who_stayed_is_an_update(bench: Bench) -> None:
     a, b, c, d = (bench.waiting(1) for _ in range(4))
     policy = ByList()
-    ranking = Ranking(policy, Patience())
+    ranking = Ranking(policy, Patience(4, promote_after=4))
     counts = []
     for policy.ranks in ([a, b], [c, a, b], [c, b, a], [c, b, a], [c, a], [a, d, c], [a, d, c], [b]):
         ranking.order([], 0.0, 0)

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from allocator import HOST, Extent, KVMemory
-from service.core.core import Core, CoreSettings
+from service.core.core import Core
 from service.core.messages.commands import Submit
 from service.core.messages.events import Compacted
 from service.core.messages.sampling import SamplingParams
@@ -18,13 +18,14 @@ from service.simulation.copier import SimulatedCopier
 from service.simulation.driver import Simulation
 from service.simulation.pools import Block, HashPools
 from service.simulation.runner import SimulatedRunner, StepCost
+from tests.settings import core_settings
 
 FULL = PRESETS["full"]
 
 
 def simulation(depth: int, mechanisms: object = FULL, **settings: object) -> Simulation:
     sizes = {"device_blocks": 120, "host_blocks": 120, "block_group_size": 10, "max_num_seqs": 40, **settings}
-    core = Core(CoreSettings(mechanisms=mechanisms, **sizes), POLICIES["random"](TraceSettings(update_every=5)))  # type: ignore[arg-type]
+    core = Core(core_settings(mechanisms=mechanisms, **sizes), POLICIES["random"](TraceSettings(0, update_every=5)))  # type: ignore[arg-type]
     pools = HashPools()
     return Simulation(core, SimulatedRunner(1000, StepCost(1.0), pools, depth), SimulatedCopier(pools))
 
@@ -81,7 +82,7 @@ def test_two_holes_become_one() -> None:
 
 def test_of_a_group_of_the_usual_length_only_what_is_used_moves() -> None:
     """Three blocks used, 57 reserved, between two holes of 40; five blocks are free elsewhere."""
-    memory = KVMemory(205, 0)
+    memory = KVMemory(205, 0, initial_group=60)
     groups = memory.device
     for owner, used in enumerate((40, 60, 40)):
         groups.initial_group = used

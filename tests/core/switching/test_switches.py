@@ -185,7 +185,7 @@ def test_a_copy_that_fails_is_tried_again_and_then_its_kv_is_computed_again(
 
 def scheduler(bench: Bench, **mechanisms: bool) -> Scheduler:
     """First come, first served, without patience."""
-    ranking = Ranking(POLICIES["fcfs"](), Patience(quantum=0))
+    ranking = Ranking(POLICIES["fcfs"](), Patience(0, promote_after=4))
     return Scheduler(bench.ledger, ranking, bench.swaps, Budget(tokens=64, rows=8), Mechanisms(**mechanisms))
 
 
@@ -308,7 +308,7 @@ def test_a_full_batch_gives_a_slot_to_a_higher_rank_and_copies_nothing(
 
 
 def test_a_place_is_kept_for_a_quantum_of_steps(simulation: MakeSimulation, submit: MakeSubmit) -> None:
-    sim = simulation("priority", max_num_seqs=1, patience=Patience(quantum=5))
+    sim = simulation("priority", max_num_seqs=1, patience=Patience(5, promote_after=4))
     sim.submit(submit("low", 4, max_tokens=20, priority=5))
     sim.step()
     sim.submit(submit("vip", 4, priority=1))
@@ -319,14 +319,14 @@ def test_a_place_is_kept_for_a_quantum_of_steps(simulation: MakeSimulation, subm
 def test_whoever_is_preempted_again_and_again_runs_for_long_then(
     simulation: MakeSimulation, submit: MakeSubmit
 ) -> None:
-    sim = simulation("priority", max_num_seqs=1, patience=Patience(quantum=1, promote_after=2))
+    sim = simulation("priority", max_num_seqs=1, patience=Patience(1, promote_after=2))
     sim.submit(submit("low", 4, max_tokens=40, priority=5))
     served = []
     for number in range(10):
         served += [names(sim.step()) for _ in range(2)]
         sim.submit(submit(f"vip{number}", 4, max_tokens=1, priority=1))
     runs = [len(list(run)) for who, run in groupby(served) if who == {"low"}]
-    assert runs == [2, 1, Patience(1).long_quantum]
+    assert runs == [2, 1, Patience(1, promote_after=2).long_quantum]
 
 
 def test_a_cancel_during_a_copy_ends_the_request_now_and_its_blocks_with_the_copy(

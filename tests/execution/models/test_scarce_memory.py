@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from service.core.core import Core, CoreSettings
+from service.core.core import Core
 from service.core.messages.commands import Submit
 from service.core.messages.events import Finished
 from service.core.messages.sampling import SamplingParams
 from service.core.policies import POLICIES
+from service.core.policies.priority_trace import TraceSettings
 from service.execution.models.loading import LoadedModel, load_model
 from service.execution.runner import CPURunner
 from service.simulation.driver import Simulation
+from tests.settings import core_settings
 
 CONVERSATIONS = 64
 
@@ -34,7 +36,8 @@ def conversation(number: int) -> Submit:
 
 def answers(model: LoadedModel, blocks: int, slots: int, budget: int, policy: str) -> Simulation:
     core = Core(
-        CoreSettings(device_blocks=blocks, max_num_seqs=slots, max_num_batched_tokens=budget), POLICIES[policy]()
+        core_settings(device_blocks=blocks, max_num_seqs=slots, max_num_batched_tokens=budget),
+        POLICIES[policy](TraceSettings(0, 50)),
     )
     sizes = {"num_blocks": blocks, "num_slots": slots, "max_batched_tokens": budget}
     simulation = Simulation(core, CPURunner(model.config, model.weights, **sizes))

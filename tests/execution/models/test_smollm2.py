@@ -14,7 +14,7 @@ import pytest
 
 from allocator import BLOCK_TOKENS, Extent
 from kernels import cpu
-from service.core.core import Core, CoreSettings
+from service.core.core import Core
 from service.core.messages.commands import Submit
 from service.core.messages.plan import Row, SlotOpening
 from service.core.messages.sampling import SamplingParams
@@ -26,6 +26,7 @@ from service.execution.model import LlamaModel
 from service.execution.models.loading import LoadedModel, load_model
 from service.execution.runner import CPURunner
 from service.simulation.driver import Simulation
+from tests.settings import core_settings
 
 DATA = Path(__file__).parents[2] / "data"
 CASES = {case["name"]: case for case in json.loads((DATA / "smollm2_greedy.json").read_text())["cases"]}
@@ -47,7 +48,7 @@ class Server:
     def __init__(self, model: LoadedModel, chunk: int, slots: int) -> None:
         blocks = 1200
         core = Core(
-            CoreSettings(device_blocks=blocks, max_num_seqs=slots, max_num_batched_tokens=chunk), POLICIES["fcfs"]()
+            core_settings(device_blocks=blocks, max_num_seqs=slots, max_num_batched_tokens=chunk), POLICIES["fcfs"]()
         )
         sizes = {"num_blocks": blocks, "num_slots": slots, "max_batched_tokens": chunk}
         self.simulation = Simulation(core, CPURunner(model.config, model.weights, **sizes))
