@@ -52,7 +52,7 @@ class Load:
 
 
 @dataclass(slots=True)
-class Report:
+class ClientReport:
     """What a client reported. ``late_ms``: of the stub that it had, by percentile; ``about``: more of the client."""
 
     latencies: Milliseconds
@@ -60,7 +60,7 @@ class Report:
     late_ms: dict[str, float] = field(default_factory=dict)
 
 
-Client = Callable[[Load, str, Path], Awaitable[Report]]  # the load, the stub's address, a folder to write to
+RunClient = Callable[[Load, str, Path], Awaitable[ClientReport]]  # the load, the stub's address, a folder to write to
 
 
 async def main() -> int:
@@ -73,7 +73,7 @@ async def main() -> int:
     flags = parser.parse_args()
     load = Load(flags.requests, flags.rate, flags.seed)
     commit()
-    reports = {"script": Report(_in_ms(exact(load.seed, load.requests))), "ours": await _run(_ours, load)}
+    reports = {"script": ClientReport(_in_ms(exact(load.seed, load.requests))), "ours": await _run(_ours, load)}
     if flags.aiperf is not None:
         reports["aiperf"] = await _run(partial(_aiperf, flags.aiperf), load)
     faults = _faults(reports)
@@ -86,7 +86,7 @@ def _in_ms(found: Mapping[str, Distribution]) -> Milliseconds:
     return {(name, p.name): 1e3 * p.value for name in NAMES for p in found[name].percentiles if p.name in PERCENTILES}
 
 
-async def _run(client: Client, load: Load) -> Report:
+async def _run(client: RunClient, load: Load) -> ClientReport:
     """Let it load a new stub."""
     late_ms: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -112,7 +112,7 @@ async def _stub(seed: int, late_ms: dict[str, float]) -> AsyncIterator[str]:
     late_ms |= json.loads(rest.decode().removeprefix("late"))
 
 
-async def _ours(load: Load, url: str, folder: Path) -> Report:
+async def _ours(load: Load, url: str, folder: Path) -> ClientReport:
     output = folder / "run.json"
     lengths = ("--turns", "1", "--input-len", str(PROMPT_TOKENS), "--output-len", str(PIECES))
     amount = ("--conversations", str(load.requests), "--request-rate", str(load.rate), "--seed", str(load.seed))
@@ -122,10 +122,10 @@ async def _ours(load: Load, url: str, folder: Path) -> Report:
     figures = summarise(run)
     late = {f"sent_late_{p.name.lower()}_ms": 1e3 * p.value for p in figures.late_s.percentiles}
     about = {"errors": sum(figures.errors.values()), "cores": run.client_cpu_s / run.duration_s, **late}
-    return Report(_in_ms({name: getattr(figures.latencies, name) for name in NAMES}), about)
+    return ClientReport(_in_ms({name: getattr(figures.latencies, name) for name in NAMES}), about)
 
 
-async def _aiperf(program: str, load: Load, url: str, folder: Path) -> Report:
+async def _aiperf(program: str, load: Load, url: str, folder: Path) -> ClientReport:
     lengths = ("--isl", str(PROMPT_TOKENS), "--osl", str(PIECES), "--tokenizer", str(TOKENIZER))
     amount = ("--request-count", str(load.requests), "--request-rate", str(load.rate))
     where = ("--url", url, "--model", "stub", "--endpoint-type", "chat", "--streaming", "--artifact-dir", str(folder))
@@ -136,7 +136,7 @@ async def _aiperf(program: str, load: Load, url: str, folder: Path) -> Report:
     assert told["request_count"]["avg"] == load.requests
     found = {(name, p): told[AIPERF_NAMES[name]][p.lower()] for name in NAMES for p in PERCENTILES}
     means = told["inter_token_latency"]
-    return Report(found, {"version": told["aiperf_version"], "mean_gap_of_an_answer_p99_ms": means["p99"]})
+    return ClientReport(found, {"version": told["aiperf_version"], "mean_gap_of_an_answer_p99_ms": means["p99"]})
 
 
 async def _end_of(*command: str) -> None:
@@ -145,7 +145,7 @@ async def _end_of(*command: str) -> None:
         raise RuntimeError(f"{' '.join(command)} ended with {code}")
 
 
-def _faults(reports: dict[str, Report]) -> list[str]:
+def _faults(reports: dict[str, ClientReport]) -> list[str]:
     """In words, whatever is further off than it may be."""
     allowed = [("ours", "script", OF_SCRIPT), ("ours", "aiperf", OF_PEER)]
     busy = [
@@ -162,12 +162,12 @@ def _faults(reports: dict[str, Report]) -> list[str]:
     ]
 
 
-def _off(one: Report, other: Report) -> Milliseconds:
+def _off(one: ClientReport, other: ClientReport) -> Milliseconds:
     """By what share one is above the other."""
     return {key: one.latencies[key] / value - 1 for key, value in other.latencies.items()}
 
 
-def _figures(load: Load, reports: dict[str, Report]) -> Figures:
+def _figures(load: Load, reports: dict[str, ClientReport]) -> Figures:
     figures: Figures = {"requests": load.requests, "requests_per_s": load.rate, "pieces_an_answer": PIECES}
     for who, report in reports.items():
         figures |= {f"{who}_{name}_{p.lower()}_ms": ms for (name, p), ms in report.latencies.items()}
@@ -179,7 +179,7 @@ def _figures(load: Load, reports: dict[str, Report]) -> Figures:
     return figures
 
 
-def _show(reports: dict[str, Report], faults: list[str]) -> None:
+def _show(reports: dict[str, ClientReport], faults: list[str]) -> None:
     table = Table("ms", *reports, *(f"ours / {who}" for who in reports if who != "ours"), title="load clients")
     for key in reports["script"].latencies:
         values = [report.latencies[key] for report in reports.values()]

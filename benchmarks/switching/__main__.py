@@ -18,8 +18,8 @@ from benchmarks.record import commit, store
 from benchmarks.switching.matrix import NEVER, VARIANTS, Job, Schedule, jobs
 from benchmarks.switching.outcome import outcome
 from benchmarks.switching.page import render
-from benchmarks.switching.session import Result, Shelf
-from benchmarks.switching.workload import Memory, at_rate, capacity_of, draw_trace, memory_for
+from benchmarks.switching.session import RunFolder, RunResult
+from benchmarks.switching.workload import PoolSizes, at_rate, capacity_of, draw_trace, memory_for
 from clients.reporting.slo import parse_slo
 from clients.trace import Trace
 from service.core.switching.mechanisms import DEFAULT_PRESET
@@ -68,18 +68,18 @@ class Bench:
     def __init__(self, flags: argparse.Namespace) -> None:
         self._flags = flags
         self._console = Console(highlight=False, width=160)
-        self._shelf = Shelf(flags.folder)
+        self._folder = RunFolder(flags.folder)
         self._model = load_model(flags.model)
         self._model_flags = [] if flags.model is None else ["--model", flags.model]
-        self._drawn: dict[int, tuple[Trace, Memory]] = {}  # by seed
-        self._results: dict[Job, Result] = {}
+        self._drawn: dict[int, tuple[Trace, PoolSizes]] = {}  # by seed
+        self._results: dict[Job, RunResult] = {}
 
     async def run(self) -> None:
         """Take what is there, then make what is missing until the time is up."""
         flags, began = self._flags, time.monotonic()
         todo = list(jobs(flags.schedules, [LINKS[name] for name in flags.links], flags.seeds, flags.variants))
         for job in todo:
-            if found := self._shelf.get(job.name, self._server_flags(job)):
+            if found := self._folder.get(job.name, self._server_flags(job)):
                 self._results[job] = found
         try:
             for job in [job for job in todo if job not in self._results]:
@@ -90,7 +90,7 @@ class Bench:
         finally:
             self._write()
 
-    def _draw(self, seed: int) -> tuple[Trace, Memory]:
+    def _draw(self, seed: int) -> tuple[Trace, PoolSizes]:
         if seed not in self._drawn:
             trace = draw_trace(seed, self._flags.conversations)
             self._drawn[seed] = trace, memory_for(trace, self._model)
@@ -100,20 +100,20 @@ class Bench:
         _, memory = self._draw(job.cell.seed)
         return [*self._model_flags, *memory.flags, *job.server_flags(memory.conversations)]
 
-    async def _make(self, job: Job) -> Result:
+    async def _make(self, job: Job) -> RunResult:
         seed = job.cell.seed
         trace, _ = self._draw(seed)
-        capacity = self._capacity(seed) or await self._shelf.make(*self._capacity_run(seed), trace)
+        capacity = self._capacity(seed) or await self._folder.make(*self._capacity_run(seed), trace)
         at = at_rate(trace, OVERLOAD * capacity_of(capacity.run))
-        return await self._shelf.make(job.name, self._server_flags(job), at)
+        return await self._folder.make(job.name, self._server_flags(job), at)
 
     def _capacity_run(self, seed: int) -> tuple[str, list[str]]:
         """What the server does of a seed's conversations when all of them begin at once: its name and flags."""
         _, memory = self._draw(seed)
         return f"capacity-seed{seed}", [*self._model_flags, *memory.flags, *FCFS]
 
-    def _capacity(self, seed: int) -> Result | None:
-        return self._shelf.get(*self._capacity_run(seed))
+    def _capacity(self, seed: int) -> RunResult | None:
+        return self._folder.get(*self._capacity_run(seed))
 
     def _write(self) -> None:
         if not self._results:

@@ -1,7 +1,7 @@
 """The figures of one run, from what its clients saw and what the server counted."""
 
 from benchmarks.record import Figures
-from benchmarks.switching.session import Result
+from benchmarks.switching.session import RunResult
 from clients.report import Outcome
 from clients.reporting.distribution import Distribution
 from clients.reporting.measures import measured
@@ -12,7 +12,7 @@ TTFT_QUANTILES = (0.5, 0.95, 0.99)
 TBT_QUANTILES = (0.5, 0.99, 0.999)
 
 
-def figures_of(result: Result, slo: Slo, block_bytes: int) -> Figures:
+def figures_of(result: RunResult, slo: Slo, block_bytes: int) -> Figures:
     """Names say the units; shares are of 1."""
     summary = summarise(result.run, slo)
     others: Figures = {"others_cpu_share": result.others_cpu_share}

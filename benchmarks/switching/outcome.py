@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.switching.comparison import GOODPUT, SEED, Difference, differences
 from benchmarks.switching.figures import figures_of
 from benchmarks.switching.matrix import COPYING, NEVER, VARIANTS, Cell, Job, Schedule, run_of
-from benchmarks.switching.session import Result
+from benchmarks.switching.session import RunResult
 from clients.report import Run
 from clients.reporting.compare.bootstrap import draws, interval
 from clients.reporting.slo import Slo, format_slo
@@ -20,7 +20,7 @@ from service.core.switching.mechanisms import DEFAULT_PRESET
 QUIET = 0.1
 
 Place = tuple[str | None, str]  # link and schedule
-Results = Mapping[Job, Result]
+Results = Mapping[Job, RunResult]
 
 
 def outcome(results: Results, slo: Slo, block_bytes: int) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def outcome(results: Results, slo: Slo, block_bytes: int) -> dict[str, Any]:
     }
 
 
-def _run(job: Job, result: Result, slo: Slo, block_bytes: int) -> dict[str, Any]:
+def _run(job: Job, result: RunResult, slo: Slo, block_bytes: int) -> dict[str, Any]:
     return {
         "link": job.cell.link,
         "schedule": str(job.cell.schedule),

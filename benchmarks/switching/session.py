@@ -21,7 +21,7 @@ RUN_NAME = "switching"  # the priorities drawn hang on it: the same in all runs
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class RunResult:
     """``metrics``: what /metrics grew by while the load lasted.
 
     ``others_cpu_share``: of the machine's processor time, what neither server nor client used.
@@ -38,7 +38,7 @@ class Result:
     run: Run
 
 
-class Shelf:
+class RunFolder:
     """Finished runs in a folder, two files each, so that an interrupted matrix goes on where it was."""
 
     def __init__(self, folder: Path) -> None:
@@ -46,13 +46,13 @@ class Shelf:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
 
-    def get(self, name: str, flags: Sequence[str]) -> Result | None:
+    def get(self, name: str, flags: Sequence[str]) -> RunResult | None:
         """The run of that name and those flags, if it is there whole. Raises `RunFileError` for a damaged one."""
         server, load = self._paths(name)
         told = json.loads(server.read_text()) if server.exists() else None
-        return None if told is None or told["flags"] != list(flags) else Result(**told, run=read_run(load))
+        return None if told is None or told["flags"] != list(flags) else RunResult(**told, run=read_run(load))
 
-    async def make(self, name: str, flags: Sequence[str], trace: Trace) -> Result:
+    async def make(self, name: str, flags: Sequence[str], trace: Trace) -> RunResult:
         """Run it; the server's file is written last."""
         server, load = self._paths(name)
         trace_path = self._folder / f"{name}.jsonl"
@@ -60,7 +60,7 @@ class Shelf:
         told = await _measure(flags, trace_path, load)
         trace_path.unlink()
         server.write_text(json.dumps(told, indent=2) + "\n")
-        return Result(**told, run=read_run(load))
+        return RunResult(**told, run=read_run(load))
 
     def _paths(self, name: str) -> tuple[Path, Path]:
         return self._folder / f"{name}.server.json", self._folder / f"{name}.load.json"

@@ -17,7 +17,7 @@ QUARTER = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class PoolSizes:
     """Bytes of both pools. ``conversations``: how many of the trace's the device's can hold at once."""
 
     device_kv: int
@@ -59,12 +59,12 @@ def capacity_of(run: Run) -> float:
     return half / (ends[half - 1] - min(turn.scheduled_s for turn in measured(run)))
 
 
-def memory_for(trace: Trace, model: LoadedModel) -> Memory:
+def memory_for(trace: Trace, model: LoadedModel) -> PoolSizes:
     """Device room for a quarter of the conversations at their full length, host room for all of them."""
     writer = Writer(trace)
     blocks = sum(ceil(_tokens(each, writer, model) / BLOCK_TOKENS) for each in trace.conversations)
     block_bytes = kv_bytes_per_block(model.config)
-    return Memory(
+    return PoolSizes(
         device_kv=blocks // QUARTER * block_bytes,
         host_kv=blocks * block_bytes,
         conversations=len(trace.conversations) // QUARTER,

@@ -10,7 +10,7 @@ from benchmarks.switching.comparison import differences
 from benchmarks.switching.matrix import CAP, COPYING, NEVER, RECOMPUTE, VARIANTS, Cell, Job, Schedule, jobs
 from benchmarks.switching.outcome import outcome
 from benchmarks.switching.page import render
-from benchmarks.switching.session import Result
+from benchmarks.switching.session import RunResult
 from benchmarks.switching.workload import capacity_of
 from clients.report import Outcome, Run, TurnRecord
 from clients.reporting.slo import Slo
@@ -43,7 +43,7 @@ def run(ttft_s: Sequence[float]) -> Run:
     return Run("http://host", "sse", "m", "2025-01-01T00:00:00Z", 100.0, {}, tuple(records))
 
 
-def result(ttft_s: Sequence[float], bytes_out: float = 0.0, others: float = 0.05, device_s: float = 9.0) -> Result:
+def result(ttft_s: Sequence[float], bytes_out: float = 0.0, others: float = 0.05, device_s: float = 9.0) -> RunResult:
     metrics = {
         "fastswitch_device_seconds_sum": device_s,
         "fastswitch_computed_tokens_total{phase=prefill}": 1000.0,
@@ -55,7 +55,7 @@ def result(ttft_s: Sequence[float], bytes_out: float = 0.0, others: float = 0.05
         "fastswitch_swap_copies_total{direction=out}": 2.0,
         "fastswitch_swap_copies_total{direction=in}": 0.0,
     }
-    return Result([], "abc", "2025-01-01T00:00:00+00:00", 0.5, others, 20.0, metrics, run(ttft_s))
+    return RunResult([], "abc", "2025-01-01T00:00:00+00:00", 0.5, others, 20.0, metrics, run(ttft_s))
 
 
 def place(variant: str, seed: int = 1) -> Job:
