@@ -17,7 +17,7 @@ from rich.console import Console
 from benchmarks.record import commit, store
 from benchmarks.switching.matrix import NEVER, VARIANTS, Job, Schedule, jobs
 from benchmarks.switching.outcome import outcome
-from benchmarks.switching.page import render
+from benchmarks.switching.page import write_pages
 from benchmarks.switching.session import RunFolder, RunResult
 from benchmarks.switching.workload import PoolSizes, at_rate, capacity_of, draw_trace, memory_for
 from clients.reporting.slo import parse_slo
@@ -31,7 +31,6 @@ SCHEDULES = (*(f"{policy}:{every}" for policy in ("random", "markov") for every 
 SLO = "ttft=5,tbt=1"
 NAMES = f"{', '.join(VARIANTS)} (default: all)"
 LINKS = {"memory": None, "pcie4": "pcie4"}
-PAGE = Path(__file__).parents[2] / "docs" / "switching.md"
 FCFS = ("--preset", DEFAULT_PRESET, "--policy", "fcfs")
 
 
@@ -121,7 +120,7 @@ class Bench:
         found = outcome(self._results, self._flags.slo, kv_bytes_per_block(self._model.config))
         document = {"conversations": self._flags.conversations, "capacity": list(self._capacities()), **found}
         path = store("switch", document)
-        PAGE.write_text(render(json.loads(path.read_text())))
+        write_pages(json.loads(path.read_text()))
 
     def _capacities(self) -> Iterator[dict[str, float]]:
         for seed in sorted({job.cell.seed for job in self._results}):
