@@ -1,4 +1,4 @@
-"""What block groups cost: a mix of growing, cutting and freeing by 1,000 owners on 100,000 blocks."""
+"""What block groups cost: a mix of growing, shrinking and freeing by 1,000 owners on 100,000 blocks."""
 
 import random
 import time
@@ -10,7 +10,7 @@ BLOCKS, OWNERS, OPERATIONS, SEED = 100_000, 1_000, 300_000, 1
 
 
 def measure() -> Figures:
-    """Operations a second on a full pool, on block groups and on the watermarks above them."""
+    """Return operations a second on a full pool, on block groups and on the watermarks above them."""
     return {
         "blocks": BLOCKS,
         "owners": OWNERS,

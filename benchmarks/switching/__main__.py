@@ -1,7 +1,7 @@
 """`make switch-bench`: the presets side by side on the running service.
 
-Runs that are in `--folder` already are not made again, so an interrupted matrix goes on where it was; the result and
-its page are written at the end, also of an interrupted call. Run it on a machine that does nothing else.
+Runs that `--folder` already holds are not made again, so an interrupted matrix goes on where it was. The result and its
+page are written at the end, also when the call is interrupted. Run it on a machine that does nothing else.
 """
 
 import argparse
@@ -53,9 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--links", nargs="+", choices=LINKS, default=list(LINKS), help="default: both")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="default: 1 2 3")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS, metavar="NAME", help=NAMES)
-    parser.add_argument("--conversations", type=int, default=16, help="of a run (default: %(default)s)")
+    parser.add_argument("--conversations", type=int, default=16, help="in a run (default: %(default)s)")
     parser.add_argument("--slo", type=parse_slo, default=parse_slo(SLO), help=f"for the goodput (default: {SLO})")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no run after so many; 0: only report")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no run after this time; 0: only report")
     parser.add_argument("--model", metavar="PATH", help="unset: the default one")
     parser.add_argument("--folder", type=Path, default=Path("build/switching"), help="default: %(default)s")
     return parser
@@ -74,7 +74,7 @@ class Bench:
         self._results: dict[Job, RunResult] = {}
 
     async def run(self) -> None:
-        """Take what is there, then make what is missing until the time is up."""
+        """Read the finished runs, then make missing ones until the time is up."""
         flags, began = self._flags, time.monotonic()
         todo = list(jobs(flags.schedules, [LINKS[name] for name in flags.links], flags.seeds, flags.variants))
         for job in todo:
@@ -84,8 +84,8 @@ class Bench:
             for job in [job for job in todo if job not in self._results]:
                 if time.monotonic() - began < 60 * flags.minutes:
                     self._results[job] = result = await self._make(job)
-                    told = f"{job.name}: {result.wall_s:.0f} s, load average {result.load_average:.1f} before"
-                    self._console.print(f"{len(self._results)}/{len(todo)} {told}")
+                    line = f"{job.name}: {result.wall_s:.0f} s, load average {result.load_average:.1f} before"
+                    self._console.print(f"{len(self._results)}/{len(todo)} {line}")
         finally:
             self._write()
 
@@ -107,7 +107,7 @@ class Bench:
         return await self._folder.make(job.name, self._server_flags(job), at)
 
     def _capacity_run(self, seed: int) -> tuple[str, list[str]]:
-        """What the server does of a seed's conversations when all of them begin at once: its name and flags."""
+        """Return name and flags of the run that measures the capacity: all conversations of a seed begin at once."""
         _, memory = self._draw(seed)
         return f"capacity-seed{seed}", [*self._model_flags, *memory.flags, *FCFS]
 
@@ -125,8 +125,8 @@ class Bench:
     def _capacities(self) -> Iterator[dict[str, float]]:
         for seed in sorted({job.cell.seed for job in self._results}):
             if found := self._capacity(seed):
-                told = {"turns_per_s": capacity_of(found.run), "others_cpu_share": found.others_cpu_share}
-                yield {"seed": seed, **told}
+                turns_per_s = capacity_of(found.run)
+                yield {"seed": seed, "turns_per_s": turns_per_s, "others_cpu_share": found.others_cpu_share}
 
 
 if __name__ == "__main__":

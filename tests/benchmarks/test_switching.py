@@ -89,7 +89,7 @@ def test_other_conversations_are_not_compared():
         differences({1: run(FAST)}, {1: run(FAST[:5])}, SLO)
 
 
-def test_less_goodput_than_another_variant_is_said():
+def test_less_goodput_than_another_variant_is_reported():
     found = outcome({job(DEFAULT_PRESET): result(SLOW), job("groups"): result(FAST)}, SLO, 1024)
     (below,) = found["goodput_below"]
     assert below["variant"] == "groups"
@@ -101,7 +101,7 @@ def test_more_goodput_than_another_variant_is_no_fault():
 
 
 @pytest.mark.parametrize("busy", ["groups", DEFAULT_PRESET])
-def test_nothing_is_said_of_goodput_while_others_used_the_machine(busy):
+def test_goodput_is_not_judged_while_others_used_the_machine(busy):
     others = {name: 0.5 if name == busy else 0.0 for name in ("groups", DEFAULT_PRESET)}
     results = {
         job(DEFAULT_PRESET): result(SLOW, others=others[DEFAULT_PRESET]),
@@ -123,8 +123,8 @@ def test_what_reuse_saves_is_counted_where_both_were_run():
 
 
 def test_figures_of_the_server_are_per_run():
-    (told,) = outcome({job(CAP): result(FAST, 8192.0)}, SLO, 1024)["runs"]
-    figures = told["figures"]
+    (found,) = outcome({job(CAP): result(FAST, 8192.0)}, SLO, 1024)["runs"]
+    figures = found["figures"]
     assert (figures["blocks_per_copy_out"], figures["blocks_per_copy_in"]) == (4.0, 0.0)
     assert (figures["preempted_share"], figures["step_ms"], figures["token_ms"]) == (0.5, 100.0, 6.0)
 
@@ -164,13 +164,13 @@ def test_over_all_cells_the_chance_of_runs_is_in_the_interval():
     for seed in range(8):
         ours, theirs = (FAST, slower) if seed % 2 else (slower, FAST)
         results |= {job(DEFAULT_PRESET, seed): result(ours), job("groups", seed): result(theirs)}
-    (told,) = outcome(results, SLO, 1024)["goodput_over_all"]
-    assert (told["variant"], told["cells"]) == ("groups", 8)
-    assert told["difference"] == pytest.approx(0)
-    assert told["interval"]["low"] < 0 < told["interval"]["high"]
+    (found,) = outcome(results, SLO, 1024)["goodput_over_all"]
+    assert (found["variant"], found["cells"]) == ("groups", 8)
+    assert found["difference"] == pytest.approx(0)
+    assert found["interval"]["low"] < 0 < found["interval"]["high"]
 
 
-def test_goodput_that_goes_with_the_machines_speed_is_told_apart_from_seeds_and_schedules():
+def test_the_machines_speed_is_separated_from_seeds_and_schedules():
     results = {}
     for seed, within in ((1, 20), (2, 10)):  # turns within the objective when the machine is fast
         for variant in COPYING:
@@ -178,10 +178,10 @@ def test_goodput_that_goes_with_the_machines_speed_is_told_apart_from_seeds_and_
             kept = within // 2 if slow else within
             taken = result([*FAST[:kept], *SLOW[kept:]], device_s=seed * (6.0 if slow else 3.0))
             results[job(variant, seed)] = taken
-    (told,) = outcome(results, SLO, 1024)["goodput_by_speed"]
-    assert (told["updates"], told["runs"]) == (True, 2 * len(COPYING))
-    assert told["correlation"] < -0.9
-    assert told["per_percent"] < 0
+    (found,) = outcome(results, SLO, 1024)["goodput_by_speed"]
+    assert (found["updates"], found["runs"]) == (True, 2 * len(COPYING))
+    assert found["correlation"] < -0.9
+    assert found["per_percent"] < 0
 
 
 def test_the_appendix_says_how_far_runs_of_the_same_work_differ():
@@ -194,7 +194,7 @@ def test_the_appendix_says_how_far_runs_of_the_same_work_differ():
     assert f"differs by {spread:.0%} to {spread:.0%} within a seed" in render_cells(found)
 
 
-def test_capacity_is_what_is_done_while_everybody_waits():
+def test_capacity_is_measured_under_full_load():
     crowded = [0.1] * 10 + [50.1] * 10
     assert capacity_of(run(crowded)) == pytest.approx(10 / 9.3)
 
@@ -205,7 +205,7 @@ def test_the_fixed_cap_serves_in_order_whatever_the_schedule():
 
 
 @pytest.mark.parametrize("text", ["random", "random:0", "fcfs:10", "random:x"])
-def test_a_schedule_that_is_none_is_refused(text):
+def test_an_invalid_schedule_is_refused(text):
     with pytest.raises(ValueError, match=r"expected random|invalid literal"):
         Schedule.parse(text)
 

@@ -34,7 +34,7 @@ def _run(gpu: GPUUnderTest, ops: Any, stream: Stream, name: str, runs: tuple[tup
     for source, destination, length in runs:
         expected[destination : destination + length] = pool[source : source + length]
     got = _moved(gpu, op, stream, [pool] if target is pool else [pool, target], np.array(runs, np.int64))
-    require(got.tobytes() == expected.tobytes(), "other bytes than asked for")
+    require(got.tobytes() == expected.tobytes(), "the bytes differ from the expected ones")
     return ""
 
 

@@ -59,10 +59,10 @@ def _nvidia_smi() -> Figures:
     program = shutil.which("nvidia-smi")
     if program is None:
         return {}
-    asked = subprocess.run(
+    done = subprocess.run(
         [program, f"--query-gpu={QUERIED}", "--format=csv,noheader"], capture_output=True, text=True, check=False
     )
-    return {"nvidia_smi": asked.stdout.strip() or asked.stderr.strip()}
+    return {"nvidia_smi": done.stdout.strip() or done.stderr.strip()}
 
 
 def _launches(gpu: GPUUnderTest) -> Figures:
