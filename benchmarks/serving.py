@@ -4,7 +4,6 @@ import asyncio
 import statistics
 import tempfile
 import time
-from dataclasses import dataclass
 
 from benchmarks.record import Figures
 from benchmarks.server import Server, running_server
@@ -59,29 +58,23 @@ async def _prefill_rate(client: Client) -> float:
     return answer.usage.prompt_tokens / elapsed
 
 
-@dataclass(slots=True)
-class _Stream:
-    """The times at which the tokens of one answer came."""
-
-    times: list[float]
-
-
 async def _decode_rate(client: Client, streams: int) -> float:
     """Return tokens a second of all streams together, while all of them decode."""
     runs = await asyncio.gather(*(_stream(client, n) for n in range(streams)))
-    begin, end = max(run.times[0] for run in runs), min(run.times[-1] for run in runs)
-    tokens = sum(begin < moment <= end for run in runs for moment in run.times)
+    begin, end = max(times[0] for times in runs), min(times[-1] for times in runs)
+    tokens = sum(begin < moment <= end for times in runs for moment in times)
     return tokens / (end - begin)
 
 
-async def _stream(client: Client, number: int) -> _Stream:
+async def _stream(client: Client, number: int) -> list[float]:
+    """Return the times at which the tokens of an answer came."""
     times = []
     messages = [{"role": "user", "content": f"{number}: {QUESTION}"}]
     async for chunk in client.chat(messages, max_tokens=DECODE_TOKENS, temperature=0, ignore_eos=True):
         if chunk.text:  # not the role, the finish reason or the usage
             times.append(time.perf_counter())
     assert 0.95 * DECODE_TOKENS <= len(times) <= DECODE_TOKENS
-    return _Stream(times)
+    return times
 
 
 async def _loop_lag(server: Server) -> Figures:

@@ -41,7 +41,7 @@ class Source:
         return assemble(self.tensors, self.config, self.tied, destination)
 
 
-def drawn(shape: ModelShape, dtype: np.dtype[Any], name: str = "drawn weights") -> Source:
+def random_model(shape: ModelShape, dtype: np.dtype[Any], name: str = "random weights") -> Source:
     """Return random weights that ``dtype`` represents exactly."""
     return Source(name, shape.config, RandomTensors(shape, dtype), shape.tied)
 
@@ -55,7 +55,7 @@ def small_model(gpu: GPUUnderTest, dtype: np.dtype[Any]) -> Source:
         except (ImportError, ModelLoadError):
             pass
     shape = replace(gpu.scale.small, config=replace(gpu.scale.small.config, num_layers=layers))
-    return drawn(shape, dtype, f"drawn weights, {layers} layers of hidden size {shape.config.hidden_size}")
+    return random_model(shape, dtype, f"random weights, {layers} layers of hidden size {shape.config.hidden_size}")
 
 
 def _packaged(layers: int) -> Source:

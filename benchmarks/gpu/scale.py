@@ -21,12 +21,12 @@ class SwitchScale:
     device_blocks: int
     host_blocks: int
     users: int
-    history: int  # tokens that a conversation begins with, at most
-    question: int  # tokens of a turn, on average
-    answer: int
     update_every: int  # steps
     warm_up_s: float
-    measured_s: float
+    measured_s: float = 14
+    history: int = 1600  # tokens that a conversation begins with, at most
+    question: int = 160  # tokens of a turn, on average
+    answer: int = 340
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,32 +56,8 @@ class Scale:
 
 
 # The paper's KV memory: what LLaMA-8B leaves of an A10 (24 GB), Qwen-32B of an A100 (80 GB). ShareGPT's histories.
-LLAMA_ON_A10 = SwitchScale(
-    "llama_8b",
-    LLAMA_3_8B,
-    device_blocks=2560,
-    host_blocks=8192,
-    users=64,
-    history=1600,
-    question=160,
-    answer=340,
-    update_every=25,
-    warm_up_s=6,
-    measured_s=14,
-)
-QWEN_ON_A100 = SwitchScale(
-    "qwen_32b",
-    QWEN_2_5_32B,
-    device_blocks=1280,
-    host_blocks=4096,
-    users=32,
-    history=1600,
-    question=160,
-    answer=340,
-    update_every=50,
-    warm_up_s=8,
-    measured_s=14,
-)
+LLAMA_ON_A10 = SwitchScale("llama_8b", LLAMA_3_8B, 2560, 8192, users=64, update_every=25, warm_up_s=6)
+QWEN_ON_A100 = SwitchScale("qwen_32b", QWEN_2_5_32B, 1280, 4096, users=32, update_every=50, warm_up_s=8)
 
 FULL = Scale(
     dtype="bfloat16",
@@ -106,19 +82,8 @@ FULL = Scale(
     switches=(LLAMA_ON_A10, QWEN_ON_A100),
 )
 
-TINY_SWITCHES = SwitchScale(
-    "tiny",
-    TINY,
-    device_blocks=24,
-    host_blocks=96,
-    users=8,
-    history=60,
-    question=12,
-    answer=20,
-    update_every=5,
-    warm_up_s=0.2,
-    measured_s=0.5,
-)
+TINY_CHATS = {"history": 60, "question": 12, "answer": 20}
+TINY_SWITCHES = SwitchScale("tiny", TINY, 24, 96, users=8, update_every=5, warm_up_s=0.2, measured_s=0.5, **TINY_CHATS)
 
 TINY_SCALE = Scale(
     dtype="float32",

@@ -30,12 +30,8 @@ def measure_interference(model: MeasuredModel) -> Figures:
     block_bytes = kv_bytes_per_block(model.source.config, model.gpu.dtype)
     moved = max(1, min(MOVED_BYTES, scale.link_bytes) // block_bytes)
     decoding = Decoding(max(scale.batches), scale.context, WARM_STEPS + scale.steps, first_block=2 * moved)
-    plane = model.data_plane(
-        device_blocks=decoding.blocks,
-        host_blocks=2 * moved,
-        num_slots=decoding.batch,
-        max_batched_tokens=decoding.batch,
-    )
+    blocks = {"device_blocks": decoding.blocks, "host_blocks": 2 * moved}
+    plane = model.data_plane(**blocks, num_slots=decoding.batch, max_batched_tokens=decoding.batch)
     idle = step_seconds(plane, decoding)
     busy, rate = _with_busy_links(plane, decoding, _tickets(moved, moved))
     short, short_rate = _with_busy_links(plane, decoding, _tickets(moved, min(moved, -(-PIECE_BYTES // block_bytes))))

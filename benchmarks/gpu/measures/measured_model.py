@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Any
 
 from benchmarks.gpu.data_plane import DataPlane
-from benchmarks.gpu.models import drawn
+from benchmarks.gpu.models import random_model
 from benchmarks.gpu.random_weights import ModelShape
 from benchmarks.gpu.under_test import GPUUnderTest
 from service.execution.models.weights import ModelWeights
@@ -16,7 +16,7 @@ class MeasuredModel:
 
     def __init__(self, gpu: GPUUnderTest, shape: ModelShape | None = None) -> None:
         self.gpu = gpu
-        self.source = drawn(shape or gpu.scale.model, gpu.dtype)
+        self.source = random_model(shape or gpu.scale.model, gpu.dtype)
 
     @cached_property
     def weights(self) -> ModelWeights:
@@ -35,13 +35,9 @@ class MeasuredModel:
         norms = sum(layer.attention_norm.size + layer.mlp_norm.size for layer in self.weights.layers)
         return self.read_bytes // self.gpu.dtype.itemsize - norms - self.weights.output.weight.size
 
-    def data_plane(
-        self, *, device_blocks: int, host_blocks: int = 0, num_slots: int, max_batched_tokens: int
-    ) -> DataPlane:
-        """Return a warm data plane. Its KV is random numbers of a realistic size."""
-        sizes = {"device_blocks": device_blocks, "host_blocks": host_blocks}
-        steps = {"num_slots": num_slots, "max_batched_tokens": max_batched_tokens}
-        plane = DataPlane(self.gpu, self.source.config, self.weights, self.gpu.dtype, **sizes, **steps)
+    def data_plane(self, **sizes: int) -> DataPlane:
+        """Return a warm `DataPlane` of these sizes. Its KV is random numbers of a realistic size."""
+        plane = DataPlane(self.gpu, self.source.config, self.weights, self.gpu.dtype, **sizes)
         self.gpu.randomise(plane.pools.device)
         plane.runner.warm_up()
         plane.clock.spans.clear()
