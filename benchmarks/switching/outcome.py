@@ -147,8 +147,8 @@ def _by_speed(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if len(whole) > 1:
             times, goodput = np.concatenate([each / each.mean(axis=0) for each in whole]).T
             correlation, slope = np.corrcoef(times, goodput)[0, 1], np.polyfit(times, goodput, 1)[0]
-            both = {"correlation": float(correlation), "per_percent": float(slope)}
-            found.append({"updates": updates, "runs": len(times), **both})
+            figures = {"correlation": float(correlation), "per_percent": float(slope)}
+            found.append({"updates": updates, "runs": len(times), **figures})
     return found
 
 
