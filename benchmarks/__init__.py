@@ -1,1 +1,1 @@
-"""What we measure. `python -m benchmarks [NAME ...]` prints and stores each result under benchmarks/results/."""
+"""Benchmarks. `python -m benchmarks [NAME ...]` prints each result and stores it under benchmarks/results/."""

@@ -18,8 +18,8 @@ Figures = dict[str, float | int | str]
 
 
 def hardware() -> str:
-    """Processor, cores, memory and Python of this machine."""
-    import psutil  # noqa: PLC0415 - a GPU's machine may lack both, and needs neither
+    """Return processor, cores, memory and Python of this machine."""
+    import psutil  # noqa: PLC0415 - a machine with a GPU may lack both, and needs neither
     from cpuinfo import get_cpu_info  # noqa: PLC0415
 
     cpu = get_cpu_info().get("brand_raw", platform.processor())
@@ -29,7 +29,7 @@ def hardware() -> str:
 
 @cache
 def commit() -> str:
-    """The commit measured; ``+`` marks uncommitted changes. Ask before the first result is stored: it is a change."""
+    """Return the commit; ``+`` marks uncommitted changes. Call it before the first result is stored, which is one."""
     root = Path(__file__).parent.parent
     try:
         described = subprocess.run(
@@ -48,7 +48,7 @@ def store(
     measured_on: str | None = None,
     measured_commit: str | None = None,
 ) -> Path:
-    """Write ``<name>.json``. Hardware and commit are this machine's and this tree's unless they are told."""
+    """Write ``<name>.json``. Hardware and commit are this machine's and this tree's unless they are passed."""
     path = folder / f"{name}.json"
     folder.mkdir(parents=True, exist_ok=True)
     result = {

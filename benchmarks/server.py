@@ -1,4 +1,4 @@
-"""A real server in a process of its own."""
+"""Start a real server in a process of its own."""
 
 import asyncio
 import os
@@ -17,20 +17,20 @@ from prometheus_client.parser import text_string_to_metric_families
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that is ready: where it is, its process, and the seconds from spawn to ready."""
+    """A server that is ready: its address, its process, and the seconds from spawn to ready."""
 
     url: str
     process: psutil.Process
     start_s: float
 
     async def metrics(self) -> dict[str, float]:
-        """All samples of /metrics by name and labels."""
+        """Return all samples of /metrics by name and labels."""
         async with aiohttp.ClientSession() as http, http.get(f"{self.url}/metrics") as response:
             families = text_string_to_metric_families(await response.text())
             return {_key(sample.name, sample.labels): sample.value for family in families for sample in family.samples}
 
     def peak_memory_mib(self) -> float:
-        """The largest resident set so far."""
+        """Return the largest resident set so far."""
         with open(f"/proc/{self.process.pid}/status") as status:
             peak = next(line for line in status if line.startswith("VmHWM"))
         return int(peak.split()[1]) / 1024
@@ -40,7 +40,7 @@ class Server:
 async def running_server(
     *flags: str, environment: Mapping[str, str] | None = None, log: Path | None = None
 ) -> AsyncIterator[Server]:
-    """Start `fastswitch serve` on a free port, wait until it is ready, stop it at the end. ``log``: for its stderr."""
+    """Start `fastswitch serve` on a free port, wait until it is ready, stop it at the end. ``log``: gets its stderr."""
     port = _free_port()
     command = [sys.executable, "-m", "service.cli", "serve", "--port", str(port), "--log-level", "warning", *flags]
     began = time.perf_counter()

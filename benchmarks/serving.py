@@ -1,10 +1,9 @@
-"""The default model through the whole service, over real sockets: speed, start-up, event-loop lag, memory."""
+"""Measure the default model through the whole service, over real sockets: speed, start-up, event-loop lag, memory."""
 
 import asyncio
 import statistics
 import tempfile
 import time
-from dataclasses import dataclass
 
 from benchmarks.record import Figures
 from benchmarks.server import Server, running_server
@@ -18,7 +17,7 @@ QUESTION = "Write a long story about a lighthouse keeper and the sea."
 
 
 def measure() -> Figures:
-    """All figures; speeds are medians of three runs."""
+    """Return all figures; speeds are medians of three runs."""
     return asyncio.run(_measure())
 
 
@@ -35,7 +34,7 @@ async def _measure() -> Figures:
 
 
 async def _start_up() -> Figures:
-    """Spawn to ready: cold with an empty compile cache, warm with a full one."""
+    """Measure spawn to ready: cold with an empty compile cache, warm with a full one."""
     with tempfile.TemporaryDirectory() as cache:
         starts = []
         for _ in range(1 + REPEATS):
@@ -49,7 +48,7 @@ async def _median(sample) -> float:
 
 
 async def _prefill_rate(client: Client) -> float:
-    """Prompt tokens over the time to the only answer token."""
+    """Return prompt tokens over the time to the only token of the answer."""
     prompt = f"{time.perf_counter_ns()} " + "The sea is wide and the night is long. " * (PREFILL_TOKENS // 10)
     began = time.perf_counter()
     answer = await client.complete([{"role": "user", "content": prompt}], max_tokens=1, temperature=0)
@@ -59,33 +58,27 @@ async def _prefill_rate(client: Client) -> float:
     return answer.usage.prompt_tokens / elapsed
 
 
-@dataclass(slots=True)
-class _Stream:
-    """When each token of one answer came."""
-
-    times: list[float]
-
-
 async def _decode_rate(client: Client, streams: int) -> float:
-    """Tokens a second of all streams together, while all of them decode."""
+    """Return tokens a second of all streams together, while all of them decode."""
     runs = await asyncio.gather(*(_stream(client, n) for n in range(streams)))
-    begin, end = max(run.times[0] for run in runs), min(run.times[-1] for run in runs)
-    tokens = sum(begin < moment <= end for run in runs for moment in run.times)
+    begin, end = max(times[0] for times in runs), min(times[-1] for times in runs)
+    tokens = sum(begin < moment <= end for times in runs for moment in times)
     return tokens / (end - begin)
 
 
-async def _stream(client: Client, number: int) -> _Stream:
+async def _stream(client: Client, number: int) -> list[float]:
+    """Return the times at which the tokens of an answer came."""
     times = []
     messages = [{"role": "user", "content": f"{number}: {QUESTION}"}]
     async for chunk in client.chat(messages, max_tokens=DECODE_TOKENS, temperature=0, ignore_eos=True):
         if chunk.text:  # not the role, the finish reason or the usage
             times.append(time.perf_counter())
     assert 0.95 * DECODE_TOKENS <= len(times) <= DECODE_TOKENS
-    return _Stream(times)
+    return times
 
 
 async def _loop_lag(server: Server) -> Figures:
-    """How late the event loop ran its timers over all of the above."""
+    """Return how late the event loop ran its timers during all other measurements."""
     metrics = await server.metrics()
     count = metrics["fastswitch_event_loop_lag_seconds_count"]
     return {
@@ -95,7 +88,7 @@ async def _loop_lag(server: Server) -> Figures:
 
 
 def _quantile(metrics: dict[str, float], name: str, share: float) -> float:
-    """Upper bound of the histogram bucket that the quantile lies in."""
+    """Return the upper bound of the histogram bucket that contains the quantile."""
     buckets = {float(key.split("=")[1][:-1]): n for key, n in metrics.items() if key.startswith(name + "_bucket")}
     wanted = share * metrics[name + "_count"]
     return min(bound for bound, count in buckets.items() if count >= wanted)

@@ -1,11 +1,11 @@
-"""`make soak`: half an hour of cancelling and vanishing clients, after which the server must be as it was.
+"""`make soak`: half an hour of cancelling and vanishing clients, after which the server must be as before.
 
 Three load tests at once, one a protocol, overload it in a closed loop; a fifth of the turns are cancelled, a twentieth
 lose their client. Before that, more requests than the server remembers fill its bounded caches. Memory is judged in the
-second half: in the first the allocator finds its level. It is taken to grow if the 99 %
-confidence interval of its Theil-Sen slope (the median slope of all pairs of samples; Sen 1968) lies above 0 and the
-slope makes more than `NOISE` of it over the time judged. Descriptors, threads and tasks are counted when the server is
-idle, before and after; then every KV block must be free again. Exit code 1 if any of that is not so.
+second half, because the allocator finds its level in the first. It counts as growing if the 99 % confidence interval of
+its Theil-Sen slope (the median slope of all pairs of samples; Sen 1968) lies above 0 and the slope adds more than
+`NOISE` to it over that half. Descriptors, threads and tasks are counted while the server is idle, before and after the
+load; after it every KV block must be free. The exit code is 1 if any of these fails.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from service.api.operations.history import MAX_REQUESTS
 
 PROTOCOLS = ("sse", "websocket-json", "websocket-msgpack")
 SESSION_TTL_S = 20
-# Room for a few conversations only: the others are preempted, and idle ones lose their KV.
+# KV memory for a few conversations only: the others are preempted, and idle ones lose their KV.
 SERVER = ("--device-kv", "96MiB", "--max-num-seqs", "16", "--policy", "priority", "--reconnect-grace", "5")
 LOAD = (
     *("--users", "6", "--conversations", "20000", "--turns", "uniform:1,3", "--think-time", "exponential:0.5"),
@@ -40,17 +40,8 @@ LOAD = (
     *("--cancel-rate", "0.2", "--disconnect-rate", "0.05", "--slow-reader-rate", "0.05"),
 )
 FILLING = (
-    *(
-        "--users",
-        "16",
-        "--conversations",
-        str(MAX_REQUESTS * 11 // 10),
-        "--turns",
-        "fixed:1",
-        "--think-time",
-        "fixed:0",
-    ),
-    *("--input-len", "fixed:8", "--output-len", "fixed:1"),
+    *("--users", "16", "--conversations", str(MAX_REQUESTS * 11 // 10), "--turns", "fixed:1"),
+    *("--think-time", "fixed:0", "--input-len", "fixed:8", "--output-len", "fixed:1"),
 )
 SAMPLE_S = 1.0
 CONFIDENCE = 0.99
@@ -66,14 +57,14 @@ class Samples:
     memory_mib: list[float] = field(default_factory=list)
 
     async def take(self, server: Server) -> None:
-        """Go on until cancelled."""
+        """Take samples until cancelled."""
         while True:
             self.at.append(time.monotonic())
             self.memory_mib.append(server.process.memory_info().rss / 2**20)
             await asyncio.sleep(SAMPLE_S)
 
     def growth(self) -> tuple[float, float]:
-        """Growth over the second half, as a share of the memory, and the least that is within confidence."""
+        """Return the growth over the second half as a share of the memory, and the lower end of its interval."""
         skip = len(self.at) // 2
         at, memory = self.at[skip:], self.memory_mib[skip:]
         slope, _, low, _ = theilslopes(memory, at, alpha=CONFIDENCE)
@@ -83,7 +74,7 @@ class Samples:
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """What the server holds when nobody asks for anything. ``tasks``: of its event loop."""
+    """What the server holds without requests. ``tasks``: those of its event loop."""
 
     descriptors: int
     threads: int
@@ -93,9 +84,9 @@ class Idle:
 
 
 async def main() -> int:
-    """Run it, print and store what came of it."""
+    """Run the soak test, print and store its figures, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=30.0, help="of load (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, default=30.0, help="minutes of load (default: %(default)s)")
     parser.add_argument("--model", metavar="PATH", help="unset: the default one; tests/data/tiny makes far more turns")
     flags = parser.parse_args()
     seconds, model = 60 * flags.minutes, () if flags.model is None else ("--model", flags.model)
@@ -104,7 +95,7 @@ async def main() -> int:
         log = Path(folder, "log")
         async with running_server(*SERVER, *model, "--session-ttl", str(SESSION_TTL_S), log=log) as server:
             await _one_load(*FILLING, "--url", server.url, "--output", str(Path(folder, "filling.json")))
-            await _load(server, Path(folder), 15.0)  # whatever is made at first use is there afterwards
+            await _load(server, Path(folder), 15.0)  # creates whatever is made at first use
             before = await _idle(server, log)
             samples = Samples()
             sampling = asyncio.create_task(samples.take(server))
@@ -118,7 +109,7 @@ async def main() -> int:
 
 
 def judge(runs: list[Run], samples: Samples, before: Idle, after: Idle) -> tuple[Figures, list[str]]:
-    """The figures, and in words whatever is not as it must be."""
+    """Return the figures, and a sentence for every fault."""
     growth, least = samples.growth()
     outcomes = Counter(record.outcome for run in runs for record in run.records)
     errors = Counter(record.error for run in runs for record in run.records if record.outcome is Outcome.ERROR)
@@ -126,7 +117,7 @@ def judge(runs: list[Run], samples: Samples, before: Idle, after: Idle) -> tuple
     if least > 0 and growth > NOISE:
         faults.append(f"memory grew by {growth:.1%}, at least {least:.1%}")
     if after.blocks or after.sessions:
-        faults.append(f"{after.blocks} blocks and {after.sessions} sessions are held by nobody")
+        faults.append(f"{after.blocks} blocks and {after.sessions} sessions are held without a request")
     for name in ("descriptors", "threads", "tasks"):
         if getattr(after, name) > getattr(before, name):
             faults.append(f"{getattr(before, name)} {name} before, {getattr(after, name)} after")
@@ -150,7 +141,7 @@ def judge(runs: list[Run], samples: Samples, before: Idle, after: Idle) -> tuple
 
 
 async def _load(server: Server, folder: Path, seconds: float) -> list[Run]:
-    """All load tests at once."""
+    """Run all load tests at once."""
     outputs = [folder / f"{protocol}.json" for protocol in PROTOCOLS]
     await asyncio.gather(
         *(
@@ -171,7 +162,7 @@ async def _one_load(*flags: str) -> None:
 
 
 async def _idle(server: Server, log: Path) -> Idle:
-    """Wait until the sessions have expired, or should have, and count."""
+    """Wait until the sessions have expired, or should have, and count what the server holds."""
     deadline = time.monotonic() + SESSION_TTL_S + SETTLE_S
     async with Client(server.url) as client:
         while True:

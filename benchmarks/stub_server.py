@@ -1,8 +1,7 @@
-"""An OpenAI-compatible server without a model: its answers come by the clock, as a script from a seed says.
+"""An OpenAI-compatible server without a model: the delays of its answers follow a script drawn from a seed.
 
-What a load client reports of it can be held against the script: `python -m benchmarks.load_clients` does. By hand:
-`python -m benchmarks.stub_server --port 8100`, which prints the script's percentiles and, at its end, how late it was
-itself.
+`python -m benchmarks.load_clients` compares what load clients report with the script. By hand, start `python -m
+benchmarks.stub_server --port 8100`: it prints the script's percentiles and, at its end, how late it was itself.
 """
 
 import argparse
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from clients.reporting.distribution import Distribution, distribution
 
-PIECES = 24  # of an answer
+PIECES = 24  # in an answer
 TTFT_S, GAP_S, SPREAD = 0.4, 0.08, 0.5  # medians, and the sigma of both lognormals
 PROMPT_TOKENS = 7
 
@@ -27,13 +26,13 @@ Delays = Sequence[float] | NDArray[np.float64]
 
 
 def script(seed: int, number: int) -> NDArray[np.float64]:
-    """Seconds before each piece of answer ``number``: [PIECES], the first is its time to first token."""
+    """Return seconds before each piece of answer ``number``: [PIECES], the first is its time to first token."""
     median = np.array([TTFT_S] + [GAP_S] * (PIECES - 1))
     return median * np.random.default_rng([seed, number]).lognormal(0.0, SPREAD, PIECES)
 
 
 def exact(seed: int, requests: int) -> dict[str, Distribution]:
-    """What the first ``requests`` answers take by the script, in seconds: ``ttft``, ``tbt`` (gaps) and ``e2e``."""
+    """Return what the first ``requests`` answers take by the script, in s: ``ttft``, ``tbt`` (gaps) and ``e2e``."""
     delays = np.array([script(seed, number) for number in range(requests)])
     samples = {"ttft": delays[:, 0], "tbt": delays[:, 1:].ravel(), "e2e": delays.sum(axis=1)}
     found = {name: distribution(values) for name, values in samples.items()}
@@ -41,11 +40,10 @@ def exact(seed: int, requests: int) -> dict[str, Distribution]:
 
 
 class StubServer:
-    """Waits the delays of a script before each piece, one script for each request in the order they come.
+    """Waits before each piece as a script says; each request takes the next script.
 
-    A request for one token, as load clients send to get to know a server, gets it at once and takes no script.
-    ``due``: when each piece should leave, ``wrote``: when it did, by the clock of `time.perf_counter`, in the order of
-    the scripts.
+    A request for one token, which load clients send to probe a server, is answered at once and takes no script. ``due``
+    and ``wrote`` hold when each piece should have left and when it did (`time.perf_counter`), in the scripts' order.
     """
 
     def __init__(self, scripts: Callable[[int], Delays]) -> None:
@@ -54,7 +52,7 @@ class StubServer:
         self._scripts = scripts
 
     def app(self) -> web.Application:
-        """The routes."""
+        """Return the application with its routes."""
         app = web.Application()
         app.router.add_post("/v1/chat/completions", self.chat)
         app.router.add_get("/v1/models", self.models)
@@ -77,15 +75,15 @@ class StubServer:
         return response
 
     async def models(self, _: web.Request) -> web.Response:
-        """The one model."""
+        """List the only model."""
         return web.json_response({"object": "list", "data": [{"id": "stub", "object": "model", "owned_by": "a stub"}]})
 
     async def until(self, moment: float) -> None:
-        """Return when it is time for a piece."""
+        """Wait until a piece is due."""
         await asyncio.sleep(moment - time.perf_counter())
 
     def lateness(self) -> Distribution | None:
-        """How long after they were due pieces left, seconds."""
+        """Return how long after they were due pieces left, in seconds."""
         pairs = zip(self.due, self.wrote, strict=True)
         return distribution(left - due for dues, lefts in pairs for due, left in zip(dues, lefts, strict=False))
 
@@ -101,11 +99,13 @@ def _event(payload: dict[str, Any]) -> bytes:
 
 
 async def main() -> None:
-    """Serve until told to stop."""
+    """Serve until a signal comes."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.stub_server", description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="0: a free one (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the script (default: %(default)s)")
-    parser.add_argument("--requests", type=int, default=600, help="to print percentiles of (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the script (default: %(default)s)")
+    parser.add_argument(
+        "--requests", type=int, default=600, help="answers to count in percentiles (default: %(default)s)"
+    )
     flags = parser.parse_args()
     server = StubServer(lambda number: script(flags.seed, number))
     runner = web.AppRunner(server.app(), handler_cancellation=True, shutdown_timeout=1)
@@ -123,7 +123,7 @@ async def main() -> None:
 
 
 def _in_ms(figure: Distribution | None) -> str:
-    """As JSON: milliseconds by percentile."""
+    """Return milliseconds by percentile, as JSON."""
     return json.dumps({} if figure is None else {p.name: round(1e3 * p.value, 3) for p in figure.percentiles})
 
 

@@ -1,5 +1,5 @@
 """What is checked and measured on a GPU: `python -m benchmarks.gpu test` and `bench`.
 
-It stands on the data plane alone and imports little, so that it runs where no more than CuPy, numba-cuda and what
-`requirements` names is installed. ``--simulated`` runs all of it, tiny, on the simulated device.
+It uses the data plane alone and imports little, so that it runs where only CuPy, numba-cuda and the packages that
+`requirements` names are installed. ``--simulated`` runs all of it at tiny sizes on the simulated device.
 """

@@ -1,7 +1,7 @@
-"""`make gpu-test` and `make gpu-bench`: what is right on a GPU, and how fast it is.
+"""`make gpu-test` and `make gpu-bench`: whether a GPU computes correctly, and how fast it is.
 
-`test` holds every op, whole answers and the copies against what defines them; exit code 1 if anything is wrong.
-`bench` measures; it does not judge by its exit code, but says which marks are missed. Both store what they found under
+`test` compares every op, whole answers and the copies with their references; the exit code is 1 if anything is wrong.
+`bench` measures. A missed mark does not change its exit code, but is printed. Both store their results under
 benchmarks/results, as gpu_test.json and gpu.json, and take under ten minutes on one H100. Without a GPU, or without the
 packages for one, the exit code is 2.
 """
@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.gpu.requirements import missing, restore_numpy_names
 
 if TYPE_CHECKING:
-    from benchmarks.gpu.rig import Rig
+    from benchmarks.gpu.under_test import GPUUnderTest
 
 GROUPS = ("layers", "attention", "draws", "moves", "answers", "swaps", "sanitizer")
 MEASURES = ("facts", "links", "swaps", "decode", "prefill", "interference", "idle", "switching")
 NOT_HERE = 2
-BUDGETS_S = {"test": 400.0, "bench": 520.0}  # after which nothing new is begun
+BUDGETS_S = {"test": 400.0, "bench": 520.0}  # after these nothing new begins
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code."""
+    """Run the program and return the exit code."""
     flags = _parser().parse_args(arguments)
     known = GROUPS if flags.what == "test" else MEASURES
     if unknown := set(flags.only or ()) - set(known):
@@ -36,10 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"not installed: {', '.join(absent)}", file=sys.stderr)
         return NOT_HERE
     restore_numpy_names()
-    rig = _open(flags)
-    if rig is None:
+    gpu = _open(flags)
+    if gpu is None:
         return NOT_HERE
-    return (_test if flags.what == "test" else _bench)(rig, flags, flags.only or known)
+    return (_test if flags.what == "test" else _bench)(gpu, flags, flags.only or known)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -64,16 +64,16 @@ def _budget_s(flags: argparse.Namespace) -> float:
     return default if flags.budget is None else float(flags.budget)
 
 
-def _open(flags: argparse.Namespace) -> "Rig | None":
+def _open(flags: argparse.Namespace) -> "GPUUnderTest | None":
     try:
-        from benchmarks.gpu.rig import open_gpu, simulated  # noqa: PLC0415 - packages may not go together
+        from benchmarks.gpu.under_test import open_gpu, simulated_gpu  # noqa: PLC0415 - versions of packages may conflict
         from service.errors import DeviceNotFoundError  # noqa: PLC0415
     except ImportError as error:
         print(f"cannot be imported: {error}", file=sys.stderr)
         return None
     _quiet()
     if flags.simulated:
-        return simulated()
+        return simulated_gpu()
     try:
         return open_gpu(flags.device, tiny=flags.tiny)
     except DeviceNotFoundError as error:
@@ -82,44 +82,44 @@ def _open(flags: argparse.Namespace) -> "Rig | None":
 
 
 def _quiet() -> None:
-    """Failures are told by what they are found by."""
+    """Silence the service's logs; checks and measurements report failures themselves."""
     import structlog  # noqa: PLC0415
 
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
-def _test(rig: "Rig", flags: argparse.Namespace, groups: Sequence[str]) -> int:
+def _test(gpu: "GPUUnderTest", flags: argparse.Namespace, groups: Sequence[str]) -> int:
+    from benchmarks.gpu.checks.running import line, run_checks, summary  # noqa: PLC0415
     from benchmarks.gpu.measures.facts import versions  # noqa: PLC0415
-    from benchmarks.gpu.testing import line, run_checks, summary  # noqa: PLC0415
 
     results, path = [], None
-    earlier = {each["name"]: each for each in _earlier(rig, flags, "gpu_test").get("checks", ())}
-    about = versions(rig)
-    for result in run_checks(rig, groups, _budget_s(flags)):
+    earlier = {each["name"]: each for each in _earlier(gpu, flags, "gpu_test").get("checks", ())}
+    about = versions(gpu)
+    for result in run_checks(gpu, groups, _budget_s(flags)):
         results.append(result)
         print(line(result), flush=True)
-        checks = earlier | {each.name: each.told() for each in results}
-        told = summary([each["outcome"] for each in checks.values()])
-        path = _store(rig, flags, "gpu_test", {**about, "summary": told, "checks": [*checks.values()]})
-    print(summary([each.outcome for each in results]), *_told(path), sep="\n")
+        checks = earlier | {each.name: each.as_dict() for each in results}
+        counts = summary([each["outcome"] for each in checks.values()])
+        path = _store(gpu, flags, "gpu_test", {**about, "summary": counts, "checks": [*checks.values()]})
+    print(summary([each.outcome for each in results]), *_stored_in(path), sep="\n")
     return 1 if any(result.outcome == "failed" for result in results) else 0
 
 
-def _bench(rig: "Rig", flags: argparse.Namespace, names: Sequence[str]) -> int:
-    from benchmarks.gpu.marks import MARKS, judged  # noqa: PLC0415
+def _bench(gpu: "GPUUnderTest", flags: argparse.Namespace, names: Sequence[str]) -> int:
     from benchmarks.gpu.measures.facts import versions  # noqa: PLC0415
-    from benchmarks.gpu.measuring import take  # noqa: PLC0415
+    from benchmarks.gpu.measures.marks import MARKS, judged  # noqa: PLC0415
+    from benchmarks.gpu.measures.running import take  # noqa: PLC0415
 
-    figures: dict[str, Any] = {**_earlier(rig, flags, "gpu"), **versions(rig)}
+    figures: dict[str, Any] = {**_earlier(gpu, flags, "gpu"), **versions(gpu)}
     path = None
-    for name, found, seconds in take(rig, names, _budget_s(flags)):
-        for failing in ("failed", "left_out"):  # an earlier call's
+    for name, found, seconds in take(gpu, names, _budget_s(flags)):
+        for failing in ("failed", "left_out"):  # stored by an earlier call
             figures.pop(f"{name}_{failing}", None)
         figures |= found
         print(f"{name} ({seconds:.0f} s)", *(f"  {line}" for line in _lines(found)), sep="\n", flush=True)
-        path = _store(rig, flags, "gpu", {**figures, "marks": judged(figures)})
-    print(*(mark.line(figures) for mark in MARKS), *_told(path), sep="\n")
-    if rig.simulated:
+        path = _store(gpu, flags, "gpu", {**figures, "marks": judged(figures)})
+    print(*(mark.line(figures) for mark in MARKS), *_stored_in(path), sep="\n")
+    if gpu.simulated:
         print("a simulated device: none of these figures means anything")
     return 1 if any(name.endswith("_failed") for name in figures) else 0
 
@@ -134,36 +134,36 @@ def _lines(figures: dict[str, Any], indent: str = "") -> list[str]:
     return lines
 
 
-def _earlier(rig: "Rig", flags: argparse.Namespace, name: str) -> dict[str, Any]:
-    """Figures that are stored of the same device and commit, where this call does a part: it adds to them."""
+def _earlier(gpu: "GPUUnderTest", flags: argparse.Namespace, name: str) -> dict[str, Any]:
+    """Return the stored figures of the same device and commit if this call runs only a part and adds to them."""
     from benchmarks.record import RESULTS, commit  # noqa: PLC0415
 
     path = (flags.output or RESULTS) / f"{name}.json"
-    if not flags.only or _stores_nothing(rig, flags) or not path.exists():
+    if not flags.only or _stores_nothing(gpu, flags) or not path.exists():
         return {}
     stored = json.loads(path.read_text())
-    here = rig.described(), (flags.commit or commit()).rstrip("+")  # which the first part made of it
+    here = gpu.described(), (flags.commit or commit()).rstrip("+")  # the first part's result marks the tree as changed
     figures: dict[str, Any] = stored["figures"] if (stored["hardware"], stored["commit"].rstrip("+")) == here else {}
     return figures
 
 
-def _stores_nothing(rig: "Rig", flags: argparse.Namespace) -> bool:
-    """Of a simulated device, or of tiny sizes."""
-    return rig.simulated or bool(flags.tiny)
+def _stores_nothing(gpu: "GPUUnderTest", flags: argparse.Namespace) -> bool:
+    """Return whether figures are not to be stored: those of a simulated device or of tiny sizes."""
+    return gpu.simulated or bool(flags.tiny)
 
 
-def _told(path: Path | None) -> list[str]:
+def _stored_in(path: Path | None) -> list[str]:
     return [] if path is None else [f"stored in {path}"]
 
 
-def _store(rig: "Rig", flags: argparse.Namespace, name: str, figures: dict[str, Any]) -> Path | None:
-    """All so far, in case that the rest takes too long."""
+def _store(gpu: "GPUUnderTest", flags: argparse.Namespace, name: str, figures: dict[str, Any]) -> Path | None:
+    """Store all results so far, in case the rest takes too long."""
     from benchmarks.record import RESULTS, store  # noqa: PLC0415
 
-    if _stores_nothing(rig, flags):
+    if _stores_nothing(gpu, flags):
         return None
     folder = flags.output or RESULTS
-    return store(name, figures, folder=folder, measured_on=rig.described(), measured_commit=flags.commit)
+    return store(name, figures, folder=folder, measured_on=gpu.described(), measured_commit=flags.commit)
 
 
 if __name__ == "__main__":

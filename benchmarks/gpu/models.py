@@ -1,4 +1,4 @@
-"""Models on a rig: the small real one cut to its first layers, or drawn ones of any shape."""
+"""Models for checks and measurements: the first layers of the small real one, or random weights of any shape."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.gpu.random_weights import ModelShape, RandomTensors
-from benchmarks.gpu.rig import Rig
+from benchmarks.gpu.under_test import GPUUnderTest
 from service.errors import ModelLoadError
 from service.execution.gpu.weights import DeviceWeights
 from service.execution.models.architecture import ModelConfig
@@ -18,9 +18,9 @@ from service.execution.models.weights import ModelWeights
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Weights that can be fetched more than once, to the host and to the device.
+    """A model's weights, which can be fetched more than once, to the host and to the device.
 
-    ``name``: for people. ``trained``: of a real model, whose activations roundings trouble less.
+    ``name``: for reports. ``trained``: weights of a real model, in which roundings change activations less.
     """
 
     name: str
@@ -30,36 +30,36 @@ class Source:
     trained: bool = False
 
     def on_host(self) -> ModelWeights:
-        """As float32, for the CPU's kernels."""
+        """Return the weights as float32, for the CPU's kernels."""
         return self._fetch(HostWeights())
 
-    def on_device(self, rig: Rig, dtype: np.dtype[Any]) -> ModelWeights:
-        """Rounded to ``dtype``. Raises DeviceMemoryError."""
-        return self._fetch(DeviceWeights(rig.runtime, dtype))
+    def on_device(self, gpu: GPUUnderTest, dtype: np.dtype[Any]) -> ModelWeights:
+        """Return the weights rounded to ``dtype``. Raises DeviceMemoryError."""
+        return self._fetch(DeviceWeights(gpu.runtime, dtype))
 
     def _fetch(self, destination: Destination) -> ModelWeights:
         return assemble(self.tensors, self.config, self.tied, destination)
 
 
-def drawn(shape: ModelShape, dtype: np.dtype[Any], name: str = "drawn weights") -> Source:
-    """Weights that ``dtype`` can say exactly."""
+def random_model(shape: ModelShape, dtype: np.dtype[Any], name: str = "random weights") -> Source:
+    """Return random weights that ``dtype`` represents exactly."""
     return Source(name, shape.config, RandomTensors(shape, dtype), shape.tied)
 
 
-def small_model(rig: Rig, dtype: np.dtype[Any]) -> Source:
-    """The first layers of the packaged model; where it or what reads it is not installed, drawn ones of its shape."""
-    layers = rig.scale.small_layers
-    if not rig.simulated:
+def small_model(gpu: GPUUnderTest, dtype: np.dtype[Any]) -> Source:
+    """Return the first layers of the packaged model, or random ones of its shape if it cannot be read here."""
+    layers = gpu.scale.small_layers
+    if not gpu.simulated:
         try:
             return _packaged(layers)
         except (ImportError, ModelLoadError):
             pass
-    shape = replace(rig.scale.small, config=replace(rig.scale.small.config, num_layers=layers))
-    return drawn(shape, dtype, f"drawn weights, {layers} layers of hidden size {shape.config.hidden_size}")
+    shape = replace(gpu.scale.small, config=replace(gpu.scale.small.config, num_layers=layers))
+    return random_model(shape, dtype, f"random weights, {layers} layers of hidden size {shape.config.hidden_size}")
 
 
 def _packaged(layers: int) -> Source:
-    from service.execution.models.loading import open_model  # noqa: PLC0415 - reads formats with packages of their own
+    from service.execution.models.loading import open_model  # noqa: PLC0415 - needs packages for file formats
 
     model = open_model()
     config = replace(model.config, num_layers=layers)

@@ -1,6 +1,6 @@
-"""Weights that nobody trained, of any model's shapes: for benchmarks, which need no more than its sizes.
+"""Random weights in any model's shapes, for benchmarks, which need only its sizes.
 
-All matrices are cut from one table of noise, at memory's speed, so that 32 billion numbers are a matter of seconds.
+All matrices are copied from one table of noise, at memory's speed, so that 32 billion numbers take seconds.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,12 +15,12 @@ from service.execution.models.architecture import ModelConfig
 from service.execution.models.assemble import OUTPUT, Destination, assemble
 from service.execution.models.weights import ModelWeights
 
-TABLE = 4194301  # numbers of noise; a prime, so that no two rows of a matrix are cut from the same place
+TABLE = 4194301  # numbers of noise; a prime, so that no two rows of a matrix begin at the same number
 
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """A config and the weights that do not show in it."""
+    """A config, and which optional weights the model has."""
 
     config: ModelConfig
     tied: bool = False
@@ -28,7 +28,7 @@ class ModelShape:
     qk_norm: bool = False
 
     def tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Hugging Face names and shapes."""
+        """Yield the tensors' Hugging Face names and shapes."""
         config = self.config
         yield "model.embed_tokens.weight", (config.vocab_size, config.hidden_size)
         if not self.tied:
@@ -54,7 +54,7 @@ class ModelShape:
 
 
 class RandomTensors:
-    """A `TensorSource`. The same seed gives the same numbers, however matrices are cut.
+    """A `TensorSource`. The same seed gives the same numbers, however a matrix is divided into reads.
 
     Matrices are normal with variance 1 / columns and norms are one, so that activations and logits keep their size.
     """
@@ -67,19 +67,19 @@ class RandomTensors:
         self._tables = {width: (noise / np.float32(np.sqrt(width))).astype(dtype) for width in widths}
 
     def names(self) -> Iterable[str]:
-        """All that the shape has."""
+        """Return the names of all tensors."""
         return self._shapes
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of a tensor."""
+        """Return the shape of a tensor."""
         return self._shapes[name]
 
     def stored(self, name: str) -> str:
-        """What the table was rounded to."""
+        """Return the type to which the table is rounded."""
         return self._dtype.name
 
     def read(self, name: str, first: int, out: NDArray[Any]) -> None:
-        """Rows of a tensor."""
+        """Write rows of a tensor into ``out``, from row ``first`` on."""
         if name.endswith("norm.weight"):
             out.fill(1)
             return
@@ -93,5 +93,5 @@ class RandomTensors:
 
 
 def random_weights(shape: ModelShape, dtype: np.dtype[Any], destination: Destination, seed: int = 0) -> ModelWeights:
-    """A model of a shape, drawn as ``dtype`` and put where ``destination`` says."""
+    """Return random weights of type ``dtype`` in a shape, put where ``destination`` says."""
     return assemble(RandomTensors(shape, dtype, seed), shape.config, shape.tied, destination)

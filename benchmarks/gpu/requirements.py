@@ -1,4 +1,4 @@
-"""What the suite needs of a machine, asked before anything that needs it is imported."""
+"""The packages that the suite needs, checked before anything that needs them is imported."""
 
 from importlib.util import find_spec
 
@@ -7,7 +7,7 @@ import numpy as np
 ANYWHERE = {
     "numba": "numba",
     "structlog": "structlog",
-    "tokenizers": "tokenizers",  # by the engine, which the suite feeds with numbers
+    "tokenizers": "tokenizers",  # imported by the engine, though the suite gives it token ids
 }
 ON_A_GPU = {
     "cupy": "cupy-cuda13x",
@@ -16,25 +16,25 @@ ON_A_GPU = {
     "cuda.pathfinder": "cuda-pathfinder",
     "ml_dtypes": "ml-dtypes",
 }
-# numba-cuda 0.30 says the old names, which NumPy 2.5 has removed. The project itself asks for an older NumPy.
+# numba-cuda 0.30 uses the old names, which NumPy 2.5 has removed. The project itself asks for an older NumPy.
 RENAMED = {"row_stack": "vstack", "in1d": "isin", "trapz": "trapezoid"}
 
 
 def missing(simulated: bool) -> list[str]:
-    """Packages that are not installed, as pip knows them."""
+    """Return pip's names of the packages that are not installed."""
     needed = ANYWHERE if simulated else ANYWHERE | ON_A_GPU
-    return [package for module, package in needed.items() if not _is_there(module)]
+    return [package for module, package in needed.items() if not _is_installed(module)]
 
 
 def restore_numpy_names() -> None:
-    """Before numba-cuda compiles anything."""
+    """Restore names that numba-cuda uses; call it before anything is compiled."""
     for old, new in RENAMED.items():
         if not hasattr(np, old):
             setattr(np, old, getattr(np, new))
 
 
-def _is_there(module: str) -> bool:
+def _is_installed(module: str) -> bool:
     try:
         return find_spec(module) is not None
-    except ModuleNotFoundError:  # of the package that it would be in
+    except ModuleNotFoundError:  # its parent package is missing
         return False

@@ -1,4 +1,4 @@
-"""How large everything is: on a GPU, and on the simulated device, where every path is to be taken and nothing measured.
+"""All sizes: for a GPU, and for the simulated device, where every path is to be taken and nothing is measured.
 
 Sizes of the full scale are chosen for 80 GB of device memory and ten minutes for each of `test` and `bench`.
 """
@@ -14,36 +14,36 @@ MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class SwitchScale:
-    """Of the presets' comparison. Blocks of both pools, users who talk at once, seconds before and while it counts."""
+    """Sizes of the presets' comparison: blocks of both pools, users at once, seconds of warm-up and measuring."""
 
     name: str
     shape: ModelShape
     device_blocks: int
     host_blocks: int
     users: int
-    history: int  # tokens that a conversation begins with, at most
-    question: int  # tokens of a turn, on average
-    answer: int
     update_every: int  # steps
     warm_up_s: float
-    measured_s: float
+    measured_s: float = 14
+    history: int = 1600  # tokens that a conversation begins with, at most
+    question: int = 160  # tokens of a turn, on average
+    answer: int = 340
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Sizes. ``dtype``: of what is served."""
+    """Sizes of all checks and measurements. ``dtype``: the type of weights, activations and KV."""
 
     dtype: str
-    op_shapes: Mapping[str, ModelShape]  # whose ops are checked
-    prompt_lengths: tuple[int, ...]  # of the attention that is checked
-    small: ModelShape  # where the small model's weights are not installed
+    op_shapes: Mapping[str, ModelShape]  # for the checks of ops
+    prompt_lengths: tuple[int, ...]  # for the checks of attention
+    small: ModelShape  # used where the small model's weights are not installed
     small_layers: int
-    plays: int  # requests played on both backends
-    answer: int  # tokens of each
-    served: ModelShape  # measured
-    copy_bytes: tuple[int, ...]  # of a piece
-    link_bytes: int  # moved in a measurement of a link
-    group_bytes: tuple[int, ...]  # of a group that is swapped
+    requests: int  # run on both backends
+    answer: int  # tokens of each request
+    model: ModelShape  # measured
+    copy_bytes: tuple[int, ...]  # sizes of a copy
+    link_bytes: int  # moved by a measurement of a link
+    group_bytes: tuple[int, ...]  # sizes of a block group that is swapped
     batches: tuple[int, ...]
     context: int  # tokens of each sequence that decodes
     steps: int
@@ -51,37 +51,13 @@ class Scale:
     prompt: int  # tokens
     matrix: int  # rows and columns
     repetitions: int
-    launches: int  # of which one is timed
+    launches: int  # repeated to time one
     switches: tuple[SwitchScale, ...]
 
 
-# The paper's memory: what an A10 (24 GB) leaves LLaMA-8B, an A100 (80 GB) Qwen-32B. Histories as long as ShareGPT's.
-LLAMA_ON_A10 = SwitchScale(
-    "llama_8b",
-    LLAMA_3_8B,
-    device_blocks=2560,
-    host_blocks=8192,
-    users=64,
-    history=1600,
-    question=160,
-    answer=340,
-    update_every=25,
-    warm_up_s=6,
-    measured_s=14,
-)
-QWEN_ON_A100 = SwitchScale(
-    "qwen_32b",
-    QWEN_2_5_32B,
-    device_blocks=1280,
-    host_blocks=4096,
-    users=32,
-    history=1600,
-    question=160,
-    answer=340,
-    update_every=50,
-    warm_up_s=8,
-    measured_s=14,
-)
+# The paper's KV memory: what LLaMA-8B leaves of an A10 (24 GB), Qwen-32B of an A100 (80 GB). ShareGPT's histories.
+LLAMA_ON_A10 = SwitchScale("llama_8b", LLAMA_3_8B, 2560, 8192, users=64, update_every=25, warm_up_s=6)
+QWEN_ON_A100 = SwitchScale("qwen_32b", QWEN_2_5_32B, 1280, 4096, users=32, update_every=50, warm_up_s=8)
 
 FULL = Scale(
     dtype="bfloat16",
@@ -89,9 +65,9 @@ FULL = Scale(
     prompt_lengths=(1, 15, 16, 17, 200, 3000),
     small=SMOLLM2_135M,
     small_layers=4,
-    plays=12,
+    requests=12,
     answer=48,
-    served=LLAMA_3_8B,
+    model=LLAMA_3_8B,
     copy_bytes=(64 << 10, 256 << 10, MIB, 2 * MIB, 8 * MIB, 64 * MIB, 256 * MIB),
     link_bytes=1024 * MIB,
     group_bytes=(8 * MIB, 32 * MIB, 128 * MIB),
@@ -106,19 +82,8 @@ FULL = Scale(
     switches=(LLAMA_ON_A10, QWEN_ON_A100),
 )
 
-TINY_SWITCHES = SwitchScale(
-    "tiny",
-    TINY,
-    device_blocks=24,
-    host_blocks=96,
-    users=8,
-    history=60,
-    question=12,
-    answer=20,
-    update_every=5,
-    warm_up_s=0.2,
-    measured_s=0.5,
-)
+TINY_CHATS = {"history": 60, "question": 12, "answer": 20}
+TINY_SWITCHES = SwitchScale("tiny", TINY, 24, 96, users=8, update_every=5, warm_up_s=0.2, measured_s=0.5, **TINY_CHATS)
 
 TINY_SCALE = Scale(
     dtype="float32",
@@ -126,9 +91,9 @@ TINY_SCALE = Scale(
     prompt_lengths=(1, 15, 16, 17, 150),
     small=TINY,
     small_layers=2,
-    plays=6,
+    requests=6,
     answer=12,
-    served=TINY,
+    model=TINY,
     copy_bytes=(4 << 10, 64 << 10),
     link_bytes=256 << 10,
     group_bytes=(64 << 10,),

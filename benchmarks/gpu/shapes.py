@@ -1,4 +1,4 @@
-"""Models that GPUs are measured with, by the sizes in their published configs. Their weights are drawn."""
+"""Shapes of the models that GPUs are measured with, from their published configs. The weights are random."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -57,7 +57,7 @@ SMOLLM2_135M = ModelShape(
     tied=True,
 )
 
-# Of no model: what the simulated device can do in no time. Biased, for the sake of that op.
+# No real model: sizes that the simulated device computes at once. It has biases so that their op is run.
 TINY = ModelShape(
     ModelConfig(
         architecture="qwen2",
@@ -75,7 +75,7 @@ TINY = ModelShape(
     qkv_bias=True,
 )
 
-# The same with heads as tensor cores take them.
+# The same, with heads of a size that tensor cores take.
 TINY_WIDE = ModelShape(
     replace(TINY.config, head_dim=64, inverse_frequencies=inverse_frequencies(64, 10_000.0)), qkv_bias=True
 )
@@ -87,7 +87,7 @@ def _with_heads(dim: int, num_heads: int, num_kv_heads: int) -> ModelShape:
     return ModelShape(replace(TINY.config, inverse_frequencies=frequencies, **sizes), qkv_bias=True)
 
 
-# Of heads that the others leave out: sizes of 80 and 96, of 128 with fewer of them, one query head a KV head and three.
+# Heads that the other shapes lack: sizes 80, 96 and 128, with one, three and four query heads a KV head.
 HEADS: Mapping[str, ModelShape] = {
     "heads of 80": _with_heads(80, 2, 2),
     "heads of 96": _with_heads(96, 3, 1),

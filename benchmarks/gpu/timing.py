@@ -1,4 +1,4 @@
-"""Time on the device, between events."""
+"""Times on the device, measured between events."""
 
 from collections.abc import Callable
 from statistics import median
@@ -9,13 +9,13 @@ Span = tuple[Event, Event]
 
 
 def seconds(span: Span) -> float:
-    """Of a span whose end has passed."""
+    """Return the length of a span whose end has passed."""
     begin, end = span
     return end.seconds_since(begin)
 
 
 def device_seconds(stream: Stream, submit: Callable[[], None], repetitions: int) -> float:
-    """The median time on the device of what ``submit`` submits, after doing it once. Called within `Runtime.bound`."""
+    """Return the median time of the submitted work on the device, after a first run. Call within `Runtime.bound`."""
     submit()
     spans: list[Span] = []
     for _ in range(repetitions):
@@ -27,9 +27,9 @@ def device_seconds(stream: Stream, submit: Callable[[], None], repetitions: int)
 
 
 class StepClock:
-    """A compute stream that notes when each step of a runner begins and ends on the device.
+    """A compute stream that records when each step of a runner begins and ends on the device.
 
-    A runner's step begins with a copy of what it is told, and ends with an event; other events end no step.
+    A runner's step begins with a copy of the step's inputs and ends with an event; other events end no step.
     """
 
     def __init__(self, stream: Stream) -> None:
@@ -41,12 +41,12 @@ class StepClock:
         return getattr(self._stream, name)
 
     def copy(self, source: Array, destination: Array) -> None:
-        """Its first copy begins a step."""
+        """Submit a copy; the first one begins a step."""
         self._begin = self._begin or self._stream.record(timed=True)
         self._stream.copy(source, destination)
 
     def record(self, *, timed: bool = False) -> Event:
-        """The event, which is timed in any case."""
+        """Return an event, which is always timed."""
         end = self._stream.record(timed=True)
         if self._begin is not None:
             self.spans.append((self._begin, end))

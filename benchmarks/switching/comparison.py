@@ -1,8 +1,8 @@
-"""Variants against `groups+reuse+async`: 95 % intervals by paired bootstrap over whole conversations.
+"""Compare variants with `groups+reuse+async`: 95 % intervals by paired bootstrap over whole conversations.
 
 The seeds of a cell are pooled: each seed's conversations are drawn among themselves, the same ones on both sides, so
-what one conversation has more of than another drops out. Latencies are compared as ratios, goodput as a difference in
-turns a second; the length of each run's window is taken as it was.
+that differences between conversations cancel. Latencies are compared as ratios, goodput as a difference in turns a
+second; the length of each run's window is kept.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ GOODPUT = "goodput_per_s"
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Of one figure: the variant's value over the default preset's, or minus it for goodput."""
+    """The difference in one figure: the variant's value over the default preset's, or minus it for goodput."""
 
     figure: str
     value: float
@@ -47,13 +47,13 @@ class Pool:
         self._seconds = sum(end - start for start, end in windows)
 
     def figures(self, counts: Counts) -> Floats:
-        """The latencies, then the goodput."""
+        """Return the latencies, then the goodput."""
         ttft, tbt = self._ttft.percentiles(counts, TTFT_QUANTILES), self._tbt.percentiles(counts, TBT_QUANTILES)
         return np.concatenate([ttft, tbt, [counts @ self._met / self._seconds]])
 
 
 def differences(variant: Mapping[int, Run], default: Mapping[int, Run], slo: Slo) -> list[Difference]:
-    """Over the seeds that both have. Raises ValueError if they did not play the same conversations."""
+    """Return the differences over the seeds that both have. Raises ValueError if their conversations differ."""
     seeds = sorted(variant.keys() & default.keys())
     one, other = (Pool([runs[seed] for seed in seeds], slo) for runs in (variant, default))
     if one.conversations != other.conversations:
@@ -67,18 +67,18 @@ def differences(variant: Mapping[int, Run], default: Mapping[int, Run], slo: Slo
 
 
 def _changes(one: Floats, other: Floats) -> Floats:
-    """[resamples, figures]: ratios, and in the last column differences."""
+    """Return [resamples, figures]: ratios, and differences in the last column."""
     return np.concatenate([one[:, :-1] / other[:, :-1], one[:, -1:] - other[:, -1:]], axis=1)
 
 
 def _draws(conversations: Sequence[int]) -> list[Counts]:
-    """Each seed's conversations drawn among themselves."""
+    """Draw each seed's conversations among themselves."""
     each = [draws(count, SEED + number) for number, count in enumerate(conversations)]
     return [np.concatenate(counts) for counts in zip(*each, strict=True)]
 
 
 def _by_conversation(run: Run) -> list[list[TurnRecord]]:
-    """Turns of each conversation, in the order of their names."""
+    """Return the turns of each conversation, in the order of the conversations' names."""
     groups: dict[str, list[TurnRecord]] = {}
     for turn in measured(run):
         groups.setdefault(turn.conversation, []).append(turn)

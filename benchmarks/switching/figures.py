@@ -1,7 +1,7 @@
-"""The figures of one run, from what its clients saw and what the server counted."""
+"""The figures of one run, from the clients' records and the server's metrics."""
 
 from benchmarks.record import Figures
-from benchmarks.switching.session import Result
+from benchmarks.switching.session import RunResult
 from clients.report import Outcome
 from clients.reporting.distribution import Distribution
 from clients.reporting.measures import measured
@@ -12,8 +12,8 @@ TTFT_QUANTILES = (0.5, 0.95, 0.99)
 TBT_QUANTILES = (0.5, 0.99, 0.999)
 
 
-def figures_of(result: Result, slo: Slo, block_bytes: int) -> Figures:
-    """Names say the units; shares are of 1."""
+def figures_of(result: RunResult, slo: Slo, block_bytes: int) -> Figures:
+    """Return figures whose names say the units; shares are of 1."""
     summary = summarise(result.run, slo)
     others: Figures = {"others_cpu_share": result.others_cpu_share}
     return {**_of_clients(summary), **_of_server(result.metrics, summary.window_s, block_bytes), **others}
@@ -42,7 +42,7 @@ def _of_clients(summary: Summary) -> Figures:
 
 def _of_server(grown: dict[str, float], window_s: float, block_bytes: int) -> Figures:
     def total(name: str) -> float:
-        """Over all labels."""
+        """Return the sum over all labels."""
         return sum(value for key, value in grown.items() if key.split("{")[0] == f"fastswitch_{name}")
 
     step_s, swap_s = total("step_seconds_sum"), total("swap_manager_seconds_total")

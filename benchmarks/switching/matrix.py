@@ -1,7 +1,7 @@
-"""What is compared with what: variants of the server, under cells of policy, update frequency, link and seed.
+"""The matrix of runs: variants of the server, in cells of policy, update frequency, link and seed.
 
-All variants of a cell play one trace under one sequence of priorities, back to back. Which goes first rotates from cell
-to cell, so that a machine that gets slower or busier favours nobody.
+All variants of a cell play one trace under one sequence of priorities, back to back. Which variant runs first rotates
+from cell to cell, so that a machine that gets slower or busier favours none.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from service.config import DEFAULT_PRESET
 NEVER = "never"
 CAP = "fixed-cap"
 RECOMPUTE = "vllm-recompute"
-# `observe` switches as `groups+reuse+async` does under fcfs, and is none of its own here.
+# `observe` is left out: it switches as `groups+reuse+async` does under fcfs.
 PRESETS = ("vllm-0.3.3", RECOMPUTE, "groups", "groups+reuse", DEFAULT_PRESET)
 COPYING = tuple(preset for preset in PRESETS if preset != RECOMPUTE)
 VARIANTS = (*PRESETS, CAP)
@@ -21,7 +21,7 @@ VARIANTS = (*PRESETS, CAP)
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Who gets priority when. ``every``: steps between updates; None with ``never``, first come, first served."""
+    """A policy and how often priorities change. ``every``: steps between updates; None: never, served in order."""
 
     policy: str
     every: int | None
@@ -58,13 +58,13 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Fit for a file."""
+        """A name for the run's files."""
         cell = self.cell
         parts = (cell.link or "memory", str(cell.schedule), f"seed{cell.seed}", self.variant)
         return "-".join(parts).replace(":", "").replace("+", "_")
 
     def server_flags(self, max_num_seqs_of_cap: int) -> list[str]:
-        """Of `fastswitch serve`. The fixed cap admits fewer and serves them in order, whatever the policy."""
+        """Return flags of `fastswitch serve`. The fixed cap admits fewer requests and serves them in order."""
         capped = self.variant == CAP
         schedule = self.cell.schedule
         flags = ["--preset", DEFAULT_PRESET if capped else self.variant]
@@ -77,9 +77,9 @@ class Job:
 
 
 def run_of(job: Job) -> Job:
-    """The run that stands for a job: of what makes no difference to its variant, there is one.
+    """Return the run that stands for a job; conditions that make no difference to its variant share one run.
 
-    The fixed cap knows no schedule, and recomputation copies nothing over any link.
+    The fixed cap ignores the schedule, and recomputation copies nothing over any link.
     """
     if job.variant == CAP:
         return replace(job, cell=replace(job.cell, schedule=Schedule.parse(NEVER)))
@@ -91,7 +91,7 @@ def run_of(job: Job) -> Job:
 def jobs(
     schedules: Sequence[Schedule], links: Sequence[str | None], seeds: Sequence[int], variants: Sequence[str]
 ) -> Iterator[Job]:
-    """All runs, in order: one link before the other, so that an interrupted matrix says most."""
+    """Yield all runs, one link after the other, so that an interrupted matrix says as much as possible."""
     for number, (link, seed, schedule) in enumerate(product(links, seeds, schedules)):
         cell = Cell(schedule, link, seed)
         here = [job for variant in variants if (job := Job(cell, variant)) == run_of(job)]

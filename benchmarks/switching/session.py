@@ -1,4 +1,4 @@
-"""One run: a server of its own, `fastswitch load` on it, and what both of them say."""
+"""One run: a server of its own under `fastswitch load`, and the records of both."""
 
 import asyncio
 import json
@@ -17,15 +17,15 @@ from benchmarks.server import running_server
 from clients.report import Run, read_run
 from clients.trace import Trace, write_trace
 
-RUN_NAME = "switching"  # the priorities drawn hang on it: the same in all runs
+RUN_NAME = "switching"  # priorities are drawn from it, so it is the same in all runs
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """``metrics``: what /metrics grew by while the load lasted.
+class RunResult:
+    """The result of a run. ``metrics``: how much each sample of /metrics grew during the load.
 
-    ``others_cpu_share``: of the machine's processor time, what neither server nor client used.
-    ``load_average``: of the machine, just before the run; that of the run before still shows in it.
+    ``others_cpu_share``: share of the machine's processor time that neither server nor client used.
+    ``load_average``: the machine's, just before the run; it still contains the load of the last run.
     """
 
     flags: list[str]
@@ -38,29 +38,29 @@ class Result:
     run: Run
 
 
-class Shelf:
-    """Finished runs in a folder, two files each, so that an interrupted matrix goes on where it was."""
+class RunFolder:
+    """Finished runs in a folder, two files each, so that an interrupted matrix can go on."""
 
     def __init__(self, folder: Path) -> None:
-        """Make the folder if it is not there. Raises OSError."""
+        """Make the folder if there is none. Raises OSError."""
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
 
-    def get(self, name: str, flags: Sequence[str]) -> Result | None:
-        """The run of that name and those flags, if it is there whole. Raises `RunFileError` for a damaged one."""
+    def get(self, name: str, flags: Sequence[str]) -> RunResult | None:
+        """Return the finished run of that name and those flags, if any. Raises `RunFileError` for a damaged one."""
         server, load = self._paths(name)
-        told = json.loads(server.read_text()) if server.exists() else None
-        return None if told is None or told["flags"] != list(flags) else Result(**told, run=read_run(load))
+        stored = json.loads(server.read_text()) if server.exists() else None
+        return None if stored is None or stored["flags"] != list(flags) else RunResult(**stored, run=read_run(load))
 
-    async def make(self, name: str, flags: Sequence[str], trace: Trace) -> Result:
-        """Run it; the server's file is written last."""
+    async def make(self, name: str, flags: Sequence[str], trace: Trace) -> RunResult:
+        """Make a run. The server's file is written last, and marks the run as finished."""
         server, load = self._paths(name)
         trace_path = self._folder / f"{name}.jsonl"
         write_trace(trace, trace_path)
-        told = await _measure(flags, trace_path, load)
+        measured = await _measure(flags, trace_path, load)
         trace_path.unlink()
-        server.write_text(json.dumps(told, indent=2) + "\n")
-        return Result(**told, run=read_run(load))
+        server.write_text(json.dumps(measured, indent=2) + "\n")
+        return RunResult(**measured, run=read_run(load))
 
     def _paths(self, name: str) -> tuple[Path, Path]:
         return self._folder / f"{name}.server.json", self._folder / f"{name}.load.json"
@@ -86,7 +86,7 @@ async def _measure(flags: Sequence[str], trace: Path, load: Path) -> dict[str, o
 
 
 def _others_cpu_s() -> float:
-    """Processor seconds of the machine, without this process and its children that have ended."""
+    """Return the machine's processor seconds, without this process and its children that have ended."""
     machine, own = psutil.cpu_times(), os.times()
     ours = own.user + own.system + own.children_user + own.children_system
     return sum(machine) - machine.idle - machine.iowait - machine.guest - machine.guest_nice - ours
@@ -101,6 +101,6 @@ async def _load(*flags: str) -> None:
 
 
 def _growth(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
-    """Of counters and sums; buckets are left out, and gauges mean nothing here."""
+    """Return the growth of counters and sums; buckets are left out, and gauges mean nothing here."""
     wanted = [key for key in after if key.split("{")[0].endswith(("_total", "_sum", "_count"))]
     return {key: after[key] - before.get(key, 0.0) for key in wanted}

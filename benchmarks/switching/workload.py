@@ -17,8 +17,8 @@ QUARTER = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
-    """Bytes of both pools. ``conversations``: how many of the trace's the device's can hold at once."""
+class PoolSizes:
+    """Bytes of both pools. ``conversations``: how many of the trace's conversations the device's pool holds at once."""
 
     device_kv: int
     host_kv: int
@@ -26,12 +26,12 @@ class Memory:
 
     @property
     def flags(self) -> list[str]:
-        """Of `fastswitch serve`."""
+        """Flags of `fastswitch serve`."""
         return ["--device-kv", str(self.device_kv), "--host-kv", str(self.host_kv)]
 
 
 def draw_trace(seed: int, conversations: int) -> Trace:
-    """Chats of two to four turns, all beginning at once."""
+    """Return chats of two to four turns that all begin at once."""
     return generate(
         WorkloadSettings(
             seed=seed,
@@ -45,26 +45,26 @@ def draw_trace(seed: int, conversations: int) -> Trace:
 
 
 def at_rate(trace: Trace, turns_per_s: float) -> Trace:
-    """The same conversations, arriving one after another as a Poisson process."""
+    """Return the same conversations, arriving as a Poisson process."""
     return arrange(trace, ArrivalSettings(seed=trace.seed, request_rate=turns_per_s))
 
 
 def capacity_of(run: Run) -> float:
-    """Turns a second while everybody waits: over the time in which the first half of a run's turns ended.
+    """Return turns a second under full load: over the time in which the first half of a run's turns ended.
 
-    In the second half there are ever fewer conversations, and a server with little to do at once does less.
+    In the second half fewer and fewer conversations are left, and smaller batches do less a second.
     """
     ends = sorted(turn.end_s for turn in measured(run))
     half = len(ends) // 2
     return half / (ends[half - 1] - min(turn.scheduled_s for turn in measured(run)))
 
 
-def memory_for(trace: Trace, model: LoadedModel) -> Memory:
-    """Device room for a quarter of the conversations at their full length, host room for all of them."""
+def memory_for(trace: Trace, model: LoadedModel) -> PoolSizes:
+    """Return device memory for a quarter of the conversations at their full length, and host memory for all."""
     writer = Writer(trace)
     blocks = sum(ceil(_tokens(each, writer, model) / BLOCK_TOKENS) for each in trace.conversations)
     block_bytes = kv_bytes_per_block(model.config)
-    return Memory(
+    return PoolSizes(
         device_kv=blocks // QUARTER * block_bytes,
         host_kv=blocks * block_bytes,
         conversations=len(trace.conversations) // QUARTER,
@@ -72,7 +72,7 @@ def memory_for(trace: Trace, model: LoadedModel) -> Memory:
 
 
 def _tokens(conversation: Conversation, writer: Writer, model: LoadedModel) -> int:
-    """At its end: what the template makes of its messages, and its answers."""
+    """Return a conversation's tokens at its end: those of its messages in the template, and its answers."""
     messages = []
     for index in range(len(conversation.turns)):
         messages.append({"role": "user", "content": writer.message(conversation, index)})

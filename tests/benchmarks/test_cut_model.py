@@ -1,4 +1,4 @@
-"""The model that is taken to a GPU is the packaged one, cut."""
+"""The cut model has the first layers of the packaged one, unchanged."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from service.execution.models.loading import default_model_path, open_model
 LAYERS = 2
 
 
-def test_what_is_kept_is_as_it_was(tmp_path: Path) -> None:
+def test_the_first_layers_are_unchanged(tmp_path: Path) -> None:
     cut(default_model_path(), tmp_path / "cut.gguf", LAYERS)
     whole, part = open_model(), open_model(tmp_path / "cut.gguf")
     assert (part.config.num_layers, whole.config.num_layers) == (LAYERS, 30)

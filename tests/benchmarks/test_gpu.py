@@ -1,4 +1,4 @@
-"""The GPU's suite on the simulated device: it passes what is right, fails what is wrong, and measures what it marks."""
+"""The GPU's suite on the simulated device: right kernels pass, wrong ones fail, and every marked figure is measured."""
 
 import json
 import subprocess
@@ -12,14 +12,14 @@ import pytest
 
 from benchmarks.gpu import __main__ as suite
 from benchmarks.gpu.checks import CHECKS
-from benchmarks.gpu.checks.check import Result
-from benchmarks.gpu.crowd import Crowd, Talk
-from benchmarks.gpu.marks import MARKS, Mark, judged
+from benchmarks.gpu.checks.check import CheckResult
+from benchmarks.gpu.checks.running import run_checks
 from benchmarks.gpu.measures import NAMES
-from benchmarks.gpu.measuring import take
-from benchmarks.gpu.rig import Rig, simulated
+from benchmarks.gpu.measures.engine_load import ChatLoad, EngineUnderLoad
+from benchmarks.gpu.measures.marks import MARKS, Mark, judged
+from benchmarks.gpu.measures.running import take
 from benchmarks.gpu.scale import TINY_SCALE
-from benchmarks.gpu.testing import run_checks
+from benchmarks.gpu.under_test import GPUUnderTest, simulated_gpu
 from service.core.core import Core
 from service.core.policies import POLICIES
 from service.execution.copier import CPUCopier
@@ -43,7 +43,7 @@ def call(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 class Wrong(RoundingKernels):
-    """One op is replaced."""
+    """The right kernels with one op replaced."""
 
     def __init__(self, name: str, op: Callable[..., None]) -> None:
         self._name, self._op = name, op
@@ -58,9 +58,9 @@ def a_little_off(x: Any, weight: Any, eps: float, out: Any) -> None:
     out *= np.float32(1.02).astype(out.dtype)
 
 
-def in_the_next_block(kv: Any, layer: int, qkv: Any, places: Any) -> None:
-    """KV stored where another sequence's is."""
-    RoundingKernels().store_kv(kv, layer, qkv, (places + 16) % (16 * len(kv)))
+def in_the_next_block(kv: Any, layer: int, qkv: Any, slot_mapping: Any) -> None:
+    """A store that writes KV into the next block."""
+    RoundingKernels().store_kv(kv, layer, qkv, (slot_mapping + 16) % (16 * len(kv)))
 
 
 def without_the_last(gate_up: Any, out: Any) -> None:
@@ -71,13 +71,13 @@ def without_the_last(gate_up: Any, out: Any) -> None:
 
 
 def beyond_its_end(table: Any, rows: Any, out: Any) -> None:
-    """Rows taken, and one more."""
+    """A copy of rows that writes one row more."""
     RoundingKernels().take_rows(table, rows, out)
     np.lib.stride_tricks.as_strided(out, (len(out) + 1, out.shape[1]))[-1] = 0
 
 
 def second_best(logits: Any, *others: Any) -> None:
-    """Draws that are right but for the greedy ones."""
+    """A sampler that is wrong for greedy rows only."""
     RoundingKernels().sample(logits, *others)
     greedy, out = others[0] == 0, others[-1]
     out[greedy] = np.argsort(-logits[greedy], axis=1)[:, 1]
@@ -99,13 +99,13 @@ WRONG = {
 }
 
 
-def failed(rig: Rig, *groups: str) -> list[Result]:
-    return [result for result in run_checks(rig, groups) if result.outcome == "failed"]
+def failed(gpu: GPUUnderTest, *groups: str) -> list[CheckResult]:
+    return [result for result in run_checks(gpu, groups) if result.outcome == "failed"]
 
 
 @pytest.mark.parametrize("group", CHECKS)
 def test_what_is_right_passes(group: str) -> None:
-    results = list(run_checks(simulated(), [group]))
+    results = list(run_checks(simulated_gpu(), [group]))
     assert [result for result in results if result.outcome == "failed"] == []
     assert {result.name for result in results if result.outcome == "skipped"} <= NOT_ON_A_CPU
     assert results
@@ -114,31 +114,31 @@ def test_what_is_right_passes(group: str) -> None:
 @pytest.mark.parametrize("op", WRONG)
 def test_a_wrong_kernel_fails_its_own_checks_and_no_others(op: str) -> None:
     kernel, group = WRONG[op]
-    found = failed(simulated(Wrong(op, kernel)), group)
+    found = failed(simulated_gpu(Wrong(op, kernel)), group)
     assert found
     assert all(result.name.startswith(f"{group}: {op}, ") for result in found)
 
 
 def test_a_wrong_kernel_changes_answers() -> None:
-    found = failed(simulated(Wrong("silu_mul", without_the_last)), "answers")
+    found = failed(simulated_gpu(Wrong("silu_mul", without_the_last)), "answers")
     assert {"answers: tokens are the CPU's in float32", "answers: logits in bfloat16"} <= {each.name for each in found}
 
 
 def test_checks_that_cannot_be_made_are_a_failure() -> None:
-    (result,) = run_checks(Rig(None, TINY_SCALE, simulated=True), ["layers"])  # type: ignore[arg-type]
+    (result,) = run_checks(GPUUnderTest(None, TINY_SCALE, simulated=True), ["layers"])  # type: ignore[arg-type]
     assert result.outcome == "failed"
 
 
 def test_a_lost_device_ends_the_checks() -> None:
     faults = losing_device(lambda work: work.is_copy, 10)
     runtime = SimulatedRuntime(kernels=RoundingKernels(), faults=faults)  # type: ignore[arg-type]
-    results = list(run_checks(Rig(runtime, TINY_SCALE, simulated=True), list(CHECKS)))
+    results = list(run_checks(GPUUnderTest(runtime, TINY_SCALE, simulated=True), list(CHECKS)))
     assert [result.outcome for result in results].count("failed") == 1
     assert results[-1].remark.startswith("DeviceLostError")
 
 
-def figures_of(*names: str, rig: Rig | None = None, budget_s: float = 600) -> dict[str, Any]:
-    taken = take(rig or simulated(), names, budget_s)
+def figures_of(*names: str, gpu: GPUUnderTest | None = None, budget_s: float = 600) -> dict[str, Any]:
+    taken = take(gpu or simulated_gpu(), names, budget_s)
     return {name: value for _, figures, _ in taken for name, value in figures.items()}
 
 
@@ -173,17 +173,17 @@ def test_a_measurement_that_fails_says_so_and_the_next_is_taken() -> None:
     def broken(*_: object) -> None:
         raise ValueError("no such kernel")
 
-    found = figures_of("decode", "links", rig=simulated(Wrong("silu_mul", broken)))
+    found = figures_of("decode", "links", gpu=simulated_gpu(Wrong("silu_mul", broken)))
     assert found["decode_failed"] == "ValueError: no such kernel"
     assert "duplex_gb_per_s" in found
 
 
-def test_what_there_is_no_time_for_is_left_out_and_told() -> None:
+def test_measurements_without_time_are_reported_as_left_out() -> None:
     assert set(figures_of("links", "idle", budget_s=-1)) == {"links_left_out", "idle_left_out"}
 
 
-def test_checks_that_there_is_no_time_for_are_told() -> None:
-    results = list(run_checks(simulated(), ["moves"], budget_s=-1))
+def test_checks_without_time_are_reported_as_skipped() -> None:
+    results = list(run_checks(simulated_gpu(), ["moves"], budget_s=-1))
     assert {result.outcome for result in results} == {"skipped"}
     assert all(result.remark.startswith("no time") for result in results)
 
@@ -193,12 +193,14 @@ def test_decoding_without_graphs_is_found(monkeypatch: pytest.MonkeyPatch) -> No
         raise CaptureError("not today")
 
     monkeypatch.setattr(DecodeGraphs, "capture", refuse)
-    assert [result.name for result in failed(simulated(), "answers")] == ["answers: graphs draw what plain steps draw"]
+    assert [result.name for result in failed(simulated_gpu(), "answers")] == [
+        "answers: graphs draw what plain steps draw"
+    ]
 
 
 def test_a_part_is_added_to_what_is_stored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(suite, "_stores_nothing", lambda *_: False)
-    monkeypatch.setattr(suite, "_quiet", lambda: None)  # it would be for the tests that follow, too
+    monkeypatch.setattr(suite, "_quiet", lambda: None)  # it would also silence later tests
     for name in ("facts", "links"):
         suite.main(["bench", "--simulated", "--only", name, "--output", str(tmp_path), "--commit", "abc"])
     figures = json.loads((tmp_path / "gpu.json").read_text())["figures"]
@@ -213,13 +215,13 @@ def test_a_mark_is_a_bound_on_one_side(at_least: bool, good: float, bad: float) 
     assert "MISSED" in mark.line({"share": bad})
 
 
-def test_a_crowd_whose_requests_are_refused_is_an_error() -> None:
+def test_refused_requests_of_a_load_are_an_error() -> None:
     core = Core(core_settings(device_blocks=1), POLICIES["fcfs"]())
     config, _ = make_random_model()
     copier = CPUCopier(KVPools.allocate(config, 1))
-    talk = Talk(users=2, vocab_size=100, history=0, question=40, answer=5, turns=1)
+    load = ChatLoad(users=2, vocab_size=100, history=0, question=40, answer=5, turns=1)
     with pytest.raises(RuntimeError, match="refused"):
-        Crowd(core, SimulatedRunner(vocab_size=100), copier, talk).run()
+        EngineUnderLoad(core, SimulatedRunner(vocab_size=100), copier, load).run()
 
 
 def test_the_programs_names_are_those_of_its_tables() -> None:
@@ -236,7 +238,7 @@ def test_without_a_gpu_it_says_so_in_one_line() -> None:
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
 
 
-def test_an_unknown_name_is_told_with_the_known_ones() -> None:
+def test_an_unknown_name_is_an_error_that_lists_the_known_ones() -> None:
     done = call("bench", "--simulated", "--only", "speed")
     assert done.returncode == 2
     assert "switching" in done.stderr

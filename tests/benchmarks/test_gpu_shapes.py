@@ -1,4 +1,4 @@
-"""The models that GPUs are measured with have as many weights as the ones that they stand for."""
+"""The shapes that GPUs are measured with have as many weights as the published models."""
 
 import numpy as np
 import pytest

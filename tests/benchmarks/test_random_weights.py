@@ -1,4 +1,4 @@
-"""Weights that are drawn: of the right shapes, the same again, and none that blows up."""
+"""Random weights have the right shapes, depend on the seed alone, and keep logits at a normal size."""
 
 from dataclasses import replace
 
@@ -34,7 +34,7 @@ CONFIG = ModelConfig(
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("qkv_bias", [False, True])
 @pytest.mark.parametrize("qk_norm", [False, True])
-def test_a_shape_has_what_a_model_is_assembled_of(tied: bool, qkv_bias: bool, qk_norm: bool) -> None:
+def test_a_shape_has_every_tensor_that_a_model_needs(tied: bool, qkv_bias: bool, qk_norm: bool) -> None:
     shape = ModelShape(CONFIG, tied=tied, qkv_bias=qkv_bias, qk_norm=qk_norm)
     weights = random_weights(shape, FLOAT32, HostWeights())
     assert (weights.output.weight is weights.embedding) is tied
@@ -43,7 +43,7 @@ def test_a_shape_has_what_a_model_is_assembled_of(tied: bool, qkv_bias: bool, qk
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
-def test_a_matrix_is_the_same_however_it_is_cut(dtype: type) -> None:
+def test_a_matrix_is_the_same_however_it_is_read(dtype: type) -> None:
     name = "model.layers.1.mlp.down_proj.weight"
     tensors = RandomTensors(ModelShape(CONFIG), np.dtype(dtype), seed=3)
     whole, rows = np.empty((256, 640), dtype), np.empty((256, 640), dtype)

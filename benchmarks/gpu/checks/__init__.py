@@ -1,4 +1,4 @@
-"""What must be right on a GPU. Every group is a function from a rig to its checks; adding one touches this table."""
+"""What must be right on a GPU. A group is a function from a GPU to its checks; a new one is added to this table."""
 
 from benchmarks.gpu.checks.answers import answer_checks
 from benchmarks.gpu.checks.attending import attention_checks

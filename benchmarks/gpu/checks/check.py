@@ -1,44 +1,44 @@
-"""What a check is, and what comes of it."""
+"""What a check is, and the result of running one."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from benchmarks.gpu.rig import Rig
+from benchmarks.gpu.under_test import GPUUnderTest
 
-Outcome = Literal["passed", "failed", "skipped"]
+CheckOutcome = Literal["passed", "failed", "skipped"]
 
 
 class NotHereError(Exception):
-    """The check needs something that this machine has not."""
+    """This machine lacks something that the check needs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """``run`` raises what is wrong, or returns a remark, which may be empty."""
+    """``run`` raises an exception that says what is wrong, or returns a remark, which may be empty."""
 
     name: str
     run: Callable[[], str]
 
 
-Checks = Callable[[Rig], Iterable[Check]]
+Checks = Callable[[GPUUnderTest], Iterable[Check]]
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """``remark``: why it failed or was skipped, or what a check that passed has to say."""
+class CheckResult:
+    """``remark``: why the check failed or was skipped, or the remark of one that passed."""
 
     name: str
-    outcome: Outcome
+    outcome: CheckOutcome
     remark: str
     seconds: float
 
-    def told(self) -> dict[str, Any]:
-        """As it is stored."""
-        return {"name": self.name, "outcome": self.outcome, "remark": self.remark, "seconds": round(self.seconds, 3)}
+    def as_dict(self) -> dict[str, Any]:
+        """Return the form in which a result is stored."""
+        return {**asdict(self), "seconds": round(self.seconds, 3)}
 
 
 def require(holds: bool, otherwise: str) -> None:
-    """Raise AssertionError; unlike ``assert``, also under ``python -O``."""
+    """Raise AssertionError saying ``otherwise`` unless ``holds``; unlike ``assert``, also under ``python -O``."""
     if not holds:
         raise AssertionError(otherwise)

@@ -1,4 +1,4 @@
-"""Ops on logits and tokens, at a model's vocabulary; float32, as logits are whatever the model's type."""
+"""Checks of the ops on logits and tokens, at a model's vocabulary; in float32, the type of logits under every model."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -6,8 +6,8 @@ from functools import partial
 import numpy as np
 
 from benchmarks.gpu.checks.check import Check
-from benchmarks.gpu.checks.comparing import EXACT, Case, check_case, normal, nothing
-from benchmarks.gpu.rig import Rig
+from benchmarks.gpu.checks.comparing import EXACT, Case, check_case, normal, unwritten
+from benchmarks.gpu.under_test import GPUUnderTest
 from service.execution.gpu.runtime import Stream
 from service.execution.memory import Kernels
 
@@ -16,18 +16,18 @@ SLOTS = np.array([8, 0, 3, 7, 1, 2, 6, 5, 4], np.int32)
 COUNT = 5  # alternatives
 
 
-def drawing_checks(rig: Rig) -> Iterator[Check]:
-    """Every op between the logits and the next step's input."""
-    with rig.runtime.bound():
-        stream = rig.runtime.stream()
-        ops = rig.runtime.ops(stream)
-    for model, shape in rig.scale.op_shapes.items():
+def drawing_checks(gpu: GPUUnderTest) -> Iterator[Check]:
+    """Yield a check for every op between the logits and the next step's input."""
+    with gpu.runtime.bound():
+        stream = gpu.runtime.stream()
+        ops = gpu.runtime.ops(stream)
+    for model, shape in gpu.scale.op_shapes.items():
         for name, case in _cases(shape.config.vocab_size):
-            yield Check(f"{name}, {model}", partial(_run, rig, ops, stream, case))
+            yield Check(f"{name}, {model}", partial(_run, gpu, ops, stream, case))
 
 
-def _run(rig: Rig, ops: Kernels, stream: Stream, case: Case) -> str:
-    check_case(rig, ops, stream, case, "float32")
+def _run(gpu: GPUUnderTest, ops: Kernels, stream: Stream, case: Case) -> str:
+    check_case(gpu, ops, stream, case, "float32")
     return ""
 
 
@@ -38,16 +38,16 @@ def _cases(vocab: int) -> Iterator[tuple[str, Case]]:
     yield from _draws(logits)
     rows = np.array([7, 0, 4], np.int32)
     tokens = logits.argsort(axis=1)[:, -3].astype(np.int32)
-    given = (logits, rows, tokens, nothing(3), np.full((3, COUNT), -1, np.int32), nothing(3, COUNT))
-    yield "top_logprobs", Case("top_logprobs", given, writes=(3, 4, 5))
+    arguments = (logits, rows, tokens, unwritten(3), np.full((3, COUNT), -1, np.int32), unwritten(3, COUNT))
+    yield "top_logprobs", Case("top_logprobs", arguments, writes=(3, 4, 5))
 
 
 def _tokens(vocab: int) -> Iterator[tuple[str, Case]]:
     random = np.random.default_rng(2)
     drawn = random.integers(0, vocab, ROWS).astype(np.int32)
     last = random.integers(0, vocab, ROWS).astype(np.int32)
-    given = np.where(np.arange(ROWS) % 2, drawn, -1 - SLOTS).astype(np.int32)
-    yield "pick_tokens", Case("pick_tokens", (given, last, np.full(ROWS, -1, np.int32)), writes=(2,))
+    arguments = np.where(np.arange(ROWS) % 2, drawn, -1 - SLOTS).astype(np.int32)
+    yield "pick_tokens", Case("pick_tokens", (arguments, last, np.full(ROWS, -1, np.int32)), writes=(2,))
     yield "put_tokens", Case("put_tokens", (drawn, SLOTS, last), writes=(2,))
     yield "count_tokens", Case("count_tokens", (drawn, SLOTS, np.zeros((ROWS, vocab), np.int32)), writes=(2,))
 
@@ -67,7 +67,7 @@ def _adjustments(logits: np.ndarray) -> Iterator[tuple[str, Case]]:
 
 
 def _draws(logits: np.ndarray) -> Iterator[tuple[str, Case]]:
-    """Each filter alone and all together; a row of each batch is greedy."""
+    """Yield each filter alone and all together; one row of each batch is greedy."""
     vocab = logits.shape[1]
     settings: dict[str, dict[str, float]] = {
         "greedy": {"temperature": 0.0},
@@ -92,5 +92,5 @@ def _draw(logits: np.ndarray, settings: dict[str, float]) -> Case:
     top_k = np.full(ROWS, settings.get("top_k", 0), np.int32)
     top_p, min_p = (np.full(ROWS, settings.get(*pair), np.float32) for pair in (("top_p", 1.0), ("min_p", 0.0)))
     seeds, positions = np.arange(ROWS, dtype=np.uint64) * np.uint64(2**61 - 1), np.arange(ROWS, dtype=np.int64) + 1000
-    given = (logits, temperature, top_k, top_p, min_p, seeds, positions, np.full(ROWS, -1, np.int32))
-    return Case("sample", given, writes=(7,))
+    arguments = (logits, temperature, top_k, top_p, min_p, seeds, positions, np.full(ROWS, -1, np.int32))
+    return Case("sample", arguments, writes=(7,))

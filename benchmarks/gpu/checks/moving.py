@@ -1,4 +1,4 @@
-"""Compaction's ops, which only GPUs have: runs moved inside a pool, and gathered from one memory into another."""
+"""Checks of compaction's ops, which only GPUs have: moving runs inside a pool, gathering them into another memory."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -7,24 +7,24 @@ from typing import Any
 import numpy as np
 
 from benchmarks.gpu.checks.check import Check, NotHereError, require
-from benchmarks.gpu.rig import Rig
+from benchmarks.gpu.under_test import GPUUnderTest
 from service.execution.gpu.runtime import Array, Stream
 
 UNITS, UNIT_FLOATS = 40, 4096
-MOVES = ((20, 0, 3), (26, 10, 1), (31, 29, 6), (13, 15, 4))  # source, destination, length; two onto themselves
+MOVES = ((20, 0, 3), (26, 10, 1), (31, 29, 6), (13, 15, 4))  # source, destination, length; two overlap
 GATHERED = ((7, 0, 2), (30, 2, 1), (12, 3, 5))
 
 
-def moving_checks(rig: Rig) -> Iterator[Check]:
-    """To the byte, and nothing beside."""
-    with rig.runtime.bound():
-        stream = rig.runtime.stream()
-        ops = rig.runtime.ops(stream)
-    yield Check("move_runs", partial(_run, rig, ops, stream, "move_runs", MOVES))
-    yield Check("copy_runs", partial(_run, rig, ops, stream, "copy_runs", GATHERED))
+def moving_checks(gpu: GPUUnderTest) -> Iterator[Check]:
+    """Yield checks that compare the whole memory byte by byte."""
+    with gpu.runtime.bound():
+        stream = gpu.runtime.stream()
+        ops = gpu.runtime.ops(stream)
+    yield Check("move_runs", partial(_run, gpu, ops, stream, "move_runs", MOVES))
+    yield Check("copy_runs", partial(_run, gpu, ops, stream, "copy_runs", GATHERED))
 
 
-def _run(rig: Rig, ops: Any, stream: Stream, name: str, runs: tuple[tuple[int, int, int], ...]) -> str:
+def _run(gpu: GPUUnderTest, ops: Any, stream: Stream, name: str, runs: tuple[tuple[int, int, int], ...]) -> str:
     op: Callable[..., None] | None = getattr(ops, name, None)
     if op is None:
         raise NotHereError("the CPU's kernels have no such op")
@@ -33,14 +33,16 @@ def _run(rig: Rig, ops: Any, stream: Stream, name: str, runs: tuple[tuple[int, i
     expected = target.copy()
     for source, destination, length in runs:
         expected[destination : destination + length] = pool[source : source + length]
-    got = _moved(rig, op, stream, [pool] if target is pool else [pool, target], np.array(runs, np.int64))
-    require(got.tobytes() == expected.tobytes(), "other bytes than asked for")
+    got = _moved(gpu, op, stream, [pool] if target is pool else [pool, target], np.array(runs, np.int64))
+    require(got.tobytes() == expected.tobytes(), "the bytes differ from the expected ones")
     return ""
 
 
-def _moved(rig: Rig, op: Callable[..., None], stream: Stream, memories: list[np.ndarray], runs: np.ndarray) -> Any:
-    arrays: list[Array] = [rig.put(values) for values in (*memories, runs)]
-    with rig.runtime.bound():
+def _moved(
+    gpu: GPUUnderTest, op: Callable[..., None], stream: Stream, memories: list[np.ndarray], runs: np.ndarray
+) -> Any:
+    arrays: list[Array] = [gpu.put(values) for values in (*memories, runs)]
+    with gpu.runtime.bound():
         op(*arrays)
         stream.record().wait()
-    return rig.read(arrays[len(memories) - 1])
+    return gpu.read(arrays[len(memories) - 1])

@@ -1,6 +1,4 @@
-"""What the machine is, and what docs/gpu.md could not know of it: versions, whether kernels come through as compiled,
-what a launch costs on each way to the device.
-"""
+"""Facts of the machine that docs/gpu.md leaves open: versions, whether compiled kernels load, what launches cost."""
 
 import shutil
 import subprocess
@@ -14,28 +12,28 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from benchmarks.gpu.rig import Rig
+from benchmarks.gpu.under_test import GPUUnderTest
 from benchmarks.record import Figures
 from service.execution.gpu.cuda.kernels import entry_of
 from service.execution.gpu.runtime import CaptureError, Stream
 
 PACKAGES = ("numpy", "numba", "numba-cuda", "cupy-cuda13x", "cuda-bindings", "cuda-pathfinder", "ml-dtypes")
-ASKED = "name,driver_version,pcie.link.gen.max,pcie.link.width.max,power.limit,clocks.max.sm,clocks.max.mem"
+QUERIED = "name,driver_version,pcie.link.gen.max,pcie.link.width.max,power.limit,clocks.max.sm,clocks.max.mem"
 ROWS, COLUMNS = 64, 4096
 
 Made = TypeVar("Made")
 
 
-def measure_facts(rig: Rig) -> Figures:
-    """Microseconds of the host to submit work, by its kind; of the device a kernel, launched and replayed."""
-    return {**versions(rig), **_launches(rig), **_compiling(rig)}
+def measure_facts(gpu: GPUUnderTest) -> Figures:
+    """Return the host's microseconds to submit work, by kind, and the device's for a kernel, launched and replayed."""
+    return {**versions(gpu), **_launches(gpu), **_compiling(gpu)}
 
 
-def versions(rig: Rig) -> Figures:
-    """Of the device, the driver and the packages."""
-    info = rig.runtime.info
-    with rig.runtime.bound():
-        free = rig.runtime.free_bytes()
+def versions(gpu: GPUUnderTest) -> Figures:
+    """Return versions of the device, the driver and the packages."""
+    info = gpu.runtime.info
+    with gpu.runtime.bound():
+        free = gpu.runtime.free_bytes()
     return {
         "device": info.name,
         "capability": ".".join(map(str, info.capability)),
@@ -57,29 +55,29 @@ def _version(package: str) -> str:
 
 
 def _nvidia_smi() -> Figures:
-    """What CUDA does not say, where the tool is."""
+    """Return what CUDA does not report, if `nvidia-smi` is installed."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return {}
-    asked = subprocess.run(
-        [program, f"--query-gpu={ASKED}", "--format=csv,noheader"], capture_output=True, text=True, check=False
+    done = subprocess.run(
+        [program, f"--query-gpu={QUERIED}", "--format=csv,noheader"], capture_output=True, text=True, check=False
     )
-    return {"nvidia_smi": asked.stdout.strip() or asked.stderr.strip()}
+    return {"nvidia_smi": done.stdout.strip() or done.stderr.strip()}
 
 
-def _launches(rig: Rig) -> Figures:
-    x, weight = (rig.put(np.ones(shape, np.float32)) for shape in ((ROWS, COLUMNS), (COLUMNS,)))
-    out, product = (rig.empty((ROWS, columns), np.float32) for columns in (COLUMNS, ROWS))
-    with rig.runtime.bound():
-        stream = rig.runtime.stream()
-        ops = rig.runtime.ops(stream)
-        pinned = rig.runtime.pinned(64)
+def _launches(gpu: GPUUnderTest) -> Figures:
+    x, weight = (gpu.put(np.ones(shape, np.float32)) for shape in ((ROWS, COLUMNS), (COLUMNS,)))
+    out, product = (gpu.empty((ROWS, columns), np.float32) for columns in (COLUMNS, ROWS))
+    with gpu.runtime.bound():
+        stream = gpu.runtime.stream()
+        ops = gpu.runtime.ops(stream)
+        pinned = gpu.runtime.pinned(64)
         calls: dict[str, Callable[[], object]] = {
             "kernel": lambda: ops.rms_norm(x, weight, 1e-5, out),
             "copy": lambda: stream.copy(pinned, out[0, :16]),
             "event": stream.record,
         }
-        count = rig.scale.launches
+        count = gpu.scale.launches
         figures: Figures = {
             f"submit_{name}_us": 1e6 * _host_seconds(stream, call, count) for name, call in calls.items()
         }
@@ -88,7 +86,7 @@ def _launches(rig: Rig) -> Figures:
 
 
 def _replayed(stream: Stream, launch: Callable[[], object], count: int) -> Figures:
-    """Kernels one after the other, launched each and replayed as one graph."""
+    """Time kernels in a row, launched one by one and replayed as one graph."""
 
     def many() -> None:
         for _ in range(count):
@@ -105,7 +103,7 @@ def _replayed(stream: Stream, launch: Callable[[], object], count: int) -> Figur
 
 
 def _captured(stream: Stream, multiply: Callable[[], None]) -> Figures:
-    """Whether cuBLAS can be captured."""
+    """Return the error if cuBLAS cannot be captured into a graph."""
     multiply()
     try:
         stream.capture(multiply)
@@ -115,7 +113,7 @@ def _captured(stream: Stream, multiply: Callable[[], None]) -> Figures:
 
 
 def _host_seconds(stream: Stream, submit: Callable[[], object], count: int) -> float:
-    """The median time that the call takes, the device being idle."""
+    """Return the median time of the call while the device is idle."""
     submit()
     took = []
     for _ in range(count):
@@ -128,7 +126,7 @@ def _host_seconds(stream: Stream, submit: Callable[[], object], count: int) -> f
 
 
 def _device_seconds(stream: Stream, submit: Callable[[], object]) -> float:
-    """From the first work's beginning to the last one's end, the second time."""
+    """Return the time from the beginning of the first work to the end of the last, in the second of two runs."""
     submit()
     begin = stream.record(timed=True)
     submit()
@@ -137,24 +135,24 @@ def _device_seconds(stream: Stream, submit: Callable[[], object]) -> float:
     return end.seconds_since(begin)
 
 
-def _compiling(rig: Rig) -> Figures:
-    """Seconds of each stage between a kernel's source and its first launch, and by cubin in place of PTX."""
-    if rig.simulated:
+def _compiling(gpu: GPUUnderTest) -> Figures:
+    """Return seconds of each stage between a kernel's source and its first launch, from PTX and from a cubin."""
+    if gpu.simulated:
         return {}
     from kernels.cuda.compiling import to_ptx  # noqa: PLC0415 - needs numba-cuda
     from kernels.cuda.elements import BY_NAME  # noqa: PLC0415
     from kernels.cuda.norms import add_rms_norm  # noqa: PLC0415
 
-    capability = rig.runtime.info.capability
+    capability = gpu.runtime.info.capability
     seconds, ptx = _timed(lambda: to_ptx(add_rms_norm(BY_NAME["float16"]), capability))
-    device = rig.runtime.device  # type: ignore[attr-defined]  # CuPy's, which the protocol hides
-    with rig.runtime.bound():
+    device = gpu.runtime.device  # type: ignore[attr-defined]  # CuPy's, which the protocol hides
+    with gpu.runtime.bound():
         load, _ = _timed(lambda: device.cuda.Module().load(ptx.encode()))
         return {"compile_s": seconds, "load_ptx_s": load, **_cubin(device.cupy, ptx, capability)}
 
 
 def _cubin(cupy: Any, ptx: str, capability: tuple[int, int]) -> Figures:
-    """Where ptxas is: machine code made ahead of time, through `cupy.RawModule`."""
+    """Load machine code made ahead of time through `cupy.RawModule`, if ptxas is installed."""
     ptxas = shutil.which("ptxas") or shutil.which("ptxas", path="/usr/local/cuda/bin")
     if ptxas is None:
         return {"cubin": "no ptxas on the PATH"}

@@ -1,10 +1,10 @@
-"""How long the device waits for Python: gaps between steps of a full batch that the engine plans, one step ahead."""
+"""How long the device waits for Python: gaps between steps of a full batch that the engine plans one step ahead."""
 
 from itertools import pairwise
 
 from allocator import BLOCK_TOKENS
-from benchmarks.gpu.crowd import Crowd, Talk
-from benchmarks.gpu.measures.served import Served
+from benchmarks.gpu.measures.engine_load import ChatLoad, EngineUnderLoad
+from benchmarks.gpu.measures.measured_model import MeasuredModel
 from benchmarks.gpu.timing import Span, seconds
 from benchmarks.record import Figures
 from service.cli import wiring
@@ -13,28 +13,27 @@ from service.core.core import Core
 from service.core.messages.events import StepDone
 
 QUESTION = 64
-STEPS_A_MEASUREMENT = 10  # of `Scale.steps`
+STEPS_A_MEASUREMENT = 10  # times `Scale.steps`
 
 
-def measure_idle(served: Served) -> Figures:
-    """At the largest batch, all of whose requests decode, by events on the device."""
-    scale = served.rig.scale
+def measure_idle(model: MeasuredModel) -> Figures:
+    """Measure at the largest batch, while all its requests decode, by events on the device."""
+    scale = model.gpu.scale
     users, answer = max(scale.batches), STEPS_A_MEASUREMENT * scale.steps
     blocks = users * (-(-(QUESTION + answer) // BLOCK_TOKENS) + 1)
     budget = max(scale.chunk, users)
-    plane = served.plane(device_blocks=blocks, num_slots=users, max_batched_tokens=budget)
+    plane = model.data_plane(device_blocks=blocks, num_slots=users, max_batched_tokens=budget)
     settings = ServeSettings(policy="fcfs", max_num_seqs=users, max_num_batched_tokens=budget)
     core = Core(wiring.core_settings(settings, blocks, host_blocks=0), wiring.policy(settings))
-    talk = Talk(
-        users, served.source.config.vocab_size, history=0, question=QUESTION, answer=answer, turns=1, exact=True
+    load = ChatLoad(
+        users, model.source.config.vocab_size, history=0, question=QUESTION, answer=answer, turns=1, exact=True
     )
-    crowd = Crowd(core, plane.runner, plane.copier(), talk)
-    seen = crowd.run()
-    return _figures(plane.clock.spans, seen.steps, users)
+    observed = EngineUnderLoad(core, plane.runner, plane.copier(), load).run()
+    return _figures(plane.clock.spans, observed.steps, users)
 
 
 def _figures(spans: list[Span], steps: list[StepDone], users: int) -> Figures:
-    """``steps`` are told in the order of ``spans``."""
+    """``steps`` are reported in the order of ``spans``."""
     full = [
         (span, following)
         for (span, step), (following, after) in pairwise(zip(spans, steps, strict=False))

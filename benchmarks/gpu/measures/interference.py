@@ -1,47 +1,42 @@
-"""Decode steps while both links are busy, against the same steps while they are idle."""
+"""Compare decode steps while both links are busy with the same steps while the links are idle."""
 
 import queue
 from statistics import median
 
 from allocator import Direction, Ticket
-from benchmarks.gpu.decoding import Decoding
+from benchmarks.gpu.data_plane import DataPlane
 from benchmarks.gpu.measures.decode import WARM_STEPS, step_seconds
 from benchmarks.gpu.measures.links import GB, Ends, both_ways
-from benchmarks.gpu.measures.served import Served
-from benchmarks.gpu.plane import Plane
-from benchmarks.gpu.tickets import ticket
+from benchmarks.gpu.measures.measured_model import MeasuredModel
+from benchmarks.gpu.plans import Decoding, ticket
 from benchmarks.gpu.timing import seconds
 from benchmarks.record import Figures
 from service.core.messages.plan import CopyResult
 from service.execution.kv import kv_bytes_per_block
 
 IN, OUT = Direction.IN, Direction.OUT
-QUEUED = 6  # times all tickets: more than a step's worth, since each waits for the step before it
+QUEUED = 6  # times all tickets: more than a step takes, since each ticket waits for the step before it
 MOVED_BYTES = 256 << 20
 PIECE_BYTES = 8 << 20
 PATIENCE_S = 60
 
 
-def measure_interference(served: Served) -> Figures:
-    """At the largest batch, by copies as long as they come and by short ones, which let a step's own go between.
+def measure_interference(model: MeasuredModel) -> Figures:
+    """Measure at the largest batch, beside long copies and beside short ones, between which a step's own copies pass.
 
-    GB/s of both links together say how busy they were.
+    GB/s of both links together show how busy they were.
     """
-    scale = served.rig.scale
-    block_bytes = kv_bytes_per_block(served.source.config, served.rig.dtype)
+    scale = model.gpu.scale
+    block_bytes = kv_bytes_per_block(model.source.config, model.gpu.dtype)
     moved = max(1, min(MOVED_BYTES, scale.link_bytes) // block_bytes)
     decoding = Decoding(max(scale.batches), scale.context, WARM_STEPS + scale.steps, first_block=2 * moved)
-    plane = served.plane(
-        device_blocks=decoding.blocks,
-        host_blocks=2 * moved,
-        num_slots=decoding.batch,
-        max_batched_tokens=decoding.batch,
-    )
+    blocks = {"device_blocks": decoding.blocks, "host_blocks": 2 * moved}
+    plane = model.data_plane(**blocks, num_slots=decoding.batch, max_batched_tokens=decoding.batch)
     idle = step_seconds(plane, decoding)
     busy, rate = _with_busy_links(plane, decoding, _tickets(moved, moved))
     short, short_rate = _with_busy_links(plane, decoding, _tickets(moved, min(moved, -(-PIECE_BYTES // block_bytes))))
     idle = median((idle, step_seconds(plane, decoding)))
-    raw = both_ways(served.rig, Ends.make(served.rig))
+    raw = both_ways(model.gpu, Ends.make(model.gpu))
     return {
         "step_idle_links_ms": 1e3 * idle,
         "step_busy_links_ms": 1e3 * busy,
@@ -54,14 +49,14 @@ def measure_interference(served: Served) -> Figures:
 
 
 def _tickets(moved: int, blocks: int) -> list[Ticket]:
-    """Of so many blocks each, alternately out and in, ``moved`` blocks each way; their numbers are their places."""
+    """Return tickets of ``blocks`` blocks, alternately out and in, ``moved`` blocks each way, numbered by index."""
     starts = range(0, moved - blocks + 1, blocks)
     ways = [(way, first + start) for start in starts for way, first in ((OUT, 0), (IN, moved))]
     return [ticket(way, [(first, first, blocks)], number) for number, (way, first) in enumerate(ways)]
 
 
-def _with_busy_links(plane: Plane, decoding: Decoding, tickets: list[Ticket]) -> tuple[float, float]:
-    """Seconds a step, and GB/s of the copies beside: as one ends, the same is queued again."""
+def _with_busy_links(plane: DataPlane, decoding: Decoding, tickets: list[Ticket]) -> tuple[float, float]:
+    """Return seconds a step, and GB/s of the copies meanwhile. A ticket that ends is queued again."""
     results: queue.Queue[CopyResult] = queue.Queue()
     copier = plane.copier()
     copier.start(results.put)
@@ -86,7 +81,7 @@ def _with_busy_links(plane: Plane, decoding: Decoding, tickets: list[Ticket]) ->
 
 
 def _copied(results: queue.Queue[CopyResult]) -> int:
-    """The number of the next ticket that ends. Raises RuntimeError if it has failed."""
+    """Wait for the next ticket to end and return its number. Raises RuntimeError if it has failed."""
     result = results.get(timeout=PATIENCE_S)
     if result.failed:
         raise RuntimeError("a copy failed")

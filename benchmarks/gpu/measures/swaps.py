@@ -1,4 +1,4 @@
-"""Our copier against plain copies of the same bytes in the same run: what pools, tickets and threads cost."""
+"""Compare our copier with plain copies of the same bytes in the same run: what pools, tickets and threads cost."""
 
 import queue
 from statistics import median
@@ -8,8 +8,8 @@ import numpy as np
 
 from allocator import Direction, Ticket
 from benchmarks.gpu.measures.links import GB, Ends, both_ways, one_way
-from benchmarks.gpu.rig import Rig
-from benchmarks.gpu.tickets import ticket
+from benchmarks.gpu.plans import ticket
+from benchmarks.gpu.under_test import GPUUnderTest
 from benchmarks.record import Figures
 from service.core.messages.plan import CopyResult
 from service.execution.gpu.copier import GPUCopier
@@ -21,20 +21,20 @@ PATIENCE_S = 60
 NAMES = {IN: "in", OUT: "out"}
 
 
-class Swaps:
-    """Pools of the served model's blocks, a half for each direction, and a copier that nothing else keeps busy."""
+class CopierBench:
+    """Pools of the measured model's blocks, a half for each direction, and a copier that does nothing else."""
 
-    def __init__(self, rig: Rig) -> None:
-        config = rig.scale.served.config
-        self._rig = rig
-        self._block_bytes = kv_bytes_per_block(config, rig.dtype)
-        self._half = max(1, rig.scale.link_bytes // self._block_bytes)
-        pools = GPUPools(rig.runtime, config, rig.dtype, device_blocks=2 * self._half, host_blocks=2 * self._half)
-        with rig.runtime.bound():
-            self._copier = GPUCopier(rig.runtime, pools, rig.runtime.stream())
+    def __init__(self, gpu: GPUUnderTest) -> None:
+        config = gpu.scale.model.config
+        self._gpu = gpu
+        self._block_bytes = kv_bytes_per_block(config, gpu.dtype)
+        self._half = max(1, gpu.scale.link_bytes // self._block_bytes)
+        pools = GPUPools(gpu.runtime, config, gpu.dtype, device_blocks=2 * self._half, host_blocks=2 * self._half)
+        with gpu.runtime.bound():
+            self._copier = GPUCopier(gpu.runtime, pools, gpu.runtime.stream())
         self._results: queue.Queue[CopyResult] = queue.Queue()
 
-    def __enter__(self) -> "Swaps":
+    def __enter__(self) -> "CopierBench":
         self._copier.start(self._results.put)
         return self
 
@@ -42,14 +42,14 @@ class Swaps:
         self._copier.stop()
 
     def rate(self, group_bytes: int, directions: tuple[Direction, ...]) -> float:
-        """GB/s of groups of that size, a ticket each, all queued at once: from the first submit to the last report."""
+        """Return GB/s of groups of that size, one a ticket, all queued at once, from first submit to last report."""
         blocks = min(self._half, max(1, group_bytes // self._block_bytes))
         tickets = [each for direction in directions for each in self._tickets(direction, blocks)]
         tickets = _interleaved(tickets, len(directions))
-        return median([self._copy(tickets) for _ in range(self._rig.scale.repetitions + 1)][1:])
+        return median([self._copy(tickets) for _ in range(self._gpu.scale.repetitions + 1)][1:])
 
     def _tickets(self, direction: Direction, blocks: int) -> list[Ticket]:
-        """A half of the pools, as groups whose neighbours on the device are none on the host."""
+        """Return tickets for a half of the pools; groups that are neighbours on the device are not on the host."""
         first = 0 if direction is OUT else self._half
         groups = self._half // blocks
         others = np.random.default_rng(0).permutation(groups).tolist()
@@ -70,20 +70,20 @@ class Swaps:
 
 
 def _interleaved(tickets: list[Ticket], parts: int) -> list[Ticket]:
-    """So that both directions have work from the first on."""
+    """Alternate the directions, so that both have work from the start."""
     size = len(tickets) // parts
     return [tickets[part * size + number] for number in range(size) for part in range(parts)]
 
 
-def measure_swaps(rig: Rig) -> Figures:
-    """GB/s by group size and direction, and what share of plain copies' that is, at worst."""
-    ends, largest = Ends.make(rig), max(rig.scale.copy_bytes)
-    plain = {direction: one_way(rig, ends, direction is IN, largest) for direction in (IN, OUT)}
-    plain_both = both_ways(rig, ends)
+def measure_swaps(gpu: GPUUnderTest) -> Figures:
+    """Return GB/s by group size and direction, and the worst share of plain copies' GB/s."""
+    ends, largest = Ends.make(gpu), max(gpu.scale.copy_bytes)
+    plain = {direction: one_way(gpu, ends, direction is IN, largest) for direction in (IN, OUT)}
+    plain_both = both_ways(gpu, ends)
     figures: Figures = {f"plain_{NAMES[direction]}_gb_per_s": rate for direction, rate in plain.items()}
     shares, duplex = [], []
-    with Swaps(rig) as swaps:
-        for size in rig.scale.group_bytes:
+    with CopierBench(gpu) as swaps:
+        for size in gpu.scale.group_bytes:
             for direction in (IN, OUT):
                 rate = swaps.rate(size, (direction,))
                 figures[f"swap_{NAMES[direction]}_gb_per_s_{size >> 20}_mib"] = rate

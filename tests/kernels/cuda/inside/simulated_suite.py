@@ -5,17 +5,17 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.gpu.checks import CHECKS
-from benchmarks.gpu.rig import Rig
 from benchmarks.gpu.scale import TINY_SCALE, Scale
 from benchmarks.gpu.shapes import HEADS, TINY, TINY_WIDE
+from benchmarks.gpu.under_test import GPUUnderTest
 from service.execution.gpu.simulated.runtime import SimulatedRuntime
 
 SMALL = replace(TINY_SCALE, op_shapes={"tiny": TINY, "tiny-wide": TINY_WIDE})  # other heads take minutes
 
 
 def run(group: str, scale: Scale) -> None:
-    rig = Rig(SimulatedRuntime(simulate_kernels=True), scale, simulated=True)
-    for check in CHECKS[group](rig):
+    gpu = GPUUnderTest(SimulatedRuntime(simulate_kernels=True), scale, simulated=True)
+    for check in CHECKS[group](gpu):
         check.run()
 
 

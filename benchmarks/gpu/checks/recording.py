@@ -1,4 +1,4 @@
-"""Requests played by the service's core on the CPU: each plan with what was drawn. Any backend must draw the same."""
+"""Steps planned by the service's core and recorded with the CPU's draws. Every backend must draw the same."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,6 @@ from service.execution.models.architecture import ModelConfig
 from service.execution.models.weights import ModelWeights
 from service.execution.runner import CPURunner
 
-GREEDY = SamplingParams(temperature=0, logprobs=2)
 PLAIN = (
     SamplingParams(temperature=0),
     SamplingParams(seed=1),
@@ -27,8 +26,11 @@ ADJUSTED = (
 
 
 @dataclass(frozen=True, slots=True)
-class PlaySizes:
-    """``together``: requests that begin in a step; with few, prompts and decodes share steps, in batches that vary."""
+class RecordingSizes:
+    """Sizes of the requests and of the engine that runs them.
+
+    ``together``: requests that arrive in a step. With few, prompts and decodes share steps, in batches that vary.
+    """
 
     requests: int
     prompt: int  # tokens, at most
@@ -39,45 +41,45 @@ class PlaySizes:
 
     @property
     def blocks(self) -> int:
-        """Room for all at once."""
+        """Blocks that hold all requests at once."""
         return self.requests * (-(-(self.prompt + self.answer) // 16) + 1)
 
 
 @dataclass(frozen=True, slots=True)
-class Play:
-    """A step."""
+class RecordedStep:
+    """A plan, and what the CPU drew for it."""
 
     plan: StepPlan
     drawn: Sequence[Drawn]
 
 
-def play(
-    config: ModelConfig, weights: ModelWeights, sizes: PlaySizes, samplings: Sequence[SamplingParams], seed: int = 0
-) -> list[Play]:
-    """All steps until every request has its answer. ``weights`` are float32, of the host."""
+def record_steps(
+    config: ModelConfig, weights: ModelWeights, sizes: RecordingSizes, samplings: Sequence[SamplingParams]
+) -> list[RecordedStep]:
+    """Return all steps until every request has its answer. ``weights`` are float32 and in the host's memory."""
     settings = ServeSettings(
         policy="fcfs", max_num_seqs=sizes.slots, max_num_batched_tokens=sizes.budget, block_group_size=3
     )
     core = Core(wiring.core_settings(settings, sizes.blocks, host_blocks=0), wiring.policy(settings))
     runner = CPURunner(config, weights, num_blocks=sizes.blocks, num_slots=sizes.slots, max_batched_tokens=sizes.budget)
-    arriving = _requests(config, sizes, samplings, seed)
-    plays: list[Play] = []
+    arriving = _requests(config, sizes, samplings)
+    recorded: list[RecordedStep] = []
     now = 0.0
     while True:
         for _ in range(min(sizes.together, len(arriving))):
             core.submit(arriving.pop(), now)
         plan = core.plan(now)
         if plan is None:
-            return plays
+            return recorded
         result = runner.run(plan)
         core.commit(result, {}, now)
         core.events()
-        plays.append(Play(plan, result.drawn))
+        recorded.append(RecordedStep(plan, result.drawn))
         now += 1
 
 
-def _requests(config: ModelConfig, sizes: PlaySizes, samplings: Sequence[SamplingParams], seed: int) -> list[Submit]:
-    random = Random(seed)
+def _requests(config: ModelConfig, sizes: RecordingSizes, samplings: Sequence[SamplingParams]) -> list[Submit]:
+    random = Random(0)
     return [
         Submit(
             f"r{number}",

@@ -1,12 +1,12 @@
-"""The data plane of one model on a rig, as the service builds it: pools, a runner whose steps are timed, copiers."""
+"""The data plane of one model on a GPU, as the service builds it: pools, a runner whose steps are timed, copiers."""
 
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from benchmarks.gpu.rig import Rig
 from benchmarks.gpu.timing import StepClock
+from benchmarks.gpu.under_test import GPUUnderTest
 from service.core.messages.plan import StepPlan, StepResult
 from service.execution.gpu.copier import GPUCopier
 from service.execution.gpu.pools import GPUPools
@@ -16,12 +16,12 @@ from service.execution.models.architecture import ModelConfig
 from service.execution.models.weights import ModelWeights
 
 
-class Plane:
-    """``weights`` are on the device, of type ``dtype``. Raises DeviceMemoryError and PinnedMemoryError."""
+class DataPlane:
+    """Pools and a runner for ``weights``, which are on the device. Raises DeviceMemoryError and PinnedMemoryError."""
 
     def __init__(
         self,
-        rig: Rig,
+        gpu: GPUUnderTest,
         config: ModelConfig,
         weights: ModelWeights,
         dtype: np.dtype[Any],
@@ -31,15 +31,15 @@ class Plane:
         num_slots: int,
         max_batched_tokens: int,
     ) -> None:
-        self.rig, self.config = rig, config
+        self.gpu, self.config = gpu, config
         self.block_bytes = kv_bytes_per_block(config, dtype)
-        self.pools = GPUPools(rig.runtime, config, dtype, device_blocks=device_blocks, host_blocks=host_blocks)
-        with rig.runtime.bound():
-            self.clock = StepClock(rig.runtime.stream(urgent=True))
+        self.pools = GPUPools(gpu.runtime, config, dtype, device_blocks=device_blocks, host_blocks=host_blocks)
+        with gpu.runtime.bound():
+            self.clock = StepClock(gpu.runtime.stream(urgent=True))
         self.runner = GPURunner(
             config,
             weights,
-            rig.runtime,
+            gpu.runtime,
             self.pools,
             self.clock,  # type: ignore[arg-type]  # a stream, and a little more
             num_slots=num_slots,
@@ -47,11 +47,11 @@ class Plane:
         )
 
     def copier(self, *, by_layer: bool = False) -> GPUCopier:
-        """A new one."""
-        return GPUCopier(self.rig.runtime, self.pools, self.clock, by_layer=by_layer)  # type: ignore[arg-type]
+        """Return a new copier between the two pools."""
+        return GPUCopier(self.gpu.runtime, self.pools, self.clock, by_layer=by_layer)  # type: ignore[arg-type]
 
     def run(self, plans: list[StepPlan], depth: int = 1) -> list[StepResult]:
-        """Their results, each plan launched while ``depth`` results of earlier ones are not known."""
+        """Run the plans and return their results. A plan is launched while ``depth`` earlier results are not known."""
         results: list[StepResult] = []
         awaited: list[Callable[[], StepResult]] = []
         for plan in plans:

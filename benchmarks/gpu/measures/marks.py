@@ -1,4 +1,4 @@
-"""What the figures must reach, and by which of them."""
+"""The bounds that figures must meet."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """``at_least``: the figure must reach ``bound``; else it must not exceed it."""
+    """A bound on a figure. ``at_least``: the figure must reach ``bound``; else it must not exceed it."""
 
     figure: str
     bound: float
@@ -15,15 +15,15 @@ class Mark:
     meaning: str
 
     def met(self, value: float) -> bool:
-        """Whether the figure is good enough."""
+        """Return whether the value meets the bound."""
         return value >= self.bound if self.at_least else value <= self.bound
 
     def line(self, figures: Mapping[str, Any]) -> str:
-        """For people."""
+        """Return a line to print."""
         side = "at least" if self.at_least else "at most"
         value = figures.get(self.figure)
-        told = "not measured" if value is None else f"{value:.3f} {'ok' if self.met(value) else 'MISSED'}"
-        return f"{self.figure:24}{told:16}{side} {self.bound:g}: {self.meaning}"
+        shown = "not measured" if value is None else f"{value:.3f} {'ok' if self.met(value) else 'MISSED'}"
+        return f"{self.figure:24}{shown:16}{side} {self.bound:g}: {self.meaning}"
 
 
 MARKS = (
@@ -32,13 +32,13 @@ MARKS = (
     Mark("decode_vs_floor", 1.15, False, "a decode step over reading its weights and KV, at the worst batch size"),
     Mark("prefill_vs_matrix_peak", 0.60, True, "operations of a prompt over a large product's in the same time"),
     Mark("step_with_busy_links", 1.03, False, "a step with both links busy over one with idle links"),
-    Mark("busy_links_share", 0.90, True, "what they then moved over plain copies both ways: were they busy?"),
+    Mark("busy_links_share", 0.90, True, "bytes that they moved over plain copies both ways: were they busy?"),
     Mark("idle_gap_share", 0.03, False, "the device's idle time between steps of a full batch"),
 )
 
 
 def judged(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """As it is stored, for all marks; ``met`` is None where nothing was measured."""
+    """Return all marks in the form in which they are stored; ``met`` is None where nothing was measured."""
     return [
         {
             "figure": mark.figure,

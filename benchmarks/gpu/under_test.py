@@ -1,5 +1,5 @@
-"""A device under test, with what checks and measurements ask of it beside the runtime: to look into its memory, and to
-be kept busy until a wrong order would have shown.
+"""A GPU under test, real or simulated. Beside the runtime it offers what checks and measurements need: access to its
+memory, and a way to keep a stream busy until a wrong order would have shown.
 """
 
 import os
@@ -22,15 +22,15 @@ from service.execution.gpu.simulated.rounding_kernels import RoundingKernels
 from service.execution.gpu.simulated.runtime import SimulatedRuntime
 
 STAGING_BYTES = 32 << 20
-OCCUPIED_S = 0.3  # far longer than the copies that could overtake
-FILLED_BYTES = 2 << 30  # in pieces so large that a stream takes all of them at once
+OCCUPIED_S = 0.3  # far longer than the copies that could overtake take
+FILLED_BYTES = 2 << 30  # large, so that a stream accepts all fills at once
 RANDOM_NUMBERS = 16 << 20
-PLENTY = 1 << 40  # of simulated memory: the host's is taken as it is used
+PLENTY = 1 << 40  # bytes of simulated memory; the host's is allocated as it is used
 
 
 @dataclass(frozen=True)
-class Rig:
-    """``simulated``: no figure of it means anything."""
+class GPUUnderTest:
+    """A GPU with the sizes for it. ``simulated``: its figures mean nothing."""
 
     runtime: Runtime
     scale: Scale
@@ -38,16 +38,16 @@ class Rig:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of what is served."""
+        """The type of weights, activations and KV."""
         return element_type(self.scale.dtype)
 
     @property
     def dtypes(self) -> tuple[str, ...]:
-        """Element types that the ops are checked in."""
+        """Element types in which the ops are checked."""
         return ELEMENT_TYPES
 
     def described(self) -> str:
-        """The device, and the machine around it."""
+        """Return a line about the device and the machine around it."""
         info = self.runtime.info
         capability = ".".join(map(str, info.capability))
         gpu = f"{info.name} (capability {capability}, {info.processors} processors, {info.total_bytes / 2**30:.0f} GiB)"
@@ -61,7 +61,7 @@ class Rig:
 
     @cached_property
     def _filled(self) -> Array:
-        """Kept: freeing memory waits for the device."""
+        """Allocated once, because freeing memory waits for the device."""
         return self.empty((FILLED_BYTES,), np.uint8)
 
     @cached_property
@@ -70,42 +70,42 @@ class Rig:
             return self.runtime.stream()
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-        """An array on the device, whatever it holds."""
+        """Return an uninitialised array on the device."""
         with self.runtime.bound():
             return self.runtime.empty(shape, dtype)
 
     def put(self, values: NDArray[Any]) -> Array:
-        """An array on the device with these values, of their type."""
+        """Return an array on the device with these values, of their type."""
         array = self.empty(values.shape, values.dtype)
         self.write(array, values)
         return array
 
     def write(self, array: Array, values: NDArray[Any]) -> None:
-        """Now, whatever the other streams do. ``array`` is contiguous."""
+        """Write into a contiguous array at once, without waiting for other streams."""
         source, target = np.ascontiguousarray(values).reshape(-1).view(np.uint8), array.reshape(-1).view(np.uint8)
         with self.runtime.bound():
             for start in range(0, len(source), STAGING_BYTES):
                 piece = source[start : start + STAGING_BYTES]
-                room = self._staging[: len(piece)]
-                room[:] = piece
-                self._side_stream.copy(room, target[start : start + len(piece)])
+                staging = self._staging[: len(piece)]
+                staging[:] = piece
+                self._side_stream.copy(staging, target[start : start + len(piece)])
                 self._side_stream.record().wait()
 
     def read(self, array: Array) -> NDArray[Any]:
-        """As it is now, whatever the other streams do. ``array`` is contiguous."""
+        """Return the present values of a contiguous array, without waiting for other streams."""
         values = np.empty(array.nbytes, np.uint8)
         source = array.reshape(-1).view(np.uint8)
         with self.runtime.bound():
             for start in range(0, len(values), STAGING_BYTES):
                 piece = values[start : start + STAGING_BYTES]
-                room = self._staging[: len(piece)]
-                self._side_stream.copy(source[start : start + len(piece)], room)
+                staging = self._staging[: len(piece)]
+                self._side_stream.copy(source[start : start + len(piece)], staging)
                 self._side_stream.record().wait()
-                piece[:] = room
+                piece[:] = staging
         return values.view(array.dtype).reshape(array.shape)
 
     def randomise(self, array: Array) -> None:
-        """Fill a contiguous array of floats with normal ones, the same again and again: zeros are read faster."""
+        """Fill a contiguous array of floats with repeated normal numbers: zeros would be read faster."""
         count = min(array.size, RANDOM_NUMBERS)
         numbers = self.put(np.random.default_rng(0).standard_normal(count, np.float32).astype(array.dtype))
         flat = array.reshape(-1)
@@ -117,7 +117,7 @@ class Rig:
 
     @contextmanager
     def occupied(self, stream: Stream) -> Iterator[None]:
-        """What is submitted to ``stream`` inside begins when the block has ended, or `OCCUPIED_S` later on a GPU."""
+        """Delay work submitted to ``stream`` in this block until the block ends, or by `OCCUPIED_S` on a real GPU."""
         over = threading.Event()
         with self.runtime.bound():
             if self.simulated:
@@ -130,7 +130,7 @@ class Rig:
             over.set()
 
     def _fill_for(self, stream: Stream, seconds: float) -> None:
-        filled = self._filled  # taken before time counts
+        filled = self._filled  # allocated before the timing
         begin = stream.record(timed=True)
         for _ in range(10):
             stream.fill(filled, 0)
@@ -140,12 +140,12 @@ class Rig:
             stream.fill(filled, 0)
 
 
-def open_gpu(number: int, *, tiny: bool = False) -> Rig:
-    """Raises DeviceNotFoundError."""
-    return Rig(NvidiaDevices().open(number), TINY_SCALE if tiny else FULL, simulated=False)
+def open_gpu(number: int, *, tiny: bool = False) -> GPUUnderTest:
+    """Return a real GPU. Raises DeviceNotFoundError."""
+    return GPUUnderTest(NvidiaDevices().open(number), TINY_SCALE if tiny else FULL, simulated=False)
 
 
-def simulated(kernels: Any = None) -> Rig:
-    """``kernels``: what it computes with, the CPU's kernels unless told otherwise."""
+def simulated_gpu(kernels: Any = None) -> GPUUnderTest:
+    """Return a simulated GPU. ``kernels``: what it computes with; None: the CPU's kernels, which round like a GPU."""
     runtime = SimulatedRuntime(total_bytes=PLENTY, pinnable_bytes=PLENTY, kernels=kernels or RoundingKernels())
-    return Rig(runtime, TINY_SCALE, simulated=True)
+    return GPUUnderTest(runtime, TINY_SCALE, simulated=True)
