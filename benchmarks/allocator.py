@@ -1,4 +1,4 @@
-"""What block groups cost: a mix of growing, cutting and freeing by 1,000 owners on 100,000 blocks."""
+"""The cost of block groups: 1,000 owners grow, shrink and free on 100,000 blocks."""
 
 import random
 import time
@@ -12,7 +12,7 @@ GROUP = ServeSettings().block_group_size
 
 
 def measure() -> Figures:
-    """Operations a second on a full pool, on block groups and on the watermarks above them."""
+    """Measure operations a second on a full pool: of block groups, and of the watermarks above them."""
     return {
         "blocks": BLOCKS,
         "owners": OWNERS,

@@ -1,4 +1,4 @@
-"""What the decisions cost: plan and commit, with 64 requests running and 1,000 waiting, on the simulated runner."""
+"""The cost of decisions: plan and commit, with 64 requests running and 1,000 waiting, on the simulated runner."""
 
 import time
 
@@ -18,7 +18,7 @@ WARM_UP_STEPS, STEPS = 200, 1000
 
 
 def measure() -> Figures:
-    """Milliseconds a step, for each policy, with KV memory for all that run and for half of them."""
+    """Return milliseconds a step, for each policy, with KV memory for all that run and for half of them."""
     figures: Figures = {"running": RUNNING, "waiting": WAITING, "steps": STEPS}
     for policy in sorted(POLICIES):
         for memory, blocks in (("ample", 16_384), ("short", 1_100)):

@@ -27,7 +27,7 @@ class BlockGroupsMachine(RuleBasedStateMachine):
         return [block for extent in self.groups.extents(owner) for block in range(extent.start, extent.end)]
 
     def follow(self, owner: int) -> None:
-        """Take over what ``owner`` has now, which nobody else may have."""
+        """Note the blocks that ``owner`` has now, which no other owner may have."""
         for block in self.blocks.pop(owner, ()):
             del self.owner_of[block]
         if owner not in self.groups:

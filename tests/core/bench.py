@@ -9,10 +9,10 @@ from service.core.state.ledger import Ledger
 from service.core.state.requests import Request
 from service.core.state.sessions import Session, SessionTable
 from service.core.state.slots import SlotTable
-from service.core.switching.host_room import HostRoom
+from service.core.switching.host_room import HostVictims
 from service.core.switching.mechanisms import Mechanisms
 from service.core.switching.swaps import Swaps
-from service.core.switching.victims import Displacement
+from service.core.switching.victims import Victims
 
 BLOCK = 16
 
@@ -44,10 +44,10 @@ class Bench:
         request = self.waiting(computed + 1)
         self.memory.reserve(request.sequence, max(computed, blocks * BLOCK))
         self.memory.append(request.sequence, computed)
-        self.ledger.seat(request, 0.0)
+        self.ledger.give_slot(request, 0.0)
         return request
 
-    def parked(self, blocks: int, tokens: int | None = None, *, mirrored: bool = False) -> Request:
+    def preempted(self, blocks: int, tokens: int | None = None, *, mirrored: bool = False) -> Request:
         """Preempted, its KV on the device, and on the host too if ``mirrored``."""
         request = self.running(blocks, tokens)
         self.ledger.preempt(request, "slot", 0.0)
@@ -58,15 +58,15 @@ class Bench:
 
     def swapped(self, blocks: int) -> Request:
         """Preempted, its KV on the host alone."""
-        request = self.parked(blocks, mirrored=True)
+        request = self.preempted(blocks, mirrored=True)
         self.memory.reclaim_device(request.sequence, blocks)
         return request
 
     def idle(self, blocks: int, *, mirrored: bool = False, on_device: bool = True) -> Session:
         """A conversation between turns, the youngest."""
-        request = self.parked(blocks, mirrored=mirrored or not on_device)
+        request = self.preempted(blocks, mirrored=mirrored or not on_device)
         del self.ledger.live[request.request_id]
-        self.ledger.sessions.park(request.session, float(self._number))
+        self.ledger.sessions.make_idle(request.session, float(self._number))
         if not on_device:
             self.memory.reclaim_device(request.sequence, blocks)
         return request.session
@@ -75,13 +75,13 @@ class Bench:
         """Copy a sequence's KV to the host, at once."""
         self.memory.complete(self.memory.swap_out(session.sequence))
 
-    def displacement(self, kept: list[Request], losers: list[Request]) -> Displacement:
+    def victims(self, kept: list[Request], losers: list[Request]) -> Victims:
         """A step's, best rank first in both."""
-        return Displacement(self.ledger, self.swaps, kept, losers, 0.0)
+        return Victims(self.ledger, self.swaps, kept, losers, 0.0)
 
-    def room(self, ranked: list[Request]) -> HostRoom:
+    def host_victims(self, ranked: list[Request]) -> HostVictims:
         """Host room, best rank first."""
-        return HostRoom(self.ledger, ranked)
+        return HostVictims(self.ledger, ranked)
 
     def end_copies(self, *, failed: bool = False, seconds: float = 0.1) -> list[Ticket]:
         """End all copies in flight."""
@@ -100,7 +100,7 @@ class Bench:
         """Host blocks."""
         return self.memory.host.used(of.sequence)
 
-    def told(self, kind: type[Event]) -> list[Event]:
+    def events(self, kind: type[Event]) -> list[Event]:
         """Events of a kind since the last call of this; all others are forgotten."""
         return [event for event in self.ledger.collect() if isinstance(event, kind)]
 
