@@ -85,7 +85,7 @@ class ExtentPoolMachine(RuleBasedStateMachine):
 
     def take(self, extent: Extent) -> None:
         blocks = set(range(extent.start, extent.end))
-        assert blocks <= self.free, "handed out twice"
+        assert blocks <= self.free, "allocated twice"
         self.free -= blocks
 
     @invariant()

@@ -1,4 +1,4 @@
-"""A ledger set up by hand, part by part, for tests of what stands between core and the allocator."""
+"""A ledger set up by hand, part by part, for tests of the parts between core and the allocator."""
 
 from allocator import KVMemory, Ticket
 from service.core.messages.commands import Submit
@@ -18,7 +18,7 @@ BLOCK = 16
 
 
 class Bench:
-    """Sizes in blocks. Requests have one token more than they have KV, unless told otherwise."""
+    """Sizes in blocks. Requests have one token more than they have KV, unless a test says otherwise."""
 
     def __init__(self, device: int = 20, host: int = 20, slots: int = 8, **mechanisms: bool) -> None:
         self.memory = KVMemory(device, host, initial_group=4)
@@ -27,7 +27,7 @@ class Bench:
         self._number = 0
 
     def waiting(self, tokens: int) -> Request:
-        """A request without KV."""
+        """Return a waiting request, without KV."""
         session = self.ledger.sessions.open(("t", str(self._number)))
         self.memory.add(session.sequence)
         session.tokens = list(range(tokens))
@@ -39,7 +39,7 @@ class Bench:
         return request
 
     def running(self, blocks: int, tokens: int | None = None) -> Request:
-        """In the batch with ``blocks`` blocks full of KV, or with ``tokens`` tokens of it."""
+        """Return a request in the batch with ``blocks`` blocks full of KV, or with ``tokens`` tokens of it."""
         computed = blocks * BLOCK if tokens is None else tokens
         request = self.waiting(computed + 1)
         self.memory.reserve(request.sequence, max(computed, blocks * BLOCK))
@@ -48,7 +48,7 @@ class Bench:
         return request
 
     def preempted(self, blocks: int, tokens: int | None = None, *, mirrored: bool = False) -> Request:
-        """Preempted, its KV on the device, and on the host too if ``mirrored``."""
+        """Return a preempted request with KV on the device, and on the host too if ``mirrored``."""
         request = self.running(blocks, tokens)
         self.ledger.preempt(request, "slot", 0.0)
         if mirrored:
@@ -57,13 +57,13 @@ class Bench:
         return request
 
     def swapped(self, blocks: int) -> Request:
-        """Preempted, its KV on the host alone."""
+        """Return a preempted request with KV on the host alone."""
         request = self.preempted(blocks, mirrored=True)
         self.memory.reclaim_device(request.sequence, blocks)
         return request
 
     def idle(self, blocks: int, *, mirrored: bool = False, on_device: bool = True) -> Session:
-        """A conversation between turns, the youngest."""
+        """Return a new idle session, the youngest."""
         request = self.preempted(blocks, mirrored=mirrored or not on_device)
         del self.ledger.live[request.request_id]
         self.ledger.sessions.make_idle(request.session, float(self._number))
@@ -75,12 +75,12 @@ class Bench:
         """Copy a sequence's KV to the host, at once."""
         self.memory.complete(self.memory.swap_out(session.sequence))
 
-    def victims(self, kept: list[Request], losers: list[Request]) -> Victims:
-        """A step's, best rank first in both."""
-        return Victims(self.ledger, self.swaps, kept, losers, 0.0)
+    def victims(self, admitted: list[Request], not_admitted: list[Request]) -> Victims:
+        """Return a step's victims; both lists are best rank first."""
+        return Victims(self.ledger, self.swaps, admitted, not_admitted, 0.0)
 
     def host_victims(self, ranked: list[Request]) -> HostVictims:
-        """Host room, best rank first."""
+        """Return the victims on the host; best rank first."""
         return HostVictims(self.ledger, ranked)
 
     def end_copies(self, *, failed: bool = False, seconds: float = 0.1) -> list[Ticket]:
@@ -93,15 +93,15 @@ class Bench:
         return tickets
 
     def device(self, of: Request | Session) -> int:
-        """Device blocks."""
+        """Return the number of device blocks."""
         return self.memory.device.used(of.sequence)
 
     def host(self, of: Request | Session) -> int:
-        """Host blocks."""
+        """Return the number of host blocks."""
         return self.memory.host.used(of.sequence)
 
     def events(self, kind: type[Event]) -> list[Event]:
-        """Events of a kind since the last call of this; all others are forgotten."""
+        """Return the events of a kind since the last call; all others are dropped."""
         return [event for event in self.ledger.collect() if isinstance(event, kind)]
 
     def check(self) -> None:

@@ -1,4 +1,4 @@
-"""What stands above any policy: the quantum, those who come in, promotion; and what counts as an update."""
+"""The rules above any policy: the quantum, requests that are swapped in, promotion; and what counts as an update."""
 
 import pytest
 
@@ -26,12 +26,12 @@ def test_without_patience_the_policy_decides(bench: Bench) -> None:
     assert order(fcfs(), bench) == [first, second]
 
 
-def test_who_has_just_got_a_place_goes_first_for_a_quantum(bench: Bench) -> None:
-    first, seated = bench.preempted(1), bench.running(1)
-    seated.steps_in_slot = 2
-    assert order(fcfs(quantum=3), bench) == [seated, first]
-    seated.steps_in_slot = 3
-    assert order(fcfs(quantum=3), bench) == [first, seated]
+def test_a_request_that_has_just_got_a_slot_goes_first_for_a_quantum(bench: Bench) -> None:
+    first, running = bench.preempted(1), bench.running(1)
+    running.steps_in_slot = 2
+    assert order(fcfs(quantum=3), bench) == [running, first]
+    running.steps_in_slot = 3
+    assert order(fcfs(quantum=3), bench) == [first, running]
 
 
 def test_a_quantum_ends_with_the_place(bench: Bench) -> None:
@@ -40,7 +40,7 @@ def test_a_quantum_ends_with_the_place(bench: Bench) -> None:
     assert order(fcfs(quantum=3), bench) == [first, second]
 
 
-def test_who_is_being_copied_in_keeps_its_claim(bench: Bench) -> None:
+def test_a_request_that_is_swapped_in_keeps_its_claim(bench: Bench) -> None:
     first, swapping_in = bench.preempted(1), bench.swapped(1)
     bench.swaps.start_swap_in(swapping_in)
     assert order(fcfs(quantum=3), bench) == [swapping_in, first]
@@ -77,7 +77,7 @@ def test_the_policy_orders_each_class(bench: Bench) -> None:
 
 
 class ByList:
-    """Ranks as it is told."""
+    """Ranks as a test says."""
 
     name = "list"
 
@@ -88,7 +88,7 @@ class ByList:
         return self.ranks
 
 
-def test_only_a_new_order_of_those_who_stayed_is_an_update(bench: Bench) -> None:
+def test_only_a_new_order_of_requests_that_stayed_is_an_update(bench: Bench) -> None:
     a, b, c, d = (bench.waiting(1) for _ in range(4))
     policy = ByList()
     ranking = Ranking(policy, Patience(4, promote_after=4))

@@ -1,10 +1,10 @@
-"""Who gives up host blocks, in which order, and what nobody gives up."""
+"""Which sessions give host blocks, in which order, and what is never taken."""
 
 from service.core.messages.events import Contaminated, SessionDropped
 from tests.core.bench import BLOCK, Bench
 
 
-def test_free_room_is_enough() -> None:
+def test_free_host_blocks_are_enough() -> None:
     bench = Bench(host=10)
     copy, owner = bench.preempted(4, mirrored=True), bench.preempted(6)
     assert bench.host_victims([owner, copy]).make_available(6, owner.session)
@@ -15,10 +15,10 @@ def test_redundant_copies_are_given_up_lowest_rank_first_and_tail_first() -> Non
     bench = Bench(device=30, host=10)
     best, middle, worst = (bench.preempted(blocks, mirrored=True) for blocks in (3, 3, 4))
     owner = bench.preempted(6)
-    room = bench.host_victims([best, middle, worst, owner])
+    victims = bench.host_victims([best, middle, worst, owner])
     left = []
     for blocks in (1, 4, 6, 9, 10):
-        assert room.make_available(blocks, owner.session)
+        assert victims.make_available(blocks, owner.session)
         left.append([bench.host(request) for request in (worst, middle, best)])
     assert left == [[3, 3, 3], [0, 3, 3], [0, 1, 3], [0, 0, 1], [0, 0, 0]]
     assert bench.memory.watermarks(best.sequence)[:3] == (3 * BLOCK, 3 * BLOCK, 0)
@@ -49,7 +49,7 @@ def test_an_idle_conversation_that_is_on_the_device_too_gives_its_copy_and_stays
     assert bench.ledger.sessions.idle == [session]
 
 
-def test_an_idle_conversation_on_its_way_out_takes_room_from_older_ones_only() -> None:
+def test_an_idle_conversation_on_its_way_out_takes_blocks_from_older_ones_only() -> None:
     bench = Bench(device=30, host=6)
     older, owner, younger = bench.idle(3, on_device=False), bench.idle(5), bench.idle(3, on_device=False)
     assert bench.host_victims([]).make_available(3, owner)
@@ -83,7 +83,7 @@ def test_an_idle_conversation_that_is_on_the_device_alone_has_nothing_to_give_an
     assert bench.ledger.sessions.idle == [session]
 
 
-def test_who_never_fits_drives_nobody_out() -> None:
+def test_a_session_that_never_fits_takes_nothing() -> None:
     bench = Bench(device=30, host=8)
     session, owner = bench.idle(3, on_device=False), bench.preempted(10, tokens=5 * BLOCK)
     bench.mirror(owner.session)

@@ -1,4 +1,4 @@
-"""Copies from their start to their end: who is charged, what is left where, and what failures lead to."""
+"""Copies from their start to their end: which request is charged, where KV is left, and what failures lead to."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def fail_for_good(bench: Bench, start: object) -> None:
         bench.end_copies(failed=True)
 
 
-def test_a_copy_out_leaves_kv_on_both_sides_and_is_told() -> None:
+def test_a_copy_out_leaves_kv_on_both_sides_and_emits_events() -> None:
     bench = Bench()
     request = bench.preempted(3)
     assert bench.swaps.start_swap_out(request.session, bench.host_victims([request]), request) is None
@@ -98,7 +98,7 @@ def test_copies_out_are_tried_again_after_kv_had_to_be_dropped_for_their_failure
     assert bench.swaps.start_swap_out(request.session, bench.host_victims([request]), request) is None
 
 
-def test_failures_of_conversations_that_are_gone_are_not_kept() -> None:
+def test_failures_of_conversations_that_ended_are_forgotten() -> None:
     bench = Bench()
     for _ in range(50):
         session = bench.idle(1)
@@ -144,7 +144,7 @@ def test_without_reuse_what_has_come_in_is_on_the_device_alone() -> None:
     assert (bench.device(request), bench.host(request)) == (3, 0)
 
 
-def test_without_reuse_who_runs_on_while_it_is_copied_out_stays_on_the_device() -> None:
+def test_without_reuse_a_request_that_runs_on_while_it_is_copied_out_stays_on_the_device() -> None:
     bench = Bench(reuse=False)
     request = bench.preempted(3)
     bench.swaps.start_swap_out(request.session, bench.host_victims([request]), request)

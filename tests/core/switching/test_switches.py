@@ -1,4 +1,4 @@
-"""Context switches as they are seen from outside: what runs meanwhile, what is copied, what is not."""
+"""Context switches as clients see them: what runs meanwhile, what is copied, what is not."""
 
 from collections.abc import Callable
 from itertools import groupby
@@ -36,7 +36,7 @@ def blocks(sim: Simulation, direction: str) -> int:
 
 
 def pressed(make: MakeSimulation, submit: MakeSubmit, preset: str, link: Link, **settings: object) -> Simulation:
-    """8 blocks: ``small`` and ``low`` run; ``vip`` has come and needs the room of ``low``."""
+    """8 blocks: ``small`` and ``low`` run; ``vip`` has come and needs the blocks of ``low``."""
     values = {"device_blocks": 8, "host_blocks": 20, "mechanisms": PRESETS[preset], **settings}
     sim = make("priority", link, **values)
     sim.submit(submit("small", 4, max_tokens=12, priority=1))
@@ -70,7 +70,7 @@ def test_a_preset_without_swapping_drops_and_goes_on(simulation: MakeSimulation,
     assert not events(sim, CopyStarted)
 
 
-def test_kv_is_dropped_where_the_host_has_no_room_and_the_answer_stays_the_same(
+def test_kv_is_dropped_where_the_host_is_full_and_the_answer_stays_the_same(
     simulation: MakeSimulation, submit: MakeSubmit
 ) -> None:
     sim = pressed(simulation, submit, "groups+reuse+async", Link(), host_blocks=2)
@@ -83,7 +83,7 @@ def test_kv_is_dropped_where_the_host_has_no_room_and_the_answer_stays_the_same(
     assert sim.answers["low"] == alone.answers["low"]
 
 
-def test_a_victim_is_told_when_it_loses_its_place_and_when_it_has_it_back(
+def test_events_say_when_a_victim_loses_its_slot_and_gets_one_again(
     simulation: MakeSimulation, submit: MakeSubmit
 ) -> None:
     sim = pressed(simulation, submit, "groups+reuse+async", Link())
@@ -202,10 +202,8 @@ def teach(bench: Bench, block_s: float, step_s: float, prefill_token_s: float) -
     [(0.1, 1, True), (0.1, 4, True), (0.1, 6, False), (0.6, 1, False)],
     ids=["a short wait for one", "for four", "for six", "a long wait for one"],
 )
-def test_a_step_waits_for_copies_where_that_holds_up_everybody_less(
-    block_s: float, bystanders: int, waits: bool
-) -> None:
-    """Two come, four blocks in all: not to wait costs them a step of a second each."""
+def test_a_step_waits_for_copies_where_that_costs_less(block_s: float, bystanders: int, waits: bool) -> None:
+    """Two are swapped in, four blocks in all: not waiting costs each a step of a second."""
     bench = Bench()
     teach(bench, block_s, step_s=1.0, prefill_token_s=1.0)
     swapping_in = [bench.swapped(2) for _ in range(2)]
@@ -236,7 +234,7 @@ def test_a_link_that_hung_once_is_tried_again() -> None:
     assert spared == 46  # 0.98 ** 46 * 0.8 s is less than 0.32 s
 
 
-def test_kv_is_not_given_up_for_a_busy_link_before_there_is_room_to_compute_it() -> None:
+def test_kv_is_not_given_up_for_a_busy_link_before_there_are_blocks_to_compute_it() -> None:
     bench = Bench(device=10)
     teach(bench, block_s=1.0, step_s=0.1, prefill_token_s=0.01)
     request, leaving = bench.swapped(2), bench.preempted(9)
@@ -268,7 +266,7 @@ def test_copies_in_are_tried_again_after_kv_was_computed_for_their_failures() ->
     assert bench.swaps.must_recompute(request) is None
 
 
-def test_the_block_behind_kv_that_is_coming_in_is_kept_for_it() -> None:
+def test_the_block_behind_kv_that_is_swapped_in_is_reserved_for_it() -> None:
     bench = Bench(device=10)
     swapping_in, newcomer = bench.swapped(4), bench.waiting(4 * BLOCK)
     leaving = bench.preempted(2)
@@ -281,7 +279,7 @@ def test_the_block_behind_kv_that_is_coming_in_is_kept_for_it() -> None:
     assert names(plans.plan(1.0)) == {swapping_in.request_id, newcomer.request_id}
 
 
-def test_who_stands_still_for_the_copies_of_others_has_that_in_its_switch_too() -> None:
+def test_waiting_for_the_copies_of_others_counts_as_part_of_a_switch() -> None:
     bench = Bench()
     ready, swapping_in = bench.preempted(2), bench.swapped(2)
     synchronous = scheduler(bench, asynchronous=False)
@@ -307,7 +305,7 @@ def test_a_full_batch_gives_a_slot_to_a_higher_rank_and_copies_nothing(
     assert not events(sim, CopyStarted)
 
 
-def test_a_place_is_kept_for_a_quantum_of_steps(simulation: MakeSimulation, submit: MakeSubmit) -> None:
+def test_a_slot_is_kept_for_a_quantum_of_steps(simulation: MakeSimulation, submit: MakeSubmit) -> None:
     sim = simulation("priority", max_num_seqs=1, patience=Patience(5, promote_after=4))
     sim.submit(submit("low", 4, max_tokens=20, priority=5))
     sim.step()
@@ -316,7 +314,7 @@ def test_a_place_is_kept_for_a_quantum_of_steps(simulation: MakeSimulation, subm
     assert served == [{"low"}] * 4 + [{"vip"}]
 
 
-def test_whoever_is_preempted_again_and_again_runs_for_long_then(
+def test_a_request_that_is_preempted_again_and_again_then_runs_for_long(
     simulation: MakeSimulation, submit: MakeSubmit
 ) -> None:
     sim = simulation("priority", max_num_seqs=1, patience=Patience(1, promote_after=2))
@@ -325,7 +323,7 @@ def test_whoever_is_preempted_again_and_again_runs_for_long_then(
     for number in range(10):
         served += [names(sim.step()) for _ in range(2)]
         sim.submit(submit(f"vip{number}", 4, max_tokens=1, priority=1))
-    runs = [len(list(run)) for who, run in groupby(served) if who == {"low"}]
+    runs = [len(list(run)) for served_ids, run in groupby(served) if served_ids == {"low"}]
     assert runs == [2, 1, Patience(1, promote_after=2).long_quantum]
 
 

@@ -1,11 +1,11 @@
-"""What those above the cut take, from whom, and in which order."""
+"""What admitted requests take, from which victims, and in which order."""
 
 from service.core.messages.events import KVDropped, Preempted, SessionDropped
 from service.core.state.requests import State
 from tests.core.bench import BLOCK, Bench
 
 
-def test_free_room_is_had_at_once_and_costs_nobody() -> None:
+def test_free_blocks_are_available_at_once_and_need_no_victim() -> None:
     bench = Bench(device=10)
     preempted, newcomer = bench.preempted(4), bench.waiting(5 * BLOCK)
     assert bench.victims([newcomer], [preempted]).obtain_blocks(newcomer)
@@ -43,7 +43,7 @@ def test_idle_sessions_go_first_longest_silent_first_then_the_lowest_rank() -> N
     assert left == [[1, 3, 3, 3], [0, 2, 3, 3], [0, 0, 1, 3], [0, 0, 0, 1]]
 
 
-def test_running_losers_lose_their_slot_only_after_everybody_else_gave_all() -> None:
+def test_running_victims_lose_their_slot_only_after_all_others_gave_their_blocks() -> None:
     bench = Bench(device=10)
     preempted, runs_on, falls = bench.preempted(3, mirrored=True), bench.running(3, 40), bench.running(4, 50)
     newcomer = bench.waiting(3 * BLOCK)
@@ -54,7 +54,7 @@ def test_running_losers_lose_their_slot_only_after_everybody_else_gave_all() -> 
     assert bench.events(Preempted) == [Preempted(falls.request_id, "room")]
 
 
-def test_blocks_on_their_way_count_so_nobody_else_is_driven_out_for_the_same_need() -> None:
+def test_arriving_blocks_count_so_there_is_no_second_victim_for_the_same_need() -> None:
     bench = Bench(device=10)
     better, worse, newcomer = bench.preempted(5), bench.preempted(5), bench.waiting(4 * BLOCK)
     for _ in range(3):
@@ -62,7 +62,7 @@ def test_blocks_on_their_way_count_so_nobody_else_is_driven_out_for_the_same_nee
     assert [ticket.sequence for ticket in bench.swaps.issued()] == [worse.sequence]
 
 
-def test_blocks_on_their_way_do_not_count_twice_for_two_who_wait() -> None:
+def test_arriving_blocks_do_not_count_twice_for_two_that_wait() -> None:
     bench = Bench(device=10)
     better, worse = bench.preempted(5), bench.preempted(5)
     one, two = bench.waiting(4 * BLOCK), bench.waiting(4 * BLOCK)
@@ -72,11 +72,10 @@ def test_blocks_on_their_way_do_not_count_twice_for_two_who_wait() -> None:
     assert [ticket.sequence for ticket in bench.swaps.issued()] == [worse.sequence, better.sequence]
 
 
-def test_blocks_of_somebody_above_the_cut_are_not_arriving_for_others() -> None:
+def test_blocks_of_an_admitted_request_are_not_arriving_for_others() -> None:
     bench = Bench(device=10)
     back, victim, newcomer = bench.preempted(5), bench.preempted(5), bench.waiting(4 * BLOCK)
-    room = bench.host_victims([])
-    bench.swaps.start_swap_out(back.session, room, back)  # then its rank rose
+    bench.swaps.start_swap_out(back.session, bench.host_victims([]), back)  # then its rank rose
     bench.victims([back, newcomer], [victim]).obtain_blocks(newcomer)
     assert [ticket.sequence for ticket in bench.swaps.issued()] == [back.sequence, victim.sequence]
 
@@ -93,7 +92,7 @@ def test_blocks_that_a_cancelled_request_left_to_a_copy_are_arriving() -> None:
     assert bench.victims([newcomer], [bystander]).obtain_blocks(newcomer)
 
 
-def test_room_that_one_waits_for_is_not_given_to_the_next() -> None:
+def test_blocks_promised_to_one_are_not_available_to_the_next() -> None:
     bench = Bench(device=10)
     bench.running(4, 60)
     first, second = bench.waiting(10 * BLOCK), bench.waiting(6 * BLOCK)
@@ -102,7 +101,7 @@ def test_room_that_one_waits_for_is_not_given_to_the_next() -> None:
     assert not victims.obtain_blocks(second)
 
 
-def test_who_needs_nothing_runs_although_others_wait_for_room() -> None:
+def test_a_request_that_needs_no_block_runs_although_others_wait_for_blocks() -> None:
     bench = Bench(device=10)
     grows, needs_nothing, victim = bench.running(3), bench.running(3, 40), bench.preempted(4)
     victims = bench.victims([grows, needs_nothing], [victim])
@@ -118,7 +117,7 @@ def test_what_cannot_be_copied_is_dropped_tail_first_and_only_as_much_as_is_need
     assert bench.events(KVDropped) == [KVDropped("no_swap", 3 * BLOCK)]
 
 
-def test_room_without_kv_is_taken_without_dropping_any() -> None:
+def test_blocks_without_kv_are_taken_without_dropping_any() -> None:
     bench = Bench(device=10, host=0)
     victim, newcomer = bench.preempted(10, tokens=5 * BLOCK), bench.waiting(5 * BLOCK)
     assert bench.victims([newcomer], [victim]).obtain_blocks(newcomer)
@@ -126,7 +125,7 @@ def test_room_without_kv_is_taken_without_dropping_any() -> None:
     assert not bench.events(KVDropped)
 
 
-def test_an_idle_session_whose_kv_is_all_dropped_goes() -> None:
+def test_an_idle_session_whose_kv_is_all_dropped_is_dropped() -> None:
     bench = Bench(device=4, host=0)
     session, newcomer = bench.idle(4), bench.waiting(4 * BLOCK)
     assert bench.victims([newcomer], []).obtain_blocks(newcomer)
@@ -134,7 +133,7 @@ def test_an_idle_session_whose_kv_is_all_dropped_goes() -> None:
     assert session.sequence not in bench.memory.sequences
 
 
-def test_preparing_copies_ahead_but_spares_those_who_run() -> None:
+def test_copying_ahead_spares_running_requests() -> None:
     bench = Bench(device=10)
     runs, preempted = bench.running(5, 70), bench.preempted(5)
     bench.victims([], [runs, preempted]).copy_ahead(8)
@@ -142,7 +141,7 @@ def test_preparing_copies_ahead_but_spares_those_who_run() -> None:
     assert runs.state is State.RUNNING
 
 
-def test_preparing_takes_nothing_so_who_returns_before_the_need_has_all_its_kv() -> None:
+def test_copying_ahead_takes_nothing_so_a_victim_that_resumes_early_has_all_its_kv() -> None:
     bench = Bench(device=10)
     bench.running(5, 70)
     preempted = bench.preempted(5, mirrored=True)
@@ -150,7 +149,7 @@ def test_preparing_takes_nothing_so_who_returns_before_the_need_has_all_its_kv()
     assert bench.device(preempted) == 5
 
 
-def test_preparing_drops_no_kv_that_the_host_has_no_room_for() -> None:
+def test_copying_ahead_drops_no_kv_when_the_host_is_full() -> None:
     bench = Bench(device=10, host=2)
     bench.running(5, 70)
     preempted = bench.preempted(5)
@@ -159,7 +158,7 @@ def test_preparing_drops_no_kv_that_the_host_has_no_room_for() -> None:
     assert not bench.events(KVDropped)
 
 
-def test_preparing_goes_on_to_the_next_victim_when_one_has_not_enough() -> None:
+def test_copying_ahead_goes_on_to_the_next_victim_when_one_has_not_enough() -> None:
     bench = Bench(device=10)
     bench.running(4, 60)
     dirty, clean = bench.preempted(3), bench.preempted(3, mirrored=True)
@@ -167,7 +166,7 @@ def test_preparing_goes_on_to_the_next_victim_when_one_has_not_enough() -> None:
     assert [ticket.sequence for ticket in bench.swaps.issued()] == [dirty.sequence]
 
 
-def test_the_lowest_running_loser_yields_its_slot_and_keeps_its_kv() -> None:
+def test_the_lowest_running_victim_gives_its_slot_and_keeps_its_kv() -> None:
     bench = Bench(device=10, slots=2)
     better, worse = bench.running(3, 40), bench.running(3, 40)
     victims = bench.victims([], [better, worse])
@@ -176,7 +175,7 @@ def test_the_lowest_running_loser_yields_its_slot_and_keeps_its_kv() -> None:
     assert (victims.num_running, bench.device(worse)) == (1, 3)
 
 
-def test_losers_go_on_until_they_need_a_block() -> None:
+def test_requests_that_are_not_admitted_go_on_until_they_need_a_block() -> None:
     bench = Bench(device=10)
     fits, full = bench.running(3, 40), bench.running(3)
     assert bench.victims([], [fits, full]).still_running() == [fits]
