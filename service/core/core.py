@@ -26,7 +26,7 @@ from service.core.switching.compaction import Compaction
 from service.core.switching.eviction import Eviction
 from service.core.switching.mechanisms import Mechanisms
 from service.core.switching.poison import Poison
-from service.core.switching.swaps import Swaps
+from service.core.switching.swaps import SwapManager
 from service.errors import InvalidRequestError, NeverFitsError, OverloadedError, RequestError, SessionBusyError
 
 
@@ -70,7 +70,7 @@ class Core:
         memory = KVMemory(settings.device_blocks, settings.host_blocks, initial_group=initial_group)
         sessions = SessionTable(settings.session_ttl_s, settings.max_idle_sessions)
         self._ledger = Ledger(memory, sessions, SlotTable(settings.max_num_seqs))
-        self._swaps = Swaps(self._ledger, mechanisms)
+        self._swaps = SwapManager(self._ledger, mechanisms)
         self._shadow: Shadow | None = None
         if mechanisms.shadow:
             self._shadow = Shadow(self._ledger, Ranking(policy, settings.patience), settings.max_num_seqs)

@@ -16,7 +16,7 @@ from service.core.state.requests import Request, State
 from service.core.switching.compaction import Compaction
 from service.core.switching.eviction import Eviction
 from service.core.switching.mechanisms import Mechanisms
-from service.core.switching.swaps import Swaps
+from service.core.switching.swaps import SwapManager
 from service.core.switching.victims import Victims
 
 
@@ -27,7 +27,7 @@ class Scheduler:
         self,
         ledger: Ledger,
         ranking: Ranking,
-        swaps: Swaps,
+        swaps: SwapManager,
         budget: Budget,
         mechanisms: Mechanisms,
         eviction: Eviction | None = None,

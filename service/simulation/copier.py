@@ -19,7 +19,7 @@ class Link:
     """What a copy costs in seconds, in each direction by itself, and what goes wrong.
 
     ``block_s`` is for a block, ``piece_s`` for a contiguous copy, ``delay_s`` at most so much more, drawn for each
-    ticket. With ``reorder`` tickets do not wait for one another; ``failure`` is a probability. The default takes no time.
+    ticket. With ``reorder`` tickets do not wait for one another; ``failure`` is a probability. All are off by default.
     """
 
     block_s: float = 0.0

@@ -11,7 +11,7 @@ from service.core.state.sessions import Session, SessionTable
 from service.core.state.slots import SlotTable
 from service.core.switching.host_room import HostVictims
 from service.core.switching.mechanisms import Mechanisms
-from service.core.switching.swaps import Swaps
+from service.core.switching.swaps import SwapManager
 from service.core.switching.victims import Victims
 
 BLOCK = 16
@@ -23,7 +23,7 @@ class Bench:
     def __init__(self, device: int = 20, host: int = 20, slots: int = 8, **mechanisms: bool) -> None:
         self.memory = KVMemory(device, host, initial_group=4)
         self.ledger = Ledger(self.memory, SessionTable(1000.0, 1000), SlotTable(slots))
-        self.swaps = Swaps(self.ledger, Mechanisms(**mechanisms))
+        self.swaps = SwapManager(self.ledger, Mechanisms(**mechanisms))
         self._number = 0
 
     def waiting(self, tokens: int) -> Request:
@@ -75,9 +75,9 @@ class Bench:
         """Copy a sequence's KV to the host, at once."""
         self.memory.complete(self.memory.swap_out(session.sequence))
 
-    def victims(self, admitted: list[Request], not_admitted: list[Request]) -> Victims:
+    def victims(self, admitted: list[Request], others: list[Request]) -> Victims:
         """Return a step's victims; both lists are best rank first."""
-        return Victims(self.ledger, self.swaps, admitted, not_admitted, 0.0)
+        return Victims(self.ledger, self.swaps, admitted, others, 0.0)
 
     def host_victims(self, ranked: list[Request]) -> HostVictims:
         """Return the victims on the host; best rank first."""

@@ -8,13 +8,13 @@ from service.core.state.ledger import Ledger
 from service.core.state.requests import Request, State
 from service.core.switching.host_room import HostVictims
 from service.core.switching.poison import Poison
-from service.core.switching.swaps import Swaps
+from service.core.switching.swaps import SwapManager
 
 
 class Eviction:
     """Requests that are leaving the device. They are held back from resuming until they have no device blocks."""
 
-    def __init__(self, ledger: Ledger, swaps: Swaps, poison: Poison, every: int) -> None:
+    def __init__(self, ledger: Ledger, swaps: SwapManager, poison: Poison, every: int) -> None:
         self._ledger = ledger
         self._memory = ledger.memory
         self._swaps = swaps

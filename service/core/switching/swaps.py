@@ -17,8 +17,8 @@ from service.core.switching.mechanisms import Mechanisms
 RETRIES = 2
 
 
-class Swaps:
-    """The copies of one core; `KVMemory` has their tickets."""
+class SwapManager:
+    """Starts and ends the copies of one core; `KVMemory` has their tickets."""
 
     def __init__(self, ledger: Ledger, mechanisms: Mechanisms) -> None:
         self.costs = Costs()

@@ -13,29 +13,34 @@ from service.core.state.ledger import Ledger
 from service.core.state.requests import Request, State
 from service.core.state.sessions import Session
 from service.core.switching.host_room import HostVictims
-from service.core.switching.swaps import Swaps
+from service.core.switching.swaps import SwapManager
 
 
 class Victims:
-    """One step's victims. ``admitted`` and ``not_admitted`` are all live requests, each list best rank first."""
+    """One step's victims. ``admitted`` and the ``others`` are all live requests, each list best rank first."""
 
     def __init__(
-        self, ledger: Ledger, swaps: Swaps, admitted: Sequence[Request], not_admitted: Sequence[Request], now: float
+        self,
+        ledger: Ledger,
+        swaps: SwapManager,
+        admitted: Sequence[Request],
+        others: Sequence[Request],
+        now: float,
     ) -> None:
         self._ledger = ledger
         self._memory = ledger.memory
         self._swaps = swaps
-        self._host_victims = HostVictims(ledger, [*admitted, *not_admitted])
+        self._host_victims = HostVictims(ledger, [*admitted, *others])
         self._now = now
-        self._running = [request for request in not_admitted if request.state is State.RUNNING]
-        self._not_running = [request for request in not_admitted if request.state is not State.RUNNING]
+        self._running = [request for request in others if request.state is State.RUNNING]
+        self._not_running = [request for request in others if request.state is not State.RUNNING]
         self._idle: deque[Session] | None = None  # None until blocks are needed
         self._victim: tuple[Session, Request | None] | None = None  # the current one
         self._promised = 0  # blocks for admitted requests that wait
         self._arriving = self._count_arriving({request.sequence for request in admitted})
 
     def obtain_blocks(self, request: Request) -> bool:
-        """Return whether device blocks for all tokens of an admitted request are available. If not, promise them."""
+        """Take the device blocks that an admitted request lacks from victims. False: they are not all available yet."""
         missing = self._missing(request)
         if missing == 0:  # it may run whatever is promised to others
             return True
