@@ -1,10 +1,12 @@
-"""Who owns which KV blocks: numbered pools, block groups, and where each sequence's KV is.
+"""The allocator knows which owner has which KV blocks: numbered pools, block groups, and where each sequence's KV is.
 
-`KVMemory` owns it all: two `BlockGroups` (device and host), each over an `ExtentPool`, and every sequence's watermarks.
-Nothing here touches memory, a clock, a thread or a request: only block numbers come and go, and one thread calls.
+Read `residency` first: its `KVMemory` owns everything else. `watermarks` is one sequence's state; `groups` (with
+`holding`, one owner's blocks) gives the blocks of a pool to owners; `extents` and `sizes` manage a pool's free space;
+`tickets` and `copies` are the copies in flight between two pools; `compaction` chooses which groups to move.
 
-Every operation on extents costs O(log n) comparisons, on groups O(log n) for each group it gains or loses, whatever
-the number of blocks; growing inside a reserve is an addition. `check()`, O(n log n), is for tests and idle time.
+Nothing here touches memory, a clock, a thread or a request: only block numbers go in and out. One thread calls. Every
+operation on extents costs O(log n) comparisons, on groups O(log n) for each group gained or lost, whatever the number
+of blocks; growing inside a reserve is an addition. `check()`, O(n log n), is for tests and idle time.
 """
 
 from allocator.compaction import Move
@@ -12,11 +14,10 @@ from allocator.errors import (
     AllocatorError,
     CopyPendingError,
     DuplicateOwnerError,
-    InvariantError,
     MisuseError,
-    NoRoomError,
     NotAllocatedError,
     NothingToCopyError,
+    NotReservedError,
     NotResidentError,
     OutOfBlocksError,
     SharedExtentError,
@@ -41,12 +42,11 @@ __all__ = [
     "Extent",
     "ExtentPool",
     "GroupStatistics",
-    "InvariantError",
     "KVMemory",
     "MisuseError",
     "Move",
-    "NoRoomError",
     "NotAllocatedError",
+    "NotReservedError",
     "NotResidentError",
     "NothingToCopyError",
     "OutOfBlocksError",

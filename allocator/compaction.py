@@ -1,8 +1,9 @@
-"""Which groups move so that free blocks come together.
+"""Compaction chooses which groups to move so that free blocks become contiguous.
 
-A *window* is a stretch of a pool from one free extent to another. The one that is emptied is as long as what is wanted
-and has the fewest used blocks; they move to free extents outside of it, so a move never overlaps itself. A window that
-takes more than the budget is emptied group by group, in several calls: it is then the one with the fewest left.
+A *region* is the part of a pool from one free extent to another. The region to empty is the one that is at least as
+long as wanted and has the fewest used blocks. They move to free extents outside of it, so a move never overlaps itself.
+A region with more used blocks than the budget is emptied group by group, over several calls, each of which chooses it
+again because it then has the fewest used blocks left.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -14,7 +15,7 @@ from allocator.extents import Extent
 
 
 class Move(NamedTuple):
-    """``length`` blocks of ``owner`` that change places inside a pool, from ``source`` on to ``destination`` on."""
+    """A move of ``length`` blocks of ``owner`` inside a pool, from block ``source`` on to block ``destination`` on."""
 
     owner: int
     source: int
@@ -23,17 +24,17 @@ class Move(NamedTuple):
 
     @property
     def sources(self) -> range:
-        """The blocks that are left."""
+        """The blocks that the move frees."""
         return range(self.source, self.source + self.length)
 
     @property
     def destinations(self) -> range:
-        """The blocks that are taken."""
+        """The blocks that the move fills."""
         return range(self.destination, self.destination + self.length)
 
 
 class Group(NamedTuple):
-    """A block group where it lies. ``used``: the blocks that its owner uses, its first; what is behind is reserve."""
+    """A block group and its extent. Its owner uses the first ``used`` blocks; those behind are reserve."""
 
     owner: int
     extent: Extent
@@ -41,39 +42,39 @@ class Group(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """What is between and in the free extents ``free``, all of it, in order of place."""
+class Region:
+    """The free extents of a region and all the groups between them, in order of their start."""
 
     free: tuple[Extent, ...]
     groups: tuple[Group, ...]
 
     @property
     def num_used(self) -> int:
-        """Blocks that would have to move: reserves do not."""
+        """Blocks that would have to move; reserves do not move."""
         return sum(group.used for group in self.groups)
 
     @property
     def num_free(self) -> int:
-        """Free blocks in it."""
+        """Free blocks of the region."""
         return sum(extent.length for extent in self.free)
 
 
-def best_window(
+def best_region(
     free: Sequence[Extent], groups: Sequence[Group], movable: Collection[Group], wanted: int
-) -> Window | None:
-    """The cheapest window of ``wanted`` blocks whose groups fit into what is free outside of it. O(extents).
+) -> Region | None:
+    """Return the cheapest region of ``wanted`` blocks whose groups fit into the free blocks outside of it. O(extents).
 
-    ``free`` and ``groups`` are all of a pool by place; ``movable``: the groups that may move.
+    ``free`` and ``groups`` are all those of a pool, in order of their start; ``movable`` are the groups that may move.
     """
     num_free = sum(extent.length for extent in free)
-    fitting = [w for w in _windows(free, groups, movable, wanted) if 0 < w.num_used <= num_free - w.num_free]
-    return min(fitting, key=lambda window: window.num_used, default=None)
+    fitting = [w for w in _regions(free, groups, movable, wanted) if 0 < w.num_used <= num_free - w.num_free]
+    return min(fitting, key=lambda region: region.num_used, default=None)
 
 
-def _windows(
+def _regions(
     free: Sequence[Extent], groups: Sequence[Group], movable: Collection[Group], wanted: int
-) -> Iterator[Window]:
-    """From each free extent the shortest window that is long enough and has nothing in it that must stay."""
+) -> Iterator[Region]:
+    """Yield, from each free extent on, the shortest region that is long enough and whose groups may all move."""
     between = _between(free, groups)
     for first in range(len(free)):
         inside: list[Group] = []
@@ -83,12 +84,12 @@ def _windows(
                 break
             inside += gap
             if free[last].end - free[first].start >= wanted:
-                yield Window(tuple(free[first : last + 1]), tuple(inside))
+                yield Region(tuple(free[first : last + 1]), tuple(inside))
                 break
 
 
 def _between(free: Sequence[Extent], groups: Sequence[Group]) -> list[list[Group]]:
-    """The groups between each free extent and the next."""
+    """Return the groups between each free extent and the next."""
     gaps: list[list[Group]] = []
     rest = iter(groups)
     group = next(rest, None)

@@ -1,27 +1,26 @@
-"""Every error of this package, in one tree.
+"""All errors of this package, in one tree. Its `check()` methods raise AssertionError.
 
 AllocatorError
 ├── OutOfBlocksError         a pool has too few blocks; carries the numbers; nothing has changed
-├── MisuseError              the caller broke a rule; nothing has changed
-│   ├── NotAllocatedError    an extent that is not handed out: freed twice, or cut by someone else
-│   ├── SharedExtentError    an extent with several holders cannot change its bounds
-│   ├── UnknownOwnerError    an owner or sequence that was never added, or is gone
-│   ├── DuplicateOwnerError  a sequence that is already there
-│   ├── NotResidentError     a sequence with part of its KV off the device cannot run
-│   ├── NoRoomError          more tokens than the reserved blocks hold
-│   ├── NothingToCopyError   a swap that would move nothing
-│   ├── CopyPendingError     a second copy of a sequence while one is in flight
-│   └── UnknownTicketError   a ticket that already ended
-└── InvariantError           `check()` found a contradiction: a bug in this package
+└── MisuseError              the caller broke a rule; nothing has changed
+    ├── NotAllocatedError    an extent that is not allocated: freed twice, or split or trimmed since
+    ├── SharedExtentError    an extent with several holders cannot change its bounds
+    ├── UnknownOwnerError    an owner or sequence that was never added, or is gone
+    ├── DuplicateOwnerError  a sequence that was already added
+    ├── NotResidentError     a sequence with part of its KV off the device cannot run
+    ├── NotReservedError     more tokens than the reserved blocks hold
+    ├── NothingToCopyError   a swap that would move nothing
+    ├── CopyPendingError     a second copy of a sequence while one is in flight
+    └── UnknownTicketError   a ticket that already ended
 """
 
 
 class AllocatorError(Exception):
-    """Base of all."""
+    """Base class of all errors of this package."""
 
 
 class OutOfBlocksError(AllocatorError):
-    """A pool has too few blocks. ``free`` counts what the asker could have had, reserves of others included."""
+    """A pool has too few blocks. ``free`` counts what the caller could have had, reserves of others included."""
 
     def __init__(self, pool: int, total: int, free: int, asked: int) -> None:
         super().__init__(f"pool {pool} has {free} of {total} blocks free, {asked} asked for")
@@ -39,7 +38,7 @@ class MisuseError(AllocatorError):
 
 
 class NotAllocatedError(MisuseError):
-    """The extent is not handed out as it stands."""
+    """No extent with these bounds is allocated."""
 
 
 class SharedExtentError(MisuseError):
@@ -47,19 +46,19 @@ class SharedExtentError(MisuseError):
 
 
 class UnknownOwnerError(MisuseError):
-    """No such owner or sequence."""
+    """There is no such owner or sequence."""
 
 
 class DuplicateOwnerError(MisuseError):
-    """The sequence is already there."""
+    """The sequence was already added."""
 
 
 class NotResidentError(MisuseError):
     """Part of the sequence's KV is not on the device."""
 
 
-class NoRoomError(MisuseError):
-    """More tokens than the reserved device blocks hold."""
+class NotReservedError(MisuseError):
+    """The reserved device blocks hold fewer tokens."""
 
 
 class NothingToCopyError(MisuseError):
@@ -71,14 +70,4 @@ class CopyPendingError(MisuseError):
 
 
 class UnknownTicketError(MisuseError):
-    """The ticket has already ended, or is not of this memory."""
-
-
-class InvariantError(AllocatorError):
-    """State contradicts itself."""
-
-
-def require(holds: bool, message: str) -> None:
-    """Raise `InvariantError` unless ``holds``. Unlike an assert, it stays when Python optimises."""
-    if not holds:
-        raise InvariantError(message)
+    """The ticket has already ended, or belongs to another memory."""

@@ -1,10 +1,10 @@
-"""A pool of numbered blocks that hands out extents, and nothing else.
+"""A pool of numbered blocks that allocates extents, and nothing else.
 
-The pool owns the map of what is free; who holds an extent is the business of `allocator.groups`. Always true:
+The pool knows which blocks are free; `allocator.groups` knows the owner of an extent. Always true:
 
-- free and handed-out extents tile ``0 .. num_blocks`` without gap or overlap;
+- free and allocated extents tile ``0 .. num_blocks`` without gap or overlap;
 - no two free extents touch: they are merged when freed;
-- an extent is known by its start, so freeing twice, or freeing what someone else has cut, raises.
+- an extent is known by its start and length, so freeing one twice, or after a split or a trim, raises.
 
 Best fit, split, merge, extend and free cost O(log n) comparisons (`allocator.sizes` has the bound).
 """
@@ -12,12 +12,12 @@ Best fit, split, merge, extend and free cost O(log n) comparisons (`allocator.si
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from allocator.errors import NotAllocatedError, OutOfBlocksError, SharedExtentError, require
+from allocator.errors import NotAllocatedError, OutOfBlocksError, SharedExtentError
 from allocator.sizes import SizeIndex
 
 
 class Extent(NamedTuple):
-    """``length`` contiguous blocks of a pool, from block ``start`` on."""
+    """Contiguous blocks of a pool: ``length`` of them, from block ``start`` on."""
 
     pool: int
     start: int
@@ -30,7 +30,7 @@ class Extent(NamedTuple):
 
 
 class ExtentPool:
-    """Blocks ``0 .. num_blocks`` of pool number ``pool``. Extents given to its methods must be its own."""
+    """The blocks ``0 .. num_blocks`` of pool number ``pool``. Its methods accept extents of this pool only."""
 
     def __init__(self, num_blocks: int, pool: int = 0) -> None:
         if num_blocks < 0:
@@ -38,8 +38,8 @@ class ExtentPool:
         self.num_blocks = num_blocks
         self.pool = pool
         self._num_free = 0
-        self._held: dict[int, int] = {}  # start -> length of extents handed out
-        self._extra_holders: dict[int, int] = {}  # start -> holders beyond the first, where there are any
+        self._held: dict[int, int] = {}  # start -> length of allocated extents
+        self._extra_holders: dict[int, int] = {}  # start -> holders beyond the first, if any
         self._free: dict[int, int] = {}  # start -> length of free extents
         self._free_ends: dict[int, int] = {}  # end -> start of free extents
         self._by_length = SizeIndex()  # starts of free extents by length
@@ -57,9 +57,9 @@ class ExtentPool:
         return self._by_length.largest
 
     def allocate(self, num_blocks: int) -> Extent:
-        """Hand out ``num_blocks`` (at least 1) contiguous blocks from the smallest free extent that has them.
+        """Allocate ``num_blocks`` (at least 1) contiguous blocks from the smallest free extent that has them.
 
-        Raises OutOfBlocksError when no single extent does; ``largest_free`` tells beforehand.
+        Raises OutOfBlocksError when no single extent does: callers look at ``largest_free`` first.
         """
         if num_blocks < 1:
             raise ValueError(f"cannot allocate {num_blocks} blocks")
@@ -74,26 +74,26 @@ class ExtentPool:
         self._held[start] = num_blocks
         return Extent(self.pool, start, num_blocks)
 
-    def room_after(self, extent: Extent) -> int:
-        """Free blocks right behind the extent."""
+    def num_free_after(self, extent: Extent) -> int:
+        """Return the number of free blocks directly behind the extent."""
         return self._free.get(extent.start + extent.length, 0)
 
     def extend(self, extent: Extent, num_blocks: int) -> Extent:
-        """The extent with the ``num_blocks`` free blocks behind it; OutOfBlocksError when `room_after` is smaller."""
+        """Add the ``num_blocks`` free blocks behind the extent to it. Raises OutOfBlocksError if they are too few."""
         self._require_sole_holder(extent)
         end = extent.start + extent.length
-        room = self._free.get(end, 0)
-        if room < num_blocks:
-            raise OutOfBlocksError(self.pool, self.num_blocks, room, num_blocks)
-        self._remove_free(end, room)
-        if room > num_blocks:
-            self._add_free(end + num_blocks, room - num_blocks)
+        free = self._free.get(end, 0)
+        if free < num_blocks:
+            raise OutOfBlocksError(self.pool, self.num_blocks, free, num_blocks)
+        self._remove_free(end, free)
+        if free > num_blocks:
+            self._add_free(end + num_blocks, free - num_blocks)
         self._num_free -= num_blocks
         self._held[extent.start] = length = extent.length + num_blocks
         return Extent(self.pool, extent.start, length)
 
     def split(self, extent: Extent, length: int) -> tuple[Extent, Extent]:
-        """The extent as two: its first ``length`` blocks and the rest, neither empty."""
+        """Divide the extent in two: its first ``length`` blocks and the rest, neither empty."""
         self._require_sole_holder(extent)
         self._require_inside(extent, length)
         self._held[extent.start] = length
@@ -112,17 +112,17 @@ class ExtentPool:
         return Extent(self.pool, extent.start, length)
 
     def share(self, extent: Extent) -> None:
-        """Add a holder: the extent then takes one more `free`, and keeps its bounds until only one holder is left."""
+        """Add a holder: the extent then needs one more `free`, and keeps its bounds until only one holder is left."""
         self._require_held(extent)
         self._extra_holders[extent.start] = self._extra_holders.get(extent.start, 0) + 1
 
     def holders(self, extent: Extent) -> int:
-        """The extent's reference count."""
+        """Return the extent's reference count."""
         self._require_held(extent)
         return 1 + self._extra_holders.get(extent.start, 0)
 
     def free(self, extent: Extent) -> None:
-        """Give up one hold; the last one frees the blocks, merging them with free neighbours."""
+        """Remove a holder; the last one frees the blocks, merging them with free neighbours."""
         self._require_held(extent)
         start = extent.start
         if start in self._extra_holders:
@@ -134,7 +134,7 @@ class ExtentPool:
         self._release(start, extent.length)
 
     def take(self, extent: Extent) -> None:
-        """Hand out a free extent as it is. Raises NotAllocatedError if it is not one."""
+        """Allocate exactly this free extent. Raises NotAllocatedError if it is not one."""
         if self._free.get(extent.start) != extent.length or extent.pool != self.pool:
             raise NotAllocatedError(f"{extent} is no free extent of pool {self.pool}")
         self._remove_free(extent.start, extent.length)
@@ -142,29 +142,29 @@ class ExtentPool:
         self._held[extent.start] = extent.length
 
     def free_extents(self) -> list[Extent]:
-        """The free extents by place."""
+        """Return the free extents in order of their start."""
         return [Extent(self.pool, start, length) for start, length in sorted(self._free.items())]
 
     def allocated(self) -> Iterator[Extent]:
-        """The extents handed out, in no order."""
+        """Return the allocated extents, in no order."""
         return (Extent(self.pool, start, length) for start, length in self._held.items())
 
     def check(self) -> None:
-        """Raise InvariantError unless all that the module promises holds. O(n log n) in the number of extents."""
+        """Raise AssertionError unless all that the module states is true. O(n log n) in the number of extents."""
         end, was_free = 0, False
         for start, length, is_free in self._all_extents():
-            require(start == end, f"pool {self.pool}: an extent starts at {start}, the one before ends at {end}")
-            require(length > 0, f"pool {self.pool}: empty extent at {start}")
-            require(not (is_free and was_free), f"pool {self.pool}: free extents touch at {start}")
+            assert start == end, f"pool {self.pool}: an extent starts at {start}, the one before ends at {end}"
+            assert length > 0, f"pool {self.pool}: empty extent at {start}"
+            assert not (is_free and was_free), f"pool {self.pool}: free extents touch at {start}"
             end, was_free = start + length, is_free
-        require(end == self.num_blocks, f"pool {self.pool}: extents end at {end} of {self.num_blocks}")
-        require(self._num_free == sum(self._free.values()), f"pool {self.pool}: {self._num_free} counted as free")
-        require(self._free_ends == {s + n: s for s, n in self._free.items()}, f"pool {self.pool}: ends disagree")
-        require(sorted(self._by_length) == sorted((n, s) for s, n in self._free.items()), "length index disagrees")
-        require(self._extra_holders.keys() <= self._held.keys(), f"pool {self.pool}: holders of a free extent")
+        assert end == self.num_blocks, f"pool {self.pool}: extents end at {end} of {self.num_blocks}"
+        assert self._num_free == sum(self._free.values()), f"pool {self.pool}: {self._num_free} counted as free"
+        assert self._free_ends == {s + n: s for s, n in self._free.items()}, f"pool {self.pool}: ends disagree"
+        assert sorted(self._by_length) == sorted((n, s) for s, n in self._free.items()), "length index disagrees"
+        assert self._extra_holders.keys() <= self._held.keys(), f"pool {self.pool}: holders of a free extent"
 
     def _all_extents(self) -> list[tuple[int, int, bool]]:
-        """(start, length, is free) of every extent by start."""
+        """Return (start, length, is free) of every extent in order of start."""
         held = [(start, length, False) for start, length in self._held.items()]
         return sorted(held + [(start, length, True) for start, length in self._free.items()])
 
@@ -194,7 +194,7 @@ class ExtentPool:
 
     def _require_held(self, extent: Extent) -> None:
         if self._held.get(extent.start) != extent.length or extent.pool != self.pool:
-            raise NotAllocatedError(f"{extent} is not handed out by pool {self.pool}")
+            raise NotAllocatedError(f"{extent} is not allocated in pool {self.pool}")
 
     def _require_sole_holder(self, extent: Extent) -> None:
         self._require_held(extent)
@@ -204,4 +204,4 @@ class ExtentPool:
     @staticmethod
     def _require_inside(extent: Extent, length: int) -> None:
         if not 0 < length < extent.length:
-            raise ValueError(f"cannot cut {extent} after {length} blocks")
+            raise ValueError(f"cannot split {extent} after {length} blocks")

@@ -4,9 +4,9 @@ A *block group* is an extent with a used head and a reserved tail. An owner (a s
 of groups. Always true:
 
 - only an owner's last group has a reserve, and its head is not empty: growth uses the reserve before anything else;
-- every extent that the pool has handed out is a group of exactly one owner;
-- a reserve is a promise to nobody: whoever needs blocks when none are free splits off another owner's, largest first.
-  So the blocks available to anyone are all that nobody *uses*, and a grow fails only when they are too few.
+- every allocated extent of the pool is a group of exactly one owner;
+- a reserve is no promise: an owner that needs blocks when none are free splits them off another owner's reserve, the
+  largest first. So all unused blocks are available to any owner, and growing fails only when they are too few.
 
 After FastSwitch (arXiv 2411.18424): large groups make a swap few large copies instead of many small ones.
 """
@@ -14,8 +14,8 @@ After FastSwitch (arXiv 2411.18424): large groups make a swap few large copies i
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from allocator.compaction import Group, Move, Window, best_window
-from allocator.errors import InvariantError, OutOfBlocksError, UnknownOwnerError, require
+from allocator.compaction import Group, Move, Region, best_region
+from allocator.errors import OutOfBlocksError, UnknownOwnerError
 from allocator.extents import Extent, ExtentPool
 from allocator.holding import Holding
 from allocator.sizes import SizeIndex
@@ -23,7 +23,7 @@ from allocator.sizes import SizeIndex
 
 @dataclass(frozen=True, slots=True)
 class GroupStatistics:
-    """How a pool is cut up; blocks, except ``owners`` (those with blocks) and ``groups``."""
+    """How a pool is divided, in blocks, except ``owners`` (those with blocks) and ``groups``."""
 
     owners: int
     groups: int
@@ -34,7 +34,7 @@ class GroupStatistics:
 
 
 class BlockGroups:
-    """Block groups over one pool. An owner is any int; it comes with its first `grow` and goes with `release`."""
+    """The block groups of one pool. An owner is any int; it exists from its first `grow` to its `release`."""
 
     def __init__(self, num_blocks: int, pool: int = 0, *, initial_group: int) -> None:
         if initial_group < 1:
@@ -43,8 +43,8 @@ class BlockGroups:
         self._pool = ExtentPool(num_blocks, pool)
         self._owners: dict[int, Holding] = {}
         self._num_used = 0
-        # Owners by reserve. Growing into the reserve does not refile, so a size is an upper bound until `_pop_victim`
-        # looks: the common step costs nothing, and each later refiling was paid for by a grow (amortised O(log n)).
+        # Owners by reserve. Growing into the reserve does not update the index, so a size is an upper bound until
+        # `_pop_victim` looks: the common step costs nothing, and a grow has paid for each update (amortised O(log n)).
         self._reserves = SizeIndex()
 
     @property
@@ -54,7 +54,7 @@ class BlockGroups:
 
     @property
     def num_free(self) -> int:
-        """Blocks that nobody holds."""
+        """Blocks without an owner."""
         return self._pool.num_free
 
     @property
@@ -69,7 +69,7 @@ class BlockGroups:
 
     @property
     def num_available(self) -> int:
-        """Blocks that any one owner could still grow by: the free ones and every reserve."""
+        """Blocks by which any one owner can still grow: the free ones and every reserve."""
         return self._pool.num_blocks - self._num_used
 
     @property
@@ -78,9 +78,9 @@ class BlockGroups:
         return self._pool.largest_free
 
     def grow(self, owner: int, num_blocks: int) -> None:
-        """Give ``owner`` at least ``num_blocks`` used blocks in all: own reserve, then in place, then more groups.
+        """Give ``owner`` at least ``num_blocks`` used blocks in all, from its reserve, in place, then as more groups.
 
-        Raises OutOfBlocksError, having changed nothing, when fewer are available. 0 blocks just makes the owner known.
+        Raises OutOfBlocksError, having changed nothing, when fewer are available. 0 blocks only add the owner.
         """
         holding = self._owners.get(owner) or Holding()
         more = num_blocks - holding.used
@@ -89,14 +89,14 @@ class BlockGroups:
                 raise OutOfBlocksError(self._pool.pool, self.num_blocks, self.num_available, more)
             self._enlarge(owner, holding, num_blocks)
         if not holding.used:
-            self._owners[owner] = holding  # a new owner is known once it has its blocks
+            self._owners[owner] = holding  # a new owner is added once it has its blocks
         if more > 0:
             holding.used = num_blocks
             holding.view = None
             self._num_used += more
 
     def shrink(self, owner: int, num_blocks: int) -> None:
-        """Keep the first ``num_blocks`` used blocks; free the ones behind them, and the reserve."""
+        """Keep the first ``num_blocks`` used blocks; free those behind them, and the reserve."""
         if num_blocks < 0:
             raise ValueError(f"cannot keep {num_blocks} blocks")
         holding = self._holding(owner)
@@ -108,7 +108,7 @@ class BlockGroups:
             holding.free_reserve(self._pool)
 
     def release(self, owner: int) -> None:
-        """Free all that ``owner`` has and forget it."""
+        """Free all blocks of ``owner`` and forget it."""
         holding = self._holding(owner)
         del self._owners[owner]
         self._num_used -= holding.used
@@ -117,9 +117,9 @@ class BlockGroups:
             self._pool.free(group)
 
     def hand_over(self, owner: int, first_block: int, to: int) -> None:
-        """Move ``owner``'s used blocks from index ``first_block`` on behind those of ``to``, which may be new.
+        """Append ``owner``'s used blocks from index ``first_block`` on to those of ``to``, which may be new.
 
-        A copy in flight so keeps the blocks that its sequence lets go of. Reserves of both are freed on the way.
+        This is how a copy in flight holds the blocks that its sequence gives up. The reserves of both are freed.
         """
         if first_block < 0:
             raise ValueError(f"there is no block {first_block}")
@@ -128,46 +128,46 @@ class BlockGroups:
         self.shrink(owner, self.used(owner))
         self.grow(to, 0)
         self.shrink(to, self.used(to))
-        taker = self._owners[to]
+        receiver = self._owners[to]
         for group in self._owners[owner].detach(self._pool, first_block):
-            taker.gain(group)
-        taker.set_used(taker.capacity)
+            receiver.add(group)
+        receiver.set_used(receiver.capacity)
 
     def compact(self, wanted: int, budget: int, movable: Collection[int]) -> list[Move]:
-        """Bring free blocks together: groups of ``movable`` owners move until ``wanted`` blocks are free in one piece.
+        """Move groups of ``movable`` owners towards a free extent of ``wanted`` blocks, and return the moves.
 
-        At most ``budget`` blocks move, whole groups only: one that uses more stays, it is long already. The moves are
-        to be carried out in order, before anything else touches these blocks. Nothing moves if there is no way;
-        O(extents log extents) to find out.
+        At most ``budget`` blocks move, in whole groups: a group that uses more stays, since it is long already. The
+        caller carries the moves out in order, before anything else touches these blocks. Nothing moves where no region
+        can be emptied; finding out is O(extents log extents).
         """
-        groups = sorted(self._in_place(), key=lambda group: group.extent.start)
+        groups = sorted(self._all_groups(), key=lambda group: group.extent.start)
         may_move = {group for group in groups if group.owner in movable and group.used <= budget}
-        window = best_window(self._pool.free_extents(), groups, may_move, wanted)
-        return [] if window is None else self._empty(window, budget)
+        region = best_region(self._pool.free_extents(), groups, may_move, wanted)
+        return [] if region is None else self._empty(region, budget)
 
-    def _in_place(self) -> Iterator[Group]:
+    def _all_groups(self) -> Iterator[Group]:
         for owner, holding in self._owners.items():
             for number, extent in enumerate(holding.groups, 1):
                 reserve = holding.reserve if number == len(holding.groups) else 0
                 yield Group(owner, extent, extent.length - reserve)
 
-    def _empty(self, window: Window, budget: int) -> list[Move]:
-        kept_free = list(window.free)  # nothing moves to where there shall be room
-        for extent in window.free:
+    def _empty(self, region: Region, budget: int) -> list[Move]:
+        freed = list(region.free)  # allocated meanwhile, so that no group moves into the region
+        for extent in region.free:
             self._pool.take(extent)
         moves: list[Move] = []
-        for group in window.groups:
+        for group in region.groups:
             if sum(move.length for move in moves) + group.used > budget:
                 break
             used, reserve = self._without_reserve(group)
-            kept_free += [used, *reserve]
+            freed += [used, *reserve]
             moves += self._evacuate(group.owner, used)
-        for extent in kept_free:
+        for extent in freed:
             self._pool.free(extent)
         return moves
 
     def _without_reserve(self, group: Group) -> tuple[Extent, list[Extent]]:
-        """The used blocks of a group, and those it reserved, now nobody's but not free."""
+        """Return the used blocks of a group, and its former reserve, which has no owner now and is not free."""
         extent = group.extent
         if group.used == extent.length:
             return extent, []
@@ -177,22 +177,22 @@ class BlockGroups:
         return Extent(extent.pool, extent.start, group.used), [reserve]
 
     def _evacuate(self, owner: int, group: Extent) -> list[Move]:
-        """Give the owner the free extents that fit best in the place of a group; the group is nobody's then."""
-        moves, taken, source = [], [], group.start
+        """Replace a group by the free extents that fit best; the group has no owner then."""
+        moves, replacement, source = [], [], group.start
         while source < group.end:
             extent = self._pool.allocate(min(group.end - source, self._pool.largest_free))
             moves.append(Move(owner, source, extent.start, extent.length))
-            taken.append(extent)
+            replacement.append(extent)
             source += extent.length
-        self._owners[owner].replace(group, taken)
+        self._owners[owner].replace(group, replacement)
         return moves
 
     def used(self, owner: int) -> int:
-        """Number of blocks that ``owner`` uses."""
+        """Return the number of blocks that ``owner`` uses."""
         return self._holding(owner).used
 
     def extents(self, owner: int) -> tuple[Extent, ...]:
-        """The used blocks in order, neighbours merged; the same object until they change."""
+        """Return the used blocks in order, neighbours merged; the same object until they change."""
         return self._holding(owner).used_extents()
 
     def __contains__(self, owner: int) -> bool:
@@ -200,11 +200,11 @@ class BlockGroups:
 
     @property
     def owners(self) -> tuple[int, ...]:
-        """All owners, with blocks or without, in the order in which they came."""
+        """All owners, with blocks or without, in the order in which they were added."""
         return tuple(self._owners)
 
     def statistics(self) -> GroupStatistics:
-        """How the pool is cut up now. O(owners)."""
+        """Return how the pool is divided now. O(owners)."""
         counts = [len(holding.groups) for holding in self._owners.values() if holding.groups]
         return GroupStatistics(
             owners=len(counts),
@@ -216,16 +216,16 @@ class BlockGroups:
         )
 
     def check(self) -> None:
-        """Raise InvariantError unless all that the module promises holds."""
+        """Raise AssertionError unless all that the module states is true."""
         self._pool.check()
         for owner, holding in self._owners.items():
             holding.check(owner)
         held = sorted(group for holding in self._owners.values() for group in holding.groups)
-        require(held == sorted(self._pool.allocated()), "the owners' groups are not the extents handed out")
+        assert held == sorted(self._pool.allocated()), "the owners' groups are not the allocated extents"
         used = sum(holding.used for holding in self._owners.values())
-        require(used == self._num_used, f"{self._num_used} blocks counted as used, owners use {used}")
+        assert used == self._num_used, f"{self._num_used} blocks counted as used, owners use {used}"
         filed = sorted((holding.filed, owner) for owner, holding in self._owners.items() if holding.filed)
-        require(filed == sorted(self._reserves), "the index of reserves disagrees with the owners")
+        assert filed == sorted(self._reserves), "the index of reserves disagrees with the owners"
 
     def _holding(self, owner: int) -> Holding:
         holding = self._owners.get(owner)
@@ -234,24 +234,24 @@ class BlockGroups:
         return holding
 
     def _enlarge(self, owner: int, holding: Holding, num_blocks: int) -> None:
-        """Add groups until there is room for ``num_blocks``, which are known to be available."""
+        """Add groups until the owner holds ``num_blocks`` blocks, which are known to be available."""
         while (missing := num_blocks - holding.capacity) > 0:
             # Whole initial groups: a long prompt's last blocks get a reserve too.
             wanted = -(-missing // self.initial_group) * self.initial_group
-            room = self._pool.room_after(holding.groups[-1]) if holding.groups else 0
-            if room:
-                holding.extend(self._pool, min(room, wanted))
+            free_after = self._pool.num_free_after(holding.groups[-1]) if holding.groups else 0
+            if free_after:
+                holding.extend(self._pool, min(free_after, wanted))
             elif largest := self._pool.largest_free:
-                holding.gain(self._pool.allocate(min(wanted, largest)))
+                holding.add(self._pool.allocate(min(wanted, largest)))
             else:
-                holding.gain(self._steal(owner, missing, wanted))
+                holding.add(self._steal(owner, missing, wanted))
         self._file(owner, holding, holding.capacity - num_blocks)
 
     def _steal(self, thief: int, missing: int, wanted: int) -> Extent:
         """Split blocks off the end of the largest reserve.
 
-        Half of it, where ``missing`` allows: if all were taken, two sequences that grow side by side would rob each
-        other at every block and end up in single blocks.
+        It takes half of the reserve, or ``missing`` blocks if that is more. If it took all, two sequences that grow
+        side by side would rob each other at every block and end up in single blocks.
         """
         victim, holding = self._pop_victim(thief)
         reserve = holding.reserve
@@ -262,7 +262,7 @@ class BlockGroups:
         return stolen
 
     def _pop_victim(self, thief: int) -> tuple[int, Holding]:
-        """Take the owner with the largest reserve out of the index. The thief is none: it uses its own from now on."""
+        """Remove the owner with the largest reserve from the index, never the thief: it uses its own reserve."""
         while found := self._reserves.pop_at_least(self._reserves.largest):
             size, owner = found
             holding = self._owners[owner]
@@ -271,10 +271,10 @@ class BlockGroups:
                 if holding.reserve == size:
                     return owner, holding
                 self._file(owner, holding, holding.reserve)
-        raise InvariantError("blocks counted as available are nowhere")
+        raise AssertionError("no owner has the blocks counted as available")
 
     def _file(self, owner: int, holding: Holding, reserve: int) -> None:
-        """File ``owner`` under its reserve, or not at all if that is 0."""
+        """Index ``owner`` by its reserve, or not at all if that is 0."""
         if holding.filed:
             self._reserves.remove(holding.filed, owner)
         if reserve:

@@ -1,13 +1,12 @@
-"""What one owner holds of a pool: a list of extents whose first blocks it uses; the rest is its reserve."""
+"""What one owner holds in a pool: a list of extents. It uses their first blocks; the rest is its reserve."""
 
-from allocator.errors import require
 from allocator.extents import Extent, ExtentPool
 
 
 class Holding:
-    """Extents in order. All but the last are full, so two counts describe the reserve: ``capacity - used``.
+    """Extents in order, all full but the last, so that two counts give the reserve: ``capacity - used``.
 
-    `allocator.groups` owns and changes it; ``filed`` is the size under which it filed the reserve, 0 for not at all.
+    `allocator.groups` owns and changes it. ``filed`` is the reserve under which it is indexed there, 0 if it is not.
     """
 
     __slots__ = ("capacity", "filed", "groups", "used", "view")
@@ -25,18 +24,18 @@ class Holding:
         return self.capacity - self.used
 
     def used_extents(self) -> tuple[Extent, ...]:
-        """The used blocks in order, neighbours merged; the same object until ``used`` changes."""
+        """Return the used blocks in order, neighbours merged; the same object until ``used`` changes."""
         if self.view is None:
             self.view = self._merged()
         return self.view
 
     def set_used(self, num_blocks: int) -> None:
-        """Use the first ``num_blocks`` blocks, of which there are enough."""
+        """Use the first ``num_blocks`` blocks, at most ``capacity``."""
         self.used = num_blocks
         self.view = None
 
-    def gain(self, group: Extent) -> None:
-        """One more group, which must follow a full one."""
+    def add(self, group: Extent) -> None:
+        """Append a group, behind a full one only."""
         self.groups.append(group)
         self.capacity += group.length
 
@@ -46,44 +45,44 @@ class Holding:
         self.capacity += num_blocks
 
     def free_reserve(self, pool: ExtentPool) -> None:
-        """Give all blocks behind the used ones back."""
+        """Free all blocks behind the used ones."""
         while self.capacity > self.used:
             last = self.groups[-1]
-            kept = last.length - (self.capacity - self.used)
-            if kept > 0:
-                self.groups[-1] = pool.trim(last, kept)
+            used_of_last = last.length - (self.capacity - self.used)
+            if used_of_last > 0:
+                self.groups[-1] = pool.trim(last, used_of_last)
                 self.capacity = self.used
             else:
                 pool.free(self.groups.pop())
                 self.capacity -= last.length
 
     def detach(self, pool: ExtentPool, first_block: int) -> list[Extent]:
-        """Take out the blocks from index ``first_block`` on, still allocated, splitting one extent if need be."""
+        """Remove and return the blocks from index ``first_block`` on, still allocated; this may split an extent."""
         detached: list[Extent] = []
         while self.capacity > first_block:
             last = self.groups.pop()
             self.capacity -= last.length
             if self.capacity < first_block:
                 head, last = pool.split(last, first_block - self.capacity)
-                self.gain(head)
+                self.add(head)
             detached.append(last)
         self.set_used(min(self.used, self.capacity))
         return detached[::-1]
 
     def replace(self, group: Extent, by: list[Extent]) -> None:
-        """Other extents, as many blocks and all used, in the place of a group without reserve."""
+        """Replace a group without reserve by other extents with as many blocks, all used."""
         at = self.groups.index(group)
         self.groups[at : at + 1] = by
         self.view = None
 
     def check(self, owner: int) -> None:
-        """Raise InvariantError unless counts, reserve and view agree with the extents."""
+        """Raise AssertionError unless counts, reserve and view agree with the extents."""
         held = sum(group.length for group in self.groups)
-        require(held == self.capacity, f"owner {owner} holds {held} blocks, {self.capacity} counted")
+        assert held == self.capacity, f"owner {owner} holds {held} blocks, {self.capacity} counted"
         in_last = self.groups[-1].length if self.groups else 1
-        require(0 <= self.reserve < in_last, f"owner {owner} reserves {self.reserve} of its last group's {in_last}")
-        require(self.reserve <= self.filed, f"owner {owner} reserves {self.reserve}, filed as {self.filed}")
-        require(self.view is None or self.view == self._merged(), f"owner {owner}: outdated extents")
+        assert 0 <= self.reserve < in_last, f"owner {owner} reserves {self.reserve} of its last group's {in_last}"
+        assert self.reserve <= self.filed, f"owner {owner} reserves {self.reserve}, filed as {self.filed}"
+        assert self.view is None or self.view == self._merged(), f"owner {owner}: outdated extents"
 
     def _merged(self) -> tuple[Extent, ...]:
         merged: list[Extent] = []

@@ -9,13 +9,13 @@
 
 Always true, and verified by `check`:
 
-- ``max(resident, mirrored) = computed``: no KV is ever only nowhere. A sequence runs only when it is all resident.
+- ``max(resident, mirrored) = computed``: computed KV is always on one side. A sequence runs only if all is resident.
 - Where resident < computed, resident ends at a block boundary: a swap-in never writes into a block that has KV.
 - A sequence has exactly its mirrored blocks on the host and at least its resident ones on the device, plus, on either
   side, those that a copy in flight is writing.
 - A sequence has at most one copy in flight, so a block has at most one writer. Blocks under copy are not freed before
-  the ticket ends: what the sequence lets go of (truncate, drop) is handed over to the ticket until then.
-- Every truncation of KV gives the sequence a new epoch, never used before. A ticket of an older one is stale: its end
+  the ticket ends: the ticket owns those that the sequence gives up (truncate, drop) until then.
+- Every truncation of KV gives the sequence a new epoch, never used before. A ticket of an older epoch is stale: its end
   releases blocks and moves no watermark.
 """
 
@@ -26,11 +26,10 @@ from allocator.copies import CopiesInFlight
 from allocator.errors import (
     CopyPendingError,
     DuplicateOwnerError,
-    NoRoomError,
     NothingToCopyError,
+    NotReservedError,
     NotResidentError,
     UnknownOwnerError,
-    require,
 )
 from allocator.groups import BlockGroups
 from allocator.tickets import Direction, Ticket
@@ -60,18 +59,18 @@ class KVMemory:
         self._epochs = count()
 
     def add(self, sequence: int) -> None:
-        """A new sequence without KV."""
+        """Add a sequence without KV."""
         if sequence < 0:
             raise ValueError(f"sequence ids start at 0, {sequence} is not one")
         if sequence in self._sequences:
-            raise DuplicateOwnerError(f"sequence {sequence} is already there")
+            raise DuplicateOwnerError(f"sequence {sequence} was already added")
         self._sequences[sequence] = SequenceState(next(self._epochs))
         self.device.grow(sequence, 0)
         self.host.grow(sequence, 0)
 
     def drop(self, sequence: int) -> None:
-        """Forget a sequence and free its blocks, those under copy when their ticket ends."""
-        self._cut(sequence, self._state(sequence), 0)
+        """Forget a sequence and free its blocks; those under copy become free when their ticket ends."""
+        self._truncate(sequence, self._state(sequence), 0)
         del self._sequences[sequence]
         self.device.release(sequence)
         self.host.release(sequence)
@@ -87,56 +86,56 @@ class KVMemory:
         return self._copies.tickets
 
     def ticket(self, number: int) -> Ticket:
-        """The copy in flight of that number. Raises UnknownTicketError."""
+        """Return the copy in flight with that number. Raises UnknownTicketError."""
         return self._copies.ticket(number)
 
     @property
-    def num_let_go(self) -> int:
-        """Device blocks that no sequence has any more, and a copy in flight keeps until it ends."""
-        return self._copies.num_let_go
+    def num_held_by_tickets(self) -> int:
+        """Device blocks that their sequences have given up and that copies in flight hold until they end."""
+        return self._copies.num_held_by_tickets
 
     def watermarks(self, sequence: int) -> Watermarks:
-        """The sequence's watermarks, in tokens."""
+        """Return the sequence's watermarks, in tokens."""
         state = self._state(sequence)
         return Watermarks(state.computed, state.resident, state.mirrored, state.epoch)
 
     def computed(self, sequence: int) -> int:
-        """Tokens that have KV."""
+        """Return the number of tokens that have KV."""
         return self._state(sequence).computed
 
     def is_resident(self, sequence: int) -> bool:
-        """Whether the sequence may run: all its KV is on the device."""
+        """Return whether the sequence may run: all its KV is on the device."""
         return self._state(sequence).is_resident
 
     def pending(self, sequence: int) -> Ticket | None:
-        """The sequence's copy in flight, stale or not."""
+        """Return the sequence's copy in flight, stale or not."""
         return self._state(sequence).ticket
 
     def device_blocks_for(self, tokens: int) -> int:
-        """Blocks that ``tokens`` tokens take: a part of a block is a block."""
+        """Return the number of blocks for ``tokens`` tokens, rounded up."""
         return -(-tokens // self.block_tokens)
 
     def reserve(self, sequence: int, tokens: int) -> None:
-        """Device room for ``tokens`` tokens in all, those with KV included. Raises OutOfBlocksError."""
+        """Reserve device blocks for ``tokens`` tokens in all, those with KV included. Raises OutOfBlocksError."""
         self._state(sequence)
         self.device.grow(sequence, self.device_blocks_for(tokens))
 
     def append(self, sequence: int, tokens: int) -> None:
-        """The next ``tokens`` tokens now have KV on the device. Raises NotResidentError, NoRoomError."""
+        """Count the next ``tokens`` tokens as having KV on the device. Raises NotResidentError, NotReservedError."""
         state = self._state(sequence)
         if tokens < 0:
             raise ValueError(f"cannot append {tokens} tokens; truncate takes them away")
         if not state.is_resident:
             raise NotResidentError(f"sequence {sequence}: {state.resident} of {state.mirrored} tokens are resident")
-        room = self.device.used(sequence) * self.block_tokens
-        if state.resident + tokens > room:
-            raise NoRoomError(f"sequence {sequence}: {state.resident} + {tokens} tokens, room for {room}")
+        reserved = self.device.used(sequence) * self.block_tokens
+        if state.resident + tokens > reserved:
+            raise NotReservedError(f"sequence {sequence}: {state.resident} + {tokens} tokens, {reserved} reserved")
         state.resident += tokens
 
     def truncate(self, sequence: int, tokens: int) -> None:
-        """Forget KV from token ``tokens`` on, and give back all blocks beyond. ``truncate(0)`` precedes recomputing.
+        """Forget KV from token ``tokens`` on, and free all blocks behind it. ``truncate(0)`` precedes recomputing.
 
-        Cutting KV starts a new epoch; giving back mere room does not.
+        Forgetting KV starts a new epoch; freeing blocks without KV does not.
         """
         state = self._state(sequence)
         if tokens < 0:
@@ -144,14 +143,14 @@ class KVMemory:
         if tokens >= state.computed:
             self.device.shrink(sequence, self.device_blocks_for(tokens))
             return
-        self._cut(sequence, state, self.device_blocks_for(tokens))
-        state.cut(tokens, tokens)
+        self._truncate(sequence, state, self.device_blocks_for(tokens))
+        state.truncate(tokens, tokens)
         state.epoch = next(self._epochs)
 
     def swap_out(self, sequence: int, upto: int | None = None) -> Ticket:
         """Start copying to the host what is not mirrored of the first ``upto`` tokens (default: of all).
 
-        Whole blocks from the one where ``mirrored`` ends. The sequence may go on running meanwhile. Raises
+        It copies whole blocks from the one where ``mirrored`` ends. The sequence may go on running meanwhile. Raises
         OutOfBlocksError (host), NothingToCopyError, CopyPendingError.
         """
         state = self._idle_state(sequence)
@@ -164,7 +163,7 @@ class KVMemory:
         return state.ticket
 
     def swap_in(self, sequence: int) -> Ticket:
-        """Start copying to the device all that is not resident; the sequence runs again when the ticket completes.
+        """Start copying to the device all that is not resident; the sequence may run once the ticket is complete.
 
         Raises OutOfBlocksError (device), NothingToCopyError, CopyPendingError.
         """
@@ -178,19 +177,19 @@ class KVMemory:
         return state.ticket
 
     def complete(self, ticket: Ticket) -> bool:
-        """The copy is done: move the watermark. False for a stale ticket, which moves none.
+        """End a successful copy: raise the watermark. False for a stale ticket, which changes none.
 
         Raises UnknownTicketError.
         """
         state = self._end(ticket)
         if state is None:
             return False
-        moved = state.land(ticket)
-        self._free_host_room(ticket.sequence, state)
-        return moved
+        applied = state.apply(ticket)
+        self._free_unfilled_host_blocks(ticket.sequence, state)
+        return applied
 
     def fail(self, ticket: Ticket) -> None:
-        """The copy failed: what it wrote is void, the room it took is free again, and the other side has the KV still.
+        """End a failed copy: what it wrote is void, its destination is free again, and the other side still has the KV.
 
         Raises UnknownTicketError.
         """
@@ -200,65 +199,65 @@ class KVMemory:
         if ticket.direction is Direction.OUT:
             # The block where mirrored ends was being rewritten, so even its valid part is in doubt. The device has it:
             # a sequence stays resident while it is being swapped out.
-            state.cut(state.resident, ticket.first_block * self.block_tokens)
+            state.truncate(state.resident, ticket.first_block * self.block_tokens)
         elif state.epoch == ticket.epoch:
             self.device.shrink(ticket.sequence, self.device_blocks_for(state.resident))
-        self._free_host_room(ticket.sequence, state)
+        self._free_unfilled_host_blocks(ticket.sequence, state)
 
     def reclaimable_device(self, sequence: int) -> int:
-        """Device blocks that `reclaim_device` could free: all when mirrored, else those without KV; none under copy."""
+        """Count what `reclaim_device` could free: all blocks when mirrored, else those without KV; none under copy."""
         state = self._state(sequence)
         if state.ticket is not None:
             return 0
-        kept = 0 if state.mirrored == state.computed else self.device_blocks_for(state.resident)
-        return self.device.used(sequence) - kept
+        needed = 0 if state.mirrored == state.computed else self.device_blocks_for(state.resident)
+        return self.device.used(sequence) - needed
 
     def reclaimable_host(self, sequence: int) -> int:
-        """Host blocks that `reclaim_host` could free: all when all KV is resident, else none; none under copy."""
+        """Count what `reclaim_host` could free: all blocks when all KV is resident, else none; none under copy."""
         state = self._state(sequence)
         if state.ticket is not None or not state.is_resident:
             return 0
         return self.host.used(sequence)
 
     def reclaim_device(self, sequence: int, blocks: int) -> int:
-        """Free up to ``blocks`` reclaimable device blocks, tail first; returns how many."""
+        """Free up to ``blocks`` reclaimable device blocks, tail first. Return how many."""
         return self._reclaim(self.device, sequence, min(blocks, self.reclaimable_device(sequence)))
 
     def reclaim_host(self, sequence: int, blocks: int) -> int:
-        """Free up to ``blocks`` reclaimable host blocks, tail first; returns how many.
+        """Free up to ``blocks`` reclaimable host blocks, tail first. Return how many.
 
-        Taking them for a higher-ranked sequence is what the paper calls contaminating the copy.
+        The paper calls it contaminating the copy when they are taken for a sequence of higher rank.
         """
         return self._reclaim(self.host, sequence, min(blocks, self.reclaimable_host(sequence)))
 
     def compact(self, budget: int) -> tuple[Move, ...]:
-        """Make an initial group's room on the device where there is none in one piece; at most ``budget`` blocks move.
+        """Move at most ``budget`` device blocks towards a free extent as long as an initial group. Return the moves.
 
-        Blocks under copy stay where they are. Sources are free at once: whoever takes them comes after the moves.
+        Blocks under copy do not move. Sources are free at once: steps and copies that use them follow the moves.
         """
         movable = {sequence for sequence, state in self._sequences.items() if state.ticket is None}
         return tuple(self.device.compact(self.device.initial_group, budget, movable))
 
     def check(self) -> None:
-        """Raise InvariantError unless all that the module promises holds, in both pools too."""
+        """Raise AssertionError unless all that the module states is true, in both pools too."""
         self.device.check()
         self.host.check()
         self._copies.check()
         known = list(self._sequences)
         for groups in (self.device, self.host):
-            require([owner for owner in groups.owners if owner >= 0] == known, "owners are not the sequences")
+            assert [owner for owner in groups.owners if owner >= 0] == known, "owners are not the sequences"
         for sequence, state in self._sequences.items():
             self._check_sequence(sequence, state)
 
     def _check_sequence(self, sequence: int, state: SequenceState) -> None:
         name = f"sequence {sequence}"
         device, host = self.device.used(sequence), self.host.used(sequence)
-        require(device >= self.device_blocks_for(state.resident), f"{name}: resident tokens without blocks")
+        assert device >= self.device_blocks_for(state.resident), f"{name}: resident tokens without blocks"
         mirrored = self.device_blocks_for(state.mirrored)
-        require(host == mirrored or (host > mirrored and state.ticket is not None), f"{name}: {host} host blocks")
+        assert host == mirrored or (host > mirrored and state.ticket is not None), f"{name}: {host} host blocks"
         whole = state.is_resident or state.resident % self.block_tokens == 0
-        require(whole, f"{name}: resident ends at token {state.resident}, inside a block")
-        require(state.ticket is None or state.ticket in self.tickets, f"{name}: its ticket has ended")
+        assert whole, f"{name}: resident ends at token {state.resident}, inside a block"
+        assert state.ticket is None or state.ticket in self.tickets, f"{name}: its ticket has ended"
 
     def _state(self, sequence: int) -> SequenceState:
         state = self._sequences.get(sequence)
@@ -267,14 +266,14 @@ class KVMemory:
         return state
 
     def _idle_state(self, sequence: int) -> SequenceState:
-        """The state of a sequence without a copy in flight."""
+        """Return the state of a sequence. Raises CopyPendingError if a copy of it is in flight."""
         state = self._state(sequence)
         if state.ticket is not None:
             raise CopyPendingError(f"sequence {sequence}: ticket {state.ticket.number} is in flight")
         return state
 
     def _end(self, ticket: Ticket) -> SequenceState | None:
-        """End the ticket; the state of its sequence, or None if that is gone (its id may be another one's by now)."""
+        """End the ticket. Return its sequence's state, or None if that was dropped (its id may be in use again)."""
         self._copies.end(ticket)
         state = self._sequences.get(ticket.sequence)
         if state is None or state.ticket != ticket:
@@ -282,10 +281,10 @@ class KVMemory:
         state.ticket = None
         return state
 
-    def _cut(self, sequence: int, state: SequenceState, blocks: int) -> None:
+    def _truncate(self, sequence: int, state: SequenceState, blocks: int) -> None:
         """Keep the first ``blocks`` blocks on both sides."""
         if state.ticket is not None:
-            self._copies.let_go(state.ticket, blocks)
+            self._copies.hand_to_ticket(state.ticket, blocks)
         self.device.shrink(sequence, blocks)
         self.host.shrink(sequence, blocks)
 
@@ -293,12 +292,12 @@ class KVMemory:
         if blocks <= 0:
             return 0
         groups.shrink(sequence, groups.used(sequence) - blocks)
-        left = (self.device.used(sequence) * self.block_tokens, self.host.used(sequence) * self.block_tokens)
-        self._state(sequence).cut(*left)
+        remaining = (self.device.used(sequence) * self.block_tokens, self.host.used(sequence) * self.block_tokens)
+        self._state(sequence).truncate(*remaining)
         return blocks
 
-    def _free_host_room(self, sequence: int, state: SequenceState) -> None:
-        """Give back what a copy took and did not fill; the reserve stays when it filled all."""
+    def _free_unfilled_host_blocks(self, sequence: int, state: SequenceState) -> None:
+        """Free the host blocks that a copy took and did not fill; the reserve stays if it filled all."""
         mirrored = self.device_blocks_for(state.mirrored)
         if self.host.used(sequence) > mirrored:
             self.host.shrink(sequence, mirrored)

@@ -1,7 +1,7 @@
-"""Items filed by size: best fit, largest, add and remove.
+"""An index of items by size: best fit, largest, add and remove.
 
 Disjoint extents of N blocks have fewer than sqrt(2 N) different lengths (1 + 2 + 3 + ... must fit in N), 447 at
-100,000 blocks, however many extents there are. So the sizes are a plain sorted list, where a bisection is one C call
+100,000 blocks, however many extents there are. So the sizes are a plain sorted list, in which a bisection is one C call
 and an insertion moves less than 4 KB, and each size has a dict of its items. A `sortedcontainers.SortedList` of
 (size, item) took 2 to 5 times as long an operation, at 300 to 30,000 extents.
 """
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 
 class SizeIndex:
-    """Items (ints, each once) by size. Equal sizes leave last in, first out, so that a run repeats exactly."""
+    """Items (ints, each once) by size. Items of equal size leave last in, first out, so that a run repeats exactly."""
 
     __slots__ = ("_items", "_sizes")
 
@@ -20,7 +20,7 @@ class SizeIndex:
         self._sizes: list[int] = []  # the keys of _items, ascending
 
     def add(self, size: int, item: int) -> None:
-        """File ``item`` under ``size``."""
+        """Add ``item`` under ``size``."""
         items = self._items.get(size)
         if items is None:
             self._items[size] = {item: None}
@@ -29,14 +29,14 @@ class SizeIndex:
             items[item] = None
 
     def remove(self, size: int, item: int) -> None:
-        """Take ``item`` out, which must be filed under ``size``; KeyError if not."""
+        """Remove ``item`` from ``size``. Raises KeyError if it is not there."""
         items = self._items[size]
         del items[item]
         if not items:
             self._forget(size)
 
     def pop_at_least(self, size: int) -> tuple[int, int] | None:
-        """Take out an item of the smallest size from ``size`` up, as (its size, item); None if there is none."""
+        """Remove an item of the smallest size from ``size`` up. Return its size and it; None if there is none."""
         at = bisect_left(self._sizes, size)
         if at == len(self._sizes):
             return None
@@ -50,7 +50,7 @@ class SizeIndex:
 
     @property
     def largest(self) -> int:
-        """The largest size filed, 0 if nothing is."""
+        """The largest size of an item, 0 if there are none."""
         return self._sizes[-1] if self._sizes else 0
 
     def __iter__(self) -> Iterator[tuple[int, int]]:

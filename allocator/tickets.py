@@ -1,4 +1,4 @@
-"""Copies between pools: what a ticket names, and how its extents become contiguous pieces."""
+"""Copies between pools: what a ticket names, and how its extents become contiguous copies."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """A copy in flight: the sequence's blocks from ``first_block`` on, as extents in order on both sides.
+    """A copy in flight of the sequence's blocks from ``first_block`` on, as extents in order on both sides.
 
-    The block counts of the two sides are equal. Once complete, the destination has the first ``end`` tokens, if the
-    sequence's epoch is still ``epoch``. ``number`` is unique within a `KVMemory`.
+    Both sides have the same number of blocks. Once the copy is complete, the destination has the first ``end`` tokens,
+    if the sequence's epoch is still ``epoch``. ``number`` is unique within a `KVMemory`.
     """
 
     number: int
@@ -33,14 +33,14 @@ class Ticket:
 
     @property
     def num_blocks(self) -> int:
-        """Blocks copied."""
+        """Blocks to copy."""
         return sum(extent.length for extent in self.source)
 
 
 def copy_runs(source: Sequence[Extent], destination: Sequence[Extent]) -> list[tuple[int, int, int]]:
-    """The contiguous pieces of a copy, as (source start, destination start, length), all in blocks.
+    """Divide a copy into contiguous ones, each (source start, destination start, length), all in blocks.
 
-    A piece ends where an extent of either side ends, so there are fewer than ``len(source) + len(destination)``.
+    One ends where an extent of either side ends, so there are fewer than ``len(source) + len(destination)``.
     Raises ValueError when the sides differ in length.
     """
     if sum(extent.length for extent in source) != sum(extent.length for extent in destination):
@@ -62,7 +62,7 @@ def copy_runs(source: Sequence[Extent], destination: Sequence[Extent]) -> list[t
 
 
 def slice_extents(extents: Sequence[Extent], first: int, last: int) -> tuple[Extent, ...]:
-    """The blocks with indices ``first .. last`` of a list of extents, again as extents."""
+    """Return the blocks with the indices ``first .. last`` of a list of extents, again as extents."""
     sliced: list[Extent] = []
     begin = 0
     for extent in extents:

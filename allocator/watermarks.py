@@ -1,4 +1,4 @@
-"""How far a sequence's KV reaches on either side, and the rules by which a copy or a cut moves that."""
+"""How far a sequence's KV reaches on device and host, and how a copy or a truncation changes that."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from allocator.tickets import Direction, Ticket
 
 
 class Watermarks(NamedTuple):
-    """Leading tokens that have KV at all, on the device, and on the host; and the epoch, raised when KV is cut."""
+    """Leading tokens that have KV at all, on the device, and on the host; the epoch rises when KV is truncated."""
 
     computed: int
     resident: int
@@ -35,13 +35,13 @@ class SequenceState:
         """Whether all KV is on the device."""
         return self.resident >= self.mirrored
 
-    def cut(self, resident: int, mirrored: int) -> None:
+    def truncate(self, resident: int, mirrored: int) -> None:
         """Lower the watermarks to at most these."""
         self.resident = min(self.resident, resident)
         self.mirrored = min(self.mirrored, mirrored)
 
-    def land(self, ticket: Ticket) -> bool:
-        """Move the watermark of a completed ticket; False if KV was cut since it was issued."""
+    def apply(self, ticket: Ticket) -> bool:
+        """Raise the watermark for a completed ticket; False if KV was truncated since it was issued."""
         if ticket.epoch != self.epoch:
             return False
         if ticket.direction is Direction.OUT:

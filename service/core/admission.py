@@ -1,4 +1,4 @@
-"""The best ranks that fit together: whom a step is for."""
+"""Admission: which requests a step is for, the best ranks that fit on the device together."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -9,24 +9,25 @@ from service.core.state.requests import Request
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What one step may hold: query tokens and batch rows. At least one token a row."""
+    """What one step may hold: query tokens, and batch rows of at least one token each."""
 
     tokens: int
     rows: int
 
 
-def cut(ranked: Sequence[Request], running: Collection[Request], memory: KVMemory, rows: int) -> list[Request]:
-    """Walk the ranks and keep whoever fits on the device, in at most ``rows`` rows, up to the first who does not.
+def admit(ranked: Sequence[Request], running: Collection[Request], memory: KVMemory, rows: int) -> list[Request]:
+    """Return the best ranks that fit on the device, at most ``rows``, up to the first that does not fit.
 
-    So a large request is not passed over for ever. A newcomer must leave everyone above it one block to grow into.
+    Stopping there keeps a large request from being passed over for ever. A request that is not running must leave a
+    block for each request above it to grow into.
     """
-    kept: list[Request] = []
-    room = memory.device.num_blocks
+    admitted: list[Request] = []
+    free = memory.device.num_blocks
     for request in ranked:
         need = memory.device_blocks_for(request.num_tokens)
-        slack = 0 if request in running else len(kept)
-        if len(kept) == rows or need + slack > room:
+        slack = 0 if request in running else len(admitted)
+        if len(admitted) == rows or need + slack > free:
             break
-        room -= need
-        kept.append(request)
-    return kept
+        free -= need
+        admitted.append(request)
+    return admitted

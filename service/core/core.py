@@ -1,7 +1,7 @@
-"""Core's face: submit and cancel, plan and commit.
+"""The public face of core: submit and cancel, plan and commit.
 
-Single-threaded by contract: only the engine's thread calls it. No I/O, no clock: ``now`` is an argument, in seconds.
-Everything that happens is an event, collected with `events`. Same calls with the same arguments: same events.
+Only the engine's thread calls it. It does no I/O and has no clock: ``now`` is an argument, in seconds. Everything that
+happens is an event, collected with `events`. The same calls with the same arguments give the same events.
 """
 
 from collections.abc import Mapping
@@ -26,13 +26,13 @@ from service.core.switching.compaction import Compaction
 from service.core.switching.eviction import Eviction
 from service.core.switching.mechanisms import Mechanisms
 from service.core.switching.poison import Poison
-from service.core.switching.swaps import Swaps
+from service.core.switching.swaps import SwapManager
 from service.errors import InvalidRequestError, NeverFitsError, OverloadedError, RequestError, SessionBusyError
 
 
 @dataclass(frozen=True, slots=True)
 class CoreSettings:
-    """Sizes and limits. Blocks are of `KVMemory`'s 16 tokens."""
+    """Sizes and limits. A block is `KVMemory`'s, of 16 tokens."""
 
     device_blocks: int
     host_blocks: int
@@ -44,7 +44,7 @@ class CoreSettings:
     session_ttl_s: float
     mechanisms: Mechanisms
     patience: Patience
-    debug_preempt_every: int | None  # answer tokens; also has freed blocks poisoned
+    debug_preempt_every: int | None  # answer tokens; freed blocks are then poisoned too
 
     def __post_init__(self) -> None:
         if self.max_num_batched_tokens < self.max_num_seqs:
@@ -53,10 +53,10 @@ class CoreSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Planned:
-    """Whom a plan concerns: its rows, all that got a slot in it, with a row or without, and whose KV it moves."""
+    """What a plan concerns: requests with rows, requests that got a slot, and sequences whose KV it moves."""
 
     rows: list[tuple[Request, Row]]
-    opened: list[Request]
+    opened: list[Request]  # with a row or without
     moved: set[int]  # sequences
 
 
@@ -70,7 +70,7 @@ class Core:
         memory = KVMemory(settings.device_blocks, settings.host_blocks, initial_group=initial_group)
         sessions = SessionTable(settings.session_ttl_s, settings.max_idle_sessions)
         self._ledger = Ledger(memory, sessions, SlotTable(settings.max_num_seqs))
-        self._swaps = Swaps(self._ledger, mechanisms)
+        self._swaps = SwapManager(self._ledger, mechanisms)
         self._shadow: Shadow | None = None
         if mechanisms.shadow:
             self._shadow = Shadow(self._ledger, Ranking(policy, settings.patience), settings.max_num_seqs)
@@ -84,12 +84,12 @@ class Core:
         budget = Budget(settings.max_num_batched_tokens, settings.max_num_seqs)
         compaction = Compaction(self._ledger, self._poison) if mechanisms.compaction else None
         self._scheduler = Scheduler(self._ledger, self._ranking, self._swaps, budget, mechanisms, eviction, compaction)
-        self._planned: dict[int, _Planned] = {}  # by step number, until commit or abandon
+        self._planned: dict[int, _Planned] = {}  # by step number, until `commit` or `abandon`
         self._arrivals = 0
-        self._arrivals_planned = 0  # those that the last plan knew
+        self._arrivals_planned = 0  # when the last plan was made
 
     def submit(self, command: Submit, now: float) -> bool:
-        """Take a turn in, or emit `Refused`. True: it is in."""
+        """Accept a turn, or emit `Refused`. Return whether it was accepted."""
         if refusal := self._refusal(command):
             self._ledger.emit(refusal)
             return False
@@ -101,25 +101,25 @@ class Core:
         return True
 
     def cancel(self, request_id: str, now: float) -> None:
-        """End a request at once. Rows of it in a step under way are dropped at commit."""
+        """End a request at once. Its rows in a step under way are dropped at commit."""
         if request := self._ledger.live.get(request_id):
             self._ledger.finish(request, FinishReason.CANCELLED, now)
 
     def close_session(self, name: str, now: float) -> None:
-        """Forget a session by its name. A request that is live in it is cancelled."""
+        """Forget the session with that name. A request that is live in it is cancelled."""
         session = self._ledger.sessions.named(name)
         for request in [request for request in self._ledger.live.values() if request.session is session]:
             self._ledger.finish(request, FinishReason.CANCELLED, now)
-        if session is not None and self._ledger.sessions.named(name) is session:  # unless it ended without KV
+        if session is not None and self._ledger.sessions.named(name) is session:  # unless its turn ended without KV
             self._ledger.drop_session(session, "closed")
 
     def close_scope(self, scope: tuple[str, str]) -> None:
-        """Nobody can continue the sessions of this scope any more. Its live requests go on."""
+        """End a scope: no turn can continue its sessions any more. Its live requests go on."""
         for session in self._ledger.sessions.close_scope(scope):
             self._ledger.drop_session(session, "closed")
 
     def plan(self, now: float) -> StepPlan | None:
-        """The next step; one without rows while it waits for copies; None when there is nothing to compute."""
+        """Return the next step, without rows while it waits for copies; None when there is nothing to compute."""
         while overdue := self._ledger.sessions.overdue(now):
             self._ledger.drop_session(*overdue)
         if self._shadow is not None:
@@ -139,9 +139,9 @@ class Core:
         return plan
 
     def commit(self, result: StepResult, stopped: Mapping[str, int], now: float) -> None:
-        """Take a step's outcome in. Steps end in the order in which they were planned.
+        """Commit the result of a step. Steps end in the order in which they were planned.
 
-        ``stopped``: requests whose text came to a stop string, and how many answer tokens to keep.
+        ``stopped`` has the requests whose text reached a stop string, and how many answer tokens to keep.
         """
         drawn = iter(result.drawn)
         rows = self._planned.pop(result.number).rows
@@ -149,14 +149,14 @@ class Core:
         for request in [request for request, row in rows if row.draws_token]:
             token = next(drawn)
             request.num_drawing -= 1
-            if request.state is not State.FINISHED:  # else it was cancelled, or came to its end, meanwhile
+            if request.state is not State.FINISHED:  # else it was cancelled, or has ended, meanwhile
                 self._accept(request, token, stopped.get(request.request_id), now)
 
     def abandon(self, number: int, now: float) -> None:
-        """A step failed as a whole, and with it those planned on top of it, whose results mean nothing.
+        """Give up a step that failed as a whole, and those planned on top of it, whose results mean nothing.
 
-        Their requests end with an error, and their KV is not trusted again, whoever has it by now. Those that only got
-        a slot lose it: nobody knows whether the data plane opened it.
+        Their requests end with an error, and their KV is not used again, also where it has become an idle session's.
+        Requests that only got a slot lose it: it is unknown whether the data plane opened it.
         """
         failed = [self._planned.pop(later) for later in sorted(self._planned) if later >= number]
         moved = set().union(*(planned.moved for planned in failed))
@@ -169,24 +169,24 @@ class Core:
                 self._ledger.preempt(request, "failure", now)
 
     def copied(self, result: CopyResult) -> None:
-        """A copy that a plan started is over."""
+        """End a copy that a plan started."""
         self._swaps.end(result)
 
     def events(self) -> list[Event]:
-        """What happened since the last call."""
+        """Return the events since the last call."""
         return self._ledger.collect()
 
     def gauges(self) -> Gauges:
-        """How full it is."""
+        """Return how full core is."""
         updates = self._ranking.updates if self._shadow is None else self._shadow.updates
         return self._ledger.gauges(updates)
 
     def snapshot(self, number: int, now: float) -> Snapshot:
-        """Everything there is, for operators. O(live requests + idle sessions)."""
+        """Return all requests, sessions and pools, for operators. O(live requests + idle sessions)."""
         return take_snapshot(self._ledger, self.gauges(), number, self._arrivals_planned, now)
 
     def next_expiry_s(self) -> float | None:
-        """When `plan` should be called again although nothing arrives."""
+        """Return when `plan` should be called again although nothing arrives."""
         return self._ledger.sessions.next_expiry_s()
 
     def check(self) -> None:
@@ -237,20 +237,20 @@ class Core:
         return session
 
     def _continued(self, command: Submit) -> tuple[Session, int] | None:
-        """The idle session that the turn goes on in, now busy, and how much of it agrees with the prompt."""
+        """Return the idle session that the turn continues, now busy, and how many tokens it shares with the prompt."""
         if command.session is not None:
             return self._ledger.sessions.resume(command.session, command.prompt)
         return None if command.scope is None else self._ledger.sessions.adopt(command.scope, command.prompt)
 
     def _distrust(self, session: Session, now: float) -> None:
-        """Its KV is not what it should be: whoever runs in it ends, and nobody continues it."""
+        """End a session whose KV may be wrong, and the request that is live in it."""
         for request in [request for request in self._ledger.live.values() if request.session is session]:
             self._ledger.finish(request, FinishReason.ERROR, now)
         if session.idle_since_s is not None:
             self._ledger.drop_session(session, "failure")
 
     def _advance(self, request: Request, row: Row) -> None:
-        """The row's tokens have KV for all that comes after this step, and the last may bring one more token."""
+        """Count the row's tokens as having KV, which is true for all later steps, and the token that it draws."""
         request.num_drawing += row.draws_token
         end = row.start + row.num_tokens
         self._ledger.memory.append(request.sequence, row.num_tokens)
@@ -272,13 +272,13 @@ class Core:
     def _finish_if_done(self, request: Request, token: int, keep: int | None, now: float) -> None:
         if keep is not None or token in request.spec.stop_tokens:
             if keep is not None:
-                self._cut_answer(request, keep)
+                self._truncate_answer(request, keep)
             self._ledger.finish(request, FinishReason.STOP, now)
         elif request.num_answered == request.spec.max_tokens:
             self._ledger.finish(request, FinishReason.LENGTH, now)
 
-    def _cut_answer(self, request: Request, keep: int) -> None:
-        """Tokens of a stop string are no part of the conversation."""
+    def _truncate_answer(self, request: Request, keep: int) -> None:
+        """Remove the tokens of a stop string from the conversation."""
         length = request.prompt_length + keep
         del request.session.tokens[length:]
         self._ledger.memory.truncate(request.sequence, length)

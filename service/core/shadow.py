@@ -1,6 +1,6 @@
-"""Counts what a policy would have switched while another one serves: what an operator looks at before using it."""
+"""Shadow counts what a policy would have switched while another one serves, so that an operator can try it first."""
 
-from service.core.admission import cut
+from service.core.admission import admit
 from service.core.messages.events import ShadowSwitched
 from service.core.policies.ranking import Ranking
 from service.core.state.ledger import Ledger
@@ -8,7 +8,7 @@ from service.core.state.requests import Request
 
 
 class Shadow:
-    """A policy without power. It keeps its own idea of who runs."""
+    """A policy without power. It keeps its own account of which requests would run."""
 
     def __init__(self, ledger: Ledger, ranking: Ranking, rows: int) -> None:
         self._ledger = ledger
@@ -18,16 +18,16 @@ class Shadow:
 
     @property
     def updates(self) -> int:
-        """Priority updates of the policy in the shadow."""
+        """Number of priority updates of the shadowed policy."""
         return self._ranking.updates
 
     def observe(self, now: float, step: int) -> None:
-        """Rank and cut as if in charge, and emit `ShadowSwitched` if that drives anybody out."""
+        """Rank and admit as if in charge, and emit `ShadowSwitched` if that preempts any request."""
         live = dict.fromkeys(self._ledger.live.values())
         ranked = self._ranking.order(live, now, step)
-        kept = dict.fromkeys(cut(ranked, self._running, self._ledger.memory, self._rows))
-        victims = [request for request in self._running if request in live and request not in kept]
-        self._running = kept
+        admitted = dict.fromkeys(admit(ranked, self._running, self._ledger.memory, self._rows))
+        victims = [request for request in self._running if request in live and request not in admitted]
+        self._running = admitted
         if victims:
             self._ledger.emit(ShadowSwitched(len(victims), sum(map(self._dirty_blocks, victims))))
 

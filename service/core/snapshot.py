@@ -1,4 +1,4 @@
-"""Core as operators see it: a `Snapshot` of the ledger. Reads, changes nothing."""
+"""A `Snapshot` of the ledger for operators. Taking one changes nothing."""
 
 from allocator import BlockGroups
 from service.core.messages.events import Gauges, Snapshot
@@ -9,7 +9,7 @@ from service.core.state.sessions import Session
 
 
 def take_snapshot(ledger: Ledger, gauges: Gauges, number: int, arrivals_planned: int, now: float) -> Snapshot:
-    """``arrivals_planned``: requests with this number or a higher one came after the last plan."""
+    """Return a snapshot. Requests with the number ``arrivals_planned`` or a higher one came after the last plan."""
     memory, slots = ledger.memory, ledger.slots
     idle = [session for session in ledger.sessions if session.idle_since_s is not None]
     return Snapshot(
@@ -51,7 +51,7 @@ def _request(ledger: Ledger, request: Request, arrivals_planned: int, now: float
 def _because(ledger: Ledger, request: Request, arrivals_planned: int) -> str | None:
     match request.state:
         case State.PREEMPTED:
-            return request.parked_for
+            return request.preempt_reason
         case State.WAITING if request.number >= arrivals_planned:
             return "step"
         case State.WAITING:
@@ -60,10 +60,10 @@ def _because(ledger: Ledger, request: Request, arrivals_planned: int) -> str | N
 
 
 def _since(request: Request) -> float:
-    """When it came into its state."""
+    """Return when the request entered its state."""
     moments = {
         State.WAITING: request.arrival_s,
-        State.PREEMPTED: request.parked_s,
+        State.PREEMPTED: request.preempted_s,
         State.RUNNING: request.started_s if request.resumed_s is None else request.resumed_s,
     }
     moment = moments[request.state]

@@ -1,8 +1,8 @@
 """A modelled link between two pools of hashes.
 
-Each direction copies one ticket after the other, in ``bytes``-free terms: so much for each contiguous copy, so much for
-each block. Delay, reordering and failure are drawn from a seed, so a run repeats exactly. What a real copy could get
-wrong shows: the source is read at a moment between start and end, the destination means nothing until the end.
+Each direction copies one ticket after the other. A ticket costs a time for each contiguous copy and one for each block,
+whatever their bytes. Delay, reordering and failure are drawn from a seed, so a run repeats exactly. As with a real
+copy, the source is read at some moment between start and end, and the destination means nothing until the end.
 """
 
 from collections.abc import Callable
@@ -16,10 +16,10 @@ from service.simulation.pools import HashPools
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """What a copy costs in seconds, each direction by itself, and what goes wrong.
+    """What a copy costs in seconds, in each direction by itself, and what goes wrong.
 
-    ``block_s`` a block, ``piece_s`` a contiguous copy, ``delay_s`` at most so much more, drawn for each ticket;
-    ``reorder``: tickets do not wait for one another; ``failure``: probability. The default takes no time.
+    ``block_s`` is for a block, ``piece_s`` for a contiguous copy, ``delay_s`` at most so much more, drawn for each
+    ticket. With ``reorder`` tickets do not wait for one another; ``failure`` is a probability. All are off by default.
     """
 
     block_s: float = 0.0
@@ -37,7 +37,7 @@ class _Copy:
 
 
 class SimulatedCopier:
-    """Copies over a `Link`. ``pieces_of`` says in how many contiguous copies a ticket goes (default: its runs)."""
+    """Copies over a `Link`. ``pieces_of`` returns how many contiguous copies a ticket takes (default: `copy_runs`)."""
 
     def __init__(
         self,
@@ -68,11 +68,11 @@ class SimulatedCopier:
 
     @property
     def next_end_s(self) -> float | None:
-        """When the next copy ends."""
+        """When the next copy ends; None if none is in flight."""
         return min((copy.ends for copy in self._copies.values()), default=None)
 
     def ended(self, now: float) -> list[CopyResult]:
-        """Copies that have ended by ``now``, in the order of their ends."""
+        """Return the results of copies that have ended by ``now``, in the order of their ends."""
         over = sorted((copy for copy in self._copies.values() if copy.ends <= now), key=lambda copy: copy.ends)
         for copy in over:
             del self._copies[copy.ticket.number]

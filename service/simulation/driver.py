@@ -1,4 +1,4 @@
-"""Drives core on a virtual clock: the same plan -> run -> commit as the engine, without threads or waiting."""
+"""The driver of core on a virtual clock: the engine's plan -> run -> commit, without threads or waiting."""
 
 from collections import defaultdict, deque
 
@@ -11,14 +11,14 @@ from service.simulation.copier import SimulatedCopier
 
 
 class StalledError(RuntimeError):
-    """Requests are live and nothing more happens."""
+    """Requests are live, and nothing is under way that could end them."""
 
 
 class Simulation:
-    """``now`` advances to the end of the oldest step under way, or to that of a copy where no step can run.
+    """Core, a runner and a copier. ``now`` advances to the end of the oldest step, or of a copy if no step can run.
 
-    A step takes the device time that it reports, after those before it; with a deeper runner the next is planned before
-    it ends. Answers and last events are kept by request id. Ends of copies are heard of between two steps.
+    A step takes the device time that it reports, after the steps before it. With a runner of depth 1 the next step is
+    planned before it ends. Copies end between two steps. ``answers`` and ``ended`` (the last events) are by request id.
     """
 
     def __init__(self, core: Core, runner: Runner, copier: SimulatedCopier | None = None) -> None:
@@ -53,20 +53,20 @@ class Simulation:
 
     @property
     def num_under_way(self) -> int:
-        """Steps that were launched and not committed; none between two steps unless the runner is deep."""
+        """Number of steps launched and not committed, 0 after each `step` with a runner of depth 0."""
         return len(self._under_way)
 
     def fail(self) -> None:
-        """The oldest step under way fails, and with it those launched on top of it."""
+        """Fail the oldest step under way, and with it those launched on top of it."""
         number = self._under_way[0][0].number
         self._under_way.clear()
         self.core.abandon(number, self.now)
         self._observe()
 
     def step(self) -> StepPlan | None:
-        """One iteration; None when there was nothing to run.
+        """Do one iteration. None when there was nothing to run.
 
-        Raises `StalledError` when somebody waits and nothing is under way that could end it.
+        Raises StalledError when requests wait and nothing is under way that could end it.
         """
         plan = self.launch()
         if len(self._under_way) > self._runner.depth or (self._under_way and (plan is None or not plan.rows)):
@@ -77,15 +77,15 @@ class Simulation:
         return plan
 
     def launch(self) -> StepPlan | None:
-        """The first half of `step`: plan, and begin what the plan says."""
-        self._take_copies_in()
+        """Do the first half of `step`: plan, and begin what the plan says."""
+        self._end_copies()
         plan = self.core.plan(self.now)
         if plan is not None:
             self._begin(plan)
         return plan
 
     def run(self, max_steps: int = 100_000) -> int:
-        """Step until nothing is live; returns the number of steps. Raises `StalledError` if that takes too many."""
+        """Step until no request is live. Return the number of steps. Raises StalledError if that takes too many."""
         for taken in range(max_steps):
             if self.step() is None and not self._under_way:
                 return taken
@@ -94,7 +94,7 @@ class Simulation:
     def _begin(self, plan: StepPlan) -> None:
         self._runner.poison(plan.poison)
         for ticket in plan.copies:
-            assert self._copier is not None, "the core plans copies and nobody copies"
+            assert self._copier is not None, "core plans copies, and there is no copier"
             self._copier.submit(ticket, self.now)
         if plan.rows:
             result = self._runner.launch(plan)()
@@ -112,7 +112,7 @@ class Simulation:
             raise StalledError(f"{self.core.gauges()}: nothing runs and nothing is copied")
         self.now = max(self.now, ends)
 
-    def _take_copies_in(self) -> None:
+    def _end_copies(self) -> None:
         if self._copier is not None:
             for result in self._copier.ended(self.now):
                 self.core.copied(result)

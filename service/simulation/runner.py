@@ -1,9 +1,9 @@
-"""A data plane without a model: keeps KV as hashes and draws tokens from them.
+"""A data plane without a model: its KV are hashes, and it draws tokens from them.
 
-The same core, engine and API run on it. Each block holds, for each of its tokens, a hash of the whole sequence up to
-there, and every draw walks the chain through the row's blocks: a block that was freed too early, given to two owners or
-never written breaks the chain and raises `PlanError`. A token depends on the sequence before it and on the request's
-seed, so any schedule must give the same answers.
+The same core, engine and API run on it. Each block holds, for each of its tokens, a hash of the sequence up to that
+token, and every row follows the chain through its blocks: a block that was freed too early, has two owners or was never
+written breaks the chain and raises `PlanError`. A token depends on the sequence before it and on the request's seed, so
+any schedule must give the same answers.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,25 +16,25 @@ from service.simulation.pools import Block, HashPools
 
 
 class PlanError(RuntimeError):
-    """A plan asks for what no data plane could do."""
+    """A plan that no data plane could carry out."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepCost:
-    """Modelled seconds: a fixed part of each step and a part for each query token."""
+    """Modelled seconds: a fixed part for each step and a part for each query token."""
 
     step_s: float = 0.0
     token_s: float = 0.0
 
     def of(self, plan: StepPlan) -> float:
-        """Seconds that a plan takes."""
+        """Return the seconds that a plan takes."""
         return self.step_s + self.token_s * plan.num_tokens
 
 
 class SimulatedRunner(DirectRunner):
-    """Runs plans on hashes. ``cost`` is reported as the step's device time, not waited for.
+    """Runs plans on hashes. ``cost`` is reported as the step's device time, without waiting for it.
 
-    ``pools`` are shared with a copier, if there is one; ``depth`` is as `service.core.messages.ports.Runner` says.
+    ``pools`` are shared with the copier, if there is one. `service.core.messages.ports.Runner` explains ``depth``.
     """
 
     def __init__(
@@ -49,16 +49,16 @@ class SimulatedRunner(DirectRunner):
         self._blocks = self._pools.device
 
     def poison(self, extents: Sequence[Extent]) -> None:
-        """Forget what blocks hold."""
+        """Forget the contents of blocks."""
         self._pools.poison(extents)
 
     def launch(self, plan: StepPlan) -> Callable[[], StepResult]:
-        """`run` it at once, for what comes later reads what it wrote."""
+        """Run the plan at once, since later plans read what it writes."""
         result = self.run(plan)
         return lambda: result
 
     def run(self, plan: StepPlan) -> StepResult:
-        """All rows of a plan."""
+        """Run all rows of a plan."""
         self._pools.move(plan.moves)
         for opening in plan.opened:
             self._open(opening)
@@ -71,7 +71,7 @@ class SimulatedRunner(DirectRunner):
         self._last[opening.slot] = opening.last_token
 
     def _write(self, row: Row) -> int:
-        """Store the row's tokens; returns the hash after its last one."""
+        """Store the row's tokens. Return the hash after the last one."""
         table = _block_table(row.extents)
         if row.start + row.num_tokens > len(table) * BLOCK_TOKENS:
             raise PlanError(f"{row.request_id}: ends at {row.start + row.num_tokens}, has {len(table)} blocks")
@@ -84,7 +84,7 @@ class SimulatedRunner(DirectRunner):
         return running
 
     def _walk(self, row: Row, table: Sequence[int]) -> int:
-        """Follow the chain up to ``row.start``; later tokens in the blocks are of no account."""
+        """Follow the chain up to ``row.start`` and return its hash. Later tokens in the blocks are ignored."""
         running = 0
         for first in range(0, row.start, BLOCK_TOKENS):
             block = self._blocks.get(table[first // BLOCK_TOKENS])

@@ -34,7 +34,7 @@ def test_largest_of_nothing_is_zero() -> None:
     assert SizeIndex().largest == 0
 
 
-def test_removing_what_is_not_filed_raises(index: SizeIndex) -> None:
+def test_removing_an_item_that_is_not_there_raises(index: SizeIndex) -> None:
     with pytest.raises(KeyError):
         index.remove(5, 90)
 

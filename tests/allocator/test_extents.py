@@ -1,12 +1,12 @@
-"""`ExtentPool`, one promise at a time."""
+"""`ExtentPool`, one rule at a time."""
 
 import pytest
 
-from allocator import Extent, ExtentPool, InvariantError, NotAllocatedError, OutOfBlocksError, SharedExtentError
+from allocator import Extent, ExtentPool, NotAllocatedError, OutOfBlocksError, SharedExtentError
 
 
 def pool_with_holes(*holes: int) -> ExtentPool:
-    """A pool whose free extents have exactly these lengths, in this order, a held block between any two."""
+    """A pool whose free extents have exactly these lengths, in this order, with an allocated block between any two."""
     pool = ExtentPool(sum(holes) + len(holes) - 1)
     extents = []
     for length in holes:
@@ -58,7 +58,7 @@ def test_no_extent_long_enough_is_out_of_blocks_with_numbers() -> None:
 def test_an_extent_grows_in_place_into_free_blocks() -> None:
     pool = ExtentPool(10)
     extent = pool.allocate(4)
-    assert pool.room_after(extent) == 6
+    assert pool.num_free_after(extent) == 6
     assert pool.extend(extent, 5) == Extent(0, 0, 9)
     assert pool.num_free == 1
     pool.check()
@@ -68,7 +68,7 @@ def test_an_extent_does_not_grow_over_its_neighbour() -> None:
     pool = ExtentPool(10)
     extent = pool.allocate(4)
     pool.allocate(1)
-    assert pool.room_after(extent) == 0
+    assert pool.num_free_after(extent) == 0
     with pytest.raises(OutOfBlocksError):
         pool.extend(extent, 1)
     pool.check()
@@ -138,12 +138,12 @@ def test_a_shared_extent_keeps_its_bounds() -> None:
 
 
 @pytest.mark.parametrize("length", [0, 4, 5, -1])
-def test_a_cut_outside_the_extent_raises(length: int) -> None:
+def test_a_split_outside_the_extent_raises(length: int) -> None:
     pool = ExtentPool(8)
     extent = pool.allocate(4)
-    for cut in (pool.trim, pool.split):
-        with pytest.raises(ValueError, match="cannot cut"):
-            cut(extent, length)
+    for shorten in (pool.trim, pool.split):
+        with pytest.raises(ValueError, match="cannot split"):
+            shorten(extent, length)
 
 
 def test_an_empty_allocation_raises() -> None:
@@ -163,12 +163,12 @@ def test_check_finds_a_lost_block() -> None:
     pool = ExtentPool(4)
     extent = pool.allocate(2)
     pool._held[extent.start] = 1
-    with pytest.raises(InvariantError):
+    with pytest.raises(AssertionError):
         pool.check()
 
 
 def test_free_extents_of_a_crowded_pool_have_few_different_lengths() -> None:
-    """What keeps the size index short: at most sqrt(2 N) lengths, even where every length there can be is there."""
+    """The size index stays short: at most sqrt(2 N) lengths, even where every possible length occurs."""
     pool = pool_with_holes(*range(1, 440))
     assert pool.num_blocks < 100_000
     lengths = {length for length, _ in pool._by_length}

@@ -47,9 +47,9 @@ class ExtentPoolMachine(RuleBasedStateMachine):
 
     @rule(target=extents, extent=consumes(extents), length=lengths)
     def extend(self, extent: Extent, length: int) -> Extent:
-        room = self.run_around(extent.end)
-        assert self.pool.room_after(extent) == room
-        if length > room:
+        num_free = self.run_around(extent.end)
+        assert self.pool.num_free_after(extent) == num_free
+        if length > num_free:
             with pytest.raises(OutOfBlocksError):
                 self.pool.extend(extent, length)
             return extent
@@ -85,7 +85,7 @@ class ExtentPoolMachine(RuleBasedStateMachine):
 
     def take(self, extent: Extent) -> None:
         blocks = set(range(extent.start, extent.end))
-        assert blocks <= self.free, "handed out twice"
+        assert blocks <= self.free, "allocated twice"
         self.free -= blocks
 
     @invariant()

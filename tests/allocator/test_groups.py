@@ -1,8 +1,8 @@
-"""`BlockGroups`, one promise at a time."""
+"""`BlockGroups`, one rule at a time."""
 
 import pytest
 
-from allocator import BlockGroups, Extent, InvariantError, OutOfBlocksError, UnknownOwnerError
+from allocator import BlockGroups, Extent, OutOfBlocksError, UnknownOwnerError
 
 
 def blocks_of(groups: BlockGroups, owner: int) -> list[int]:
@@ -167,7 +167,7 @@ def test_neighbouring_groups_show_as_one_extent() -> None:
     assert groups.extents(1) == (Extent(0, 0, 10),)
 
 
-def test_blocks_handed_over_keep_their_order_and_are_freed_by_the_taker() -> None:
+def test_blocks_handed_over_keep_their_order_and_are_freed_by_the_receiver() -> None:
     groups = BlockGroups(60, initial_group=5)
     for step in (5, 10, 15):
         groups.grow(1, step)
@@ -222,11 +222,11 @@ def test_an_initial_group_of_nothing_is_refused() -> None:
         BlockGroups(10, initial_group=0)
 
 
-def test_check_finds_a_block_that_nobody_owns() -> None:
+def test_check_finds_a_block_without_an_owner() -> None:
     groups = BlockGroups(10, initial_group=1)
     groups.grow(1, 2)
     groups._owners.clear()
-    with pytest.raises(InvariantError):
+    with pytest.raises(AssertionError):
         groups.check()
 
 

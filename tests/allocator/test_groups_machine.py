@@ -27,7 +27,7 @@ class BlockGroupsMachine(RuleBasedStateMachine):
         return [block for extent in self.groups.extents(owner) for block in range(extent.start, extent.end)]
 
     def follow(self, owner: int) -> None:
-        """Take over what ``owner`` has now, which nobody else may have."""
+        """Note the blocks that ``owner`` has now, which no other owner may have."""
         for block in self.blocks.pop(owner, ()):
             del self.owner_of[block]
         if owner not in self.groups:
@@ -89,7 +89,7 @@ class BlockGroupsMachine(RuleBasedStateMachine):
         moves = self.groups.compact(wanted, budget, self.blocks.keys() - staying)
         goes_to = {a: b for move in moves for a, b in zip(move.sources, move.destinations, strict=True)}
         assert len(goes_to) == len(set(goes_to.values())) == sum(move.length for move in moves) <= budget
-        assert self.owner_of.keys().isdisjoint(goes_to.values()), "moved to where somebody is"
+        assert self.owner_of.keys().isdisjoint(goes_to.values()), "moved to blocks in use"
         for move in moves:
             assert {self.owner_of[block] for block in move.sources} == {move.owner} - staying
         for owner, before in self.blocks.items():

@@ -1,4 +1,4 @@
-"""`KVMemory`, one promise at a time. Blocks are of 16 tokens."""
+"""`KVMemory`, one rule at a time. Blocks are of 16 tokens."""
 
 import pytest
 
@@ -6,10 +6,9 @@ from allocator import (
     CopyPendingError,
     DuplicateOwnerError,
     Extent,
-    InvariantError,
     KVMemory,
-    NoRoomError,
     NothingToCopyError,
+    NotReservedError,
     NotResidentError,
     OutOfBlocksError,
     UnknownOwnerError,
@@ -33,7 +32,7 @@ def mirror(memory: KVMemory, sequence: int) -> None:
 
 
 def marks(memory: KVMemory, sequence: int) -> tuple[int, int, int]:
-    """(computed, resident, mirrored), of a memory that is in order."""
+    """(computed, resident, mirrored), of a memory that passes its check."""
     memory.check()
     return memory.watermarks(sequence)[:3]
 
@@ -49,9 +48,9 @@ def test_appended_tokens_are_resident_and_not_mirrored(memory: KVMemory) -> None
     assert memory.device.used(1) == 4
 
 
-def test_append_needs_reserved_room(memory: KVMemory) -> None:
+def test_append_needs_reserved_blocks(memory: KVMemory) -> None:
     add(memory, 1, 16)
-    with pytest.raises(NoRoomError, match="16 \\+ 1 tokens, room for 16"):
+    with pytest.raises(NotReservedError, match="16 \\+ 1 tokens, 16 reserved"):
         memory.append(1, 1)
     assert marks(memory, 1) == (16, 16, 0)
 
@@ -105,7 +104,7 @@ def test_dirty_blocks_are_not_reclaimed(memory: KVMemory) -> None:
     assert marks(memory, 1) == (50, 50, 0)
 
 
-def test_empty_room_is_reclaimed_even_if_dirty(memory: KVMemory) -> None:
+def test_blocks_without_kv_are_reclaimed_even_if_dirty(memory: KVMemory) -> None:
     add(memory, 1, 50)
     memory.reserve(1, 100)
     assert memory.reclaim_device(1, 10) == 3
@@ -184,7 +183,7 @@ def test_device_blocks_that_a_stale_copy_reads_are_not_reclaimed(memory: KVMemor
     assert memory.reclaim_device(1, 1) == 1
 
 
-def test_truncating_lowers_every_watermark_and_gives_blocks_back(memory: KVMemory) -> None:
+def test_truncating_lowers_every_watermark_and_frees_blocks(memory: KVMemory) -> None:
     add(memory, 1, 50)
     mirror(memory, 1)
     memory.truncate(1, 20)
@@ -199,7 +198,7 @@ def test_truncating_raises_the_epoch(memory: KVMemory) -> None:
     assert memory.watermarks(1).epoch > before
 
 
-def test_truncating_mere_room_keeps_the_epoch_and_so_the_copy_in_flight(memory: KVMemory) -> None:
+def test_truncating_blocks_without_kv_keeps_the_epoch_and_so_the_copy_in_flight(memory: KVMemory) -> None:
     add(memory, 1, 50)
     memory.reserve(1, 100)
     ticket = memory.swap_out(1)
@@ -239,7 +238,7 @@ def test_truncating_again_hands_over_only_what_is_still_under_copy(memory: KVMem
     memory.append(1, 40)
     memory.truncate(1, 5)
     memory.check()
-    assert memory.device.num_used == 4, "one of them kept by the sequence"
+    assert memory.device.num_used == 4, "the sequence still has one of them"
     memory.complete(ticket)
     assert marks(memory, 1) == (5, 5, 0)
     assert memory.device.num_used == 1
@@ -257,7 +256,7 @@ def test_a_truncated_swap_in_is_stale_and_can_start_again(memory: KVMemory) -> N
     assert marks(memory, 1) == (40, 40, 40)
 
 
-def test_a_swap_in_cut_to_what_is_resident_lets_the_sequence_run_at_once(memory: KVMemory) -> None:
+def test_a_swap_in_truncated_to_what_is_resident_lets_the_sequence_run_at_once(memory: KVMemory) -> None:
     add(memory, 1, 64)
     mirror(memory, 1)
     memory.reclaim_device(1, 3)
@@ -269,7 +268,7 @@ def test_a_swap_in_cut_to_what_is_resident_lets_the_sequence_run_at_once(memory:
     assert marks(memory, 1) == (16, 16, 10)
 
 
-def test_a_failed_swap_out_gives_its_room_back_and_can_be_tried_again(memory: KVMemory) -> None:
+def test_a_failed_swap_out_frees_its_destination_and_can_be_tried_again(memory: KVMemory) -> None:
     add(memory, 1, 50)
     memory.fail(memory.swap_out(1))
     assert marks(memory, 1) == (50, 50, 0)
@@ -295,7 +294,7 @@ def test_a_failed_swap_in_loses_nothing(memory: KVMemory) -> None:
     assert memory.device.num_used == 1
 
 
-def test_a_stale_swap_in_that_fails_leaves_the_room_taken_since(memory: KVMemory) -> None:
+def test_a_stale_swap_in_that_fails_leaves_the_blocks_taken_since(memory: KVMemory) -> None:
     add(memory, 1, 50)
     mirror(memory, 1)
     memory.reclaim_device(1, 3)
@@ -329,7 +328,7 @@ def test_there_must_be_something_to_copy(memory: KVMemory) -> None:
         memory.swap_out(1)
 
 
-def test_a_swap_out_without_host_room_changes_nothing() -> None:
+def test_a_swap_out_without_host_blocks_changes_nothing() -> None:
     memory = KVMemory(device_blocks=20, host_blocks=3, initial_group=60)
     add(memory, 1, 50)
     with pytest.raises(OutOfBlocksError):
@@ -394,5 +393,5 @@ def test_negative_sequence_ids_are_refused(memory: KVMemory) -> None:
 def test_check_finds_tokens_without_blocks(memory: KVMemory) -> None:
     add(memory, 1, 50)
     memory.device.shrink(1, 2)
-    with pytest.raises(InvariantError):
+    with pytest.raises(AssertionError):
         memory.check()

@@ -2,7 +2,7 @@
 
 Every token's KV is a number that is never used again, kept in an array by block; copies move those numbers at any time
 between a ticket's start and its end, and a failed copy leaves rubbish. So a block that is freed, shared or overwritten
-too early shows up as a wrong number under somebody's watermark.
+too early shows up as a wrong number below some sequence's watermark.
 """
 
 from itertools import count
@@ -28,7 +28,7 @@ class KVMemoryMachine(RuleBasedStateMachine):
         self.device = [RUBBISH] * (DEVICE_BLOCKS * BLOCK)  # [block * token]
         self.host = [RUBBISH] * (HOST_BLOCKS * BLOCK)
         self.kv: dict[int, list[int]] = {}  # sequence -> what its tokens' KV must read
-        self.stale: set[int] = set()  # tickets whose sequence was cut since
+        self.stale: set[int] = set()  # tickets whose sequence was truncated since
         self.copied: set[int] = set()  # tickets that have copied all at least once
         self.numbers = count()
 
@@ -37,7 +37,7 @@ class KVMemoryMachine(RuleBasedStateMachine):
         return [sequence for sequence in self.kv if self.memory.is_resident(sequence)]
 
     @property
-    def parked(self) -> list[int]:
+    def not_resident(self) -> list[int]:
         return [sequence for sequence in self.kv if not self.memory.is_resident(sequence)]
 
     @property
@@ -46,7 +46,7 @@ class KVMemoryMachine(RuleBasedStateMachine):
         return [sequence for sequence, (computed, _, mirrored, _) in marks.items() if mirrored < computed]
 
     def slots(self, groups: BlockGroups, sequence: int) -> list[int]:
-        """Indices into the simulated memory of the sequence's tokens, room included."""
+        """Indices into the simulated memory of the sequence's tokens, reserved ones included."""
         blocks = (block for extent in groups.extents(sequence) for block in range(extent.start, extent.end))
         return [block * BLOCK + token for block in blocks for token in range(BLOCK)]
 
@@ -93,23 +93,23 @@ class KVMemoryMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def truncate(self, data: st.DataObject) -> None:
         sequence = data.draw(st.sampled_from(sorted(self.kv)))
-        self.cut(sequence, data.draw(st.integers(0, len(self.kv[sequence]))))
+        self.truncate_to(sequence, data.draw(st.integers(0, len(self.kv[sequence]))))
 
     @precondition(lambda self: self.memory.tickets)
     @rule(data=st.data())
     def truncate_during_a_copy(self, data: st.DataObject) -> None:
         sequence = data.draw(st.sampled_from(self.memory.tickets)).sequence
         if self.kv.get(sequence):
-            self.cut(sequence, data.draw(st.integers(0, len(self.kv[sequence]) - 1)))
+            self.truncate_to(sequence, data.draw(st.integers(0, len(self.kv[sequence]) - 1)))
 
-    def cut(self, sequence: int, tokens: int) -> None:
+    def truncate_to(self, sequence: int, tokens: int) -> None:
         if tokens < len(self.kv[sequence]):
             self.make_stale(sequence)
         self.memory.truncate(sequence, tokens)
         del self.kv[sequence][tokens:]
-        room = -(-tokens // BLOCK)
-        assert self.memory.device.used(sequence) <= room
-        assert self.memory.host.used(sequence) <= room
+        num_blocks = -(-tokens // BLOCK)
+        assert self.memory.device.used(sequence) <= num_blocks
+        assert self.memory.host.used(sequence) <= num_blocks
 
     @precondition(lambda self: self.kv)
     @rule(data=st.data())
@@ -141,10 +141,10 @@ class KVMemoryMachine(RuleBasedStateMachine):
             ticket = self.memory.swap_out(sequence, upto)
             assert ticket.num_blocks == -(-upto // BLOCK) - mirrored // BLOCK
 
-    @precondition(lambda self: self.parked)
+    @precondition(lambda self: self.not_resident)
     @rule(data=st.data())
     def swap_in(self, data: st.DataObject) -> None:
-        sequence = data.draw(st.sampled_from(self.parked))
+        sequence = data.draw(st.sampled_from(self.not_resident))
         missing = -(-len(self.kv[sequence]) // BLOCK) - self.memory.device.used(sequence)
         if self.memory.pending(sequence) is not None:
             with pytest.raises(CopyPendingError):
@@ -157,7 +157,7 @@ class KVMemoryMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.dirty)
     @rule(data=st.data())
-    def park(self, data: st.DataObject) -> None:
+    def make_idle(self, data: st.DataObject) -> None:
         """A whole preemption: mirror all, give up some of the device."""
         sequence = data.draw(st.sampled_from(self.dirty))
         missing = -(-len(self.kv[sequence]) // BLOCK) - self.memory.host.used(sequence)

@@ -1,4 +1,4 @@
-"""Extent lists of a copy: slicing and cutting into contiguous runs."""
+"""Extent lists of a copy: slices, and the contiguous runs of blocks to copy."""
 
 import pytest
 from hypothesis import given
@@ -29,7 +29,7 @@ def test_a_run_ends_where_an_extent_of_either_side_ends() -> None:
     ]
 
 
-def test_equal_cuts_give_a_run_an_extent() -> None:
+def test_equal_extents_give_a_run_an_extent() -> None:
     assert copy_runs(extents((0, 5), (9, 2)), extents((1, 5), (7, 2))) == [(0, 1, 5), (9, 7, 2)]
 
 

@@ -1,4 +1,4 @@
-"""A ledger set up by hand, part by part, for tests of what stands between core and the allocator."""
+"""A ledger set up by hand, part by part, for tests of the parts between core and the allocator."""
 
 from allocator import KVMemory, Ticket
 from service.core.messages.commands import Submit
@@ -9,25 +9,25 @@ from service.core.state.ledger import Ledger
 from service.core.state.requests import Request
 from service.core.state.sessions import Session, SessionTable
 from service.core.state.slots import SlotTable
-from service.core.switching.host_room import HostRoom
+from service.core.switching.host_room import HostVictims
 from service.core.switching.mechanisms import Mechanisms
-from service.core.switching.swaps import Swaps
-from service.core.switching.victims import Displacement
+from service.core.switching.swaps import SwapManager
+from service.core.switching.victims import Victims
 
 BLOCK = 16
 
 
 class Bench:
-    """Sizes in blocks. Requests have one token more than they have KV, unless told otherwise."""
+    """Sizes in blocks. Requests have one token more than they have KV, unless a test says otherwise."""
 
     def __init__(self, device: int = 20, host: int = 20, slots: int = 8, **mechanisms: bool) -> None:
         self.memory = KVMemory(device, host, initial_group=4)
         self.ledger = Ledger(self.memory, SessionTable(1000.0, 1000), SlotTable(slots))
-        self.swaps = Swaps(self.ledger, Mechanisms(**mechanisms))
+        self.swaps = SwapManager(self.ledger, Mechanisms(**mechanisms))
         self._number = 0
 
     def waiting(self, tokens: int) -> Request:
-        """A request without KV."""
+        """Return a waiting request, without KV."""
         session = self.ledger.sessions.open(("t", str(self._number)))
         self.memory.add(session.sequence)
         session.tokens = list(range(tokens))
@@ -39,16 +39,16 @@ class Bench:
         return request
 
     def running(self, blocks: int, tokens: int | None = None) -> Request:
-        """In the batch with ``blocks`` blocks full of KV, or with ``tokens`` tokens of it."""
+        """Return a request in the batch with ``blocks`` blocks full of KV, or with ``tokens`` tokens of it."""
         computed = blocks * BLOCK if tokens is None else tokens
         request = self.waiting(computed + 1)
         self.memory.reserve(request.sequence, max(computed, blocks * BLOCK))
         self.memory.append(request.sequence, computed)
-        self.ledger.seat(request, 0.0)
+        self.ledger.give_slot(request, 0.0)
         return request
 
-    def parked(self, blocks: int, tokens: int | None = None, *, mirrored: bool = False) -> Request:
-        """Preempted, its KV on the device, and on the host too if ``mirrored``."""
+    def preempted(self, blocks: int, tokens: int | None = None, *, mirrored: bool = False) -> Request:
+        """Return a preempted request with KV on the device, and on the host too if ``mirrored``."""
         request = self.running(blocks, tokens)
         self.ledger.preempt(request, "slot", 0.0)
         if mirrored:
@@ -57,16 +57,16 @@ class Bench:
         return request
 
     def swapped(self, blocks: int) -> Request:
-        """Preempted, its KV on the host alone."""
-        request = self.parked(blocks, mirrored=True)
+        """Return a preempted request with KV on the host alone."""
+        request = self.preempted(blocks, mirrored=True)
         self.memory.reclaim_device(request.sequence, blocks)
         return request
 
     def idle(self, blocks: int, *, mirrored: bool = False, on_device: bool = True) -> Session:
-        """A conversation between turns, the youngest."""
-        request = self.parked(blocks, mirrored=mirrored or not on_device)
+        """Return a new idle session, the youngest."""
+        request = self.preempted(blocks, mirrored=mirrored or not on_device)
         del self.ledger.live[request.request_id]
-        self.ledger.sessions.park(request.session, float(self._number))
+        self.ledger.sessions.make_idle(request.session, float(self._number))
         if not on_device:
             self.memory.reclaim_device(request.sequence, blocks)
         return request.session
@@ -75,13 +75,13 @@ class Bench:
         """Copy a sequence's KV to the host, at once."""
         self.memory.complete(self.memory.swap_out(session.sequence))
 
-    def displacement(self, kept: list[Request], losers: list[Request]) -> Displacement:
-        """A step's, best rank first in both."""
-        return Displacement(self.ledger, self.swaps, kept, losers, 0.0)
+    def victims(self, admitted: list[Request], others: list[Request]) -> Victims:
+        """Return a step's victims; both lists are best rank first."""
+        return Victims(self.ledger, self.swaps, admitted, others, 0.0)
 
-    def room(self, ranked: list[Request]) -> HostRoom:
-        """Host room, best rank first."""
-        return HostRoom(self.ledger, ranked)
+    def host_victims(self, ranked: list[Request]) -> HostVictims:
+        """Return the victims on the host; best rank first."""
+        return HostVictims(self.ledger, ranked)
 
     def end_copies(self, *, failed: bool = False, seconds: float = 0.1) -> list[Ticket]:
         """End all copies in flight."""
@@ -93,15 +93,15 @@ class Bench:
         return tickets
 
     def device(self, of: Request | Session) -> int:
-        """Device blocks."""
+        """Return the number of device blocks."""
         return self.memory.device.used(of.sequence)
 
     def host(self, of: Request | Session) -> int:
-        """Host blocks."""
+        """Return the number of host blocks."""
         return self.memory.host.used(of.sequence)
 
-    def told(self, kind: type[Event]) -> list[Event]:
-        """Events of a kind since the last call of this; all others are forgotten."""
+    def events(self, kind: type[Event]) -> list[Event]:
+        """Return the events of a kind since the last call; all others are dropped."""
         return [event for event in self.ledger.collect() if isinstance(event, kind)]
 
     def check(self) -> None:

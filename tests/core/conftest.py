@@ -20,16 +20,16 @@ SCOPE = ("tenant", "user")
 
 
 def _submit(request_id: str, prompt: list[int] | int, max_tokens: int = 4, **fields: object) -> Submit:
-    """A greedy turn; an int prompt is that many tokens, told apart by the request's id."""
+    """A greedy turn; an int prompt is that many tokens, which depend on the request's id."""
     tokens = [sum(request_id.encode()) + i for i in range(prompt)] if isinstance(prompt, int) else prompt
     values = {"sampling_params": SamplingParams(temperature=0), "stop_tokens": frozenset(), "scope": None, **fields}
     return Submit(request_id=request_id, prompt=tuple(tokens), max_tokens=max_tokens, **values)  # type: ignore[arg-type]
 
 
 def _simulation(policy: str = "fcfs", link: Link | None = None, seed: int = 0, **settings: object) -> Simulation:
-    """A fresh core with 100 device blocks unless told otherwise; a step takes one virtual second, a copy no time.
+    """A fresh core with 100 device blocks by default; a step takes one virtual second, a copy no time.
 
-    Without a quantum: ranks count at once.
+    There is no quantum: ranks count at once.
     """
     sizes = {
         "device_blocks": 100,

@@ -151,7 +151,7 @@ def test_rows_cancelled_while_the_step_ran_are_dropped_at_commit(
 
 def test_cancelling_the_unknown_is_no_error(simulation: MakeSimulation) -> None:
     sim = simulation()
-    sim.cancel("nobody")
+    sim.cancel("unknown")
     assert sim.log == []
 
 
@@ -293,10 +293,10 @@ def test_a_step_too_small_for_a_full_batch_is_refused() -> None:
         core_settings(device_blocks=10, max_num_seqs=64, max_num_batched_tokens=63)
 
 
-def test_a_slot_that_a_failed_step_gave_is_given_anew(submit: MakeSubmit) -> None:
+def test_a_slot_that_a_failed_step_opened_is_opened_again(submit: MakeSubmit) -> None:
     core = Core(core_settings(device_blocks=20, max_num_seqs=2, max_num_batched_tokens=16), POLICIES["fcfs"]())
     core.submit(submit("runs", 40), 0.0)
-    core.submit(submit("only seated", 40), 0.0)
+    core.submit(submit("only opened", 40), 0.0)
     plan = core.plan(0.0)
     assert plan is not None
     assert (len(plan.opened), len(plan.rows)) == (2, 1)
@@ -304,5 +304,5 @@ def test_a_slot_that_a_failed_step_gave_is_given_anew(submit: MakeSubmit) -> Non
     core.check()
     again = core.plan(2.0)
     assert again is not None
-    assert [row.request_id for row in again.rows] == ["only seated"]
+    assert [row.request_id for row in again.rows] == ["only opened"]
     assert [opening.slot for opening in again.opened] == [again.rows[0].slot]

@@ -1,4 +1,4 @@
-"""Core driven at random on too little memory: everyone finishes, with the tokens of an undisturbed run.
+"""Core driven at random on too little memory: every request finishes, with the tokens of an undisturbed run.
 
 The machine draws its settings (presets, policies, a link that is slow, out of order or fails) and actions; allocator,
 residency, swaps and scheduler are checked after every action. KV is truncated by next turns that agree with less than
@@ -169,17 +169,17 @@ class CoreMachine(RuleBasedStateMachine):
     ) -> None:
         self._submit(tuple((salt + i) % VOCAB for i in range(length)), max_tokens, priority, scope, session)
 
-    @rule(pick=PICK, cut=st.integers(0, 30), extra=st.integers(1, 20), max_tokens=st.integers(1, 20))
-    def next_turn(self, pick: int, cut: int, extra: int, max_tokens: int) -> None:
-        """Go on where a turn ended, or up to ``cut`` tokens before: clients edit and trim answers."""
+    @rule(pick=PICK, trim=st.integers(0, 30), extra=st.integers(1, 20), max_tokens=st.integers(1, 20))
+    def next_turn(self, pick: int, trim: int, extra: int, max_tokens: int) -> None:
+        """Go on where a turn ended, or up to ``trim`` tokens before: clients edit and trim answers."""
         done = [name for name in self.sim.ended if name in self.submitted]
         if done:
             before = self.submitted[done[pick % len(done)]]
             said = (*before.prompt, *self.sim.answers[before.request_id])
-            history = (*said[: max(1, len(said) - cut)], *range(extra))
+            history = (*said[: max(1, len(said) - trim)], *range(extra))
             host_blocks = self._host_blocks_of_idle()
             self._submit(history, max_tokens, before.priority, before.scope, before.session)
-            self.met["next turn truncates"] += cut > 0
+            self.met["next turn truncates"] += trim > 0
             self.met["next turn from the host"] += self._host_blocks_of_idle() < host_blocks
 
     @rule(pick=PICK)
@@ -281,7 +281,7 @@ def name_of(event: Event) -> str:
 
 
 def test_everyone_is_served_rightly_whatever_happens_in_whatever_order() -> None:
-    """Without shrinking, which takes minutes: a failure is told as it was found, with what reproduces it."""
+    """Without shrinking, which takes minutes: a failure is shown as found, with what reproduces it."""
     CoreMachine.met.clear()
     run_state_machine_as_test(
         CoreMachine,

@@ -1,4 +1,4 @@
-"""Plans: budgets, ranks and who gives way."""
+"""Plans: budgets, ranks and victims."""
 
 from collections.abc import Callable
 
@@ -34,7 +34,7 @@ def test_decodes_go_before_prefill_and_the_rest_of_the_budget_is_shared_by_rank(
     assert rows(sim.step()) == {"a": (10, 1), "b": (0, 50), "c": (0, 13)}
 
 
-def test_no_step_exceeds_its_budget_and_nobody_runs_twice_in_it(simulation: MakeSimulation, submit: MakeSubmit) -> None:
+def test_no_step_exceeds_its_budget_and_runs_no_request_twice(simulation: MakeSimulation, submit: MakeSubmit) -> None:
     sim = simulation(max_num_batched_tokens=16, max_num_seqs=4)
     for name in "abcdefgh":
         sim.submit(submit(name, 37, max_tokens=9))
@@ -71,7 +71,7 @@ def test_a_higher_priority_takes_the_slot_of_a_lower_one_when_the_batch_is_full(
     assert any(isinstance(event, Resumed) and event.request_id == "b" for event in sim.log)
 
 
-def test_an_equal_priority_never_displaces(simulation: MakeSimulation, submit: MakeSubmit) -> None:
+def test_an_equal_priority_never_preempts(simulation: MakeSimulation, submit: MakeSubmit) -> None:
     sim = simulation("priority", max_num_seqs=1)
     sim.submit(submit("a", 10, max_tokens=10))
     sim.step()
@@ -80,7 +80,7 @@ def test_an_equal_priority_never_displaces(simulation: MakeSimulation, submit: M
     assert not any(isinstance(event, Preempted) for event in sim.log)
 
 
-def test_a_preempted_request_that_returns_before_its_room_is_needed_pays_nothing(
+def test_a_preempted_request_that_resumes_before_its_blocks_are_needed_pays_nothing(
     simulation: MakeSimulation, submit: MakeSubmit
 ) -> None:
     sim = simulation("priority", max_num_seqs=1)
@@ -149,7 +149,7 @@ def test_those_running_may_fill_memory_to_the_last_block(simulation: MakeSimulat
     assert not any(isinstance(event, Preempted) for event in sim.log)
 
 
-def test_whoever_was_parked_longer_gives_up_kv_first(simulation: MakeSimulation, submit: MakeSubmit) -> None:
+def test_the_request_preempted_longer_gives_up_kv_first(simulation: MakeSimulation, submit: MakeSubmit) -> None:
     sim = simulation("priority", device_blocks=10, max_num_seqs=1)
     for name, priority in (("low", 5), ("middle", 3)):
         sim.submit(submit(name, 48, max_tokens=10, priority=priority))

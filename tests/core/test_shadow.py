@@ -1,4 +1,4 @@
-"""What an operator sees of a policy before it has power."""
+"""What an operator sees of a shadowed policy."""
 
 from collections.abc import Callable
 
@@ -23,13 +23,13 @@ def observed(simulation: Callable[..., Simulation], submit: Callable[..., Submit
     return sim
 
 
-def test_those_who_came_first_are_served_first(observed: Simulation) -> None:
+def test_those_that_came_first_are_served_first(observed: Simulation) -> None:
     observed.run()
     assert [event.request_id for event in observed.log if isinstance(event, Finished)] == ["a", "b", "y", "z"]
     assert not any(isinstance(event, Preempted | CopyStarted) for event in observed.log)
 
 
-def test_what_the_policy_would_have_driven_out_is_counted_once_with_its_blocks(observed: Simulation) -> None:
+def test_what_the_policy_would_have_preempted_is_counted_once_with_its_blocks(observed: Simulation) -> None:
     observed.step()
     assert [event for event in observed.log if isinstance(event, ShadowSwitched)] == [ShadowSwitched(2, 4)]
     observed.step()

@@ -1,4 +1,4 @@
-"""A snapshot tells who runs, waits and is preempted, since when and why."""
+"""A snapshot shows which requests run, wait and are preempted, since when and why."""
 
 from service.core.messages.commands import Submit
 
@@ -13,7 +13,7 @@ def test_an_arrival_waits_for_the_next_step(simulation, submit):
     assert (views(sim)["a"].state, views(sim)["a"].because) == ("waiting", "step")
 
 
-def test_who_found_the_batch_full_waits_for_a_slot(simulation, submit):
+def test_a_request_that_found_the_batch_full_waits_for_a_slot(simulation, submit):
     sim = simulation(max_num_seqs=1)
     for name in "ab":
         sim.submit(submit(name, 10))
@@ -21,7 +21,7 @@ def test_who_found_the_batch_full_waits_for_a_slot(simulation, submit):
     assert (views(sim)["a"].because, views(sim)["b"].because) == (None, "slot")
 
 
-def test_who_finds_the_memory_full_waits_for_room(simulation, submit):
+def test_a_request_that_finds_the_memory_full_waits_for_room(simulation, submit):
     sim = simulation(device_blocks=4)
     for name in "ab":
         sim.submit(submit(name, 40, max_tokens=20))

@@ -113,7 +113,7 @@ def test_a_failed_copy_leaves_a_part(pools: HashPools) -> None:
     assert pools.device.keys() & {3, 4, 5, 6} == {3, 4}
 
 
-def test_failures_are_as_frequent_as_told(pools: HashPools) -> None:
+def test_failures_are_as_frequent_as_set(pools: HashPools) -> None:
     copier = SimulatedCopier(pools, Link(failure=0.3), seed=5)
     for number in range(1000):
         copier.submit(ticket(number, Direction.OUT, (0, 0, 1)), 0.0)
@@ -121,7 +121,7 @@ def test_failures_are_as_frequent_as_told(pools: HashPools) -> None:
 
 
 def events_of(seed: int) -> list[Event]:
-    """A crowd on scarce memory over a link on which all goes wrong."""
+    """Many requests on scarce memory, over a link with every fault."""
     core = Core(
         core_settings(device_blocks=20, host_blocks=30, max_num_seqs=4, max_num_batched_tokens=64),
         POLICIES["random"](TraceSettings(seed=1, update_every=5)),

@@ -1,1 +1,1 @@
-"""All that crosses core's border: frozen values without arrays."""
+"""All that goes into core and comes out of it: frozen values without arrays."""

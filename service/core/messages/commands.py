@@ -1,4 +1,4 @@
-"""What the outside asks of core: frozen, serialisable, posted to one queue."""
+"""Commands to core: frozen, serialisable, posted to one queue."""
 
 from dataclasses import dataclass
 
@@ -7,16 +7,16 @@ from service.core.messages.sampling import SamplingParams
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """A turn. ``prompt`` is the whole history as token ids.
+    """Start a turn. ``prompt`` is the whole history as token ids.
 
-    ``scope`` is (tenant, user): an idle session is adopted only inside it; None never adopts. ``max_tokens`` bounds the
-    answer. ``stop_tokens`` end it and are not part of its text. ``priority``: lower first, as in vLLM.
+    ``scope`` is (tenant, user): an idle session is adopted only inside it; with None, none is adopted. ``max_tokens``
+    bounds the answer. ``stop_tokens`` end it and are not part of its text. ``priority``: lower first, as in vLLM.
 
-    ``tenant`` is who is charged, also when ``scope`` is None; ``weight`` its share against other tenants;
-    ``max_idle_sessions`` how many of its conversations may keep KV between turns, None as many as anybody's.
+    ``tenant`` is charged, also when ``scope`` is None; ``weight`` is its share against other tenants;
+    ``max_idle_sessions`` is how many of its conversations may keep KV between turns, None for no limit of its own.
 
-    ``session`` names the session that the turn belongs to: it goes on as far as the prompt agrees with it, or is opened
-    if there is none of that name; a session with a name is never adopted.
+    ``session`` names the session that the turn belongs to: the turn continues it as far as the prompt agrees with it,
+    or opens it if there is none with that name. A session with a name is never adopted.
     """
 
     request_id: str
@@ -34,7 +34,7 @@ class Submit:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """End a request now; unknown or finished ids are ignored, since a cancel may cross the finish on its way."""
+    """End a request now. Unknown or finished ids are ignored, since a request may finish before its cancel arrives."""
 
     request_id: str
 
@@ -48,13 +48,13 @@ class Inspect:
 
 @dataclass(frozen=True, slots=True)
 class CloseSession:
-    """Forget a session by its name, and end what runs in it; unknown names are ignored."""
+    """Forget the session with that name, and cancel its live request. Unknown names are ignored."""
 
     session: str
 
 
 @dataclass(frozen=True, slots=True)
 class CloseScope:
-    """Nobody will ever come in this scope again: forget its idle sessions, and its busy ones when their turns end."""
+    """End a scope that no turn will use again: forget its idle sessions, and its busy ones when their turns end."""
 
     scope: tuple[str, str]

@@ -1,4 +1,4 @@
-"""What core tells the outside, in the order it happened: frozen, serialisable. Metrics and logs observe these."""
+"""Events of core, in the order in which they happened: frozen, serialisable. Metrics and logs observe them."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,9 +18,9 @@ class FinishReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts. ``reused``: prompt tokens that had KV from an earlier turn. ``recomputed``: those done twice.
+    """Token counts. ``reused``: prompt tokens with KV from an earlier turn. ``recomputed``: tokens computed twice.
 
-    ``swapped_out`` and ``swapped_in`` are blocks that were copied to the host and back for it.
+    ``swapped_out`` and ``swapped_in`` are the blocks that were copied to the host and back for the request.
     """
 
     prompt: int
@@ -33,15 +33,15 @@ class Usage:
 
     @property
     def swapped_blocks(self) -> int:
-        """Both ways."""
+        """Blocks copied in both directions."""
         return self.swapped_out + self.swapped_in
 
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Seconds, measured by the clock that drives core. None: it never came so far.
+    """Seconds, measured by the clock that drives core; None if the request never got there.
 
-    ``stall_s``: all the time that it was preempted.
+    ``stall_s`` is all the time that it was preempted.
     """
 
     queue_s: float | None
@@ -61,7 +61,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A request entered the batch for the first time."""
+    """A request got a slot for the first time."""
 
     request_id: str
     queue_s: float
@@ -70,7 +70,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class TokenOut:
-    """One accepted token, number ``index`` of the answer. ``gap_s``: time since the one before; TTFT for number 0."""
+    """An accepted token, number ``index`` of the answer. ``gap_s`` is the time since the one before, or TTFT for 0."""
 
     request_id: str
     index: int
@@ -81,11 +81,10 @@ class TokenOut:
 
 @dataclass(frozen=True, slots=True)
 class Preempted:
-    """A running request lost its place in the batch.
+    """A running request lost its slot.
 
     ``reason``: ``slot`` (a higher rank took it), ``room`` (a higher rank needs its blocks), ``growth`` (it needs a
-    block that higher ranks have a claim to), ``failure`` (the step that gave it its slot failed), ``debug`` (it was
-    asked for).
+    block, and is not admitted), ``failure`` (the step that gave it its slot failed), ``debug`` (a setting asks for it).
     """
 
     request_id: str
@@ -94,9 +93,9 @@ class Preempted:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """A preempted request is in the batch again, after ``parked_s`` seconds.
+    """A preempted request has a slot again, after ``parked_s`` seconds.
 
-    ``switch_s`` of them its KV or its room was on the way: what the switch itself cost, apart from its turn coming.
+    For ``switch_s`` of them it was admitted and its KV or its blocks were on the way: the cost of the switch itself.
     """
 
     request_id: str
@@ -116,7 +115,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class SessionDropped:
-    """An idle session lost its KV or its place. ``reason``: room, expired, limit, closed, failure."""
+    """An idle session was dropped with its KV. ``reason``: room, expired, limit, closed, failure."""
 
     reason: str
     tokens: int
@@ -124,14 +123,14 @@ class SessionDropped:
 
 @dataclass(frozen=True, slots=True)
 class Compacted:
-    """Blocks changed places inside the device pool."""
+    """Blocks were moved inside the device pool."""
 
     blocks: int
 
 
 @dataclass(frozen=True, slots=True)
 class CopyStarted:
-    """A copy was handed to the link. ``reused``: leading blocks that need no copy, since the other side has them."""
+    """A copy was started. ``reused``: leading blocks that need no copy, since the other side has them."""
 
     direction: str
     blocks: int
@@ -140,7 +139,7 @@ class CopyStarted:
 
 @dataclass(frozen=True, slots=True)
 class CopyEnded:
-    """A copy is done or has failed, after ``seconds`` on the link, as ``pieces`` contiguous copies."""
+    """A copy is complete or has failed, after ``seconds`` on the link, as ``pieces`` contiguous copies."""
 
     direction: str
     blocks: int
@@ -151,16 +150,16 @@ class CopyEnded:
 
 @dataclass(frozen=True, slots=True)
 class Contaminated:
-    """Redundant host copies were given up to make host room."""
+    """Redundant host copies were freed for other KV."""
 
     blocks: int
 
 
 @dataclass(frozen=True, slots=True)
 class KVDropped:
-    """KV was given up that will be computed again if it is needed.
+    """KV was dropped, and will be computed again if it is needed.
 
-    ``reason``: ``host_full`` (no room to copy it to), ``copy_failed`` (too often), ``link_busy`` (computing it is
+    ``reason``: ``host_full`` (too few host blocks), ``copy_failed`` (too often), ``link_busy`` (computing it is
     quicker), ``no_swap`` (there is no host pool, or the preset copies nothing).
     """
 
@@ -170,7 +169,7 @@ class KVDropped:
 
 @dataclass(frozen=True, slots=True)
 class ShadowSwitched:
-    """What the shadowed policy would have done in one step: preemptions, and the blocks it would have copied out."""
+    """What the shadowed policy would have done in a step: preemptions, and the blocks that it would have copied out."""
 
     preemptions: int
     blocks: int
@@ -178,9 +177,9 @@ class ShadowSwitched:
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """How full core is: in each `StepDone`, and by itself when something changed and no step follows.
+    """How full core is: in each `StepDone`, and alone when something changed and no step follows.
 
-    ``swapped`` are those of the ``preempted`` whose KV is not all on the device. ``blocks_*`` are device blocks;
+    ``swapped`` counts those of the ``preempted`` whose KV is not all on the device. ``blocks_*`` are device blocks;
     ``*_reserved`` are held but not yet used. ``priority_updates`` counts since the start.
     """
 
@@ -201,10 +200,10 @@ class Gauges:
 
 @dataclass(frozen=True, slots=True)
 class StepDone:
-    """One step's account, by the engine. ``idle_s``: how long the device waited for it while there was work.
+    """A step ended; the engine measured it. ``idle_s``: how long the device waited for it while there was work.
 
-    ``copy_wait_s`` of that it waited for copies. ``swap_s``: the engine's own time on starting and ending copies since
-    the step before.
+    For ``copy_wait_s`` of that it waited for copies. ``swap_s`` is the engine's own time for starting and ending copies
+    since the step before.
     """
 
     number: int
@@ -221,7 +220,7 @@ class StepDone:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All of core at one moment, in numbers: the answer to `Inspect`."""
+    """The state of core at one moment, in numbers: the answer to `Inspect`."""
 
     number: int
     gauges: Gauges

@@ -1,4 +1,4 @@
-"""What one step does (`StepPlan`) and what came of it (`StepResult`, and a `CopyResult` for each copy it started).
+"""The inputs of a step (`StepPlan`), its outputs (`StepResult`), and a `CopyResult` for each copy that it started.
 
 Both are frozen, serialisable and hold no arrays, so the data plane may live in another thread or process. A plan names
 a running sequence's next input token by its batch slot, not by value: it can be made before the previous step's result
@@ -38,11 +38,10 @@ class SlotOpening:
 class Row:
     """The part of a step that one sequence takes: query tokens at positions ``start .. start + num_tokens``.
 
-    ``tokens`` are a prefill chunk's ids; None means one decode token, the one last drawn in ``slot``.
-    ``extents`` are the sequence's device blocks in order, covering at least ``start + num_tokens`` tokens. The same
-    tuple object comes back while the blocks do not change. ``draws_token`` asks for a
-    token after the row's last position.
-    ``request_id`` is for those who read the plan, not for the data plane.
+    ``tokens`` are a prefill chunk's ids; None means one decode token, the one last drawn in ``slot``. ``extents`` are
+    the sequence's device blocks in order, covering at least ``start + num_tokens`` tokens, and the same tuple object
+    while the blocks do not change. ``draws_token`` asks for a token after the row's last position. ``request_id`` is
+    for readers of the plan, not for the data plane.
     """
 
     slot: int
@@ -60,13 +59,12 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """One model iteration: slots opened first and blocks moved, then all rows in one forward pass.
+    """One model iteration: slots are opened and blocks moved first, then all rows run in one forward pass.
 
-    ``copies`` start before it, after everything that earlier steps wrote; they run beside it, and their ends are told
-    one by one. A plan without rows is no step: the model waits for a copy, or for a step under way. ``poison`` are
-    blocks whose contents mean nothing to their new owner, told only in debugging, to be spoiled before anything else.
-    ``moves`` are device blocks that change places before the rows run, one after the other; the rows' extents name the
-    destinations.
+    ``copies`` start before it, after everything that earlier steps wrote; they run beside it, and each end is reported
+    by itself. A plan without rows is no step: the model waits for a copy, or for a step under way. ``poison``, only in
+    debugging, are blocks whose contents mean nothing to their new owner, to be spoiled before anything else. ``moves``
+    of device blocks are carried out one after the other before the rows run, whose extents name the destinations.
     """
 
     number: int
@@ -78,13 +76,13 @@ class StepPlan:
 
     @property
     def num_tokens(self) -> int:
-        """Query tokens of all rows."""
+        """Number of query tokens of all rows."""
         return sum(row.num_tokens for row in self.rows)
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A token drawn for a slot. ``logprobs`` only if the request asked.
+    """A token drawn for a slot, with ``logprobs`` if the request asked for them.
 
     ``invalid``: the row's logits were not finite, ``token`` means nothing and the request must end.
     """
@@ -97,7 +95,7 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What the data plane hands back for a plan: one `Drawn` for each row that draws a token, in row order."""
+    """What the data plane returns for a plan: one `Drawn` for each row that draws a token, in row order."""
 
     number: int
     drawn: Sequence[Drawn]
@@ -106,7 +104,7 @@ class StepResult:
 
 @dataclass(frozen=True, slots=True)
 class CopyResult:
-    """How a ticket ended: after ``seconds`` of copying, in ``pieces`` contiguous copies; or it failed."""
+    """How a copy ended: after ``seconds`` of copying, in ``pieces`` contiguous copies, complete or failed."""
 
     ticket: int
     seconds: float

@@ -1,4 +1,4 @@
-"""What core's plans are carried out by. Data planes implement these; the drivers hold one of each."""
+"""Protocols of what carries out core's plans. Data planes implement them; a driver has one of each."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -12,16 +12,16 @@ from service.core.messages.plan import CopyResult, StepPlan, StepResult
 class Runner(Protocol):
     """Runs plans through a model. Called by the device thread only.
 
-    ``depth``: steps that may be launched while the result of an earlier one is not known. At 0, calling what `launch`
-    returns may be what computes the step; at 1 it only waits, on a thread of its own.
+    ``depth`` is how many steps may be launched while the result of an earlier one is not known. At 0, calling what
+    `launch` returns may compute the step; at 1 it only waits, on a thread of its own.
     """
 
     depth: int
 
     def launch(self, plan: StepPlan) -> Callable[[], StepResult]:
-        """One forward pass and the drawn tokens, after everything launched before; called, it gives the result.
+        """Launch a forward pass and its draws, after everything launched before. Return what gives the result.
 
-        An exception, here or there, fails the step's requests, not the service. Raises DeviceLostError for good.
+        An exception from either call fails the step's requests only; DeviceLostError fails all later ones too.
         """
 
     def poison(self, extents: Sequence[Extent]) -> None:
@@ -35,10 +35,10 @@ class DirectRunner(ABC):
 
     @abstractmethod
     def run(self, plan: StepPlan) -> StepResult:
-        """All of the plan's rows."""
+        """Compute all rows of the plan."""
 
     def launch(self, plan: StepPlan) -> Callable[[], StepResult]:
-        """`run` of the plan, for when it is called."""
+        """Return `run` with the plan, to be called later."""
         return partial(self.run, plan)
 
 
@@ -46,13 +46,13 @@ class Copier(Protocol):
     """Copies blocks between the pools, beside the model. `submit` is called by the device thread only."""
 
     def start(self, report: Callable[[CopyResult], None]) -> None:
-        """Begin; ``report`` is called from any thread when a copy is over, once for each."""
+        """Begin. ``report`` is called once for each copy that has ended, from any thread."""
 
     def submit(self, ticket: Ticket) -> None:
         """Start a copy, after every step launched before, beside those launched later.
 
-        Returns at once and does not raise: what goes wrong is reported. Tickets may end in any order.
+        Returns at once and does not raise: failures are reported. Tickets may end in any order.
         """
 
     def stop(self) -> None:
-        """Return when all copies that were submitted have ended; nobody submits any more."""
+        """Return when all submitted copies have ended. None is submitted after that."""

@@ -1,4 +1,4 @@
-"""How a request wants its tokens drawn. Plain numbers: the API validates, the sampler obeys, core carries."""
+"""Sampling parameters: plain numbers, which the API validates, core passes on and the sampler uses."""
 
 from dataclasses import dataclass, field
 
@@ -16,7 +16,7 @@ class SamplingParams:
 
     Noise depends on ``seed`` and the token's position only, so a resumed or re-batched request draws the same tokens.
     ``temperature`` 0 is greedy. ``top_k`` 0 is off. ``logprobs``: how many alternatives to report, up to
-    `MAX_LOGPROBS`; None: not even the drawn token's. ``logit_bias``: of up to `MAX_BIASED_TOKENS` tokens.
+    `MAX_LOGPROBS`; None reports no log-probability. ``logit_bias`` is for up to `MAX_BIASED_TOKENS` tokens.
     """
 
     temperature: float = 1.0
@@ -32,7 +32,7 @@ class SamplingParams:
 
     @property
     def penalties(self) -> Penalties | None:
-        """The penalties; None if they change nothing."""
+        """The penalties; None if they have no effect."""
         penalties = (self.presence_penalty, self.frequency_penalty, self.repetition_penalty)
         return None if penalties == NO_PENALTIES else penalties
 

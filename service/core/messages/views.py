@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class RequestView:
-    """A live request. ``state`` since ``since_s`` seconds, ``because``: what a request that does not run lacks.
+    """A live request, in its ``state`` for ``since_s`` seconds. ``because`` says why it does not run.
 
-    ``because`` is a `Preempted` reason for a preempted one; for a waiting one ``step`` (it came after the last plan),
-    ``slot`` (the batch is full) or ``room`` (for it, or for one before it).
-    ``blocks`` are the device's.
+    ``because`` is a `Preempted` reason for a preempted request; for a waiting one it is ``step`` (it came after the
+    last plan), ``slot`` (the batch is full) or ``room`` (too few blocks for it, or for one before it). ``blocks`` are
+    the device's.
     """
 
     request_id: str
@@ -35,7 +35,7 @@ class RequestView:
 
 @dataclass(frozen=True, slots=True)
 class SessionView:
-    """An idle conversation: ``tokens`` of history, ``computed`` of them with KV."""
+    """An idle session with ``tokens`` of history, ``computed`` of them with KV."""
 
     tenant: str
     idle_s: float
@@ -47,7 +47,7 @@ class SessionView:
 
 @dataclass(frozen=True, slots=True)
 class PoolView:
-    """A pool and how it is cut into groups; in blocks, but for ``owners`` and ``groups``."""
+    """A pool and how it is divided, in blocks, except ``owners`` and ``groups``."""
 
     name: str
     blocks: int

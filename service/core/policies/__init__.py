@@ -1,4 +1,4 @@
-"""Who goes first. A policy is one module here with one class, listed below; users know it by its ``name``."""
+"""Policies rank requests: each is one module with one class, listed below. Users know it by its ``name``."""
 
 from service.core.policies.fcfs import FirstComeFirstServed
 from service.core.policies.markov import Markov

@@ -9,7 +9,7 @@ from service.core.state.requests import Request
 
 
 class FirstComeFirstServed:
-    """By order of arrival; a preempted request keeps its place."""
+    """Ranks requests by order of arrival; preemption does not change that."""
 
     name: ClassVar[str] = "fcfs"
 
@@ -17,5 +17,5 @@ class FirstComeFirstServed:
         pass
 
     def rank(self, requests: Collection[Request], now: float, step: int) -> list[Request]:
-        """Oldest first."""
+        """Return the requests, oldest first."""
         return sorted(requests, key=attrgetter("number"))

@@ -1,4 +1,4 @@
-"""Priorities with a memory: the paper's *Markov* trace, in which the recently favoured tend to stay favoured.
+"""Priorities with a memory: the paper's *Markov* trace, in which favoured conversations tend to stay favoured.
 
 The paper does not publish its transition probabilities; these are ours.
 """
@@ -24,7 +24,7 @@ class _Chain:
 
 
 class Markov:
-    """Each conversation is favoured or not, and keeps its place among its equals until that changes."""
+    """Each conversation is favoured or not, and keeps its rank among its equals until that changes."""
 
     name: ClassVar[str] = "markov"
 
@@ -33,10 +33,10 @@ class Markov:
         self._chains: dict[str, _Chain] = {}
 
     def rank(self, requests: Collection[Request], now: float, step: int) -> list[Request]:
-        """The favoured first; an arrival is ranked at once."""
+        """Return the requests, the favoured first. A new one is ranked at once."""
         update = step // self._trace.update_every
         names = {request: conversation_of(request) for request in requests}
-        self._chains = {name: self._advance(name, update) for name in names.values()}  # forgets who has left
+        self._chains = {name: self._advance(name, update) for name in names.values()}  # forgets those that have left
         return sorted(requests, key=lambda request: (*self._priority(names[request]), request.number))
 
     def _priority(self, name: str) -> tuple[bool, float]:

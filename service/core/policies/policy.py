@@ -1,4 +1,4 @@
-"""What a policy is."""
+"""The protocol of a policy."""
 
 from collections.abc import Collection
 from typing import ClassVar, Protocol
@@ -8,7 +8,7 @@ from service.core.state.requests import Request
 
 
 class Policy(Protocol):
-    """Ranks live requests. Ranks are strict: two requests never tie, so no two of them ping-pong."""
+    """Ranks live requests. Ranks are strict: two requests never tie, so no two preempt each other in turn."""
 
     name: ClassVar[str]
 

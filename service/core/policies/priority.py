@@ -1,4 +1,4 @@
-"""By the number that the request brings."""
+"""Ranks by the priority that a request states."""
 
 from collections.abc import Collection
 from operator import attrgetter
@@ -9,7 +9,7 @@ from service.core.state.requests import Request
 
 
 class Priority:
-    """Lower numbers first, as in vLLM; order of arrival among equals, so an equal never displaces an equal."""
+    """Lower numbers go first, as in vLLM; equal ones by order of arrival, so that none preempts another."""
 
     name: ClassVar[str] = "priority"
 
@@ -17,5 +17,5 @@ class Priority:
         pass
 
     def rank(self, requests: Collection[Request], now: float, step: int) -> list[Request]:
-        """Lowest priority number first. Two stable sorts cost half of one by a pair."""
+        """Return the requests, lowest number first. Two stable sorts cost half of one by a pair."""
         return sorted(sorted(requests, key=attrgetter("number")), key=attrgetter("priority"))

@@ -19,9 +19,9 @@ class TraceSettings:
 
 
 def conversation_of(request: Request) -> str:
-    """What stays the same over a conversation's turns, and from run to run if the client names its users.
+    """Return a name that is the same for all turns of a conversation, and in every run if the client names its users.
 
-    The user alone then: who has no key is of a tenant whose name is another one after each start of the server.
+    It is then the user's alone, since the tenant of callers without a key has a new name after each server start.
     """
     if request.spec.scope is not None:
         tenant, user = request.spec.scope
@@ -30,6 +30,6 @@ def conversation_of(request: Request) -> str:
 
 
 def draw(seed: int, conversation: str, update: int, purpose: str = "") -> float:
-    """A number in [0, 1). Not Python's `hash`, which differs from process to process."""
+    """Return a number in [0, 1). Python's `hash` would not do: it differs from process to process."""
     digest = blake2b(f"{seed}\0{update}\0{purpose}\0{conversation}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64

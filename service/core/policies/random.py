@@ -8,7 +8,7 @@ from service.core.state.requests import Request
 
 
 class Random:
-    """Every so many steps each conversation draws a new priority, independent of the last."""
+    """Every ``update_every`` steps each conversation draws a new priority, independent of the last."""
 
     name: ClassVar[str] = "random"
 
@@ -18,7 +18,7 @@ class Random:
         self._drawn: dict[str, float] = {}  # in this update, by conversation
 
     def rank(self, requests: Collection[Request], now: float, step: int) -> list[Request]:
-        """By the draw of the update that ``step`` falls under; an arrival is ranked at once."""
+        """Return the requests by the draws of the update to which ``step`` belongs. A new one is ranked at once."""
         update = step // self._trace.update_every
         if update != self._update:
             self._update, self._drawn = update, {}

@@ -1,9 +1,9 @@
-"""From a policy's ranks to the order in which a step serves.
+"""Ranking turns a policy's ranks into the order in which a step serves.
 
-Two rules stand above any policy. Who just got a place, or is being copied in for one, keeps it for a *quantum* of
-steps, so that ranks which change fast move nobody in and out without a token in between. Who lost its place again and
-again is *promoted*: it goes first until it has run for a long quantum. Both keep the policy's order among those they
-concern.
+Two rules stand above any policy. A request that just got a slot, or is being swapped in for one, keeps it for a
+*quantum* of steps, so that it draws tokens before it is preempted, however fast ranks change. A request that is
+preempted again and again is *promoted*: it goes first until it has run for a long quantum. Both rules keep the policy's
+order among the requests that they concern.
 """
 
 from collections.abc import Collection
@@ -17,19 +17,19 @@ LONG_QUANTUM = 8  # quanta
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """``quantum``: steps that a place is kept for at least. ``promote_after``: times that one may be preempted."""
+    """A slot is kept for ``quantum`` steps at least. A request is promoted after ``promote_after`` preemptions."""
 
     quantum: int
     promote_after: int
 
     @property
     def long_quantum(self) -> int:
-        """Steps that a promoted request runs before it ranks as the policy says again."""
+        """Steps that a promoted request runs before the policy ranks it again."""
         return LONG_QUANTUM * max(self.quantum, 1)
 
 
 class Ranking:
-    """Orders live requests; counts how often the order of those that stayed has changed."""
+    """Orders live requests, and counts how often the order of those that stayed has changed."""
 
     def __init__(self, policy: Policy, patience: Patience) -> None:
         self.updates = 0  # priority updates: plans whose order differs from the one before
@@ -39,12 +39,12 @@ class Ranking:
         self._last: list[Request] = []
 
     def order(self, requests: Collection[Request], now: float, step: int) -> list[Request]:
-        """The first to be served first. ``step``: steps run so far, by which policies and quanta count."""
+        """Return the requests, the first to be served first. ``step`` is how many steps were planned so far."""
         ranked = self._policy.rank(requests, now, step)
         self._count_update(ranked)
         fresh, promoted = [], []
-        for request in [request for request in ranked if request.started_s is not None or request.is_coming]:
-            if request.steps_seated >= self._long_quantum:
+        for request in [request for request in ranked if request.started_s is not None or request.is_swapping_in]:
+            if request.steps_in_slot >= self._long_quantum:
                 request.preemptions_unrewarded = 0
             if self._is_fresh(request):
                 fresh.append(request)
@@ -57,14 +57,14 @@ class Ranking:
 
     def _is_fresh(self, request: Request) -> bool:
         if request.state is State.RUNNING:
-            return request.steps_seated < self._patience.quantum
-        return request.is_coming and self._patience.quantum > 0
+            return request.steps_in_slot < self._patience.quantum
+        return request.is_swapping_in and self._patience.quantum > 0
 
     def _is_promoted(self, request: Request) -> bool:
         return request.preemptions_unrewarded >= self._patience.promote_after
 
     def _count_update(self, ranked: list[Request]) -> None:
-        """Arrivals and departures change no order; only a swap among those who stayed does."""
+        """Count a changed order of the requests that stayed; arrivals and departures change none."""
         if ranked[: len(self._last)] == self._last:  # the common case, at the cost of comparing references
             self._last = ranked
             return

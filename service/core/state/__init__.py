@@ -1,1 +1,1 @@
-"""What core knows: requests, sessions, slots, and the ledger that changes them together."""
+"""The state of core: requests, sessions, slots, and the ledger that changes them together."""

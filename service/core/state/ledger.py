@@ -1,8 +1,8 @@
-"""The state of core, and the moves that change several of its parts at once.
+"""The state of core, and the changes that concern several of its parts at once.
 
-Owns: live requests, sessions, batch slots, KV watermarks, and the events not yet collected. `Core` and `Scheduler` are
-the only ones who hold it. Always true: a running request has a slot and nobody else does; a live request's session is
-busy; every sequence in memory belongs to a session.
+The ledger owns live requests, sessions, batch slots, KV watermarks, and the events not yet collected. Always true: the
+running requests are those that hold a slot, and all their KV is on the device; a session is busy if and only if a
+request is live in it; every sequence in memory belongs to a session.
 """
 
 from allocator import KVMemory
@@ -26,7 +26,7 @@ from service.core.state.slots import SlotTable
 
 
 class Ledger:
-    """What is going on. Methods take ``now`` in seconds of the driver's clock."""
+    """Requests, sessions, slots and KV of one core. ``now`` is in seconds of the driver's clock."""
 
     def __init__(self, memory: KVMemory, sessions: SessionTable, slots: SlotTable) -> None:
         self.memory = memory
@@ -36,52 +36,52 @@ class Ledger:
         self._events: list[Event] = []
 
     def emit(self, event: Event) -> None:
-        """Tell the outside."""
+        """Add an event for observers."""
         self._events.append(event)
 
     def collect(self) -> list[Event]:
-        """Events since the last call, in order."""
+        """Return the events since the last call, in order."""
         events, self._events = self._events, []
         return events
 
-    def seat(self, request: Request, now: float) -> SlotOpening:
-        """Waiting or preempted -> running."""
-        assert not request.num_drawing, "a slot opens with all tokens, and one is not known"
+    def give_slot(self, request: Request, now: float) -> SlotOpening:
+        """Move a request from waiting or preempted to running."""
+        assert not request.num_drawing, "a slot opens with the last token, which is not known yet"
         first_time = request.state is State.WAITING
         request.move(State.RUNNING)
         slot = self.slots.take(request)
         if first_time:
             self._note_start(request, now)
         else:
-            self._note_return(request, now)
-        request.steps_seated = 0
-        request.answered_before = request.num_answered
-        request.wanted_s = None
-        request.is_coming = False
+            self._note_resume(request, now)
+        request.steps_in_slot = 0
+        request.answered_before_slot = request.num_answered
+        request.admitted_s = None
+        request.is_swapping_in = False
         return SlotOpening.of(slot, request.session.tokens, request.prompt_length, request.spec.sampling_params)
 
     def preempt(self, request: Request, reason: str, now: float) -> None:
-        """Running -> preempted. Frees the slot; the KV stays until it is `reclaim`ed."""
+        """Move a request from running to preempted, without a slot. Its KV stays until its blocks are reclaimed."""
         request.move(State.PREEMPTED)
         self.slots.leave(request)
-        request.parked_s = now
-        request.parked_for = reason
+        request.preempted_s = now
+        request.preempt_reason = reason
         request.preemptions += 1
         request.preemptions_unrewarded += 1
         self.emit(Preempted(request.request_id, reason))
 
     def drop_tail(self, session: Session, num_blocks: int, reason: str) -> None:
-        """Take up to ``num_blocks`` device blocks from the tail of a session that does not run, its KV with them.
+        """Free up to ``num_blocks`` device blocks at the tail of a session that does not run, and drop their KV.
 
-        An idle session without KV is of no use to anybody, and goes.
+        An idle session without KV is useless, so it is dropped too.
         """
-        kept = max(0, self.memory.device.used(session.sequence) - num_blocks)
-        self.drop_kv(session, kept * self.memory.block_tokens, reason)
+        remaining = max(0, self.memory.device.used(session.sequence) - num_blocks)
+        self.drop_kv(session, remaining * self.memory.block_tokens, reason)
         if session.idle_since_s is not None and not self.memory.computed(session.sequence):
             self.drop_session(session, "room")
 
     def drop_kv(self, session: Session, tokens: int, reason: str) -> None:
-        """Keep the KV of the first ``tokens`` tokens only. What is gone is computed again if it is needed."""
+        """Keep the KV of the first ``tokens`` tokens only. The rest is computed again if it is needed."""
         lost = self.memory.computed(session.sequence) - tokens
         self.memory.truncate(session.sequence, tokens)
         if lost > 0:
@@ -94,18 +94,18 @@ class Ledger:
         self.emit(SessionDropped(reason, len(session.tokens)))
 
     def finish(self, request: Request, reason: FinishReason, now: float) -> None:
-        """End a live request. Its session goes idle, unless nothing in it can be used again."""
+        """End a live request. Its session becomes idle, or is dropped if no later turn can use it."""
         if request.slot is not None:
             self.slots.leave(request)
-        if request.state is State.PREEMPTED and request.parked_s is not None:
-            request.stalled_s += now - request.parked_s
+        if request.state is State.PREEMPTED and request.preempted_s is not None:
+            request.stalled_s += now - request.preempted_s
         request.move(State.FINISHED)
         del self.live[request.request_id]
-        self._retire(request, reason, now)
+        self._end_turn(request, reason, now)
         self.emit(Finished(request.request_id, reason, _usage(request), _timings(request, now)))
 
     def gauges(self, priority_updates: int) -> Gauges:
-        """How full it is, and how often ranks have changed."""
+        """Return how full core is, and how often ranks have changed."""
         states = [request.state for request in self.live.values()]
         preempted = [request for request in self.live.values() if request.state is State.PREEMPTED]
         device, host = self.memory.device, self.memory.host
@@ -144,28 +144,28 @@ class Ledger:
         request.reused = request.computed_once = self.memory.computed(request.sequence)
         self.emit(Started(request.request_id, now - request.arrival_s, request.reused))
 
-    def _note_return(self, request: Request, now: float) -> None:
-        assert request.parked_s is not None
+    def _note_resume(self, request: Request, now: float) -> None:
+        assert request.preempted_s is not None
         request.resumed_s = now
-        request.stalled_s += now - request.parked_s
-        switch_s = 0.0 if request.wanted_s is None else now - request.wanted_s
-        self.emit(Resumed(request.request_id, now - request.parked_s, switch_s))
+        request.stalled_s += now - request.preempted_s
+        switch_s = 0.0 if request.admitted_s is None else now - request.admitted_s
+        self.emit(Resumed(request.request_id, now - request.preempted_s, switch_s))
 
-    def _retire(self, request: Request, reason: FinishReason, now: float) -> None:
+    def _end_turn(self, request: Request, reason: FinishReason, now: float) -> None:
         session = request.session
-        if self.memory.computed(session.sequence) > len(session.tokens):  # a step under way went on from a lost token
+        if self.memory.computed(session.sequence) > len(session.tokens):  # a step under way computes a dropped token
             self.memory.truncate(session.sequence, len(session.tokens))
         reusable = session.can_be_continued and reason is not FinishReason.ERROR
         if reusable and self.memory.computed(session.sequence) > 0:
             session.answer_start = request.prompt_length
-            self.sessions.park(session, now)
-            self._keep_at_most(request.spec.max_idle_sessions, session)
+            self.sessions.make_idle(session, now)
+            self._enforce_limit(request.spec.max_idle_sessions, session)
         else:
             self.sessions.close(session)
             self.memory.drop(session.sequence)
 
-    def _keep_at_most(self, limit: int | None, session: Session) -> None:
-        """Let go of the tenant's oldest idle sessions if the newest, ``session``, is one too many for it."""
+    def _enforce_limit(self, limit: int | None, session: Session) -> None:
+        """Drop the oldest idle sessions of the tenant of ``session``, the newest, beyond ``limit``."""
         if limit is None:
             return
         own = [idle for idle in self.sessions if idle.idle_since_s is not None and idle.tenant == session.tenant]

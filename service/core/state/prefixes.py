@@ -1,7 +1,7 @@
-"""Which idle conversation does a stateless history continue? Answered in O(prompt), however many there are.
+"""An index that finds the idle session whose history a prompt continues, in O(prompt), however many there are.
 
-Every value stands under (scope, length, hash) of the tokens that must match. A lookup hashes the prompt once, all its
-prefixes on the way, probes each length that occurs in the scope, longest first, and compares tokens before it believes.
+The key of a value is (scope, length, hash) of the tokens that must match. A lookup computes the hashes of all prefixes
+of the prompt in one pass, probes each length that occurs in the scope, longest first, and compares the tokens of a hit.
 """
 
 from collections import Counter, defaultdict
@@ -21,18 +21,18 @@ def _mix(running: int, token: int) -> int:
 
 
 def prefix_hashes(tokens: Sequence[int]) -> list[int]:
-    """Rolling hash of every prefix: entry n covers the first n tokens."""
+    """Return the rolling hash of every prefix: entry n covers the first n tokens."""
     return list(accumulate(tokens, _mix, initial=0))
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int], start: int = 0) -> int:
-    """Length of the common prefix of two sequences that are known to agree up to ``start``."""
+    """Return the length of the common prefix of two sequences that are known to agree up to ``start``."""
     end = min(len(a), len(b))
     return next((i for i in range(start, end) if a[i] != b[i]), end)
 
 
 class PrefixIndex(Generic[ScopeT, ValueT]):
-    """Token sequences by the hash of their first ``required`` tokens, kept apart by scope."""
+    """Values by scope and the hash of the first ``required`` of their tokens."""
 
     def __init__(self) -> None:
         self._entries: dict[tuple[ScopeT, int, int], dict[ValueT, Sequence[int]]] = defaultdict(dict)
@@ -42,12 +42,12 @@ class PrefixIndex(Generic[ScopeT, ValueT]):
         return sum(len(values) for values in self._entries.values())
 
     def add(self, scope: ScopeT, tokens: Sequence[int], required: int, value: ValueT) -> None:
-        """File ``value`` under the first ``required`` tokens. ``tokens`` must not change until it is removed."""
+        """Add ``value`` under its first ``required`` tokens. ``tokens`` must not change until it is removed."""
         self._entries[self._key(scope, tokens, required)][value] = tokens
         self._lengths[scope][required] += 1
 
     def remove(self, scope: ScopeT, tokens: Sequence[int], required: int, value: ValueT) -> None:
-        """Take ``value`` out; the arguments are those of `add`."""
+        """Remove ``value``; the arguments are those of `add`."""
         key = self._key(scope, tokens, required)
         del self._entries[key][value]
         if not self._entries[key]:
@@ -60,7 +60,7 @@ class PrefixIndex(Generic[ScopeT, ValueT]):
             del self._lengths[scope]
 
     def find(self, scope: ScopeT, prompt: Sequence[int]) -> tuple[ValueT, int] | None:
-        """The value whose required tokens the prompt starts with and that shares most of it, and how many tokens."""
+        """Return the value that shares most of the prompt, at least its required tokens, and how many it shares."""
         lengths = self._lengths.get(scope)
         if not lengths:
             return None

@@ -4,9 +4,9 @@
        │           │             │
        └───────────┴──> finished <┘
 
-*waiting*: never in the batch yet. *running*: holds a batch slot, and all its KV is on the device. *preempted*: held one
-and lost it; its KV stays where it is until somebody needs the room. Core alone changes a request; an illegal move
-raises.
+A *waiting* request has never been in the batch. A *running* one holds a batch slot, and all its KV is on the device. A
+*preempted* one has lost its slot; its KV stays where it is until other requests need the blocks. Only core changes a
+request; an illegal transition raises.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from service.core.state.sessions import Session
 
 
 class State(StrEnum):
-    """Where a request is in its life."""
+    """The states of a request."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -34,12 +34,12 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 
 
 class IllegalTransitionError(RuntimeError):
-    """A request was moved along an edge that its life does not have: a bug in core."""
+    """A request was to make a transition that the table does not have: a bug in core."""
 
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """One turn in a session. Its tokens are the session's: ``prompt_length`` of them prompt, the rest answer."""
+    """One turn in a session, which has its tokens: first ``prompt_length`` of the prompt, then the answer's."""
 
     number: int  # order of arrival
     spec: Submit
@@ -50,61 +50,61 @@ class Request:
     started_s: float | None = None
     first_token_s: float | None = None
     last_token_s: float | None = None
-    parked_s: float | None = None
-    parked_for: str | None = None  # why it was preempted last
+    preempted_s: float | None = None  # when it was preempted last
+    preempt_reason: str | None = None  # of the last preemption
     resumed_s: float | None = None
-    reused: int = 0  # prompt tokens whose KV an earlier turn left
+    reused: int = 0  # prompt tokens with KV from an earlier turn
     recomputed: int = 0
-    computed_once: int = 0  # tokens whose KV this turn has had at some time
+    computed_once: int = 0  # leading tokens that have had KV at some time in this turn
     preemptions: int = 0
-    preemptions_unrewarded: int = 0  # since it was promoted last
-    steps_seated: int = 0  # since it got its slot
-    answered_before: int = 0  # tokens drawn before it got its slot
-    is_coming: bool = False  # its KV is being copied in, or has been, and it has not run since
-    wanted_s: float | None = None  # since when it should run, but its KV or its room is on the way
-    stalled_s: float = 0.0  # without a slot after it had one, up to when it came back last, or ended
+    preemptions_unrewarded: int = 0  # since it last ran for a long quantum
+    steps_in_slot: int = 0  # rows planned since it got its slot
+    answered_before_slot: int = 0  # tokens drawn before it got its slot
+    is_swapping_in: bool = False  # from the start of its swap-in until it gets a slot
+    admitted_s: float | None = None  # since when it is admitted without a slot: its KV or its blocks are on the way
+    stalled_s: float = 0.0  # spent preempted, up to its last resumption or its end
     swapped_out: int = 0  # blocks copied to the host
     swapped_in: int = 0
-    num_answered: int = 0  # tokens drawn, those of a stop string included
-    num_drawing: int = 0  # tokens that steps under way draw: their number is known, not what they are
+    num_answered: int = 0  # answer tokens drawn, those of a stop string included
+    num_drawing: int = 0  # tokens that steps under way draw: how many is known before which
 
     def move(self, to: State) -> None:
-        """Change state; raises `IllegalTransitionError` off the table."""
+        """Change state. Raises IllegalTransitionError for a transition that is not in the table."""
         if to not in TRANSITIONS[self.state]:
             raise IllegalTransitionError(f"request {self.spec.request_id}: {self.state} -> {to}")
         self.state = to
 
     @property
     def request_id(self) -> str:
-        """The name the outside knows it by."""
+        """The id by which clients know it."""
         return self.spec.request_id
 
     @property
     def priority(self) -> int:
-        """Lower first."""
+        """Lower numbers are served first."""
         return self.spec.priority
 
     @property
     def sequence(self) -> int:
-        """The owner of its KV."""
+        """The sequence that owns its KV."""
         return self.session.sequence
 
     @property
     def prompt_length(self) -> int:
-        """Prompt tokens."""
+        """Number of prompt tokens."""
         return len(self.spec.prompt)
 
     @property
     def num_tokens(self) -> int:
-        """Tokens so far, prompt and answer, those being drawn included."""
+        """Number of tokens so far, prompt and answer, those being drawn included."""
         return len(self.session.tokens) + self.num_drawing
 
     @property
     def num_drawn(self) -> int:
-        """Tokens of the answer so far, those being drawn included."""
+        """Number of answer tokens so far, those being drawn included."""
         return self.num_answered + self.num_drawing
 
     @property
     def is_spent(self) -> bool:
-        """Whether its last token is being drawn: there is nothing left to plan."""
+        """Whether its last token is drawn or being drawn: there is nothing left to plan."""
         return self.num_drawn >= self.spec.max_tokens

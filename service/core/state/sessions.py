@@ -1,10 +1,10 @@
-"""Conversations and whose turn it is.
+"""Sessions: conversations, and how a turn finds the one that it continues.
 
-A session owns one sequence: its tokens, and through its number the KV in `KVMemory`. It is *busy* while a request runs
-in it and *idle* between turns. Idle sessions are kept oldest first, so that room is taken from whoever has been silent
-longest; a session without KV is of no use to anybody, since every turn brings the whole history, and is dropped.
+A session owns one sequence: its tokens, and through its number the KV in `KVMemory`. It is *busy* while a request is
+live in it and *idle* between turns. Idle sessions are kept oldest first, so that blocks are taken from those that have
+been silent longest. A session without KV is useless, since every turn brings the whole history, and is dropped.
 
-A session is found again in one of two ways: by its name, or, if it has none, by its tokens inside its scope.
+A turn finds a session in one of two ways: by its name, or, if it has none, by its tokens inside its scope.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from service.core.state.prefixes import PrefixIndex, common_prefix
 
-Scope = tuple[str, str]  # (tenant, user): nothing is ever shared across it
+Scope = tuple[str, str]  # (tenant, user): no KV is ever shared between two
 
 
 @dataclass(slots=True, eq=False)
@@ -36,8 +36,8 @@ class Session:
 class SessionTable:
     """All sessions.
 
-    Always true: idle ones stand in order of age, and in the index if they have a scope, busy ones in neither; those
-    with a name stand under it.
+    Always true: idle sessions are in order of age, and in the index if they have a scope; busy ones are in neither.
+    Every session with a name is found under it.
     """
 
     def __init__(self, ttl_s: float, max_idle: int) -> None:
@@ -45,23 +45,23 @@ class SessionTable:
         self.max_idle = max_idle
         self._busy: set[Session] = set()
         self._idle: dict[Session, None] = {}  # insertion order is age
-        self._on_device: dict[Session, None] = {}  # those of them that may have device blocks, in the same order
+        self._on_device: dict[Session, None] = {}  # idle ones that may have device blocks, same order
         self._named: dict[str, Session] = {}
         self._index: PrefixIndex[Scope, Session] = PrefixIndex()
         self._next_sequence = 0
 
     @property
     def num_idle(self) -> int:
-        """Sessions between turns."""
+        """Number of sessions between turns."""
         return len(self._idle)
 
     def __iter__(self) -> Iterator[Session]:
-        """All sessions, busy and idle."""
+        """Iterate over all sessions, busy and idle."""
         yield from self._busy
         yield from self._idle
 
     def open(self, scope: Scope | None, name: str | None = None) -> Session:
-        """Start a busy session; with a name, that alone is how it is found, and no other has it."""
+        """Open a busy session. With a name, it is found by that alone; no other session has the name."""
         session = Session(self._next_sequence, None if name is not None else scope, name)
         self._next_sequence += 1
         self._busy.add(session)
@@ -70,11 +70,11 @@ class SessionTable:
         return session
 
     def named(self, name: str) -> Session | None:
-        """The session of that name, busy or idle."""
+        """Return the session with that name, busy or idle."""
         return self._named.get(name)
 
     def resume(self, name: str, prompt: tuple[int, ...]) -> tuple[Session, int] | None:
-        """The idle session of that name, now busy, and how many leading tokens it shares with the prompt."""
+        """Make the idle session with that name busy. Return it and how many leading tokens the prompt shares."""
         session = self._named.get(name)
         if session is None:
             return None
@@ -83,9 +83,9 @@ class SessionTable:
         return session, common_prefix(session.tokens, prompt)
 
     def adopt(self, scope: Scope, prompt: tuple[int, ...]) -> tuple[Session, int] | None:
-        """An idle session of the scope that the prompt continues, now busy, and how many leading tokens they share.
+        """Make the idle session that the prompt continues busy. Return it and how many leading tokens they share.
 
-        They may differ no earlier than the start of the session's last answer (clients trim and edit answers).
+        They may differ only from the start of the session's last answer on, since clients trim and edit answers.
         """
         found = self._index.find(scope, prompt)
         if found is None:
@@ -95,8 +95,8 @@ class SessionTable:
         self._busy.add(session)
         return session, shared
 
-    def park(self, session: Session, now: float) -> None:
-        """A turn ended: the session is the youngest idle one."""
+    def make_idle(self, session: Session, now: float) -> None:
+        """End a turn: the session becomes the youngest idle one."""
         self._busy.remove(session)
         session.idle_since_s = now
         self._idle[session] = self._on_device[session] = None
@@ -104,7 +104,7 @@ class SessionTable:
             self._index.add(session.scope, session.tokens, session.answer_start, session)
 
     def close(self, session: Session) -> None:
-        """Forget a session, busy or idle. Its KV is the caller's to drop."""
+        """Forget a session, busy or idle. The caller drops its KV."""
         if session.idle_since_s is None:
             self._busy.remove(session)
         else:
@@ -114,22 +114,22 @@ class SessionTable:
 
     @property
     def idle(self) -> list[Session]:
-        """Sessions between turns, longest silent first."""
+        """The sessions between turns, longest silent first."""
         return list(self._idle)
 
     @property
     def idle_on_device(self) -> list[Session]:
-        """Those of `idle` that have device blocks, and perhaps some that have lost them."""
+        """The idle sessions that have device blocks, and perhaps some that have lost them."""
         return list(self._on_device)
 
     def left_device(self, session: Session) -> None:
-        """An idle session has no device blocks any more: spare everybody from looking at it."""
+        """Remove an idle session without device blocks from `idle_on_device`."""
         self._on_device.pop(session, None)
 
     def close_scope(self, scope: Scope) -> list[Session]:
-        """Take the scope from its busy sessions, which are then not kept; return its idle ones, for the caller to drop.
+        """Remove the scope from its busy sessions, so that they are not kept. Return its idle ones, to be dropped.
 
-        O(sessions): a scope ends once, so no step waits for it often enough to be worth an index.
+        O(sessions): a scope ends once, so an index would not pay.
         """
         for session in self._busy:
             if session.scope == scope:
@@ -137,11 +137,11 @@ class SessionTable:
         return [session for session in self._idle if session.scope == scope]
 
     def oldest_idle(self) -> Session | None:
-        """The idle session that has been silent longest."""
+        """Return the idle session that has been silent longest."""
         return next(iter(self._idle), None)
 
     def overdue(self, now: float) -> tuple[Session, str] | None:
-        """The oldest idle session and why it must go, if it must: ``expired``, or ``limit``: it is one too many."""
+        """Return the oldest idle session and why to drop it, ``expired`` or ``limit`` (too many); None: keep it."""
         oldest = self.oldest_idle()
         if oldest is None or oldest.idle_since_s is None:
             return None
@@ -150,7 +150,7 @@ class SessionTable:
         return (oldest, "limit") if len(self._idle) > self.max_idle else None
 
     def next_expiry_s(self) -> float | None:
-        """When the oldest idle session will be overdue."""
+        """Return when the oldest idle session expires."""
         oldest = self.oldest_idle()
         return None if oldest is None or oldest.idle_since_s is None else oldest.idle_since_s + self.ttl_s
 

@@ -1,4 +1,4 @@
-"""Batch slots: which running request sits where."""
+"""Batch slots: which running request has which."""
 
 from heapq import heapify, heappop, heappush
 
@@ -6,7 +6,7 @@ from service.core.state.requests import Request
 
 
 class SlotTable:
-    """``num_slots`` places in the batch. Always true: a slot is free or holds one request, which knows its slot."""
+    """The batch's ``num_slots`` slots. Always true: a slot is free or has one holder, a request that knows its slot."""
 
     def __init__(self, num_slots: int) -> None:
         self._free = list(range(num_slots))
@@ -15,7 +15,7 @@ class SlotTable:
 
     @property
     def num_free(self) -> int:
-        """Slots that nobody holds."""
+        """Slots without a holder."""
         return len(self._free)
 
     @property
@@ -24,11 +24,11 @@ class SlotTable:
         return list(self._holders.values())
 
     def holder(self, slot: int) -> Request:
-        """Who holds a slot that is not free."""
+        """Return the request that holds a slot that is not free."""
         return self._holders[slot]
 
     def take(self, request: Request) -> int:
-        """Seat a request in the lowest free slot."""
+        """Give a request the lowest free slot."""
         slot = heappop(self._free)
         self._holders[slot] = request
         request.slot = slot

@@ -1,1 +1,1 @@
-"""How KV moves between the device and the host, and who gives way for it."""
+"""How KV moves between the device and the host, and which victims give blocks for it."""

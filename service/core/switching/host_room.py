@@ -1,8 +1,9 @@
-"""Room on the host for KV that must leave the device: what is given up for it, and what never is.
+"""Host blocks for KV that must leave the device: whose host blocks are freed for it, and whose never are.
 
-First redundant copies, of the lowest rank first, tail first: they cost a longer swap-out some day (the paper calls such
-a copy contaminated). Then idle conversations, longest silent first; one that is itself on its way out takes room from
-older ones only. The only copy of a live request's KV is never taken, and nothing is unless it is enough.
+Redundant copies give blocks first, lowest rank first, tail first; they cost a longer swap-out later (the paper calls
+such a copy contaminated). Then idle sessions give theirs, longest silent first; one that is itself being swapped out
+takes blocks from older ones only. The only copy of a live request's KV is never taken, and nothing is taken if it would
+not be enough.
 """
 
 from collections.abc import Sequence
@@ -13,51 +14,51 @@ from service.core.state.requests import Request
 from service.core.state.sessions import Session
 
 
-class HostRoom:
-    """One step's givers of host blocks; ``ranked`` are all live requests, best rank first."""
+class HostVictims:
+    """One step's victims on the host. ``ranked`` are all live requests, best rank first."""
 
     def __init__(self, ledger: Ledger, ranked: Sequence[Request]) -> None:
         self._ledger = ledger
         self._memory = ledger.memory
         self._ranked = ranked
-        self._givers: list[Session] | None = None  # in the order of giving, once somebody asked
+        self._victims: list[Session] | None = None  # in the order of giving, None until blocks are needed
 
-    def make(self, num_blocks: int, owner: Session) -> bool:
-        """See to it that ``owner`` can grow by ``num_blocks`` host blocks. False: it cannot, and nothing was taken."""
+    def make_available(self, num_blocks: int, owner: Session) -> bool:
+        """Make ``num_blocks`` host blocks available to ``owner``. False: it is impossible, and nothing was taken."""
         if self._memory.host.used(owner.sequence) + num_blocks > self._memory.host.num_blocks:
             return False
         short = num_blocks - self._memory.host.num_available
         if short <= 0:
             return True
-        gifts = self._find(short, owner)
-        for session, blocks in gifts:
-            self._take(session, blocks)
-        return bool(gifts)
+        shares = self._find_shares(short, owner)
+        for session, blocks in shares:
+            self._take_from(session, blocks)
+        return bool(shares)
 
-    def _find(self, short: int, owner: Session) -> list[tuple[Session, int]]:
-        """Who gives how many blocks, ``short`` in all; nobody if that is not to be had."""
-        gifts = []
+    def _find_shares(self, short: int, owner: Session) -> list[tuple[Session, int]]:
+        """Return victims and how many blocks each gives, ``short`` in all; none if there are too few."""
+        shares = []
         for session in self._in_order():
             if session is owner:
                 if owner.idle_since_s is not None:
                     break  # the others are younger
                 continue
-            if blocks := min(short, self._gives(session)):
-                gifts.append((session, blocks))
+            if blocks := min(short, self._num_takeable(session)):
+                shares.append((session, blocks))
                 short -= blocks
             if not short:
-                return gifts
+                return shares
         return []
 
     def _in_order(self) -> list[Session]:
-        if self._givers is None:
+        if self._victims is None:
             live = [request.session for request in reversed(self._ranked)]
             holding = [session for session in live if self._memory.host.used(session.sequence)]
-            self._givers = [*holding, *self._ledger.sessions.idle]
-        return self._givers
+            self._victims = [*holding, *self._ledger.sessions.idle]
+        return self._victims
 
-    def _gives(self, session: Session) -> int:
-        """Host blocks that may be taken from a session, which may have gone meanwhile; none under copy."""
+    def _num_takeable(self, session: Session) -> int:
+        """Count the host blocks that may be taken from a session: none if it was dropped or is under copy."""
         sequence = session.sequence
         if sequence not in self._memory.host or self._memory.pending(sequence) is not None:
             return 0
@@ -65,7 +66,7 @@ class HostRoom:
             return redundant
         return 0 if session.idle_since_s is None else self._memory.host.used(sequence)
 
-    def _take(self, session: Session, num_blocks: int) -> None:
+    def _take_from(self, session: Session, num_blocks: int) -> None:
         if taken := self._memory.reclaim_host(session.sequence, num_blocks):
             self._ledger.emit(Contaminated(taken))
         else:

@@ -1,7 +1,7 @@
-"""Which mechanisms of context switching are on, and the presets that name their combinations.
+"""Mechanisms of context switching, and the presets that name their combinations.
 
-Presets exist to be compared, and to be rolled out one after another. They change how KV moves, never who is chosen:
-the scheduler is the same under all of them.
+Presets exist to be compared, and to be rolled out one after another. They change how KV moves, never which requests
+are admitted: the scheduler is the same under all of them.
 """
 
 from collections.abc import Mapping
@@ -11,12 +11,12 @@ from types import MappingProxyType
 
 @dataclass(frozen=True, slots=True)
 class Mechanisms:
-    """Each its own switch.
+    """Which mechanisms are on.
 
     ``swap``: KV that must leave the device is copied to the host; else it is dropped and computed again.
-    ``groups``: sequences get block groups and a copy moves whole runs; else single blocks, one copy a block, layer and
-    side (K or V).
-    ``reuse``: copies on the host survive the return, so that only what is new is copied out again; else a sequence's KV
+    ``groups``: sequences get block groups and a copy moves whole extents; else single blocks, one copy a block, layer
+    and side (K or V).
+    ``reuse``: copies on the host survive a swap-in, so that only what is new is copied out again; else a sequence's KV
     is on one side only.
     ``asynchronous``: copies run beside the model; else steps wait for every copy.
     ``compaction``: groups move together on the device when free blocks are scattered.

@@ -1,6 +1,6 @@
-"""Which blocks hold what nobody may read: those that were freed, or came to a new owner, since the last look.
+"""Poison finds the blocks whose contents must not be read: those freed or given to a new owner since the last look.
 
-For debugging: the data plane spoils them, so that a block read before it is written cannot look right by chance.
+It is for debugging: the data plane spoils them, so that a block read before it is written cannot look right by chance.
 """
 
 from collections.abc import Iterable
@@ -22,9 +22,9 @@ class Poison:
         self._moving = False
 
     def take(self) -> tuple[Extent, ...]:
-        """The blocks found since the last call, as extents of both pools; looks first, unless blocks have just moved.
+        """Return the blocks found since the last call, as extents of both pools. Look first, unless the plan moves any.
 
-        What moves is spoiled only after it has: the plan that moves it spoils before it moves.
+        A plan spoils before it moves, so the sources of its moves are left to the next plan.
         """
         if not self._moving:
             self.look()
@@ -33,17 +33,17 @@ class Poison:
         return found
 
     def follow(self, moves: Iterable[Move]) -> None:
-        """Device blocks change places in this plan, with what they hold."""
+        """Note that this plan moves device blocks with their contents."""
         for move in moves:
             self._moving = True
             self._owners[DEVICE].update(dict.fromkeys(move.destinations, move.owner))
 
     def look(self) -> None:
-        """See who owns what now."""
+        """Compare the owners of blocks with those of the last look."""
         for pool, groups in enumerate(self._pools):
             before, now = self._owners[pool], _owners(groups)
             spoiled = [block for block in before if block not in now]
-            # A copy in flight takes blocks over with their contents; whoever has them next does not get those.
+            # A copy in flight (owner < 0) holds blocks with their contents; their next owner must not read those.
             spoiled += [block for block, owner in now.items() if owner >= 0 and before.get(block) != owner]
             self._found += _extents(pool, sorted(spoiled))
             self._owners[pool] = now

@@ -1,7 +1,7 @@
-"""The swap manager: starts copies between the pools, and takes their ends in.
+"""The swap manager starts copies between the pools, and handles their ends.
 
-It keeps what copying costs, whose account a copy is on, and how often a sequence's copies have failed in a row. A
-failed copy loses nothing: it is tried again, and after `RETRIES` more failures the KV is dropped and computed anew.
+It knows what copying costs, which request a copy is charged to, and how often a sequence's copies have failed in a row.
+A failed copy loses nothing: it is tried again, and after `RETRIES` more failures the KV is dropped and computed again.
 """
 
 from allocator import Direction, KVMemory, Ticket
@@ -11,14 +11,14 @@ from service.core.state.ledger import Ledger
 from service.core.state.requests import Request, State
 from service.core.state.sessions import Session
 from service.core.switching.costs import Costs
-from service.core.switching.host_room import HostRoom
+from service.core.switching.host_room import HostVictims
 from service.core.switching.mechanisms import Mechanisms
 
 RETRIES = 2
 
 
-class Swaps:
-    """Copies of one core; `KVMemory` has their tickets."""
+class SwapManager:
+    """Starts and ends the copies of one core; `KVMemory` has their tickets."""
 
     def __init__(self, ledger: Ledger, mechanisms: Mechanisms) -> None:
         self.costs = Costs()
@@ -26,7 +26,7 @@ class Swaps:
         self._memory: KVMemory = ledger.memory
         self._mechanisms = mechanisms
         self._issued: list[Ticket] = []
-        self._charged: dict[int, Request] = {}  # who will have the copy in its account, by ticket
+        self._charged: dict[int, Request] = {}  # which request counts the copy, by ticket
         self._failures: dict[int, int] = {}  # in a row, by sequence
 
     @property
@@ -35,14 +35,14 @@ class Swaps:
         return self._mechanisms.swap and self._memory.host.num_blocks > 0
 
     def issued(self) -> tuple[Ticket, ...]:
-        """The copies started since the last call."""
+        """Return the copies started since the last call."""
         issued, self._issued = tuple(self._issued), []
         return issued
 
-    def start_out(self, session: Session, room: HostRoom, request: Request | None = None) -> str | None:
-        """Copy what the host lacks of a sequence that is all resident. None: it has begun; else why it cannot.
+    def start_swap_out(self, session: Session, victims: HostVictims, request: Request | None = None) -> str | None:
+        """Start copying what the host lacks of a sequence that is all resident. Return None, or why it cannot start.
 
-        The reason is one of `KVDropped`.
+        The reason is one of those of `KVDropped`.
         """
         sequence = session.sequence
         if not self.is_on:
@@ -50,20 +50,20 @@ class Swaps:
         if self._has_failed_for_good(sequence):
             return "copy_failed"
         needed = self._memory.device_blocks_for(self._memory.computed(sequence)) - self._memory.host.used(sequence)
-        if not room.make(needed, session):
+        if not victims.make_available(needed, session):
             return "host_full"
         ticket = self._memory.swap_out(sequence)
         self._issue(ticket, request)
         return None
 
-    def start_in(self, request: Request) -> None:
-        """Copy what the device lacks of a request, for which there is room."""
+    def start_swap_in(self, request: Request) -> None:
+        """Start copying what the device lacks of a request, for which blocks are available."""
         ticket = self._memory.swap_in(request.sequence)
         self._issue(ticket, request)
-        request.is_coming = True
+        request.is_swapping_in = True
 
     def end(self, result: CopyResult) -> None:
-        """A copy is over: move the watermarks, or count the failure. Raises UnknownTicketError."""
+        """End a copy: move the watermarks, or count the failure. Raises UnknownTicketError."""
         ticket = self._memory.ticket(result.ticket)
         request = self._charged.pop(result.ticket, None)
         self.costs.copy_ended(ticket.direction, ticket.num_blocks, None if result.failed else result.seconds)
@@ -80,7 +80,7 @@ class Swaps:
                 self._keep_one_side(ticket)
 
     def must_recompute(self, request: Request) -> str | None:
-        """Why KV that is only on the host should be computed again, as in `KVDropped`; None: copy it in."""
+        """Return why KV that is only on the host should be computed again, as in `KVDropped`. None: copy it in."""
         if self._has_failed_for_good(request.sequence):
             return "copy_failed"
         marks = self._memory.watermarks(request.sequence)
@@ -93,7 +93,7 @@ class Swaps:
         return None
 
     def forget_failures(self, sequence: int) -> None:
-        """KV was dropped for them: the next copy is tried afresh."""
+        """Forget the failures for which KV was dropped, so that the next copy is tried again."""
         self._failures.pop(sequence, None)
 
     def _has_failed_for_good(self, sequence: int) -> bool:
@@ -111,7 +111,7 @@ class Swaps:
         self._ledger.emit(CopyStarted(ticket.direction.value, ticket.num_blocks, ticket.first_block))
 
     def _keep_one_side(self, ticket: Ticket) -> None:
-        """Without reuse: the device's side if the sequence came in or went on running, else the host's."""
+        """Keep KV on one side, without reuse: the device if the sequence was swapped in or runs, else the host."""
         sequence = ticket.sequence
         leaves = ticket.direction is Direction.OUT and not self._is_running(sequence)
         if leaves and self._memory.reclaim_device(sequence, self._memory.device.used(sequence)):

@@ -1,9 +1,9 @@
-"""What those above the cut take from those below it.
+"""Victims: idle sessions and requests that are not admitted give device blocks and slots to admitted requests.
 
-Device blocks come from: idle sessions, longest silent first; live requests that are not running, lowest rank first;
-running ones, lowest rank first. Blocks whose KV is on the host are free at once; others are copied out first, and count
-as *arriving* meanwhile, so that nobody else is driven out for the same need. What cannot be copied is dropped, tail
-first and only as much as is needed. Nobody above the cut is ever touched.
+Blocks come from idle sessions, longest silent first; then from live requests that are not running, lowest rank first;
+then from running ones, lowest rank first. Blocks whose KV is on the host are free at once. Others are swapped out first
+and count as *arriving* meanwhile, so that there is no second victim for the same need. KV that cannot be copied is
+dropped, tail first and only as much as needed. An admitted request is never a victim.
 """
 
 from collections import deque
@@ -12,66 +12,71 @@ from collections.abc import Sequence
 from service.core.state.ledger import Ledger
 from service.core.state.requests import Request, State
 from service.core.state.sessions import Session
-from service.core.switching.host_room import HostRoom
-from service.core.switching.swaps import Swaps
+from service.core.switching.host_room import HostVictims
+from service.core.switching.swaps import SwapManager
 
 
-class Displacement:
-    """One step's losers, and what is taken from them for the ``kept``; both best rank first."""
+class Victims:
+    """One step's victims. ``admitted`` and the ``others`` are all live requests, each list best rank first."""
 
     def __init__(
-        self, ledger: Ledger, swaps: Swaps, kept: Sequence[Request], losers: Sequence[Request], now: float
+        self,
+        ledger: Ledger,
+        swaps: SwapManager,
+        admitted: Sequence[Request],
+        others: Sequence[Request],
+        now: float,
     ) -> None:
         self._ledger = ledger
         self._memory = ledger.memory
         self._swaps = swaps
-        self._host_room = HostRoom(ledger, [*kept, *losers])
+        self._host_victims = HostVictims(ledger, [*admitted, *others])
         self._now = now
-        self._running = [request for request in losers if request.state is State.RUNNING]
-        self._parked = [request for request in losers if request.state is not State.RUNNING]
-        self._idle: deque[Session] | None = None  # once somebody asked
-        self._victim: tuple[Session, Request | None] | None = None
-        self._promised = 0  # blocks for those above the cut who wait
-        self._arriving = self._count_arriving({request.sequence for request in kept})
+        self._running = [request for request in others if request.state is State.RUNNING]
+        self._not_running = [request for request in others if request.state is not State.RUNNING]
+        self._idle: deque[Session] | None = None  # None until blocks are needed
+        self._victim: tuple[Session, Request | None] | None = None  # the current one
+        self._promised = 0  # blocks for admitted requests that wait
+        self._arriving = self._count_arriving({request.sequence for request in admitted})
 
-    def obtain(self, request: Request) -> bool:
-        """Whether there is device room now for all tokens of a request above the cut. If not, it is on its way."""
+    def obtain_blocks(self, request: Request) -> bool:
+        """Take the device blocks that an admitted request lacks from victims. False: they are not all available yet."""
         missing = self._missing(request)
-        if missing == 0:  # whatever others wait for
+        if missing == 0:  # it may run whatever is promised to others
             return True
-        self._make_room(missing)
+        self._take_blocks(missing)
         if missing <= self._available:
             return True
-        self.promise(request)
+        self.promise_blocks(request)
         return False
 
-    def promise(self, request: Request) -> None:
-        """Keep the room that a request above the cut still lacks from everybody after it."""
+    def promise_blocks(self, request: Request) -> None:
+        """Keep the blocks that an admitted request still lacks from all requests after it."""
         self._promised += self._missing(request)
 
-    def prepare(self, num_blocks: int) -> None:
-        """Start to copy out what running requests may need next, from those who do not run.
+    def copy_ahead(self, num_blocks: int) -> None:
+        """Start to copy out ``num_blocks`` blocks of victims that do not run, for the next needs of running requests.
 
-        Nothing is taken before the need, so whoever returns until then has lost nothing.
+        No blocks are taken before they are needed, so a victim that resumes before that has lost nothing.
         """
         while num_blocks > self._available + self._arriving:
             victim = self._victim or self._next_victim(spare_running=True)
             if victim is None:
                 return
-            self._copy_ahead(*victim)
+            self._copy_out(*victim)
             self._victim = None
 
-    def yield_slot(self) -> None:
-        """The lowest running loser leaves the batch."""
+    def take_slot(self) -> None:
+        """Preempt the running request of lowest rank that is not admitted."""
         self._ledger.preempt(self._running.pop(), "slot", self._now)
 
     @property
     def num_running(self) -> int:
-        """Losers that still hold a slot."""
+        """Number of requests that are not admitted and still hold a slot."""
         return len(self._running)
 
     def still_running(self) -> list[Request]:
-        """Losers that go on, best rank first: those whose next step needs no new block. The others are preempted."""
+        """Return the running ones whose next step needs no new block, best rank first. Preempt the others."""
         going_on = []
         for request in self._running:
             if self._missing(request) == 0:
@@ -88,24 +93,24 @@ class Displacement:
         needed = self._memory.device_blocks_for(request.num_tokens)
         return max(0, needed - self._memory.device.used(request.sequence))
 
-    def _count_arriving(self, kept: set[int]) -> int:
-        """Blocks of copies that nobody above the cut waits for: theirs to take when the copy ends."""
-        leaving = {ticket.sequence for ticket in self._memory.tickets} - kept
+    def _count_arriving(self, admitted: set[int]) -> int:
+        """Count the device blocks under copy that no admitted request owns: they become available at its end."""
+        leaving = {ticket.sequence for ticket in self._memory.tickets} - admitted
         known = [sequence for sequence in leaving if sequence in self._memory.device]
-        return self._memory.num_let_go + sum(self._memory.device.used(sequence) for sequence in known)
+        return self._memory.num_held_by_tickets + sum(self._memory.device.used(sequence) for sequence in known)
 
-    def _make_room(self, num_blocks: int) -> None:
-        """Take from victims until ``num_blocks`` are available or on their way, or nobody is left to take from."""
+    def _take_blocks(self, num_blocks: int) -> None:
+        """Take from victims until ``num_blocks`` are available or arriving, or no victim is left."""
         while (short := num_blocks - self._available - self._arriving) > 0:
             if self._victim is None:
                 self._victim = self._next_victim()
             if self._victim is None:
                 return
-            if not self._take(*self._victim, short):
+            if not self._take_from(*self._victim, short):
                 self._victim = None
 
-    def _take(self, session: Session, request: Request | None, short: int) -> bool:
-        """Up to ``short`` blocks, now or later. False: nothing more is to be had from this one."""
+    def _take_from(self, session: Session, request: Request | None, short: int) -> bool:
+        """Take up to ``short`` blocks from a victim, now or when a copy ends. False: it has no more to give."""
         sequence = session.sequence
         if self._memory.pending(sequence) is not None:
             return False  # counted as arriving
@@ -114,22 +119,22 @@ class Displacement:
         if not self._memory.device.used(sequence):
             self._ledger.sessions.left_device(session)
             return False
-        if reason := self._swaps.start_out(session, self._host_room, request):
+        if reason := self._swaps.start_swap_out(session, self._host_victims, request):
             self._ledger.drop_tail(session, short, reason)
             self._swaps.forget_failures(sequence)
             return sequence in self._memory.device
         self._arriving += self._memory.device.used(sequence)
         return False
 
-    def _copy_ahead(self, session: Session, request: Request | None) -> None:
-        """Have a victim's blocks copied, where that is possible, and count what it could give."""
+    def _copy_out(self, session: Session, request: Request | None) -> None:
+        """Copy a victim's blocks out if that is possible, and count what it could give as arriving."""
         sequence = session.sequence
         if self._memory.pending(sequence) is not None:
             return  # counted as arriving
         used, clean = self._memory.device.used(sequence), self._memory.reclaimable_device(sequence)
         if not used:
             self._ledger.sessions.left_device(session)
-        elif clean == used or self._swaps.start_out(session, self._host_room, request):
+        elif clean == used or self._swaps.start_swap_out(session, self._host_victims, request):
             self._arriving += clean
         else:
             self._arriving += used
@@ -139,13 +144,13 @@ class Displacement:
             self._idle = deque(self._ledger.sessions.idle_on_device)
         while self._idle:
             session = self._idle.popleft()
-            if session.sequence in self._memory.device:  # else host room was made of it
+            if session.sequence in self._memory.device:  # else it was dropped for its host blocks
                 return session, None
-        if not self._parked and self._running and not spare_running:
+        if not self._not_running and self._running and not spare_running:
             victim = self._running.pop()
             self._ledger.preempt(victim, "room", self._now)
-            self._parked.append(victim)
-        if not self._parked:
+            self._not_running.append(victim)
+        if not self._not_running:
             return None
-        request = self._parked.pop()
+        request = self._not_running.pop()
         return request.session, request

@@ -1,4 +1,4 @@
-"""Ranks."""
+"""What policies rank first."""
 
 import random
 import secrets
@@ -67,14 +67,14 @@ def test_a_trace_is_its_seeds(name: str) -> None:
 
 @pytest.mark.parametrize("name", TRACES)
 def test_a_trace_is_the_same_after_a_restart_of_the_server(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user without a key is charged under a pseudonym, which is another one then."""
+    """A user without a key is charged under a pseudonym, which changes at each start."""
 
     def started() -> list[int]:
         monkeypatch.setattr("service.api.access.caller._PSEUDONYM_KEY", secrets.token_bytes(16))
-        anybody = Caller(ANONYMOUS, "connection", "id")
+        caller = Caller(ANONYMOUS, "connection", "id")
         requests = [conversation(n) for n in range(30)]
         for each in requests:
-            each.spec = replace(each.spec, scope=anybody.scope(f"user {each.number}"))
+            each.spec = replace(each.spec, scope=caller.scope(f"user {each.number}"))
         return order(name, requests, 40)
 
     assert started() == started()
@@ -89,7 +89,7 @@ def test_a_trace_changes_at_its_updates_and_only_there(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TRACES)
-def test_the_place_of_one_does_not_depend_on_who_else_is_there_or_was(name: str) -> None:
+def test_the_rank_of_a_request_does_not_depend_on_other_requests_now_or_earlier(name: str) -> None:
     early, late = [conversation(n) for n in range(20)], [conversation(n) for n in range(20, 40)]
     watched = POLICIES[name](TraceSettings(0, 10))
     for step in range(95):
@@ -108,12 +108,12 @@ def test_a_conversation_keeps_its_draw_over_its_turns(name: str) -> None:
     assert order(name, [*others, later], 35).index(99) == place
 
 
-def test_random_places_are_even_and_forget_the_last() -> None:
+def test_random_ranks_are_even_and_forget_the_last() -> None:
     requests = [conversation(n) for n in range(200)]
     policy = POLICIES["random"](TraceSettings(3, 1))
-    places = np.array([[r.number for r in policy.rank(requests, 0.0, step)] for step in range(100)]).argsort()
-    assert abs(places.mean(axis=0) - 99.5).max() < 30  # 5 standard errors of a mean of 100
-    assert abs(np.corrcoef(places[:-1].ravel(), places[1:].ravel())[0, 1]) < 0.03
+    ranks = np.array([[r.number for r in policy.rank(requests, 0.0, step)] for step in range(100)]).argsort()
+    assert abs(ranks.mean(axis=0) - 99.5).max() < 30  # 5 standard errors of a mean of 100
+    assert abs(np.corrcoef(ranks[:-1].ravel(), ranks[1:].ravel())[0, 1]) < 0.03
 
 
 def test_markov_keeps_and_makes_favourites_with_the_stated_probabilities() -> None:
@@ -131,7 +131,7 @@ def test_markov_keeps_and_makes_favourites_with_the_stated_probabilities() -> No
     assert before.mean() == pytest.approx(0.5, abs=0.05)
 
 
-def test_markov_keeps_the_order_among_those_who_stay_as_they_are() -> None:
+def test_markov_keeps_the_order_of_conversations_that_do_not_change() -> None:
     requests = [conversation(n) for n in range(50)]
     policy = POLICIES["markov"](TraceSettings(3, 1))
     before = policy.rank(requests, 0.0, 0)

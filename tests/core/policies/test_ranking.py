@@ -1,4 +1,4 @@
-"""What stands above any policy: the quantum, those who come in, promotion; and what counts as an update."""
+"""The rules above any policy: the quantum, requests that are swapped in, promotion; and what counts as an update."""
 
 import pytest
 
@@ -22,54 +22,54 @@ def order(ranking: Ranking, bench: Bench) -> list[Request]:
 
 
 def test_without_patience_the_policy_decides(bench: Bench) -> None:
-    first, second = bench.parked(1), bench.running(1)
+    first, second = bench.preempted(1), bench.running(1)
     assert order(fcfs(), bench) == [first, second]
 
 
-def test_who_has_just_got_a_place_goes_first_for_a_quantum(bench: Bench) -> None:
-    first, seated = bench.parked(1), bench.running(1)
-    seated.steps_seated = 2
-    assert order(fcfs(quantum=3), bench) == [seated, first]
-    seated.steps_seated = 3
-    assert order(fcfs(quantum=3), bench) == [first, seated]
+def test_a_request_that_has_just_got_a_slot_goes_first_for_a_quantum(bench: Bench) -> None:
+    first, running = bench.preempted(1), bench.running(1)
+    running.steps_in_slot = 2
+    assert order(fcfs(quantum=3), bench) == [running, first]
+    running.steps_in_slot = 3
+    assert order(fcfs(quantum=3), bench) == [first, running]
 
 
 def test_a_quantum_ends_with_the_place(bench: Bench) -> None:
-    first, second = bench.parked(1), bench.parked(1)
-    second.steps_seated = 1
+    first, second = bench.preempted(1), bench.preempted(1)
+    second.steps_in_slot = 1
     assert order(fcfs(quantum=3), bench) == [first, second]
 
 
-def test_who_is_being_copied_in_keeps_its_claim(bench: Bench) -> None:
-    first, coming = bench.parked(1), bench.swapped(1)
-    bench.swaps.start_in(coming)
-    assert order(fcfs(quantum=3), bench) == [coming, first]
+def test_a_request_that_is_swapped_in_keeps_its_claim(bench: Bench) -> None:
+    first, swapping_in = bench.preempted(1), bench.swapped(1)
+    bench.swaps.start_swap_in(swapping_in)
+    assert order(fcfs(quantum=3), bench) == [swapping_in, first]
     bench.end_copies()
-    assert order(fcfs(quantum=3), bench) == [coming, first]
-    assert order(fcfs(quantum=0), bench) == [first, coming]
+    assert order(fcfs(quantum=3), bench) == [swapping_in, first]
+    assert order(fcfs(quantum=0), bench) == [first, swapping_in]
 
 
 def test_the_promoted_go_before_all_but_those_in_their_quantum(bench: Bench) -> None:
-    first, promoted, fresh = bench.parked(1), bench.parked(1), bench.running(1)
+    first, promoted, fresh = bench.preempted(1), bench.preempted(1), bench.running(1)
     promoted.preemptions_unrewarded = 2
     assert order(fcfs(quantum=3, promote_after=2), bench) == [fresh, promoted, first]
 
 
 def test_promotion_ends_after_a_long_quantum(bench: Bench) -> None:
     ranking = fcfs(quantum=2, promote_after=2)
-    first, promoted = bench.parked(1), bench.running(1)
+    first, promoted = bench.preempted(1), bench.running(1)
     promoted.preemptions_unrewarded = 2
-    promoted.steps_seated = Patience(2, promote_after=4).long_quantum - 1
+    promoted.steps_in_slot = Patience(2, promote_after=4).long_quantum - 1
     assert order(ranking, bench) == [promoted, first]
-    promoted.steps_seated += 1
+    promoted.steps_in_slot += 1
     assert order(ranking, bench) == [first, promoted]
     assert promoted.preemptions_unrewarded == 0
 
 
 def test_the_policy_orders_each_class(bench: Bench) -> None:
-    requests = [bench.running(1) for _ in range(3)] + [bench.parked(1) for _ in range(3)]
+    requests = [bench.running(1) for _ in range(3)] + [bench.preempted(1) for _ in range(3)]
     for request in requests[1:3]:
-        request.steps_seated = 9
+        request.steps_in_slot = 9
     for request in requests[3:5]:
         request.preemptions_unrewarded = 5
     ranked = order(fcfs(quantum=3, promote_after=5), bench)
@@ -77,7 +77,7 @@ def test_the_policy_orders_each_class(bench: Bench) -> None:
 
 
 class ByList:
-    """Ranks as it is told."""
+    """Ranks as a test says."""
 
     name = "list"
 
@@ -88,7 +88,7 @@ class ByList:
         return self.ranks
 
 
-def test_only_a_new_order_of_those_who_stayed_is_an_update(bench: Bench) -> None:
+def test_only_a_new_order_of_requests_that_stayed_is_an_update(bench: Bench) -> None:
     a, b, c, d = (bench.waiting(1) for _ in range(4))
     policy = ByList()
     ranking = Ranking(policy, Patience(4, promote_after=4))

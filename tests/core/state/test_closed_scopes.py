@@ -1,4 +1,4 @@
-"""A scope in which nobody will come again: its conversations are not kept, and nobody else's are touched."""
+"""Closing a scope: its sessions are not kept, and those of other scopes are untouched."""
 
 from collections.abc import Callable
 
@@ -24,7 +24,7 @@ def test_its_idle_conversation_is_dropped(simulation: MakeSimulation, submit: Ma
 
 
 @pytest.mark.parametrize("steps_before", range(3))
-def test_its_live_request_ends_as_ever_and_is_not_kept(
+def test_its_live_request_ends_as_usual_and_is_not_kept(
     simulation: MakeSimulation, submit: MakeSubmit, steps_before: int
 ) -> None:
     sim = simulation()

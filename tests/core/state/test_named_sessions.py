@@ -1,4 +1,4 @@
-"""Sessions that are found by their name: they go on as far as the prompt agrees, and belong to nobody else."""
+"""Sessions that are found by their name: a turn continues one as far as its prompt agrees; none is ever adopted."""
 
 from collections.abc import Callable
 
@@ -117,7 +117,7 @@ def test_closing_a_busy_session_cancels_its_turn(
 
 def test_closing_the_unknown_is_no_error(simulation: MakeSimulation) -> None:
     sim = simulation()
-    sim.close_session("nobody")
+    sim.close_session("unknown")
     assert sim.log == []
 
 

@@ -8,7 +8,7 @@ SCOPE = ("tenant", "user")
 def idle_session(table: SessionTable, tokens: list[int], answer_start: int, now: float) -> Session:
     session = table.open(SCOPE)
     session.tokens, session.answer_start = tokens, answer_start
-    table.park(session, now)
+    table.make_idle(session, now)
     table.check()
     return session
 
@@ -26,7 +26,7 @@ def test_a_session_without_scope_is_never_found() -> None:
     table = SessionTable(ttl_s=60, max_idle=9)
     session = table.open(None)
     session.tokens = [1, 2, 3]
-    table.park(session, 0)
+    table.make_idle(session, 0)
     assert table.adopt(SCOPE, (1, 2, 3, 4)) is None
 
 
@@ -53,6 +53,6 @@ def test_a_new_turn_makes_a_session_young_again() -> None:
     table = SessionTable(ttl_s=10, max_idle=9)
     first, second = idle_session(table, [1, 1], 1, now=0), idle_session(table, [2, 2], 1, now=1)
     table.adopt(SCOPE, (1, 1, 5))
-    table.park(first, 2)
+    table.make_idle(first, 2)
     assert table.oldest_idle() is second
     table.check()

@@ -1,4 +1,4 @@
-"""Blocks that change places while others run, are copied, or wait."""
+"""Compaction: blocks move while requests run, are copied, or wait."""
 
 from collections.abc import Sequence
 from random import Random
@@ -109,16 +109,16 @@ def test_nothing_moves_beyond_the_budget_or_under_a_copy(budget: int, movable: s
 
 @pytest.mark.parametrize("heeds_tickets", [True, False])
 def test_a_block_under_copy_stays_where_it_is(heeds_tickets: bool) -> None:
-    """A copy that reads late finds other KV in the place of what moved away under it."""
+    """A copy that reads late finds other KV where the moved KV was."""
     memory, pools = striped(host_blocks=20), HashPools()
-    memory.device.initial_group = 8  # only now: there is no room for it in one piece
+    memory.device.initial_group = 8  # set late: no free extent is as long
     held = {block: Block(before=block) for sequence in (1, 3) for block in blocks(memory.device.extents(sequence))}
     pools.device.update(held)
     ticket = memory.swap_out(1)
     pools.begin_copy(ticket, early=False)
     pools.move(memory.compact(32) if heeds_tickets else memory.device.compact(8, 32, movable={1}))
     memory.add(9)
-    memory.reserve(9, 16 * 8)  # whoever comes next, and writes
+    memory.reserve(9, 16 * 8)  # the next sequence, which writes
     pools.device.update({block: Block(before=-1) for block in blocks(memory.device.extents(9))})
     pools.end_copy(ticket, failed=False)
     copied = [pools.pools[HOST].get(block) for block in blocks(memory.host.extents(1))]
@@ -130,7 +130,7 @@ def blocks(extents: Sequence[Extent]) -> list[int]:
     return [block for extent in extents for block in range(extent.start, extent.end)]
 
 
-def test_whose_blocks_moved_in_a_failed_step_is_not_trusted() -> None:
+def test_kv_that_moved_in_a_failed_step_is_not_used_again() -> None:
     sim = simulation(1)
     random = Random(7)
     for number in range(120):

@@ -1,4 +1,4 @@
-"""Which blocks are told to be spoiled."""
+"""Which blocks a plan names to be spoiled."""
 
 import pytest
 
@@ -29,7 +29,7 @@ def test_blocks_that_are_freed_are_spoiled(memory: KVMemory) -> None:
     assert poison.take() == (Extent(DEVICE, 1, 2),)
 
 
-def test_blocks_that_are_freed_and_taken_again_are_spoiled_if_somebody_looked_meanwhile(memory: KVMemory) -> None:
+def test_blocks_that_are_freed_and_taken_again_are_spoiled_if_there_was_a_look_between(memory: KVMemory) -> None:
     poison = Poison(memory)
     poison.take()
     memory.truncate(0, 16)

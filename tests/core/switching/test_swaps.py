@@ -1,4 +1,4 @@
-"""Copies from their start to their end: who is charged, what is left where, and what failures lead to."""
+"""Copies from their start to their end: which request is charged, where KV is left, and what failures lead to."""
 
 import pytest
 
@@ -15,28 +15,28 @@ def fail_for_good(bench: Bench, start: object) -> None:
         bench.end_copies(failed=True)
 
 
-def test_a_copy_out_leaves_kv_on_both_sides_and_is_told() -> None:
+def test_a_copy_out_leaves_kv_on_both_sides_and_emits_events() -> None:
     bench = Bench()
-    request = bench.parked(3)
-    assert bench.swaps.start_out(request.session, bench.room([request]), request) is None
-    assert bench.told(CopyStarted) == [CopyStarted("out", 3, 0)]
+    request = bench.preempted(3)
+    assert bench.swaps.start_swap_out(request.session, bench.host_victims([request]), request) is None
+    assert bench.events(CopyStarted) == [CopyStarted("out", 3, 0)]
     bench.end_copies(seconds=0.5)
-    assert bench.told(CopyEnded) == [CopyEnded("out", 3, 1, 0.5, failed=False)]
+    assert bench.events(CopyEnded) == [CopyEnded("out", 3, 1, 0.5, failed=False)]
     assert bench.memory.watermarks(request.sequence)[:3] == (3 * BLOCK, 3 * BLOCK, 3 * BLOCK)
 
 
 def test_a_second_copy_out_is_of_what_is_new_and_tells_what_it_reused() -> None:
     bench = Bench()
-    request = bench.parked(5, tokens=3 * BLOCK + 5, mirrored=True)
+    request = bench.preempted(5, tokens=3 * BLOCK + 5, mirrored=True)
     bench.memory.append(request.sequence, BLOCK)
-    assert bench.swaps.start_out(request.session, bench.room([request]), request) is None
-    assert bench.told(CopyStarted) == [CopyStarted("out", 2, 3)]
+    assert bench.swaps.start_swap_out(request.session, bench.host_victims([request]), request) is None
+    assert bench.events(CopyStarted) == [CopyStarted("out", 2, 3)]
 
 
 def test_what_was_started_is_issued_once() -> None:
     bench = Bench()
     request = bench.swapped(3)
-    bench.swaps.start_in(request)
+    bench.swaps.start_swap_in(request)
     assert [ticket.sequence for ticket in bench.swaps.issued()] == [request.sequence]
     assert bench.swaps.issued() == ()
 
@@ -51,20 +51,20 @@ def test_a_ticket_that_is_not_in_flight_is_a_bug() -> None:
 )
 def test_what_cannot_be_copied_out_says_why(host: int, swap: bool, reason: str) -> None:
     bench = Bench(host=host, swap=swap)
-    request = bench.parked(3)
-    assert bench.swaps.start_out(request.session, bench.room([request]), request) == reason
+    request = bench.preempted(3)
+    assert bench.swaps.start_swap_out(request.session, bench.host_victims([request]), request) == reason
     assert bench.swaps.issued() == ()
 
 
 def test_a_failed_copy_loses_nothing_and_is_tried_again() -> None:
     bench = Bench()
     request = bench.swapped(3)
-    bench.swaps.start_in(request)
+    bench.swaps.start_swap_in(request)
     bench.end_copies(failed=True)
     assert bench.memory.watermarks(request.sequence)[:3] == (3 * BLOCK, 0, 3 * BLOCK)
     assert bench.device(request) == 0
     assert bench.swaps.must_recompute(request) is None
-    bench.swaps.start_in(request)
+    bench.swaps.start_swap_in(request)
     bench.end_copies()
     assert bench.memory.is_resident(request.sequence)
 
@@ -72,37 +72,37 @@ def test_a_failed_copy_loses_nothing_and_is_tried_again() -> None:
 def test_copies_in_that_fail_again_and_again_end_in_recomputation() -> None:
     bench = Bench()
     request = bench.swapped(3)
-    fail_for_good(bench, lambda: bench.swaps.start_in(request))
+    fail_for_good(bench, lambda: bench.swaps.start_swap_in(request))
     assert bench.swaps.must_recompute(request) == "copy_failed"
-    assert sum(event.failed for event in bench.told(CopyEnded)) == RETRIES + 1
+    assert sum(event.failed for event in bench.events(CopyEnded)) == RETRIES + 1
 
 
 def test_a_copy_that_works_forgives_the_failures_before_it() -> None:
     bench = Bench()
     request = bench.swapped(3)
     for failed in [True] * RETRIES + [False]:
-        bench.swaps.start_in(request)
+        bench.swaps.start_swap_in(request)
         bench.end_copies(failed=failed)
     bench.memory.reclaim_device(request.sequence, 3)
-    bench.swaps.start_in(request)
+    bench.swaps.start_swap_in(request)
     bench.end_copies(failed=True)
     assert bench.swaps.must_recompute(request) is None
 
 
 def test_copies_out_are_tried_again_after_kv_had_to_be_dropped_for_their_failures() -> None:
     bench = Bench(device=10)
-    request, newcomer = bench.parked(10), bench.waiting(2 * BLOCK)
-    fail_for_good(bench, lambda: bench.swaps.start_out(request.session, bench.room([request]), request))
-    assert bench.displacement([newcomer], [request]).obtain(newcomer)
+    request, newcomer = bench.preempted(10), bench.waiting(2 * BLOCK)
+    fail_for_good(bench, lambda: bench.swaps.start_swap_out(request.session, bench.host_victims([request]), request))
+    assert bench.victims([newcomer], [request]).obtain_blocks(newcomer)
     assert bench.memory.computed(request.sequence) == 8 * BLOCK
-    assert bench.swaps.start_out(request.session, bench.room([request]), request) is None
+    assert bench.swaps.start_swap_out(request.session, bench.host_victims([request]), request) is None
 
 
-def test_failures_of_conversations_that_are_gone_are_not_kept() -> None:
+def test_failures_of_conversations_that_ended_are_forgotten() -> None:
     bench = Bench()
     for _ in range(50):
         session = bench.idle(1)
-        bench.swaps.start_out(session, bench.room([]))
+        bench.swaps.start_swap_out(session, bench.host_victims([]))
         bench.end_copies(failed=True)
         bench.ledger.drop_session(session, "closed")
     assert len(bench.swaps._failures) <= 1
@@ -110,8 +110,8 @@ def test_failures_of_conversations_that_are_gone_are_not_kept() -> None:
 
 def test_a_stale_copy_moves_no_watermark_and_frees_what_it_held() -> None:
     bench = Bench()
-    request = bench.parked(5)
-    bench.swaps.start_out(request.session, bench.room([request]), request)
+    request = bench.preempted(5)
+    bench.swaps.start_swap_out(request.session, bench.host_victims([request]), request)
     bench.memory.truncate(request.sequence, 2 * BLOCK)
     bench.end_copies()
     assert bench.memory.watermarks(request.sequence)[:3] == (2 * BLOCK, 2 * BLOCK, 0)
@@ -121,7 +121,7 @@ def test_a_stale_copy_moves_no_watermark_and_frees_what_it_held() -> None:
 def test_a_copy_of_a_conversation_that_is_gone_ends_quietly() -> None:
     bench = Bench()
     session = bench.idle(5)
-    bench.swaps.start_out(session, bench.room([]))
+    bench.swaps.start_swap_out(session, bench.host_victims([]))
     bench.ledger.drop_session(session, "closed")
     assert bench.memory.device.num_used == 5
     bench.end_copies()
@@ -130,8 +130,8 @@ def test_a_copy_of_a_conversation_that_is_gone_ends_quietly() -> None:
 
 def test_without_reuse_what_has_left_is_on_the_host_alone() -> None:
     bench = Bench(reuse=False)
-    request = bench.parked(3)
-    bench.swaps.start_out(request.session, bench.room([request]), request)
+    request = bench.preempted(3)
+    bench.swaps.start_swap_out(request.session, bench.host_victims([request]), request)
     bench.end_copies()
     assert (bench.device(request), bench.host(request)) == (0, 3)
 
@@ -139,29 +139,29 @@ def test_without_reuse_what_has_left_is_on_the_host_alone() -> None:
 def test_without_reuse_what_has_come_in_is_on_the_device_alone() -> None:
     bench = Bench(reuse=False)
     request = bench.swapped(3)
-    bench.swaps.start_in(request)
+    bench.swaps.start_swap_in(request)
     bench.end_copies()
     assert (bench.device(request), bench.host(request)) == (3, 0)
 
 
-def test_without_reuse_who_runs_on_while_it_is_copied_out_stays_on_the_device() -> None:
+def test_without_reuse_a_request_that_runs_on_while_it_is_copied_out_stays_on_the_device() -> None:
     bench = Bench(reuse=False)
-    request = bench.parked(3)
-    bench.swaps.start_out(request.session, bench.room([request]), request)
-    bench.ledger.seat(request, 0.0)
+    request = bench.preempted(3)
+    bench.swaps.start_swap_out(request.session, bench.host_victims([request]), request)
+    bench.ledger.give_slot(request, 0.0)
     bench.end_copies()
     assert (bench.device(request), bench.host(request)) == (3, 0)
 
 
 def test_a_request_is_charged_for_the_blocks_that_were_copied_for_it() -> None:
     bench = Bench()
-    request = bench.parked(3)
+    request = bench.preempted(3)
     for failed in (True, False):
-        bench.swaps.start_out(request.session, bench.room([request]), request)
+        bench.swaps.start_swap_out(request.session, bench.host_victims([request]), request)
         bench.end_copies(failed=failed)
     bench.memory.reclaim_device(request.sequence, 2)
     for failed in (True, False):
-        bench.swaps.start_in(request)
+        bench.swaps.start_swap_in(request)
         bench.end_copies(failed=failed)
     assert (request.swapped_out, request.swapped_in) == (3, 2)
 
@@ -170,9 +170,9 @@ def test_waiting_for_a_long_queue_is_worse_than_computing_again() -> None:
     bench = Bench(device=40, host=40)
     first, second = bench.swapped(10), bench.swapped(3)
     bench.swaps.costs.step_ended(1.6, 16, 16)  # a tenth of a second a token
-    bench.swaps.start_in(first)
+    bench.swaps.start_swap_in(first)
     bench.end_copies(seconds=10.0)  # a second a block
     bench.memory.reclaim_device(first.sequence, 10)
     assert bench.swaps.must_recompute(second) is None  # 3 s against 4.8 s
-    bench.swaps.start_in(first)
+    bench.swaps.start_swap_in(first)
     assert bench.swaps.must_recompute(second) == "link_busy"  # 13 s

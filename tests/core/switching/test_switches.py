@@ -1,4 +1,4 @@
-"""Context switches as they are seen from outside: what runs meanwhile, what is copied, what is not."""
+"""Context switches as clients see them: what runs meanwhile, what is copied, what is not."""
 
 from collections.abc import Callable
 from itertools import groupby
@@ -27,16 +27,16 @@ def names(plan: StepPlan) -> set[str]:
     return {row.request_id for row in plan.rows}
 
 
-def told(sim: Simulation, kind: type[Event]) -> list[Event]:
+def events(sim: Simulation, kind: type[Event]) -> list[Event]:
     return [event for event in sim.log if isinstance(event, kind)]
 
 
 def blocks(sim: Simulation, direction: str) -> int:
-    return sum(event.blocks for event in told(sim, CopyEnded) if event.direction == direction and not event.failed)
+    return sum(event.blocks for event in events(sim, CopyEnded) if event.direction == direction and not event.failed)
 
 
 def pressed(make: MakeSimulation, submit: MakeSubmit, preset: str, link: Link, **settings: object) -> Simulation:
-    """8 blocks: ``small`` and ``low`` run; ``vip`` has come and needs the room of ``low``."""
+    """8 blocks: ``small`` and ``low`` run; ``vip`` has come and needs the blocks of ``low``."""
     values = {"device_blocks": 8, "host_blocks": 20, "mechanisms": PRESETS[preset], **settings}
     sim = make("priority", link, **values)
     sim.submit(submit("small", 4, max_tokens=12, priority=1))
@@ -66,16 +66,16 @@ def test_a_synchronous_preset_stands_still_until_the_copy_has_ended(
 def test_a_preset_without_swapping_drops_and_goes_on(simulation: MakeSimulation, submit: MakeSubmit) -> None:
     sim = pressed(simulation, submit, "vllm-recompute", Link(block_s=0.6))
     assert names(sim.step()) == {"small", "vip"}
-    assert {event.reason for event in told(sim, KVDropped)} == {"no_swap"}
-    assert not told(sim, CopyStarted)
+    assert {event.reason for event in events(sim, KVDropped)} == {"no_swap"}
+    assert not events(sim, CopyStarted)
 
 
-def test_kv_is_dropped_where_the_host_has_no_room_and_the_answer_stays_the_same(
+def test_kv_is_dropped_where_the_host_is_full_and_the_answer_stays_the_same(
     simulation: MakeSimulation, submit: MakeSubmit
 ) -> None:
     sim = pressed(simulation, submit, "groups+reuse+async", Link(), host_blocks=2)
     sim.run()
-    assert {event.reason for event in told(sim, KVDropped)} == {"host_full"}
+    assert {event.reason for event in events(sim, KVDropped)} == {"host_full"}
     assert sim.ended["low"].usage.recomputed > 0
     alone = simulation()
     alone.submit(submit("low", 60, max_tokens=30))
@@ -83,7 +83,7 @@ def test_kv_is_dropped_where_the_host_has_no_room_and_the_answer_stays_the_same(
     assert sim.answers["low"] == alone.answers["low"]
 
 
-def test_a_victim_is_told_when_it_loses_its_place_and_when_it_has_it_back(
+def test_events_say_when_a_victim_loses_its_slot_and_gets_one_again(
     simulation: MakeSimulation, submit: MakeSubmit
 ) -> None:
     sim = pressed(simulation, submit, "groups+reuse+async", Link())
@@ -111,7 +111,7 @@ def test_a_victim_that_returns_before_its_blocks_were_needed_pays_nothing(
         sim.step()
     sim.submit(submit("vip", 30, max_tokens=2))
     sim.run()
-    assert told(sim, Preempted) == [Preempted("low", "slot")]
+    assert events(sim, Preempted) == [Preempted("low", "slot")]
     assert blocks(sim, "in") == 0
     assert sim.ended["low"].usage.recomputed == 0
 
@@ -134,7 +134,7 @@ def switched_twice(simulation: MakeSimulation, submit: MakeSubmit, preset: str) 
         sim.step()
     sim.submit(submit("vip2", 100, max_tokens=4, priority=0))
     sim.run()
-    return [event for event in told(sim, CopyStarted) if event.direction == "out"]
+    return [event for event in events(sim, CopyStarted) if event.direction == "out"]
 
 
 def test_a_copy_survives_the_return_so_that_the_next_swap_out_copies_only_what_is_new(
@@ -166,7 +166,7 @@ def test_the_next_turn_of_a_conversation_on_the_host_is_copied_in_and_not_comput
     usage = sim.ended["second"].usage
     assert (usage.reused, usage.recomputed) == (103, 0)
     assert usage.swapped_in > 0
-    assert not told(sim, KVDropped)
+    assert not events(sim, KVDropped)
 
 
 def test_a_copy_that_fails_is_tried_again_and_then_its_kv_is_computed_again(
@@ -177,7 +177,7 @@ def test_a_copy_that_fails_is_tried_again_and_then_its_kv_is_computed_again(
     ends = [event for event in sim.log if isinstance(event, CopyEnded | KVDropped)]
     assert all(isinstance(event, CopyEnded) and event.failed for event in ends[: RETRIES + 1])
     assert isinstance(ends[RETRIES + 1], KVDropped)
-    assert {event.reason for event in told(sim, KVDropped)} == {"copy_failed"}
+    assert {event.reason for event in events(sim, KVDropped)} == {"copy_failed"}
     usage = sim.ended["low"].usage
     assert usage.completion == 30
     assert usage.swapped_blocks == 0
@@ -202,16 +202,14 @@ def teach(bench: Bench, block_s: float, step_s: float, prefill_token_s: float) -
     [(0.1, 1, True), (0.1, 4, True), (0.1, 6, False), (0.6, 1, False)],
     ids=["a short wait for one", "for four", "for six", "a long wait for one"],
 )
-def test_a_step_waits_for_copies_where_that_holds_up_everybody_less(
-    block_s: float, bystanders: int, waits: bool
-) -> None:
-    """Two come, four blocks in all: not to wait costs them a step of a second each."""
+def test_a_step_waits_for_copies_where_that_costs_less(block_s: float, bystanders: int, waits: bool) -> None:
+    """Two are swapped in, four blocks in all: not waiting costs each a step of a second."""
     bench = Bench()
     teach(bench, block_s, step_s=1.0, prefill_token_s=1.0)
-    coming = [bench.swapped(2) for _ in range(2)]
+    swapping_in = [bench.swapped(2) for _ in range(2)]
     running = [bench.running(1, 8) for _ in range(bystanders)]
     plan = scheduler(bench).plan(0.0)
-    assert {ticket.sequence for ticket in plan.copies} == {request.sequence for request in coming}
+    assert {ticket.sequence for ticket in plan.copies} == {request.sequence for request in swapping_in}
     assert names(plan) == (set() if waits else {request.request_id for request in running})
 
 
@@ -222,7 +220,7 @@ def test_kv_is_computed_again_where_the_link_would_take_longer() -> None:
     plan = scheduler(bench).plan(0.0)
     assert [(row.request_id, row.start, row.num_tokens) for row in plan.rows] == [(request.request_id, 0, 33)]
     assert not plan.copies
-    assert bench.told(KVDropped) == [KVDropped("link_busy", 32)]
+    assert bench.events(KVDropped) == [KVDropped("link_busy", 32)]
 
 
 def test_a_link_that_hung_once_is_tried_again() -> None:
@@ -236,11 +234,11 @@ def test_a_link_that_hung_once_is_tried_again() -> None:
     assert spared == 46  # 0.98 ** 46 * 0.8 s is less than 0.32 s
 
 
-def test_kv_is_not_given_up_for_a_busy_link_before_there_is_room_to_compute_it() -> None:
+def test_kv_is_not_given_up_for_a_busy_link_before_there_are_blocks_to_compute_it() -> None:
     bench = Bench(device=10)
     teach(bench, block_s=1.0, step_s=0.1, prefill_token_s=0.01)
-    request, leaving = bench.swapped(2), bench.parked(9)
-    bench.swaps.start_out(leaving.session, bench.room([]), leaving)
+    request, leaving = bench.swapped(2), bench.preempted(9)
+    bench.swaps.start_swap_out(leaving.session, bench.host_victims([]), leaving)
     bench.ledger.finish(leaving, FinishReason.CANCELLED, 0.0)
     scheduler(bench).plan(0.0)
     assert bench.memory.computed(request.sequence) == 32
@@ -251,8 +249,8 @@ def test_the_time_a_switch_took_counts_from_when_a_request_should_have_run(
 ) -> None:
     sim = pressed(simulation, submit, "groups+reuse", Link(block_s=0.5))
     sim.run()
-    resumed = told(sim, Resumed)
-    copied = sum(event.seconds for event in told(sim, CopyEnded) if event.direction == "in")
+    resumed = events(sim, Resumed)
+    copied = sum(event.seconds for event in events(sim, CopyEnded) if event.direction == "in")
     assert [event.request_id for event in resumed] == ["low"]
     assert resumed[0].switch_s == copied > 0
 
@@ -261,36 +259,36 @@ def test_copies_in_are_tried_again_after_kv_was_computed_for_their_failures() ->
     bench = Bench()
     request = bench.swapped(2)
     for _ in range(RETRIES + 1):
-        bench.swaps.start_in(request)
+        bench.swaps.start_swap_in(request)
         bench.end_copies(failed=True)
     assert scheduler(bench).plan(0.0).rows
-    assert bench.told(KVDropped) == [KVDropped("copy_failed", 32)]
+    assert bench.events(KVDropped) == [KVDropped("copy_failed", 32)]
     assert bench.swaps.must_recompute(request) is None
 
 
-def test_the_block_behind_kv_that_is_coming_in_is_kept_for_it() -> None:
+def test_the_block_behind_kv_that_is_swapped_in_is_reserved_for_it() -> None:
     bench = Bench(device=10)
-    coming, newcomer = bench.swapped(4), bench.waiting(4 * BLOCK)
-    leaving = bench.parked(2)
-    bench.swaps.start_in(coming)
-    bench.swaps.start_out(leaving.session, bench.room([]), leaving)
+    swapping_in, newcomer = bench.swapped(4), bench.waiting(4 * BLOCK)
+    leaving = bench.preempted(2)
+    bench.swaps.start_swap_in(swapping_in)
+    bench.swaps.start_swap_out(leaving.session, bench.host_victims([]), leaving)
     bench.ledger.finish(leaving, FinishReason.CANCELLED, 0.0)
     plans = scheduler(bench)
     assert not plans.plan(0.0).rows  # 4 blocks are free, one of them is not the newcomer's
     bench.end_copies()
-    assert names(plans.plan(1.0)) == {coming.request_id, newcomer.request_id}
+    assert names(plans.plan(1.0)) == {swapping_in.request_id, newcomer.request_id}
 
 
-def test_who_stands_still_for_the_copies_of_others_has_that_in_its_switch_too() -> None:
+def test_waiting_for_the_copies_of_others_counts_as_part_of_a_switch() -> None:
     bench = Bench()
-    ready, coming = bench.parked(2), bench.swapped(2)
+    ready, swapping_in = bench.preempted(2), bench.swapped(2)
     synchronous = scheduler(bench, asynchronous=False)
     assert not synchronous.plan(1.0).rows
     bench.end_copies()
-    bench.told(Resumed)
+    bench.events(Resumed)
     synchronous.plan(6.0)
-    switched = {event.request_id: event.switch_s for event in bench.told(Resumed)}
-    assert switched == {ready.request_id: 5.0, coming.request_id: 5.0}
+    switched = {event.request_id: event.switch_s for event in bench.events(Resumed)}
+    assert switched == {ready.request_id: 5.0, swapping_in.request_id: 5.0}
 
 
 def test_a_full_batch_gives_a_slot_to_a_higher_rank_and_copies_nothing(
@@ -302,12 +300,12 @@ def test_a_full_batch_gives_a_slot_to_a_higher_rank_and_copies_nothing(
     sim.step()
     sim.submit(submit("vip", 10, priority=1))
     assert names(sim.step()) == {"a", "vip"}
-    assert told(sim, Preempted) == [Preempted("b", "slot")]
+    assert events(sim, Preempted) == [Preempted("b", "slot")]
     sim.run()
-    assert not told(sim, CopyStarted)
+    assert not events(sim, CopyStarted)
 
 
-def test_a_place_is_kept_for_a_quantum_of_steps(simulation: MakeSimulation, submit: MakeSubmit) -> None:
+def test_a_slot_is_kept_for_a_quantum_of_steps(simulation: MakeSimulation, submit: MakeSubmit) -> None:
     sim = simulation("priority", max_num_seqs=1, patience=Patience(5, promote_after=4))
     sim.submit(submit("low", 4, max_tokens=20, priority=5))
     sim.step()
@@ -316,7 +314,7 @@ def test_a_place_is_kept_for_a_quantum_of_steps(simulation: MakeSimulation, subm
     assert served == [{"low"}] * 4 + [{"vip"}]
 
 
-def test_whoever_is_preempted_again_and_again_runs_for_long_then(
+def test_a_request_that_is_preempted_again_and_again_then_runs_for_long(
     simulation: MakeSimulation, submit: MakeSubmit
 ) -> None:
     sim = simulation("priority", max_num_seqs=1, patience=Patience(1, promote_after=2))
@@ -325,7 +323,7 @@ def test_whoever_is_preempted_again_and_again_runs_for_long_then(
     for number in range(10):
         served += [names(sim.step()) for _ in range(2)]
         sim.submit(submit(f"vip{number}", 4, max_tokens=1, priority=1))
-    runs = [len(list(run)) for who, run in groupby(served) if who == {"low"}]
+    runs = [len(list(run)) for served_ids, run in groupby(served) if served_ids == {"low"}]
     assert runs == [2, 1, Patience(1, promote_after=2).long_quantum]
 
 
