@@ -1,4 +1,4 @@
-"""What a load test can be told. Apart from the program, so that a command line can list it without loading it."""
+"""The settings of a load test, apart from its program: a command line can list them without loading it."""
 
 import json
 import os
@@ -54,10 +54,10 @@ class LoadSettings(WorkloadSettings):
 
     @model_validator(mode="after")
     def _asks_for_one_workload(self) -> "LoadSettings":
-        """A trace has its own turns and lengths; what would have no effect is refused."""
+        """Refuse settings of turns and lengths together with a trace, which has its own: they would have no effect."""
         drawn = set(WorkloadSettings.model_fields) - set(ArrivalSettings.model_fields) - {"conversations", "tenant"}
-        if self.trace is not None and (given := sorted(drawn & self.model_fields_set)):
-            raise ValueError(f"--{given[0].replace('_', '-')} has no effect on a --trace")
+        if self.trace is not None and (unused := sorted(drawn & self.model_fields_set)):
+            raise ValueError(f"--{unused[0].replace('_', '-')} has no effect on a --trace")
         return self
 
     @field_validator("slo")
@@ -78,5 +78,5 @@ class LoadSettings(WorkloadSettings):
 
     @property
     def extra_fields(self) -> dict[str, Any]:
-        """``extra_body`` parsed."""
+        """The fields of ``extra_body``."""
         return {} if self.extra_body is None else json.loads(self.extra_body)

@@ -1,6 +1,6 @@
-"""What a workload can be told: the flags of ``fastswitch workload``, and of ``fastswitch load`` without a trace.
+"""The settings of a workload: flags of ``fastswitch workload``, and of ``fastswitch load`` without a trace.
 
-Names are those of `vllm bench serve` where it has one.
+They have the names of `vllm bench serve` where it has such a flag.
 """
 
 import math
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from clients.workload.spec import HELP, DistributionSpec
 from clients.workload.tenants import HELP as TENANT_HELP
-from clients.workload.tenants import OPTIONS, Tenant, parse_tenant
+from clients.workload.tenants import OPTIONS, WorkloadTenant, parse_tenant
 
 
 class ArrivalSettings(BaseModel):
@@ -34,8 +34,8 @@ class ArrivalSettings(BaseModel):
 
     @model_validator(mode="after")
     def _one_loop(self) -> "ArrivalSettings":
-        given = [self.request_rate, self.conversation_rate, self.users]
-        if sum(value is not None for value in given) > 1:
+        loops = [self.request_rate, self.conversation_rate, self.users]
+        if sum(value is not None for value in loops) > 1:
             raise ValueError("--request-rate, --conversation-rate and --users exclude each other")
         if self.ramp_up_end_rps is not None and self.rate in (None, math.inf):
             raise ValueError("--ramp-up-end-rps needs a --request-rate or --conversation-rate to start from")
@@ -43,7 +43,7 @@ class ArrivalSettings(BaseModel):
 
     @property
     def rate(self) -> float | None:
-        """The open loop's rate as given, None without one."""
+        """The open loop's rate in the unit of its flag; None without an open loop."""
         return self.request_rate if self.request_rate is not None else self.conversation_rate
 
 
@@ -66,7 +66,7 @@ class WorkloadSettings(ArrivalSettings):
     @field_validator("tenant", mode="before")
     @classmethod
     def _rejoin(cls, specs: list[str]) -> list[str]:
-        """The command line cuts lists at commas, those between a tenant's options too."""
+        """Join what the command line has split at the commas between a tenant's options."""
         whole: list[str] = []
         for piece in specs:
             if whole and piece.partition("=")[0] in OPTIONS:
@@ -90,18 +90,18 @@ class WorkloadSettings(ArrivalSettings):
         return self
 
     @property
-    def tenants(self) -> tuple[Tenant, ...]:
-        """Those given, or one without a name."""
-        return tuple(parse_tenant(spec) for spec in self.tenant) or (Tenant(""),)
+    def tenants(self) -> tuple[WorkloadTenant, ...]:
+        """The configured tenants, or a single one without a name."""
+        return tuple(parse_tenant(spec) for spec in self.tenant) or (WorkloadTenant(""),)
 
     @property
     def weights(self) -> dict[str, float]:
-        """By tenant, those given."""
+        """The weights of the configured tenants, by name."""
         return {tenant.name: tenant.weight for tenant in self.tenants if tenant.name}
 
     @property
     def without_secrets(self) -> dict[str, object]:
-        """Every setting as it was in effect, for reports."""
+        """Every setting as it was in effect, without keys, for reports."""
         values = self.model_dump(mode="json", exclude={"api_key"})
         values["tenant"] = [spec.partition("key=")[0].rstrip(",:") for spec in self.tenant]
         return values

@@ -7,7 +7,7 @@ import pytest
 from clients.load.chat_stream import ChatStreamTarget
 from clients.load.openai import OpenAITarget
 from clients.report import Outcome
-from clients.trace import Turn
+from clients.trace import TraceTurn
 
 OVERLOADED = '{"error": {"message": "come back later", "type": "server_error", "code": "overloaded"}}'
 CHUNK = b'data: {"choices": [{"index": 0, "delta": {"content": "Hi"}}]}\n\n'
@@ -52,7 +52,7 @@ async def test_a_silent_server_is_a_timeout(play, trace_of, server):
 
 async def test_an_error_ends_its_conversation(play, trace_of, server):
     server.refuses(503, OVERLOADED)
-    driver = await play(server.url, trace_of(1, turns=[Turn(5, 8), Turn(5, 8)]))
+    driver = await play(server.url, trace_of(1, turns=[TraceTurn(5, 8), TraceTurn(5, 8)]))
     assert len(driver.records) == 1
 
 
@@ -69,7 +69,7 @@ async def test_a_refused_websocket_is_recorded(play, trace_of, server):
 async def test_the_answer_that_came_is_the_next_turns_history(play, trace_of, server):
     server.says("Good", " day")
     server.says("Bye")
-    await play(server.url, trace_of(1, turns=[Turn(5, 8), Turn(5, 8)]))
+    await play(server.url, trace_of(1, turns=[TraceTurn(5, 8), TraceTurn(5, 8)]))
     asked = [message["content"] for message in server.asked[1]["messages"]]
     assert asked[1] == "Good day"
     assert asked[0] == server.asked[0]["messages"][0]["content"]

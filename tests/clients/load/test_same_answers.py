@@ -13,7 +13,7 @@ from clients.load.command import drive, load_trace
 from clients.load.settings import LoadSettings
 from clients.protocol import Message
 from clients.report import Outcome
-from clients.trace import Conversation
+from clients.trace import TraceConversation
 from service.api.server import app_runner
 from service.cli.serve import build
 from service.config import parse
@@ -49,7 +49,7 @@ async def test_every_answer_under_load_is_the_one_given_alone(crowded, protocol)
     )
     said: dict[str, list[Message]] = {}
 
-    def note(conversation: Conversation, history: list[Message]) -> None:
+    def note(conversation: TraceConversation, history: list[Message]) -> None:
         said[conversation.id] = history
 
     run = await drive(settings, load_trace(settings), Console(quiet=True), note)

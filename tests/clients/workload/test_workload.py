@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from clients.trace import Conversation, Trace, Turn
+from clients.trace import Trace, TraceConversation, TraceTurn
 from clients.workload.arrivals import arrival_times
 from clients.workload.distribution import draw_counts, draw_seconds
 from clients.workload.generate import arrange, generate
@@ -143,7 +143,7 @@ def test_loops_exclude_each_other():
         settings(users=5)
 
 
-TWO = Trace((Conversation("a", 1.0, (Turn(1, 1),)), Conversation("b", 2.0, (Turn(1, 1),))))
+TWO = Trace((TraceConversation("a", 1.0, (TraceTurn(1, 1),)), TraceConversation("b", 2.0, (TraceTurn(1, 1),))))
 
 
 def test_a_traces_own_arrivals_are_kept_unless_others_are_asked_for():
