@@ -1,4 +1,4 @@
-"""The flags of `fastswitch load compare`, apart from the program: a command line can list them without loading it."""
+"""The flags of `fastswitch load compare`, apart from its program: a command line can list them without loading it."""
 
 import argparse
 from pathlib import Path
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def add_compare_flags(parser: argparse.ArgumentParser) -> None:
-    """Give ``parser`` what `run_compare` reads."""
+    """Add the flags that `run_compare` reads to ``parser``."""
     parser.add_argument(
         "runs", nargs="+", type=Path, metavar="RUN.json", help="reports of runs, the first to compare with"
     )

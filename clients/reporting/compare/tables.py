@@ -9,12 +9,12 @@ from clients.reporting.tables import ABSENT, TextTable, milliseconds, number
 
 
 def comparison_tables(comparisons: Sequence[Comparison]) -> list[TextTable]:
-    """One table a comparison."""
+    """Return one table a comparison."""
     return [_table(one) for one in comparisons]
 
 
 def differing_settings(runs: Mapping[str, Run]) -> TextTable:
-    """What was set differently, so that nobody compares what cannot be compared."""
+    """Return the settings that differ, so that readers notice runs that cannot be compared."""
     known = [
         {"target": run.target, "protocol": run.protocol, "model": run.model, **run.settings} for run in runs.values()
     ]
@@ -35,7 +35,7 @@ def _note(of: Comparison) -> str:
     return (
         "Latencies in ms. "
         f"Intervals by bootstrap of whole conversations ({of.conversations[0]:,} and {of.conversations[1]:,}): {how}. "
-        "They tell what other conversations would give, not what another run would. Better or worse: the interval "
+        "They say what other conversations would show, not what another run would. Better or worse: the interval "
         "excludes no change; each figure is judged alone, so one in twenty looks changed by chance. Rates: one window "
         "a run, so no interval."
     )
