@@ -25,7 +25,7 @@ class Connector:
 
     async def connect(self) -> FrameSocket:
         """Open a connection. Raises `ClientError`."""
-        if self._http is None:  # made at first use, because aiohttp binds it to the running loop
+        if self._http is None:  # aiohttp binds the session to the running loop, so it is made at first use
             # Load tests open more than the default of 100 connections.
             self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=self._headers)
         with typed_errors(self.base_url):

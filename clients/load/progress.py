@@ -41,7 +41,7 @@ class Progress:
         facts = {
             "elapsed": f"{now:.0f} s",
             "turns": f"{counts.done} of {counts.turns_in_trace} done, {counts.in_flight} in flight",
-            "waiting": f"{counts.waiting - counts.in_flight} for a place",
+            "waiting": f"{counts.waiting - counts.in_flight} to be sent",
             "rate": f"{(counts.done - done) / elapsed:.1f} turns/s, {(counts.pieces - pieces) / elapsed:.0f} pieces/s",
             "TTFT now": "-" if ttft is None else f"{ttft:.2f} s",
             "errors": ", ".join(f"{count} {kind}" for kind, count in counts.errors.most_common(3)) or "none",
@@ -53,7 +53,7 @@ class Progress:
     def _warnings(self) -> str:
         warnings = []
         if (since := self._driver.saturated_at_s) is not None:
-            warnings.append(f"the server falls behind since {since:.0f} s")
+            warnings.append(f"the server has been falling behind since {since:.0f} s")
         if (late := self._driver.counts.lateness_s) > LATE_S:
             warnings.append(f"this client sent a turn {late:.1f} s late")
         return "; ".join(warnings)

@@ -16,6 +16,7 @@ from clients.trace import TraceTurn
 INTERRUPTED = "interrupted"
 PATIENCE_S = 0.25  # how long a user who cancels before anything came waits
 
+Pieces = AsyncGenerator[str, None]
 OnPiece = Callable[[bool, float], None]  # whether it is the turn's first piece, and when it came
 
 
@@ -59,7 +60,8 @@ class TurnRunner:
         result = TurnResult()
         try:
             async with asyncio.timeout(self._timeout_s):
-                await self._receive(result, session, turn, history, request, pause_s)
+                answer = session.answer(history, request, result.server)
+                await self._receive(result, session, answer, turn, pause_s)
         except TimeoutError:
             result.outcome, result.error = Outcome.ERROR, error_kind(ServerTimeoutError())
         except ClientError as error:
@@ -70,17 +72,11 @@ class TurnRunner:
         return result
 
     async def _receive(
-        self,
-        result: TurnResult,
-        session: TargetSession,
-        turn: TraceTurn,
-        history: list[Message],
-        request: TurnRequest,
-        pause_s: float,
+        self, result: TurnResult, session: TargetSession, answer: Pieces, turn: TraceTurn, pause_s: float
     ) -> None:
         limits = [limit for limit in (turn.cancel_after, turn.disconnect_after) if limit is not None]
         most_pieces = min(limits, default=None)
-        async with aclosing(session.answer(history, request, result.server)) as pieces:
+        async with aclosing(answer) as pieces:
             if most_pieces == 0:
                 await _wait_briefly(pieces)
                 result.outcome = Outcome.CANCELLED
@@ -102,7 +98,7 @@ class TurnRunner:
                 result.outcome = Outcome.DISCONNECTED
 
 
-async def _wait_briefly(pieces: AsyncGenerator[str, None]) -> None:
+async def _wait_briefly(pieces: Pieces) -> None:
     """Wait for the first piece, but no longer than `PATIENCE_S`."""
     with suppress(TimeoutError, StopAsyncIteration):
         async with asyncio.timeout(PATIENCE_S):

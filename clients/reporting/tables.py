@@ -104,8 +104,9 @@ def latency_table(latencies: Latencies) -> TextTable:
         ("E2E", latencies.e2e),
         ("longest stall", latencies.stall),
     )
-    rows = tuple(_distribution_row(name, of) for name, of in named if of is not None)
-    unsure = any(not each.sure for _, of in named if of is not None for each in of.percentiles)
+    known = [(name, latency) for name, latency in named if latency is not None]
+    rows = tuple(_distribution_row(name, latency) for name, latency in known)
+    unsure = any(not each.sure for _, latency in known for each in latency.percentiles)
     note = f"{MARK} depends on fewer than five samples" if unsure else ""
     columns = ("ms", "n", "mean", *(percentile_name(quantile) for quantile in QUANTILES), "max")
     return TextTable("Latency", columns, rows, note)
@@ -135,7 +136,7 @@ def server_table(totals: ServerTotals) -> TextTable:
     )
     waits = (("queue ms", totals.queue_s), ("stalled ms", totals.stall_s))
     rows = [(name, number(count)) for name, count in counts if count is not None]
-    rows += [(name, _spread(of)) for name, of in waits if of is not None]
+    rows += [(name, _spread(wait)) for name, wait in waits if wait is not None]
     return TextTable("As the server reports", ("", ""), tuple(rows))
 
 
@@ -170,16 +171,17 @@ def _outcomes(summary: Summary) -> str:
     return f"{summary.turns:,}: " + ", ".join(rest)
 
 
-def _goodput_rows(of: Goodput | None) -> Iterable[tuple[str, str]]:
-    if of is not None:
-        share = ABSENT if of.attainment is None else f"{100 * of.attainment:.1f} %"
-        yield "goodput", f"{number(of.requests_per_s)} requests/s, {share} of {of.due:,} within {format_slo(of.slo)}"
+def _goodput_rows(found: Goodput | None) -> Iterable[tuple[str, str]]:
+    if found is not None:
+        share = ABSENT if found.attainment is None else f"{100 * found.attainment:.1f} %"
+        rate = number(found.requests_per_s)
+        yield "goodput", f"{rate} requests/s, {share} of {found.due:,} within {format_slo(found.slo)}"
 
 
 def _fairness_rows(summary: Summary) -> Iterable[tuple[str, str]]:
-    if (of := summary.fairness) is not None:
-        yield "Jain's index", _index(of.whole)
-        yield "  while all wanted", f"{_index(of.contended)}, {100 * of.contended_share:.0f} % of the time"
+    if (found := summary.fairness) is not None:
+        yield "Jain's index", _index(found.whole)
+        yield "  while all wanted", f"{_index(found.contended)}, {100 * found.contended_share:.0f} % of the time"
 
 
 def _client_rows(summary: Summary) -> Iterable[tuple[str, str]]:
@@ -192,13 +194,13 @@ def _client_rows(summary: Summary) -> Iterable[tuple[str, str]]:
         yield "saturated", f"after {number(run.saturated_at_s)} s the server fell behind for good"
 
 
-def _distribution_row(name: str, of: Distribution) -> tuple[str, ...]:
-    marked = (("" if each.sure else MARK) + milliseconds(each.value) for each in of.percentiles)
-    return (name, f"{of.n:,}", milliseconds(of.mean), *marked, milliseconds(of.maximum))
+def _distribution_row(name: str, latency: Distribution) -> tuple[str, ...]:
+    marked = (("" if each.sure else MARK) + milliseconds(each.value) for each in latency.percentiles)
+    return (name, f"{latency.n:,}", milliseconds(latency.mean), *marked, milliseconds(latency.maximum))
 
 
 def _tenant_row(share: Share, with_slo: bool) -> tuple[str, ...]:
-    latencies = (_quantile(of, q) for of in (share.latencies.ttft, share.latencies.tbt) for q in (0.5, 0.99))
+    latencies = (_quantile(latency, q) for latency in (share.latencies.ttft, share.latencies.tbt) for q in (0.5, 0.99))
     attainment = share.goodput.attainment if share.goodput else None
     met = (ABSENT if attainment is None else f"{100 * attainment:.1f} %",) if with_slo else ()
     errors = str(share.outcomes[Outcome.ERROR])
@@ -207,15 +209,15 @@ def _tenant_row(share: Share, with_slo: bool) -> tuple[str, ...]:
     return (*head, *latencies, *met, number(share.weighted))
 
 
-def _quantile(of: Distribution | None, quantile: float) -> str:
-    if of is None:
+def _quantile(latency: Distribution | None, quantile: float) -> str:
+    if latency is None:
         return ABSENT
-    each = of.percentiles[QUANTILES.index(quantile)]
+    each = latency.percentiles[QUANTILES.index(quantile)]
     return ("" if each.sure else MARK) + milliseconds(each.value)
 
 
-def _spread(of: Distribution) -> str:
-    return f"mean {milliseconds(of.mean)}, P99 {_quantile(of, 0.99)}, max {milliseconds(of.maximum)}"
+def _spread(wait: Distribution) -> str:
+    return f"mean {milliseconds(wait.mean)}, P99 {_quantile(wait, 0.99)}, max {milliseconds(wait.maximum)}"
 
 
 def _index(value: float | None) -> str:

@@ -17,19 +17,19 @@ class ArrivalSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    seed: int = Field(0, ge=0, description="seed of everything that is drawn; the same one makes the same workload")
+    seed: int = Field(0, ge=0, description="seed of all draws; the same seed makes the same workload")
     request_rate: float | None = Field(
         None,
         gt=0,
-        description="open loop: turns a second; conversations arrive at this over their mean turns",
+        description="open loop: turns a second; conversations arrive at this rate over their mean turns",
     )
     conversation_rate: float | None = Field(None, gt=0, description="open loop: conversations a second")
-    burstiness: float = Field(1.0, gt=0, description="shape of the gamma distributed gaps: 1 is Poisson, less burstier")
+    burstiness: float = Field(1.0, gt=0, description="shape of the gamma distributed gaps; 1: Poisson, less: burstier")
     ramp_up_end_rps: float | None = Field(
-        None, gt=0, description="the rate at the last arrival, if it changes linearly from the one at the first"
+        None, gt=0, description="the rate at the last arrival, if the rate changes linearly"
     )
     users: int | None = Field(
-        None, ge=1, description="closed loop: so many users, with one conversation each at a time"
+        None, ge=1, description="closed loop: number of users, each with one conversation at a time"
     )
 
     @model_validator(mode="after")
@@ -51,17 +51,21 @@ class WorkloadSettings(ArrivalSettings):
     """Make a trace of conversations from a seed."""
 
     conversations: int = Field(
-        100, ge=1, description="how many, of a trace the first ones; without a rate or users they all begin at once"
+        100, ge=1, description="how many, the first ones of a trace; without a rate or users all begin at once"
     )
     turns: DistributionSpec = Field("1", description=f"turns a conversation: {HELP}")
-    input_len: DistributionSpec = Field("lognormal:161,0.8,2000", description="tokens of a user's message, likewise")
-    output_len: DistributionSpec = Field("lognormal:338,0.8,2000", description="tokens of the longest answer, likewise")
-    think_time: DistributionSpec = Field("0", description="seconds between an answer and the next message, likewise")
-    tenant: list[str] = Field([], description=f"a tenant, as often as you like: {TENANT_HELP}")
+    input_len: DistributionSpec = Field(
+        "lognormal:161,0.8,2000", description="tokens of a user's message, like --turns"
+    )
+    output_len: DistributionSpec = Field(
+        "lognormal:338,0.8,2000", description="tokens of the longest answer, like --turns"
+    )
+    think_time: DistributionSpec = Field("0", description="seconds from an answer to the next message, like --turns")
+    tenant: list[str] = Field([], description=f"a tenant; may be repeated: {TENANT_HELP}")
     cancel_rate: float = Field(0.0, ge=0, le=1, description="share of turns that their user cancels in mid-answer")
     disconnect_rate: float = Field(0.0, ge=0, le=1, description="share of turns whose client vanishes in mid-answer")
     slow_reader_rate: float = Field(0.0, ge=0, le=1, description="share of conversations whose client reads slowly")
-    slow_reader_speed: float = Field(2.0, gt=0, description="pieces of an answer a second that a slow reader reads")
+    slow_reader_speed: float = Field(2.0, gt=0, description="pieces of an answer that a slow reader reads a second")
 
     @field_validator("tenant", mode="before")
     @classmethod

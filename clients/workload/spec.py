@@ -37,9 +37,9 @@ def parse_spec(text: str) -> Spec:
     try:
         numbers = tuple(float(number) for number in rest.split(","))
     except ValueError:
-        raise ValueError(f"{text!r} is no distribution: {HELP}") from None
+        raise ValueError(f"{text!r} is not a distribution: {HELP}") from None
     if len(numbers) not in KINDS.get(kind, ()) or not all(map(math.isfinite, numbers)):
-        raise ValueError(f"{text!r} is no distribution: {HELP}")
+        raise ValueError(f"{text!r} is not a distribution: {HELP}")
     if min(numbers) < 0:
         raise ValueError(f"{text!r} has a negative number")
     if problem := _problem(kind, numbers):

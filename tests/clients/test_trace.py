@@ -54,7 +54,7 @@ TALK = {"id": "x", "arrival_s": 0, "turns": [{"user_tokens": 1, "max_tokens": 1}
         ([HEADER, 5], "line 2"),
     ],
 )
-def test_a_file_that_is_no_trace_is_told_by_name_and_line(tmp_path, lines, complaint):
+def test_a_file_that_is_no_trace_is_reported_by_name_and_line(tmp_path, lines, complaint):
     with pytest.raises(TraceError, match=rf"t\.jsonl.*{complaint}"):
         read_trace(write(tmp_path / "t.jsonl", *lines))
 
@@ -87,7 +87,7 @@ def test_mooncake_is_read_with_its_times_and_blocks(tmp_path):
 
 
 @pytest.mark.parametrize("content", ['[{"id": 1}]', "[", '{"timestamp": 1}', "[]"])
-def test_a_damaged_foreign_file_is_told(tmp_path, content):
+def test_a_damaged_foreign_file_is_reported(tmp_path, content):
     path = tmp_path / "foreign"
     path.write_text(content)
     with pytest.raises(TraceError, match="foreign"):

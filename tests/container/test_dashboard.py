@@ -90,12 +90,12 @@ def test_counters_are_charted_as_rates(query):
     assert [selector.name for selector in counters if selector.name != "fastswitch_kv_blocks_total"] == rated
 
 
-def test_panels_have_their_own_place_and_the_provisioned_data_source():
+def test_panels_do_not_overlap_and_use_the_provisioned_data_source():
     (source,) = read_yaml("container/grafana/provisioning/datasources/prometheus.yml")["datasources"]
     cells = set()
     for panel in panels():
-        place = panel["gridPos"]
-        covered = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
+        grid = panel["gridPos"]
+        covered = {(grid["x"] + x, grid["y"] + y) for x in range(grid["w"]) for y in range(grid["h"])}
         assert panel["datasource"] == {"type": source["type"], "uid": source["uid"]}
         assert not cells & covered
         cells |= covered

@@ -1,4 +1,4 @@
-"""A server that answers by the clock, and short ways to drive one."""
+"""A server that answers by the clock, and fixtures to load it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -16,7 +16,7 @@ from clients.trace import Trace, TraceConversation, TraceTurn
 
 
 class TimedServer(StubServer):
-    """While ``gate`` is closed nothing leaves."""
+    """Sends nothing while ``gate`` is closed."""
 
     def __init__(self, scripts: Callable[[int], Sequence[float]]) -> None:
         super().__init__(scripts)
@@ -54,7 +54,7 @@ async def timed() -> AsyncIterator[Timed]:
 def conversations(
     count: int, every_s: float = 0.0, turns: Sequence[TraceTurn] = (TraceTurn(5, 8),), **fields: Any
 ) -> Trace:
-    """So many conversations of the same turns, at regular times."""
+    """Return ``count`` conversations of the same turns, at regular times."""
     made = [TraceConversation(f"c{number}", number * every_s, tuple(turns), **fields) for number in range(count)]
     return Trace(tuple(made))
 

@@ -118,7 +118,7 @@ async def test_a_trace_without_conversations_is_one_line_and_code_1(closed_url, 
     assert (code, err.splitlines()) == (1, [f"{tmp_path / 't.jsonl'}: no conversation in it"])
 
 
-def test_a_trace_is_cut_to_the_conversations_asked_for_and_takes_weights(tmp_path):
+def test_a_trace_is_limited_to_the_first_conversations_and_takes_weights(tmp_path):
     path = tmp_path / "t.jsonl"
     turns = (TraceTurn(1, 1),)
     write_trace(

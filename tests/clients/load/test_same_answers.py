@@ -1,4 +1,4 @@
-"""Under load, with others cancelling and vanishing around it, a conversation reads as it does alone."""
+"""Under load, while others cancel and vanish, a conversation has the same answers as alone."""
 
 import json
 from collections.abc import AsyncIterator
@@ -33,7 +33,7 @@ async def crowded(tiny_model_path: Path) -> AsyncIterator[str]:
 
 
 @pytest.mark.parametrize("protocol", ["sse", "websocket-json", "websocket-msgpack"])
-async def test_every_answer_under_load_is_the_one_given_alone(crowded, protocol):
+async def test_every_answer_under_load_is_the_same_as_alone(crowded, protocol):
     settings = LoadSettings(
         url=crowded,
         protocol=protocol,
@@ -57,7 +57,7 @@ async def test_every_answer_under_load_is_the_one_given_alone(crowded, protocol)
     assert {Outcome.OK, Outcome.CANCELLED, Outcome.DISCONNECTED} == set(outcomes), json.dumps(
         [record.error for record in run.records]
     )
-    if protocol != "sse":  # which does not tell
+    if protocol != "sse":  # SSE does not report them
         assert sum(record.preemptions or 0 for record in run.records) > 0
     whole = 0
     async with Client(crowded) as client:

@@ -1,4 +1,4 @@
-"""Messages made of words."""
+"""Messages have the right length, and only share what they should share."""
 
 from clients.load.words import WORDS, Writer
 from clients.trace import Trace, TraceConversation, TraceTurn
@@ -34,8 +34,8 @@ def test_a_message_has_as_many_words_as_make_its_tokens():
 
 
 def test_known_text_is_said_as_it_is():
-    told = trace(1, TraceTurn(3, 1, text="Guten Tag"))
-    assert Writer(told).message(told.conversations[0], 0) == "Guten Tag"
+    known = trace(1, TraceTurn(3, 1, text="Guten Tag"))
+    assert Writer(known).message(known.conversations[0], 0) == "Guten Tag"
 
 
 def test_equal_blocks_are_equal_text():

@@ -44,7 +44,7 @@ def test_a_percentile_is_sure_with_five_samples_above(n: int, sure: list[str]) -
 
 
 def test_latencies_count_from_when_the_turn_was_due(turn: TurnMaker, run_of: RunMaker) -> None:
-    """The server stalled everybody, so the client sent late: that is the server's doing (coordinated omission)."""
+    """The server stalled all clients, so this one sent late: that is the server's fault (coordinated omission)."""
     late = turn([5.5, 6.0], scheduled_s=1.0, sent_s=5.0, end_s=6.5)
     summary = summarise(run_of(late))
     latencies = summary.latencies
