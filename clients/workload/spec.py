@@ -22,14 +22,14 @@ KINDS: dict[str, tuple[int, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Spec:
+class ParsedDistribution:
     """A distribution's name and its numbers, which are finite and not negative."""
 
     kind: str
     numbers: tuple[float, ...]
 
 
-def parse_spec(text: str) -> Spec:
+def parse_spec(text: str) -> ParsedDistribution:
     """Read a distribution. Raises a ValueError that says what is wrong."""
     kind, colon, rest = text.partition(":")
     if not colon:
@@ -44,7 +44,7 @@ def parse_spec(text: str) -> Spec:
         raise ValueError(f"{text!r} has a negative number")
     if problem := _problem(kind, numbers):
         raise ValueError(f"{text!r}: {problem}")
-    return Spec(kind, numbers)
+    return ParsedDistribution(kind, numbers)
 
 
 def _problem(kind: str, numbers: tuple[float, ...]) -> str | None:
