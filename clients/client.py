@@ -1,12 +1,12 @@
-"""An async, typed client of the server's OpenAI routes.
+"""An async, typed client for the server's OpenAI routes.
 
     async with Client("http://127.0.0.1:8000") as client:
         async with aclosing(client.chat([{"role": "user", "content": "Hello"}], max_tokens=64)) as chunks:
             async for chunk in chunks:
                 print(chunk.text, end="")
 
-Closing the generator, or cancelling the task that reads it, closes the connection, and that cancels the answer at the
-server. Leaving the loop early without closing it leaves that to the garbage collector: hence `aclosing`.
+Closing the generator, or cancelling the task that reads it, closes the connection, which cancels the answer at the
+server. Without `aclosing`, leaving the loop early would leave that to the garbage collector.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ class Client:
     """A connection pool to one server. Use it as an async context manager, or call `close`.
 
     ``base_url`` may end in ``/v1``, as it does for other OpenAI clients. ``read_timeout_s`` bounds the silence between
-    two reads, the wait in the server's queue included, and not the length of an answer. Every method may raise
+    two reads, including the wait in the server's queue; an answer may take longer. Every method may raise
     `ClientError`.
     """
 
@@ -61,7 +61,7 @@ class Client:
             await self._http.close()
 
     async def chat(self, messages: Sequence[Message], **options: Unpack[ChatOptions]) -> AsyncGenerator[Chunk, None]:
-        """Stream the answer to ``messages``. `ConnectionLostError`: it broke off; what came until then is the text."""
+        """Stream the answer to ``messages``. Raises `ConnectionLostError` after the text that came if it breaks off."""
         body = {"messages": list(messages), **options, "stream": True, "stream_options": {"include_usage": True}}
         async with self._request("POST", "/v1/chat/completions", body) as response:
             request_id = response.headers.get("X-Request-Id")
@@ -75,7 +75,7 @@ class Client:
             await _drain(response)
 
     async def complete(self, messages: Sequence[Message], **options: Unpack[ChatOptions]) -> Completion:
-        """Return the whole answer to ``messages`` once it is there."""
+        """Return the whole answer to ``messages`` once it is complete."""
         body = {"messages": list(messages), **options}
         async with self._request("POST", "/v1/chat/completions", body) as response:
             return wire.parse_completion(await response.read(), response.headers.get("X-Request-Id"))
@@ -86,7 +86,7 @@ class Client:
             return wire.parse_models(await response.read())
 
     async def health(self) -> bool:
-        """Say whether a server is there and alive. Never raises `ClientError`."""
+        """Return whether a live server answers. Never raises `ClientError`."""
         try:
             async with self._request("GET", "/health"):
                 return True
@@ -94,18 +94,18 @@ class Client:
             return False
 
     async def readiness(self) -> str:
-        """Say ``ready``, or in a word why the server is not."""
+        """Return ``ready``, or a word for why the server is not ready."""
         async with self._answer("GET", "/ready") as response:
             return wire.parse_readiness(await response.read())
 
     async def state(self) -> dict[str, Any]:
-        """Return what `/debug/state` tells an operator. `AccessDeniedError`: it takes an admin's key."""
+        """Return what `/debug/state` shows to operators. Raises `AccessDeniedError` without an admin's key."""
         async with self._request("GET", "/debug/state") as response:
             return wire.parse_object(await response.read())
 
     @asynccontextmanager
     async def _request(self, method: str, path: str, body: Any = None) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Open a response of status 200; a response left before its end closes its connection."""
+        """Open a response of status 200. Leaving it before its end closes its connection."""
         async with self._answer(method, path, body) as response:
             if response.status != 200:
                 raise await _refusal(response)
@@ -115,14 +115,15 @@ class Client:
     async def _answer(self, method: str, path: str, body: Any = None) -> AsyncIterator[aiohttp.ClientResponse]:
         """Open a response of any status."""
         http = self._session()
-        # A redirect would turn the POST into a GET; it is an error here, not something to follow.
+        # A redirect would turn the POST into a GET, so it is an error here.
         request = http.request(method, self.base_url + path, json=body, allow_redirects=False)
         with typed_errors(self.base_url):
             async with request as response:
                 yield response
 
     def _session(self) -> aiohttp.ClientSession:
-        # Made at first use, because aiohttp binds it to the running loop. A load test opens more than the default 100.
+        # aiohttp binds the session to the running loop, so it is made at first use. Load tests open more than the
+        # default of 100 connections.
         if self._http is None:
             connector = aiohttp.TCPConnector(limit=0)
             self._http = aiohttp.ClientSession(connector=connector, headers=self._headers, timeout=self._timeout)
@@ -134,7 +135,7 @@ async def _refusal(response: aiohttp.ClientResponse) -> APIError:
 
 
 async def _drain(response: aiohttp.ClientResponse) -> None:
-    """Read the few bytes after the last event, so that the connection is kept; the answer is whole without them."""
+    """Read the few bytes after the last event, so that the connection can be reused. The answer is complete already."""
     try:
         async with asyncio.timeout(_DRAIN_S):
             await response.content.read()
@@ -144,7 +145,7 @@ async def _drain(response: aiohttp.ClientResponse) -> None:
 
 @contextmanager
 def typed_errors(base_url: str) -> Iterator[None]:
-    """Translate what aiohttp and the decoder raise into `ClientError`."""
+    """Translate the exceptions of aiohttp and the decoder into `ClientError`."""
     try:
         yield
     except aiohttp.InvalidURL as error:

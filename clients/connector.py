@@ -1,4 +1,4 @@
-"""Makes WebSocket connections to one server, and says in our errors why one could not be made."""
+"""Makes WebSocket connections to one server. A failure raises our own errors."""
 
 import asyncio
 
@@ -25,18 +25,18 @@ class Connector:
 
     async def connect(self) -> FrameSocket:
         """Open a connection. Raises `ClientError`."""
-        if self._http is None:  # made at first use, because aiohttp binds it to the running loop
-            # A load test opens more than the default 100.
+        if self._http is None:  # aiohttp binds the session to the running loop, so it is made at first use
+            # Load tests open more than the default of 100 connections.
             self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=self._headers)
         with typed_errors(self.base_url):
             try:
                 async with asyncio.timeout(self._timeout_s):
                     return FrameSocket(await self._dial(self._http))
-            except aiohttp.WSServerHandshakeError as error:  # aiohttp does not read its text
+            except aiohttp.WSServerHandshakeError as error:  # aiohttp does not read the body
                 raise parse_error(error.status, error.headers or {}, b"") from error
 
     async def close(self) -> None:
-        """No more connections."""
+        """Close the HTTP session; no connection can be opened after that."""
         if self._http is not None:
             await self._http.close()
 

@@ -1,4 +1,4 @@
-"""A conversation: its history and what each turn took. Independent of the transport that carries it."""
+"""A conversation over any transport: its history, and the statistics of each turn."""
 
 import asyncio
 import secrets
@@ -13,10 +13,10 @@ from clients.protocol import ChatOptions, Chunk, Message, Transport, Usage
 
 @dataclass(frozen=True, slots=True)
 class TurnStats:
-    """One turn's account, by the client's clock.
+    """Statistics of one turn, by the client's clock.
 
     ``outcome`` is the server's finish reason, or ``cancelled`` or ``error``. ``ttft_s`` is the time to the first text,
-    ``decode_s`` from the first text to the last; None when there was no text. ``usage`` is None if it never came.
+    ``decode_s`` from the first text to the last; both are None without text. ``usage`` is None if it never came.
     """
 
     outcome: str
@@ -27,14 +27,14 @@ class TurnStats:
 
     @property
     def tokens_per_s(self) -> float | None:
-        """Tokens a second after the first one; None when that cannot be told."""
+        """Tokens a second after the first one; None if unknown."""
         if self.usage is None or not self.decode_s or self.usage.completion_tokens < 2:
             return None
         return (self.usage.completion_tokens - 1) / self.decode_s
 
 
 class _Stopwatch:
-    """A turn in progress: the text so far, and when it came."""
+    """A turn in progress: its text so far, and when the text came."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -45,7 +45,7 @@ class _Stopwatch:
         self.finish_reason: str | None = None
         self.text = ""
 
-    def take(self, chunk: Chunk) -> None:
+    def note(self, chunk: Chunk) -> None:
         self.finish_reason = chunk.finish_reason or self.finish_reason
         self._usage = chunk.usage or self._usage
         if chunk.text:
@@ -61,11 +61,11 @@ class _Stopwatch:
 
 
 class Conversation:
-    """Keeps ``messages`` and ``turns``. One turn at a time.
+    """Keeps ``messages`` and ``turns``, and runs one turn at a time.
 
-    Always true between turns: after the system message, user and assistant alternate, and the last is the assistant's.
-    A turn that was cut keeps the text received; one without text leaves no message, so it can be asked again.
-    ``options`` hold for every turn; ``clock`` gives seconds.
+    Between turns this is always true: after the system message, user and assistant alternate, and the last message is
+    the assistant's. A turn that ended early keeps its text; one without text leaves no message, so it can be repeated.
+    ``options`` apply to every turn; ``clock`` returns seconds.
     """
 
     def __init__(
@@ -76,8 +76,8 @@ class Conversation:
         clock: Callable[[], float] = time.perf_counter,
         **options: Unpack[ChatOptions],
     ) -> None:
-        # Without a user the server knows a client by its connection, and a cancelled turn costs the connection: a
-        # random user, which nobody else can guess, keeps this conversation's KV findable.
+        # Without a user the server knows a client by its connection, and cancelling a turn closes that connection. A
+        # random user, which other clients cannot guess, keeps the KV of this conversation findable.
         self._options: ChatOptions = {"user": secrets.token_hex(16), **options}
         self._transport = transport
         self._clock = clock
@@ -87,7 +87,7 @@ class Conversation:
         self.turns: list[TurnStats] = []
 
     def reset(self) -> None:
-        """Forget all but the system message. RuntimeError during a turn."""
+        """Forget all messages except the system message. Raises RuntimeError during a turn."""
         self._refuse_if_busy()
         self.messages = list(self._opening)
         self.turns = []
@@ -95,7 +95,7 @@ class Conversation:
     async def say(self, text: str, **options: Unpack[ChatOptions]) -> AsyncGenerator[str, None]:
         """Stream the answer to ``text``; closing the generator cancels the turn.
 
-        ``options`` hold for this turn and override the conversation's. Raises `ClientError`, and RuntimeError while
+        ``options`` apply to this turn and override the conversation's. Raises `ClientError`, and RuntimeError while
         another turn runs.
         """
         self._refuse_if_busy()
@@ -104,10 +104,10 @@ class Conversation:
         question: Message = {"role": "user", "content": text}
         outcome = "error"
         try:
-            asked: ChatOptions = {**self._options, **options}
-            async with aclosing(self._transport.chat([*self.messages, question], **asked)) as chunks:
+            merged: ChatOptions = {**self._options, **options}
+            async with aclosing(self._transport.chat([*self.messages, question], **merged)) as chunks:
                 async for chunk in chunks:
-                    watch.take(chunk)
+                    watch.note(chunk)
                     if chunk.text:
                         yield chunk.text
             outcome = "stop"
@@ -121,7 +121,7 @@ class Conversation:
     def _record(self, question: Message, watch: _Stopwatch, outcome: str) -> None:
         if watch.text:
             self.messages += [question, {"role": "assistant", "content": watch.text}]
-        # A cut after the finish reason came has cut nothing.
+        # A turn that is closed after its finish reason came was complete.
         self.turns.append(watch.stats(watch.finish_reason or outcome))
 
     def _refuse_if_busy(self) -> None:

@@ -1,10 +1,10 @@
-"""Every error a client can meet, in one tree.
+"""All errors of the clients, in one tree. Some have a namesake in `service.errors`, the server's side of the protocol.
 
     ClientError
     ├── UnreachableError           no connection: wrong address, or no server there
     ├── ServerTimeoutError         connected, but silent for longer than the read time-out
-    ├── ConnectionLostError        the connection, or the answer, broke off in the middle
-    └── APIError                   the server said no: status, type, code, param, request_id, retry_after_s
+    ├── ConnectionLostError        the connection, or the answer, broke off
+    └── APIError                   the server refused: status, type, code, param, request_id, retry_after_s
         ├── BadRequestError        400, 405, 413, 422
         ├── AccessDeniedError      401, 403
         ├── NotFoundError          404
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 
 class ClientError(Exception):
-    """Base of all; its text is one line fit for a user."""
+    """Base of all client errors. Its text is one line fit for a user."""
 
 
 class UnreachableError(ClientError):
@@ -30,12 +30,12 @@ class ServerTimeoutError(ClientError):
 
 
 class ConnectionLostError(ClientError):
-    """The answer broke off, or was not what the protocol says."""
+    """The answer broke off, or did not follow the protocol."""
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorDetails:
-    """The server's error body with what its headers add. ``status`` is None in mid-stream."""
+    """What the server's `ErrorDetails` and its headers say about an error. ``status`` is None in mid-stream."""
 
     message: str
     status: int | None = None
@@ -47,7 +47,7 @@ class ErrorDetails:
 
 
 class APIError(ClientError):
-    """The server refused or ended the request; ``details`` has all it said."""
+    """The server refused or ended the request; ``details`` has all that it reported."""
 
     def __init__(self, details: ErrorDetails) -> None:
         super().__init__(details.message)
@@ -73,11 +73,11 @@ class AccessDeniedError(APIError):
 
 
 class NotFoundError(APIError):
-    """No such route or model."""
+    """The route or model does not exist."""
 
 
 class OverloadedError(APIError):
-    """Too busy now; ``details.retry_after_s`` says when to come back."""
+    """The server is too busy now; ``details.retry_after_s`` says when to try again."""
 
 
 class ServerFaultError(APIError):

@@ -1,11 +1,11 @@
-"""Files that are either whole or not there."""
+"""Writes files that are never half written."""
 
 import os
 from pathlib import Path
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Put ``data`` in the place of ``path`` at once: whoever reads, or a power cut, finds the old file or the new one.
+    """Replace the file ``path`` at once: a reader finds the old file or the new one, even after a power loss.
 
     Raises `OSError`.
     """

@@ -1,13 +1,13 @@
-"""Others' traces as ours: ShareGPT's JSON and Mooncake's JSON lines, told apart by what they begin with."""
+"""Reads foreign traces, ShareGPT's JSON and Mooncake's JSON lines, and recognises each by its first line."""
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clients.trace import FORMAT, Conversation, Trace, TraceError, Turn, read_trace
+from clients.trace import FORMAT, Trace, TraceConversation, TraceError, TraceTurn, read_trace
 
-CHARACTERS_A_TOKEN = 4  # of English text, for ShareGPT, which has text and no counts
+CHARACTERS_PER_TOKEN = 4  # in English text; ShareGPT has text and no counts
 
 _USER, _ASSISTANT = {"human", "user"}, {"gpt", "assistant", "chatgpt", "bing", "bard"}
 
@@ -24,9 +24,9 @@ def read_any_trace(path: Path) -> Trace:
 
 
 def read_sharegpt(path: Path) -> Trace:
-    """Conversations of ``{"conversations": [{"from": "human", "value": ...}, {"from": "gpt", ...}]}``.
+    """Read a list of ``{"conversations": [{"from": "human", "value": ...}, {"from": "gpt", ...}]}``.
 
-    They have no arrivals. Answers may be as long as the ones in the file; lengths are estimates, from characters.
+    It has no arrivals. Answers may be as long as those in the file; lengths are estimated from characters.
     """
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
@@ -35,12 +35,12 @@ def read_sharegpt(path: Path) -> Trace:
     conversations = []
     for number, entry in enumerate(entries):
         if turns := _sharegpt_turns(path, number, entry):
-            conversations.append(Conversation(str(entry.get("id", number)), None, tuple(turns)))
+            conversations.append(TraceConversation(str(entry.get("id", number)), None, tuple(turns)))
     return _trace(path, "sharegpt", conversations)
 
 
-def _sharegpt_turns(path: Path, number: int, entry: Any) -> list[Turn]:
-    """Its questions that were answered, up to the first thing out of turn."""
+def _sharegpt_turns(path: Path, number: int, entry: Any) -> list[TraceTurn]:
+    """Return the questions that were answered, up to the first message out of order."""
     try:
         said = [(message["from"], message["value"]) for message in entry["conversations"]]
     except (KeyError, TypeError) as error:
@@ -50,12 +50,12 @@ def _sharegpt_turns(path: Path, number: int, entry: Any) -> list[Turn]:
     for (asker, question), (answerer, answer) in zip(said[::2], said[1::2], strict=False):
         if asker not in _USER or answerer not in _ASSISTANT or not question or not answer:
             break
-        turns.append(Turn(_estimate(question), _estimate(answer), text=question))
+        turns.append(TraceTurn(_estimate(question), _estimate(answer), text=question))
     return turns
 
 
 def read_mooncake(path: Path) -> Trace:
-    """Lines of ``timestamp`` (ms), ``input_length``, ``output_length`` and ``hash_ids``: conversations of one turn."""
+    """Read one-turn conversations: ``timestamp`` (ms), ``input_length``, ``output_length`` and ``hash_ids`` a line."""
     conversations = []
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
@@ -65,24 +65,24 @@ def read_mooncake(path: Path) -> Trace:
     return _trace(path, "mooncake", conversations)
 
 
-def _mooncake_request(path: Path, number: int, line: str) -> Conversation:
+def _mooncake_request(path: Path, number: int, line: str) -> TraceConversation:
     try:
         request: Mapping[str, Any] = json.loads(line)
-        turn = Turn(
+        turn = TraceTurn(
             max(1, int(request["input_length"])),
             max(1, int(request["output_length"])),
             hash_ids=tuple(request.get("hash_ids", ())),
         )
-        return Conversation(str(number), request["timestamp"] / 1000, (turn,))
+        return TraceConversation(str(number), request["timestamp"] / 1000, (turn,))
     except (KeyError, TypeError, ValueError) as error:
         raise TraceError(f"{path}, line {number}: not a Mooncake request: {error}") from error
 
 
-def _trace(path: Path, form: str, conversations: Sequence[Conversation]) -> Trace:
+def _trace(path: Path, form: str, conversations: Sequence[TraceConversation]) -> Trace:
     if not conversations:
         raise TraceError(f"{path}: no conversation in it")
     return Trace(tuple(conversations), source={"format": form, "file": path.name})
 
 
 def _estimate(text: str) -> int:
-    return max(1, round(len(text) / CHARACTERS_A_TOKEN))
+    return max(1, round(len(text) / CHARACTERS_PER_TOKEN))

@@ -16,9 +16,9 @@ from clients.protocol import Usage
 Encoding = Literal["json", "msgpack"]
 
 CLOSE_WAIT_S = 1.0
-WAITING_FRAMES = 1024  # more are left to the network until these are read
-FATAL = range(4000, 5000)  # close codes: 4000 and an HTTP status, an error that coming back would not mend
-SLOW_READER = 4408  # but for this one: the session is still there, and says what became of the turn
+WAITING_FRAMES = 1024  # further frames stay in the network until these are read
+FATAL = range(4000, 5000)  # close codes: 4000 plus an HTTP status; reconnecting would not help
+SLOW_READER = 4408  # except this one: the session still exists and says how the turn ended
 
 
 class FrameUsage(BaseModel):
@@ -33,14 +33,14 @@ class FrameUsage(BaseModel):
 
 
 class FrameTimings(BaseModel):
-    """Where a turn's time went, in seconds."""
+    """How long a turn waited, in seconds."""
 
     queue_s: float | None = None
     stall_s: float | None = None
 
 
 class Frame(BaseModel):
-    """What the server says: one form for all types, unknown fields passed over."""
+    """A frame from the server. All types have one form, and unknown fields are ignored."""
 
     type: str
     session: str = ""
@@ -59,23 +59,23 @@ class Frame(BaseModel):
     retry_after_s: float | None = None
 
     def to_usage(self) -> Usage | None:
-        """Token counts as all transports say them."""
+        """Return the token counts in the form that all transports share."""
         usage = self.usage
         return None if usage is None else Usage(usage.prompt_tokens, usage.completion_tokens, usage.reused_tokens)
 
     def to_error(self) -> APIError:
-        """What an ``error`` frame says."""
+        """Return the error that an ``error`` frame describes."""
         return api_error(
             ErrorDetails(self.message, self.status, None, self.code, self.param, self.request_id, self.retry_after_s)
         )
 
 
 class BrokenError(ConnectionLostError):
-    """The connection is gone; it is worth coming back."""
+    """The connection broke; reconnecting may help."""
 
 
 class FrameSocket:
-    """One connection. Reads on its own, so that pings are answered while nobody waits for a frame."""
+    """One connection. It reads in a task of its own, so that pings are answered while no caller waits for a frame."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._socket = socket
@@ -86,7 +86,7 @@ class FrameSocket:
 
     @property
     def alive(self) -> bool:
-        """Whether the connection stands, as far as is known."""
+        """Whether the connection is open, as far as is known."""
         return self._end is None and not self._reading.done()
 
     async def send(self, kind: str, **fields: Any) -> None:
@@ -101,7 +101,7 @@ class FrameSocket:
             raise BrokenError("the connection broke") from error
 
     async def receive(self) -> Frame:
-        """The next frame. Raises `BrokenError`, or what the server said when it closed."""
+        """Return the next frame. Raises `BrokenError`, or the error that the server closed the connection with."""
         if self._end is None:
             item = await self._frames.get()
             if isinstance(item, Frame):
@@ -110,12 +110,12 @@ class FrameSocket:
         raise self._end
 
     async def close(self) -> None:
-        """Close it, at once."""
+        """Close the connection at once."""
         self._reading.cancel()
         await self._socket.close()
 
     def vanish(self) -> None:
-        """Break the connection off without a word, as a client does that lost its network."""
+        """Break the connection off without closing it, like a client that lost its network."""
         connection = self._socket.get_extra_info("socket")
         if connection is not None:
             with suppress(OSError):
@@ -128,11 +128,11 @@ class FrameSocket:
             except ClientError as error:
                 await self._frames.put(error)
                 return
-        await self._frames.put(_farewell(self._socket.close_code))
+        await self._frames.put(_closing_error(self._socket.close_code))
 
 
 def subprotocol(encoding: Encoding) -> str:
-    """The name by which an encoding is asked for."""
+    """Return the name by which a client asks for an encoding."""
     return f"fastswitch.v1.{encoding}"
 
 
@@ -144,7 +144,7 @@ def _decode(data: str | bytes) -> Frame:
         raise ConnectionLostError(f"the server sent something that is not a frame: {what}") from error
 
 
-def _farewell(code: int | None) -> ClientError:
+def _closing_error(code: int | None) -> ClientError:
     if code is not None and code in FATAL and code != SLOW_READER:
         status = code - FATAL.start
         return api_error(ErrorDetails(f"the server closed the connection with code {code}", status))

@@ -1,4 +1,7 @@
-"""What goes over the wire as users of the client see it. Other transports speak these same types."""
+"""The types of the protocol as users of the clients see them, whatever the transport.
+
+`Message`, `Model` and `Usage` are the clients' versions of types that the server also has; neither imports the other.
+"""
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
@@ -13,9 +16,9 @@ class Message(TypedDict):
 
 
 class ChatOptions(TypedDict, total=False):
-    """What a request may ask for besides an answer; whatever is left out is the server's default.
+    """Options of a request. The server has a default for each one that is left out.
 
-    ``user`` keeps the KV of earlier turns findable: only requests of one key and one user share it. ``priority``: lower
+    ``user`` keeps the KV of earlier turns findable: only requests of one key and one user share it. Lower ``priority``
     goes first. ``temperature`` 0 is greedy.
     """
 
@@ -37,7 +40,7 @@ class ChatOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts of a request. ``cached_tokens`` of the prompt had KV from an earlier turn."""
+    """Token counts of a request. ``cached_tokens`` tokens of the prompt had KV from an earlier turn."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -66,14 +69,14 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model that the server offers. ``max_model_len``: tokens of prompt and answer together, if the server says."""
+    """A model that the server offers. ``max_model_len`` bounds prompt and answer together; None if unknown."""
 
     id: str
     max_model_len: int | None
 
 
 class Transport(Protocol):
-    """A way to a server: whatever streams the answer to a history."""
+    """A way to a server that streams the answer to a history."""
 
     def chat(self, messages: Sequence[Message], **options: Unpack[ChatOptions]) -> AsyncGenerator[Chunk, None]:
         """Stream the answer to ``messages``; closing the generator cancels at the server."""

@@ -1,13 +1,13 @@
-"""What a load test leaves behind: a `Run` of `TurnRecord`s, one for each turn that was due.
+"""The result of a load test: a `Run` with a `TurnRecord` for each turn that was due.
 
-A leaf: the load tester writes these, statistics and reports read them, benchmarks too. Times are seconds since the
-run's start on the client's monotonic clock. Latencies count from ``scheduled_s``, when the turn was *due*, not from
-when a busy client came round to sending it: otherwise a server that stalls everybody looks fast (coordinated omission).
+The load tester writes it; statistics, reports and benchmarks read it. Times are seconds since the run's start on the
+client's monotonic clock. Latencies count from ``scheduled_s``, when the turn was *due*, not from when a busy client
+sent it: otherwise a server that stalls all clients looks fast (coordinated omission).
 
-    RunFileError          cannot be read as a run
-    ├── NotARunError      something else: no JSON, or JSON of another kind
-    ├── RunVersionError   of a version that is not ours
-    └── DamagedRunError   ours, but a field is missing, of the wrong type, or impossible
+    RunFileError          the file cannot be read as a run
+    ├── NotARunError      it is something else: not JSON, or JSON of another kind
+    ├── RunVersionError   it has another version of the format
+    └── DamagedRunError   a field is missing, unknown, of the wrong type, or impossible
 """
 
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ VERSION: Final = 1
 
 
 class Outcome(StrEnum):
-    """How a turn ended. The client itself cancels or disconnects when the workload tells it to."""
+    """How a turn ended. The client itself cancels or disconnects if the workload says so."""
 
     OK = "ok"
     ERROR = "error"
@@ -37,9 +37,9 @@ class Outcome(StrEnum):
 class TurnRecord:
     """One turn as its client saw it.
 
-    ``piece_s``: when each non-empty piece of the answer came (an SSE chunk, a token frame): the first gives TTFT, the
-    gaps are TBT. ``error``: its kind, of few different ones (``http 503 overloaded``, ``connect``, ``timeout``).
-    The fields from ``reused`` on are what the server told, None where it does not tell.
+    ``piece_s`` says when each non-empty piece of the answer came (an SSE chunk, a token frame): the first gives TTFT,
+    the gaps are TBT. ``error`` is one of a few kinds (``http 503 overloaded``, ``connect``, ``timeout``). The server
+    reports the fields from ``prompt_tokens`` on; they are None where it does not.
     """
 
     conversation: str
@@ -65,7 +65,7 @@ class TurnRecord:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A whole load test. ``settings``: every flag as it was in effect, secrets left out. ``weights``: by tenant."""
+    """A whole load test. ``settings`` has each flag as it was in effect, without secrets; ``weights`` are by tenant."""
 
     target: str
     protocol: str
@@ -76,12 +76,12 @@ class Run:
     records: tuple[TurnRecord, ...]
     weights: dict[str, float] = field(default_factory=dict)
     interrupted: bool = False
-    saturated_at_s: float | None = None  # when the server was seen to fall behind for good
+    saturated_at_s: float | None = None  # when the client saw the server fall behind for good
     client_cpu_s: float = 0.0
 
 
 class RunFileError(Exception):
-    """Base of all; its text is one line fit for a user and names the file."""
+    """Base of the errors of a file. Its text is one line fit for a user and names the file."""
 
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(f"{path}: {why}")
@@ -89,11 +89,11 @@ class RunFileError(Exception):
 
 
 class NotARunError(RunFileError):
-    """The file is something else."""
+    """The file is not a load test's result."""
 
 
 class RunVersionError(RunFileError):
-    """The file is of a version of the format that is not read here."""
+    """The file has a version of the format that cannot be read here."""
 
 
 class DamagedRunError(RunFileError):
@@ -119,14 +119,14 @@ def write_run(run: Run, path: Path) -> None:
 
 
 def read_run(path: Path) -> Run:
-    """Read what `write_run` wrote. Raises `OSError`, and `RunFileError` for anything else than a sound run."""
+    """Read what `write_run` wrote. Raises `OSError`, and `RunFileError` for anything but a valid run."""
     data = path.read_bytes()
     try:
         head = _Head.model_validate_json(data)
     except ValidationError:
         raise NotARunError(path, f"is not a load test's result (JSON with format {FORMAT!r})") from None
     if head.version != VERSION:
-        raise RunVersionError(path, f"has version {head.version} of the format, here version {VERSION} is read")
+        raise RunVersionError(path, f"has version {head.version} of the format; only version {VERSION} can be read")
     try:
         run = _File.model_validate_json(data).run
     except ValidationError as error:
@@ -142,7 +142,7 @@ def _first_fault(error: ValidationError) -> str:
 
 
 def _check_sense(run: Run, path: Path) -> None:
-    """Statistics rely on gaps that are not negative and on weights to divide by."""
+    """Raise `DamagedRunError` if a gap is negative or a weight is not positive: statistics rely on both."""
     for index, turn in enumerate(run.records):
         if any(later < earlier for earlier, later in pairwise((turn.sent_s, *turn.piece_s, turn.end_s))):
             raise DamagedRunError(path, f"run.records.{index}: sent_s, piece_s and end_s are not in order of time")

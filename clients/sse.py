@@ -1,7 +1,7 @@
-"""Server-sent events, parsed without I/O: bytes in, the data of complete events out.
+"""Parses server-sent events without I/O: bytes go in, the data of complete events comes out.
 
-Follows the WHATWG text (https://html.spec.whatwg.org/multipage/server-sent-events.html) as far as a stream of answers
-needs it: CR, LF and CRLF line ends, comments, several data lines an event. Names and ids of events are passed over.
+It follows the WHATWG text (https://html.spec.whatwg.org/multipage/server-sent-events.html) as far as a stream of
+answers needs it: CR, LF and CRLF line ends, comments, several data lines an event. Event names and ids are ignored.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterable
@@ -10,10 +10,10 @@ MAX_EVENT_BYTES = 8 * 2**20
 
 
 class SSEDecoder:
-    """One stream's decoder.
+    """Decodes one stream.
 
-    Always true: ``_line`` holds the bytes of a line whose end has not come, ``_data`` the data lines of an event whose
-    blank line has not come. Lines are cut as bytes and decoded whole, so a character split across reads stays one.
+    Always true: ``_line`` holds the bytes of a line whose end has not come, ``_data`` the data lines of an event
+    whose blank line has not come. Lines are decoded whole, so that characters split between reads are restored.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class SSEDecoder:
         self._first_line = True
 
     def feed(self, received: bytes) -> list[str]:
-        """Take the next bytes and return the data of the events they completed. ValueError: an event is too large."""
+        """Take the next bytes and return the data of the events they complete. Raises ValueError if one is too big."""
         if not received:
             return []
         if self._after_cr and received.startswith(b"\n"):
@@ -44,7 +44,7 @@ class SSEDecoder:
             raise ValueError(f"an event of more than {MAX_EVENT_BYTES} bytes")
 
     def _end_line(self) -> str | None:
-        """Account for the finished line; if it is the blank one that ends an event, return the event's data."""
+        """Process a complete line. If it is the blank one that ends an event, return the event's data."""
         line = self._line.rstrip(b"\r\n").decode("utf-8", "replace")
         self._line.clear()
         if self._first_line:
@@ -62,7 +62,7 @@ class SSEDecoder:
 
 
 async def decode_stream(pieces: AsyncIterable[bytes]) -> AsyncGenerator[str, None]:
-    """Yield the data of each event in a stream of bytes; an event that the stream's end cuts off is dropped."""
+    """Yield the data of each event in a stream of bytes. An event that is incomplete at the end is dropped."""
     decoder = SSEDecoder()
     async for piece in pieces:
         for data in decoder.feed(piece):

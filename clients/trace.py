@@ -1,7 +1,7 @@
-"""Traces: who says how much, and when. JSON lines that load tests, benchmarks and a recording server share.
+"""Traces: who says how much, and when. Load tests, benchmarks and a recording server share these JSON lines.
 
-A leaf. The first line is the header, every other one a conversation; docs/trace.md describes each field. Times are
-seconds, lengths tokens. A trace holds text only where it was made from one that does (ShareGPT).
+This module imports nothing of the project. The first line is the header, every other line a conversation; docs/trace.md
+describes each field. Times are seconds, lengths are tokens. A trace holds text only if its source did (ShareGPT).
 """
 
 import json
@@ -15,17 +15,17 @@ VERSION = 1
 
 
 class TraceError(ValueError):
-    """A file that is not a trace. Its text is one line that names the file and the line."""
+    """Raised for a file that is not a trace. Its text is one line that names the file and the line."""
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """One request. ``user_tokens``: what its message adds to the history. ``max_tokens``: the longest answer.
+class TraceTurn:
+    """One request: its message adds ``user_tokens`` to the history, and its answer has at most ``max_tokens``.
 
-    It is due ``think_s`` after the end of its user's answer before, or, with ``at_s``, at that time of the run. The
-    client cancels (says so) or disconnects (vanishes) after so many pieces of the answer; ``cancel_after`` 0 is before
-    any. ``text`` is the message, if it is known; else ``hash_ids`` name its blocks of 512 tokens, equal ids for equal
-    text (Mooncake's traces), if there are any. ``priority``: None is the conversation's.
+    It is due ``think_s`` after the end of the answer before, or at the time ``at_s`` of the run if that is set. The
+    client cancels (and says so) or disconnects (vanishes) after so many pieces of the answer; ``cancel_after`` 0 means
+    before any. ``text`` is the message, if it is known; else ``hash_ids`` name its blocks of 512 tokens, equal ids for
+    equal text (Mooncake's traces), if there are any. ``priority`` None stands for the conversation's.
     """
 
     user_tokens: int
@@ -40,15 +40,15 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
-class Conversation:
-    """A user's turns. ``arrival_s``: when the first is due; None if the trace does not say, or in a closed loop.
+class TraceConversation:
+    """A user's turns. ``arrival_s`` is when the first is due; None if the trace does not say, or in a closed loop.
 
-    ``read_tokens_per_s``: how fast a slow reader reads, None as fast as it comes. ``priority``: lower goes first.
+    ``read_tokens_per_s`` is the pace of a slow reader; None reads as fast as text comes. Lower ``priority`` goes first.
     """
 
     id: str
     arrival_s: float | None
-    turns: tuple[Turn, ...]
+    turns: tuple[TraceTurn, ...]
     tenant: str = ""
     priority: int = 0
     read_tokens_per_s: float | None = None
@@ -56,12 +56,12 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Conversations in the order of their arrival. ``users``: so many at a time, in a closed loop; None: open loop.
+    """Conversations in the order of their arrival. ``users`` have one each at a time in a closed loop; None: open loop.
 
-    ``weights``: shares by tenant. ``source``: what it was made from, for whoever reads the file.
+    ``weights`` are shares by tenant. ``source`` says what the trace was made from, for people who read the file.
     """
 
-    conversations: tuple[Conversation, ...]
+    conversations: tuple[TraceConversation, ...]
     seed: int = 0
     users: int | None = None
     weights: Mapping[str, float] = field(default_factory=dict)
@@ -69,31 +69,31 @@ class Trace:
 
     @property
     def num_turns(self) -> int:
-        """Turns of all conversations."""
+        """The number of turns of all conversations."""
         return sum(len(conversation.turns) for conversation in self.conversations)
 
 
 def write_trace(trace: Trace, path: Path) -> None:
-    """Write it, conversations in their order. Raises OSError."""
+    """Write ``trace`` with its conversations in their order. Raises OSError."""
     with path.open("w", encoding="utf-8") as file:
         file.write(header_line(trace))
         file.writelines(conversation_line(conversation) for conversation in trace.conversations)
 
 
 def header_line(trace: Trace) -> str:
-    """The first line: everything but the conversations."""
-    told = {"users": trace.users, "weights": dict(trace.weights), "source": dict(trace.source)}
-    return _line({"format": FORMAT, "version": VERSION, "seed": trace.seed, **{k: v for k, v in told.items() if v}})
+    """Return the first line: everything but the conversations."""
+    optional = {"users": trace.users, "weights": dict(trace.weights), "source": dict(trace.source)}
+    return _line({"format": FORMAT, "version": VERSION, "seed": trace.seed, **{k: v for k, v in optional.items() if v}})
 
 
-def conversation_line(conversation: Conversation) -> str:
-    """One conversation; what has its default is left out."""
+def conversation_line(conversation: TraceConversation) -> str:
+    """Return the line of one conversation, without the fields that have their default."""
     values = _without_defaults(conversation)
     return _line({**values, "turns": [_without_defaults(turn) for turn in conversation.turns]})
 
 
 def read_trace(path: Path) -> Trace:
-    """Read a trace of ours. Raises `TraceError`, or OSError."""
+    """Read a trace in our format. Raises `TraceError`, or OSError."""
     with path.open(encoding="utf-8") as file:
         lines = _objects(path, file)
         header = next(lines, (0, {}))[1]
@@ -112,10 +112,10 @@ def read_trace(path: Path) -> Trace:
     )
 
 
-def _conversation(path: Path, number: int, values: dict[str, Any]) -> Conversation:
+def _conversation(path: Path, number: int, values: dict[str, Any]) -> TraceConversation:
     try:
-        turns = tuple(Turn(**{**turn, "hash_ids": tuple(turn.get("hash_ids", ()))}) for turn in values.pop("turns"))
-        conversation = Conversation(**{"arrival_s": None, **values}, turns=turns)
+        turns = tuple(TraceTurn(**{**one, "hash_ids": tuple(one.get("hash_ids", ()))}) for one in values.pop("turns"))
+        conversation = TraceConversation(**{"arrival_s": None, **values}, turns=turns)
     except (KeyError, TypeError, AttributeError) as error:
         raise TraceError(f"{path}, line {number}: not a conversation: {error}") from error
     if not turns or any(turn.user_tokens < 1 or turn.max_tokens < 1 for turn in turns):
@@ -124,7 +124,7 @@ def _conversation(path: Path, number: int, values: dict[str, Any]) -> Conversati
 
 
 def _objects(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects of a JSON-lines file with the numbers of their lines."""
+    """Yield the objects of a JSON-lines file with the numbers of their lines."""
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -137,9 +137,9 @@ def _objects(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, dict[str, 
         yield number, value
 
 
-def _without_defaults(value: Conversation | Turn) -> dict[str, Any]:
-    given = asdict(value)
-    return {each.name: given[each.name] for each in fields(value) if given[each.name] != each.default}
+def _without_defaults(value: TraceConversation | TraceTurn) -> dict[str, Any]:
+    values = asdict(value)
+    return {each.name: values[each.name] for each in fields(value) if values[each.name] != each.default}
 
 
 def _line(value: Mapping[str, Any]) -> str:

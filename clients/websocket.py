@@ -1,11 +1,11 @@
-"""Conversations over a WebSocket: a transport for `clients.conversation.Conversation`.
+"""A transport for `clients.conversation.Conversation` over a WebSocket.
 
     async with ChatSocket("http://127.0.0.1:8000") as socket:
         conversation = Conversation(socket)
 
-Only new messages are sent: the server keeps the history. A connection that breaks is opened again, and the answer goes
-on where it stopped. If the server has lost the session, the history is sent again; only an answer of which a part had
-come is then lost, as `ConnectionLostError`.
+Only new messages are sent, since the server keeps the history. A broken connection is opened again, and the answer goes
+on where it stopped. If the server has lost the session, the history is sent again; only an answer that had begun is
+lost then, which raises `ConnectionLostError`.
 """
 
 import asyncio
@@ -27,27 +27,27 @@ from clients.errors import (
 from clients.frame_socket import BrokenError, Encoding, Frame, FrameSocket
 from clients.protocol import ChatOptions, Chunk, Message
 
-ACK_EVERY = 64  # numbers
+ACK_EVERY = 64  # frame numbers
 SEND_CANCEL_S = 1.0
-SETTLE_S = 30.0
+AWAIT_CANCELLED_S = 30.0
 
 _TRANSIENT = (BrokenError, UnreachableError, ServerTimeoutError, OverloadedError, ServerFaultError)
 
 
 @dataclass(slots=True)
 class _Session:
-    """What the server keeps for us. ``last``: the newest number that we have of it."""
+    """What the server keeps for this client. ``last`` is the newest frame number received."""
 
     user: str | None
     history: list[Message]
-    id: str | None = None  # None: not opened yet
+    id: str | None = None  # None until the server has opened it
     last: int = 0
     turns: int = 0
 
 
 @dataclass(slots=True)
 class _Turn:
-    """The turn under way. ``number``: among those of the session; 0 is not sent."""
+    """The current turn. ``number`` counts the turns of the session from 1; 0 means that it is not sent."""
 
     added: list[Message]
     options: dict[str, Any]
@@ -58,7 +58,7 @@ class _Turn:
 
 
 class ChatSocket:
-    """One conversation at a time with one server; a history that is not the session's continuation begins a new one.
+    """Holds one conversation at a time with one server. Messages that do not continue it begin a new session.
 
     Use it as an async context manager, or call `close`. `chat` may raise `ClientError`.
     """
@@ -76,7 +76,7 @@ class ChatSocket:
         self._backoff = backoff or Backoff()
         self._socket: FrameSocket | None = None
         self._session: _Session | None = None
-        self._cancelled = False  # the end of a turn that we cancelled is still to come
+        self._cancelled = False  # the end of a cancelled turn is still to come
 
     async def __aenter__(self) -> Self:
         return self
@@ -87,8 +87,8 @@ class ChatSocket:
         await self.close()
 
     async def close(self) -> None:
-        """Give the session up and close the connection."""
-        await self._give_up_session()
+        """Close the session and the connection."""
+        await self._close_session()
         await self._connector.close()
 
     async def chat(self, messages: Sequence[Message], **options: Unpack[ChatOptions]) -> AsyncGenerator[Chunk, None]:
@@ -106,18 +106,18 @@ class ChatSocket:
                 await (self._cancel(session) if turn.number else self._forget_session())
 
     async def _prepare(self, messages: list[Message], options: dict[str, Any]) -> tuple[_Session, _Turn]:
-        """The session that ``messages`` continue, or a new one, and the turn for what is new in them."""
+        """Return the session that ``messages`` continue, or a new one, and the turn for the new messages."""
         user = options.pop("user", None)
-        await self._settle()
+        await self._await_cancelled()
         session = self._session
         known = 0 if session is None else len(session.history)
         if session is None or session.user != user or messages[:known] != session.history or len(messages) == known:
-            await self._give_up_session()
+            await self._close_session()
             session = self._session = _Session(user, messages[:-1])
         return session, _Turn(messages[len(session.history) :], options)
 
     async def _begin(self, session: _Session, turn: _Turn) -> None:
-        """Send the turn, on a connection that stands or on a new one."""
+        """Send the turn on the open connection, or on a new one."""
         if session.id is None:
             await self._connect(session, turn)
             return
@@ -126,16 +126,16 @@ class ChatSocket:
                 raise BrokenError("the connection broke between turns")
             await self._send_turn(self._socket, session, turn)
         except BrokenError:
-            await self._come_back(session, turn)
+            await self._reconnect(session, turn)
 
     async def _next(self, session: _Session, turn: _Turn) -> Chunk | None:
-        """What comes next; None if that is nothing for the user."""
+        """Return the next chunk; None if the next frame has nothing for the user."""
         try:
             assert self._socket is not None
             await self._acknowledge(self._socket, session, turn)
             frame = await self._socket.receive()
         except BrokenError:
-            await self._come_back(session, turn)
+            await self._reconnect(session, turn)
             return None
         session.last = session.last if frame.number is None else frame.number
         match frame.type:
@@ -147,7 +147,7 @@ class ChatSocket:
                 return Chunk(finish_reason=frame.finish_reason, usage=frame.to_usage())
             case "error":
                 turn.ended = True
-                session.turns -= frame.number is None  # it was refused before it counted
+                session.turns -= frame.number is None  # the server refused it before counting it
                 raise frame.to_error()
         return None
 
@@ -156,8 +156,8 @@ class ChatSocket:
             turn.acknowledged = session.last
             await socket.send("ack", last=session.last)
 
-    async def _come_back(self, session: _Session, turn: _Turn) -> None:
-        """Open the session again, as often as the backoff allows. Raises the last reason why that failed."""
+    async def _reconnect(self, session: _Session, turn: _Turn) -> None:
+        """Try to open the session again, as often as the backoff allows. The error names the last reason of failure."""
         failure: Exception = ConnectionLostError("the connection broke")
         for delay_s in self._backoff.delays():
             await asyncio.sleep(delay_s)
@@ -169,7 +169,7 @@ class ChatSocket:
         raise ConnectionLostError(f"the connection broke and could not be restored: {failure}") from failure
 
     async def _connect(self, session: _Session, turn: _Turn) -> None:
-        """One attempt: connect, open the session or begin it anew, and send the turn if it is not there."""
+        """Connect once, open or resume the session, and send the turn if the server does not have it."""
         await self._drop_socket()
         socket = await self._connector.connect()
         try:
@@ -208,12 +208,12 @@ class ChatSocket:
         session.turns = turn.number
 
     def _remember(self, session: _Session, turn: _Turn) -> None:
-        """Keep the history as the server does: a turn without text leaves nothing."""
+        """Extend the history as the server does: a turn without text leaves no message."""
         if turn.text:
             session.history = [*session.history, *turn.added, {"role": "assistant", "content": turn.text}]
 
     async def _cancel(self, session: _Session) -> None:
-        """Stop the answer at what was read; its end is awaited before the next turn."""
+        """Stop the answer at the last piece that was read. Its end is awaited before the next turn."""
         try:
             async with asyncio.timeout(SEND_CANCEL_S):
                 if self._socket is None:
@@ -223,14 +223,14 @@ class ChatSocket:
         except (TimeoutError, BrokenError):
             await self._forget_session()
 
-    async def _settle(self) -> None:
-        """Read up to the end of a turn that we cancelled."""
+    async def _await_cancelled(self) -> None:
+        """Read up to the end of a turn that was cancelled."""
         if not self._cancelled:
             return
         assert self._socket is not None
         assert self._session is not None
         try:
-            async with asyncio.timeout(SETTLE_S):
+            async with asyncio.timeout(AWAIT_CANCELLED_S):
                 while (frame := await self._socket.receive()).type not in ("done", "error"):
                     pass
         except (TimeoutError, APIError, ConnectionLostError):
@@ -239,18 +239,18 @@ class ChatSocket:
         self._cancelled = False
         self._session.last = frame.number or self._session.last
 
-    async def _give_up_session(self) -> None:
+    async def _close_session(self) -> None:
         """Tell the server that the session is over."""
         if self._socket is not None and self._socket.alive and self._session is not None:
             try:
                 async with asyncio.timeout(SEND_CANCEL_S):
                     await self._socket.send("close")
             except (TimeoutError, BrokenError):
-                pass  # it will expire
+                pass  # the session will expire
         await self._forget_session()
 
     async def _forget_session(self) -> None:
-        """Start anew next time, with the whole history; the server ends the old session by itself."""
+        """Send the whole history with the next turn, in a new session. The server ends the old one by itself."""
         self._session, self._cancelled = None, False
         await self._drop_socket()
 

@@ -1,4 +1,4 @@
-"""The JSON of the OpenAI routes, checked and turned into `clients.protocol` types. Unknown fields are passed over."""
+"""Checks the JSON of the OpenAI routes and turns it into `clients.protocol` types. Unknown fields are ignored."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -49,7 +49,7 @@ class _ErrorBody(BaseModel):
 
 
 class _Answer(BaseModel):
-    """A chunk or a whole answer: they differ only in where the text is."""
+    """A chunk or a whole answer, which differ only in where the text is."""
 
     choices: list[_Choice] = []
     usage: _Usage | None = None
@@ -81,7 +81,7 @@ def _parse(kind: type[_T], raw: str | bytes) -> _T:
 
 
 def parse_chunk(data: str, request_id: str | None) -> Chunk:
-    """Read one event of a stream. Raises what an error event says, `ConnectionLostError` if it is neither."""
+    """Read one event of a stream. Raises the `APIError` of an error event, `ConnectionLostError` if it is neither."""
     answer = _parse(_Answer, data)
     if answer.error is not None:
         raise APIError(_details(answer.error, None, request_id, None))
@@ -90,7 +90,7 @@ def parse_chunk(data: str, request_id: str | None) -> Chunk:
 
 
 def parse_completion(body: bytes, request_id: str | None) -> Completion:
-    """Read a whole answer. Raises `ConnectionLostError` if it is none."""
+    """Read a whole answer. Raises `ConnectionLostError` if the body is not one."""
     answer = _parse(_Answer, body)
     if not answer.choices:
         raise ConnectionLostError("the server sent an answer without a choice")
@@ -99,17 +99,17 @@ def parse_completion(body: bytes, request_id: str | None) -> Completion:
 
 
 def parse_models(body: bytes) -> list[Model]:
-    """Read the list of models. Raises `ConnectionLostError` if it is none."""
+    """Read the list of models. Raises `ConnectionLostError` if the body is not one."""
     return [Model(model.id, model.max_model_len) for model in _parse(_ModelList, body).data]
 
 
 def parse_readiness(body: bytes) -> str:
-    """Read what a server says of itself. Raises `ConnectionLostError` if it is another kind of server."""
+    """Read the readiness of a server. Raises `ConnectionLostError` if it is another kind of server."""
     return _parse(_Readiness, body).status
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """Read a JSON object that is shown as it is. Raises `ConnectionLostError` if it is none."""
+    """Read a JSON object that is used as it is. Raises `ConnectionLostError` if the body is not one."""
     try:
         return _OBJECT.validate_json(body)
     except ValidationError as error:
@@ -117,7 +117,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 
 def parse_error(status: int, headers: Mapping[str, str], body: bytes) -> APIError:
-    """Read a refusal; a body that is not the OpenAI form (a proxy's page, say) leaves the status to tell."""
+    """Read a refusal. If the body has not the OpenAI form (a proxy's page, say), the error names the status alone."""
     request_id = headers.get("X-Request-Id")
     retry_after_s = _seconds(headers.get("Retry-After"))
     try:
@@ -135,7 +135,7 @@ def _details(error: _Error, status: int | None, request_id: str | None, retry_af
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """Seconds of a Retry-After header; its other form, a date, is not one our server sends."""
+    """Return the seconds of a Retry-After header, None for its other form, a date, which our server never sends."""
     try:
         return float(retry_after) if retry_after else None
     except ValueError:

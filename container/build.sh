@@ -1,8 +1,8 @@
 #!/bin/sh
 # Builds the image. IMAGE names it, BASE the image that it starts from; further arguments go to the engine's build.
 #
-# pip inside the build uses this machine's package index and certificates. They are mounted, not copied: neither is in
-# the image.
+# pip inside the build uses this machine's package index and certificates. They are mounted, so they are not in the
+# image.
 set -eu
 cd "$(dirname "$0")/.."
 image=${IMAGE:-fastswitch}
@@ -18,7 +18,7 @@ build() {
         --secret "id=pip.conf,src=$secrets/pip.conf" --secret "id=ca.pem,src=$secrets/ca.pem" .
 }
 
-# Health checks are Docker's; the OCI format, the default of the other two, has none.
+# Only Docker's format has health checks; the default of the other two is the OCI format, which has none.
 case $engine in
 docker) DOCKER_BUILDKIT=1 build docker build "$@" ;;
 podman) build podman build --format docker "$@" ;;

@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# Sourced: makes sure of buildah, set up to work inside a container too, where there may be no namespaces to be had.
+# Source this file: it installs buildah if needed, and sets it up to work in containers that allow no namespaces.
 export BUILDAH_ISOLATION=chroot
 if [ "$(id -u)" -ne 0 ]; then
     echo "neither Docker nor Podman answers, and buildah needs root here" >&2

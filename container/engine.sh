@@ -1,6 +1,6 @@
 #!/bin/sh
-# Prints what builds and runs images on this machine: docker or podman if they answer, else buildah, which needs no
-# daemon but root.
+# Prints the program that builds and runs images on this machine: docker or podman if they answer, else buildah, which
+# needs root but no daemon.
 if docker info >/dev/null 2>&1; then
     echo docker
 elif podman info >/dev/null 2>&1; then

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Writes into directory $1 what pip needs inside a build to reach what it reaches here: pip.conf and ca.pem.
+# Writes pip.conf and ca.pem into directory $1, so that pip inside a build reaches the same index as on this machine.
 set -eu
 setting() { python3 -m pip config get "global.$1" 2>/dev/null || true; }
 

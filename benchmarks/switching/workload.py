@@ -7,7 +7,7 @@ from allocator import BLOCK_TOKENS
 from clients.load.words import Writer
 from clients.report import Run
 from clients.reporting.measures import measured
-from clients.trace import Conversation, Trace
+from clients.trace import Trace, TraceConversation
 from clients.workload.generate import arrange, generate
 from clients.workload.settings import ArrivalSettings, WorkloadSettings
 from service.execution.kv import kv_bytes_per_block
@@ -71,7 +71,7 @@ def memory_for(trace: Trace, model: LoadedModel) -> PoolSizes:
     )
 
 
-def _tokens(conversation: Conversation, writer: Writer, model: LoadedModel) -> int:
+def _tokens(conversation: TraceConversation, writer: Writer, model: LoadedModel) -> int:
     """Return a conversation's tokens at its end: those of its messages in the template, and its answers."""
     messages = []
     for index in range(len(conversation.turns)):

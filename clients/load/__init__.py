@@ -1,1 +1,1 @@
-"""`fastswitch load`: drives a server as many users would, and records what each of them saw."""
+"""`fastswitch load`: drives a server like many users at once and records what each of them sees."""

@@ -7,17 +7,17 @@ from contextlib import suppress
 from clients.connector import Connector
 from clients.errors import ClientError
 from clients.frame_socket import Encoding, Frame, FrameSocket
-from clients.load.target import Asked, Told
+from clients.load.target import ServerFigures, TurnRequest
 from clients.protocol import Message
 from clients.websocket import ACK_EVERY
 
 CONNECT_TIMEOUT_S = 10.0
-CANCEL_S = 30.0  # for the end of a turn that was cancelled
-PART_S = 1.0
+CANCEL_S = 30.0  # how long the end of a cancelled turn is awaited
+CLOSE_S = 1.0
 
 
 class ChatStreamTarget:
-    """One connector for each API key."""
+    """Holds one connector for each API key."""
 
     def __init__(self, base_url: str, api_key: str | None, encoding: Encoding) -> None:
         self._base_url = base_url
@@ -25,12 +25,12 @@ class ChatStreamTarget:
         self._encoding: Encoding = encoding
         self._connectors: dict[str | None, Connector] = {}
 
-    def talk(self, key: str | None = None) -> "ChatStreamTalk":
+    def open_session(self, key: str | None = None) -> "ChatStreamSession":
         """Begin a conversation."""
         key = key or self._api_key
         if key not in self._connectors:
             self._connectors[key] = Connector(self._base_url, key, self._encoding, CONNECT_TIMEOUT_S)
-        return ChatStreamTalk(self._connectors[key])
+        return ChatStreamSession(self._connectors[key])
 
     async def close(self) -> None:
         """Close all connections."""
@@ -38,34 +38,36 @@ class ChatStreamTarget:
             await connector.close()
 
 
-class ChatStreamTalk:
-    """A conversation whose history the server keeps; it connects with the first turn."""
+class ChatStreamSession:
+    """A conversation whose history the server keeps. It connects with its first turn."""
 
     def __init__(self, connector: Connector) -> None:
         self._connector = connector
         self._socket: FrameSocket | None = None
-        self._last = 0  # the newest number that we have
+        self._last = 0  # the newest frame number received
         self._acknowledged = 0
 
-    async def answer(self, history: list[Message], asked: Asked, told: Told) -> AsyncGenerator[str, None]:
-        """Send the newest message and yield what comes; on an early end cancel, and wait until the server has."""
-        socket = self._socket or await self._connect(history, asked.user)
-        await socket.send("turn", messages=history[-1:], **asked.fields())
+    async def answer(
+        self, history: list[Message], request: TurnRequest, figures: ServerFigures
+    ) -> AsyncGenerator[str, None]:
+        """Send the newest message and yield the answer. An early close cancels, and waits until the server confirms."""
+        socket = self._socket or await self._connect(history, request.user)
+        await socket.send("turn", messages=history[-1:], **request.fields())
         ended = False
         try:
             while not ended:
                 frame = await self._receive(socket)
-                ended = _ends(frame, told)
+                ended = _is_end(frame, figures)
                 if frame.text:
                     yield frame.text
                     await self._acknowledge(socket)
-        except (GeneratorExit, asyncio.CancelledError):  # closed early, or its reader was cancelled
+        except (GeneratorExit, asyncio.CancelledError):  # the generator was closed early, or its reader cancelled
             if self._socket is not None:
-                await self._cancel(socket, told)
+                await self._cancel(socket, figures)
             raise
 
     def vanish(self) -> None:
-        """Break the connection off. The server keeps the session for a while, and nobody comes back."""
+        """Break the connection off for good. The server keeps the session until it expires."""
         if self._socket is not None:
             self._socket.vanish()
             self._socket = None
@@ -76,12 +78,12 @@ class ChatStreamTalk:
         if socket is None:
             return
         with suppress(TimeoutError, ClientError):
-            async with asyncio.timeout(PART_S):
+            async with asyncio.timeout(CLOSE_S):
                 await socket.send("close")
         await socket.close()
 
     async def _connect(self, history: list[Message], user: str | None) -> FrameSocket:
-        """Open a session that begins with all but the newest message."""
+        """Open a session whose history is all but the newest message."""
         self._socket = socket = await self._connector.connect()
         who = {} if user is None else {"user": user}
         await socket.send("open", messages=history[:-1], **who)
@@ -100,28 +102,28 @@ class ChatStreamTalk:
             self._acknowledged = self._last
             await socket.send("ack", last=self._last)
 
-    async def _cancel(self, socket: FrameSocket, told: Told) -> None:
-        """Stop the answer at what was read. A server that does not confirm it is left to itself: the talk is over."""
-        heard = self._last
+    async def _cancel(self, socket: FrameSocket, figures: ServerFigures) -> None:
+        """Stop the answer at the last piece that was read; break the connection off if the server does not confirm."""
+        last_read = self._last
         try:
             async with asyncio.timeout(CANCEL_S):
-                await socket.send("cancel", last=heard)
-                while not _ends(await self._receive(socket), told):
+                await socket.send("cancel", last=last_read)
+                while not _is_end(await self._receive(socket), figures):
                     pass
         except (TimeoutError, ClientError):
             self.vanish()
 
 
-def _ends(frame: Frame, told: Told) -> bool:
-    """Whether it is the turn's end; what it says of the turn goes into ``told``. Raises what an error frame says."""
+def _is_end(frame: Frame, figures: ServerFigures) -> bool:
+    """Return whether ``frame`` ends the turn, and copy its figures. Raises the `APIError` of an error frame."""
     if frame.type == "error":
         raise frame.to_error()
     if frame.type != "done":
         return False
     if frame.usage is not None:
-        told.prompt_tokens, told.completion_tokens = frame.usage.prompt_tokens, frame.usage.completion_tokens
-        told.reused, told.recomputed = frame.usage.reused_tokens, frame.usage.recomputed_tokens
-        told.preemptions, told.swapped_bytes = frame.usage.preemptions, frame.usage.swapped_bytes
+        figures.prompt_tokens, figures.completion_tokens = frame.usage.prompt_tokens, frame.usage.completion_tokens
+        figures.reused, figures.recomputed = frame.usage.reused_tokens, frame.usage.recomputed_tokens
+        figures.preemptions, figures.swapped_bytes = frame.usage.preemptions, frame.usage.swapped_bytes
     if frame.timings is not None:
-        told.queue_s, told.stall_s = frame.timings.queue_s, frame.timings.stall_s
+        figures.queue_s, figures.stall_s = frame.timings.queue_s, frame.timings.stall_s
     return True

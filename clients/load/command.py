@@ -1,4 +1,4 @@
-"""`fastswitch load`: from settings to a run to its report."""
+"""`fastswitch load`: plays a trace as the settings say and reports on the run."""
 
 import asyncio
 import json
@@ -22,10 +22,10 @@ from clients.foreign_traces import read_any_trace
 from clients.load.chat_stream import ChatStreamTarget
 from clients.load.driver import Driver, Rules, Transcript
 from clients.load.openai import OpenAITarget
-from clients.load.preparation import choose_model, tokens_a_word
+from clients.load.preparation import choose_model, measure_tokens_per_word
 from clients.load.progress import Progress
 from clients.load.settings import LoadSettings
-from clients.load.target import Asked, Target
+from clients.load.target import Target, TurnRequest
 from clients.load.words import Writer
 from clients.protocol import Message
 from clients.report import Run, write_run
@@ -35,14 +35,14 @@ from clients.reporting.html import write_html
 from clients.reporting.slo import parse_slo
 from clients.reporting.statistics import summarise
 from clients.reporting.terminal import print_summary
-from clients.trace import Conversation, Trace, TraceError
+from clients.trace import Trace, TraceConversation, TraceError
 from clients.workload.generate import arrange, generate
 
 EXIT_INTERRUPTED = 130
 
 
 def run(settings: LoadSettings) -> int:
-    """Run it. Return the exit code: 1 if it could not start, 130 if it was interrupted."""
+    """Run the load test. Return the exit code: 1 if it could not start, 130 if it was interrupted."""
     console = Console(stderr=True, highlight=False)
     try:
         return asyncio.run(_load(settings, console))
@@ -61,14 +61,14 @@ async def _load(settings: LoadSettings, console: Console) -> int:
 
 
 def _check_folders(settings: LoadSettings) -> None:
-    """Find out before the run, not after it, that a report has nowhere to go. Raises OSError."""
+    """Raise OSError before the run, not after it, if the folder of a report does not exist."""
     for path in (settings.output, settings.csv, settings.html):
         if path is not None and not path.parent.is_dir():
             raise FileNotFoundError(f"{path}: no such folder")
 
 
 def _report(result: Run, settings: LoadSettings) -> None:
-    """Files first, the one with everything in it before the others. Raises OSError and `ClientError`."""
+    """Write the files, the complete JSON one first, and then print. Raises OSError and `ClientError`."""
     if settings.output is not None:
         write_run(result, settings.output)
     if settings.csv is not None:
@@ -80,7 +80,7 @@ def _report(result: Run, settings: LoadSettings) -> None:
 
 
 def load_trace(settings: LoadSettings) -> Trace:
-    """The trace to play: the file's, or one from the seed. Raises `TraceError`, or OSError."""
+    """Return the trace to play: the file's, or one drawn from the seed. Raises `TraceError`, or OSError."""
     if settings.trace is None:
         return generate(settings)
     trace = read_any_trace(settings.trace)
@@ -92,14 +92,14 @@ def load_trace(settings: LoadSettings) -> Trace:
 
 
 async def drive(settings: LoadSettings, trace: Trace, console: Console, transcript: Transcript | None = None) -> Run:
-    """Play ``trace`` against the server. Raises `ClientError` if the server is not there to begin with."""
+    """Play ``trace`` against the server. Raises `ClientError` if the server cannot be reached at the start."""
     key = None if settings.api_key is None else settings.api_key.get_secret_value()
     server = OpenAITarget(settings.url, key)
     target = _target(settings, server, key)
     try:
         rules = await _rules(settings, server)
-        asked = Asked(rules.model, 1, user=f"{rules.run}-calibration")
-        writer = Writer(trace, await tokens_a_word(target, Writer(trace), asked))
+        request = TurnRequest(rules.model, 1, user=f"{rules.run}-calibration")
+        writer = Writer(trace, await measure_tokens_per_word(target, Writer(trace), request))
         driver = Driver(trace, target, writer, rules, transcript)
         cpu_s, started_at = time.process_time(), datetime.now(UTC).isoformat(timespec="seconds")
         await _run_with_progress(driver, console)
@@ -146,7 +146,7 @@ async def _rules(settings: LoadSettings, server: OpenAITarget) -> Rules:
 
 
 async def _run_with_progress(driver: Driver, console: Console) -> None:
-    """Play; the first Ctrl-C ends it early, the second at once and without a report, also while that is written."""
+    """Play the trace. The first Ctrl-C ends it early; the second exits without a report, even while it is written."""
 
     def on_signal() -> None:
         if driver.interrupted:
@@ -167,7 +167,7 @@ async def _run_with_progress(driver: Driver, console: Console) -> None:
 
 @contextmanager
 def _transcripts(path: Path | None) -> Iterator[Transcript | None]:
-    """Something that writes conversations to a file, if there is one."""
+    """Yield a function that writes conversations to ``path``, None without a path."""
     if path is None:
         yield None
         return
@@ -175,6 +175,6 @@ def _transcripts(path: Path | None) -> Iterator[Transcript | None]:
         yield lambda conversation, history: _write_transcript(file, conversation, history)
 
 
-def _write_transcript(file: TextIO, conversation: Conversation, history: list[Message]) -> None:
+def _write_transcript(file: TextIO, conversation: TraceConversation, history: list[Message]) -> None:
     json.dump({"id": conversation.id, "messages": history}, file, ensure_ascii=False)
     file.write("\n")

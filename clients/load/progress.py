@@ -1,4 +1,4 @@
-"""Shows a run while it goes: a live table on a terminal, a line now and then elsewhere."""
+"""Shows a run in progress: a live table on a terminal, a line every ten seconds elsewhere."""
 
 import asyncio
 
@@ -10,11 +10,11 @@ from clients.load.driver import Driver
 
 REFRESH_S = 0.5
 LINE_EVERY_S = 10.0
-LATE_S = 0.1  # a client that is later than this to send measures itself too
+LATE_S = 0.1  # a client that sends later than this also measures itself
 
 
 class Progress:
-    """Reads the driver's board; knows the last reading for rates."""
+    """Reads the driver's counts and keeps the last reading, to compute rates."""
 
     def __init__(self, driver: Driver, console: Console) -> None:
         self._driver = driver
@@ -22,7 +22,7 @@ class Progress:
         self._last = (0.0, 0, 0)  # when, turns done, pieces
 
     async def show(self) -> None:
-        """Go on until cancelled."""
+        """Show the run until cancelled."""
         if not self._console.is_terminal:
             while True:
                 await asyncio.sleep(LINE_EVERY_S)
@@ -33,18 +33,18 @@ class Progress:
                 live.update(self._table(), refresh=True)
 
     def _facts(self) -> dict[str, str]:
-        board, now = self._driver.board, self._driver.clock.now()
+        counts, now = self._driver.counts, self._driver.clock.now()
         before, done, pieces = self._last
-        self._last = now, board.done, board.pieces
+        self._last = now, counts.done, counts.pieces
         elapsed = max(now - before, 1e-9)
-        ttft = board.ttft_now_s
+        ttft = counts.ttft_now_s
         facts = {
             "elapsed": f"{now:.0f} s",
-            "turns": f"{board.done} of {board.turns_in_trace} done, {board.in_flight} in flight",
-            "waiting": f"{board.waiting - board.in_flight} for a place",
-            "rate": f"{(board.done - done) / elapsed:.1f} turns/s, {(board.pieces - pieces) / elapsed:.0f} pieces/s",
+            "turns": f"{counts.done} of {counts.turns_in_trace} done, {counts.in_flight} in flight",
+            "waiting": f"{counts.waiting - counts.in_flight} to be sent",
+            "rate": f"{(counts.done - done) / elapsed:.1f} turns/s, {(counts.pieces - pieces) / elapsed:.0f} pieces/s",
             "TTFT now": "-" if ttft is None else f"{ttft:.2f} s",
-            "errors": ", ".join(f"{count} {kind}" for kind, count in board.errors.most_common(3)) or "none",
+            "errors": ", ".join(f"{count} {kind}" for kind, count in counts.errors.most_common(3)) or "none",
         }
         if warnings := self._warnings():
             facts["warning"] = warnings
@@ -53,8 +53,8 @@ class Progress:
     def _warnings(self) -> str:
         warnings = []
         if (since := self._driver.saturated_at_s) is not None:
-            warnings.append(f"the server falls behind since {since:.0f} s")
-        if (late := self._driver.board.lateness_s) > LATE_S:
+            warnings.append(f"the server has been falling behind since {since:.0f} s")
+        if (late := self._driver.counts.lateness_s) > LATE_S:
             warnings.append(f"this client sent a turn {late:.1f} s late")
         return "; ".join(warnings)
 

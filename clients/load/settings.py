@@ -1,4 +1,4 @@
-"""What a load test can be told. Apart from the program, so that a command line can list it without loading it."""
+"""The settings of a load test, apart from its program: a command line can list them without loading it."""
 
 import json
 import os
@@ -28,23 +28,23 @@ class LoadSettings(WorkloadSettings):
         description="key sent to the server; unset: the environment's FASTSWITCH_API_KEY or OPENAI_API_KEY",
     )
     trace: Path | None = Field(
-        None, description="replay this file (ours, ShareGPT's or Mooncake's) in place of a workload from a seed"
+        None, description="replay this file (ours, ShareGPT's or Mooncake's) instead of a workload from a seed"
     )
     max_concurrency: int | None = Field(
-        None, ge=1, description="the most turns in flight; waiting for a place counts as latency"
+        None, ge=1, description="the most turns in flight; waiting for one to end counts as latency"
     )
     duration: float | None = Field(None, gt=0, description="seconds after which no more turns begin")
-    num_warmups: int = Field(0, ge=0, description="the first so many conversations are left out of the report")
-    warmup_duration: float = Field(0.0, ge=0, description="turns due in the first so many seconds are, too")
+    num_warmups: int = Field(0, ge=0, description="number of first conversations to leave out of the report")
+    warmup_duration: float = Field(0.0, ge=0, description="seconds at the start whose turns are left out of the report")
     request_timeout: float = Field(600.0, gt=0, description="seconds that a turn may take")
     temperature: float = Field(0.0, ge=0, description="0 is greedy")
     ignore_eos: bool | None = Field(
-        None, description="answers go on to their full length; unset: where the server is known to take the field"
+        None, description="answers go on to their full length; unset: if the server is known to accept the field"
     )
-    extra_body: str | None = Field(None, description="JSON object whose fields go into each request, and win")
-    stop_on_saturation: bool = Field(False, description="stop when the server is seen to fall behind for good")
+    extra_body: str | None = Field(None, description="JSON object whose fields override those of each request")
+    stop_on_saturation: bool = Field(False, description="stop when the server falls behind for good")
     run_name: str | None = Field(
-        None, min_length=1, description="begins each request's `user`; unset: drawn, so that no two runs share KV"
+        None, min_length=1, description="prefix of each request's `user`; unset: random, so that no two runs share KV"
     )
     slo: str | None = Field(None, description="ttft=S,tbt=S: count the turns that keep to these seconds as goodput")
     output: Path | None = Field(None, description="JSON file to write everything to; `load compare` reads it")
@@ -54,10 +54,10 @@ class LoadSettings(WorkloadSettings):
 
     @model_validator(mode="after")
     def _asks_for_one_workload(self) -> "LoadSettings":
-        """A trace has its own turns and lengths; what would have no effect is refused."""
+        """Refuse settings of turns and lengths together with a trace, which has its own: they would have no effect."""
         drawn = set(WorkloadSettings.model_fields) - set(ArrivalSettings.model_fields) - {"conversations", "tenant"}
-        if self.trace is not None and (given := sorted(drawn & self.model_fields_set)):
-            raise ValueError(f"--{given[0].replace('_', '-')} has no effect on a --trace")
+        if self.trace is not None and (unused := sorted(drawn & self.model_fields_set)):
+            raise ValueError(f"--{unused[0].replace('_', '-')} has no effect on a --trace")
         return self
 
     @field_validator("slo")
@@ -78,5 +78,5 @@ class LoadSettings(WorkloadSettings):
 
     @property
     def extra_fields(self) -> dict[str, Any]:
-        """``extra_body`` parsed."""
+        """The fields of ``extra_body``."""
         return {} if self.extra_body is None else json.loads(self.extra_body)

@@ -15,8 +15,8 @@ from clients.protocol import Message
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What a turn asks for besides an answer. ``extra``: fields put into the request as they are."""
+class TurnRequest:
+    """What a turn asks for besides an answer. ``extra`` holds fields that go into the request as they are."""
 
     model: str
     max_tokens: int
@@ -26,16 +26,16 @@ class Asked:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def fields(self) -> dict[str, Any]:
-        """The fields of a request, but for who asks; ``extra`` wins."""
-        told = {"model": self.model, "max_tokens": self.max_tokens, "temperature": self.temperature}
+        """Return the request's fields except ``user``; those of ``extra`` take precedence."""
+        known = {"model": self.model, "max_tokens": self.max_tokens, "temperature": self.temperature}
         if self.priority is not None:
-            told["priority"] = self.priority
-        return {**told, **self.extra}
+            known["priority"] = self.priority
+        return {**known, **self.extra}
 
 
 @dataclass(slots=True)
-class Told:
-    """What the server said of a turn; None where it did not. Names are those of `clients.report.TurnRecord`."""
+class ServerFigures:
+    """What the server reports about a turn, None where it is silent. `TurnRecord` has fields of the same names."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -47,30 +47,30 @@ class Told:
     stall_s: float | None = None
 
 
-class Talk(Protocol):
-    """One conversation. Errors are `ClientError`."""
+class TargetSession(Protocol):
+    """One conversation with a target. Its errors are `ClientError`."""
 
-    def answer(self, history: list[Message], asked: Asked, told: Told) -> AsyncGenerator[str, None]:
+    def answer(self, history: list[Message], request: TurnRequest, figures: ServerFigures) -> AsyncGenerator[str, None]:
         """Send the last message of ``history`` and yield the non-empty pieces of the answer as they come.
 
-        Closing the generator in mid-answer cancels. What the server says of the turn goes into ``told``.
+        Closing the generator in mid-answer cancels the turn. What the server reports goes into ``figures``.
         """
         ...
 
     def vanish(self) -> None:
-        """Break the connection off, as a client does whose machine dies."""
+        """Break the connection off, like a client whose machine dies."""
         ...
 
     async def close(self) -> None:
-        """Part politely."""
+        """End the conversation in the way that the protocol provides."""
         ...
 
 
 class Target(Protocol):
-    """A server and a protocol."""
+    """A server and the protocol to reach it by."""
 
-    def talk(self, key: str | None) -> Talk:
-        """Begin a conversation, with an API key of its own if it has one."""
+    def open_session(self, key: str | None) -> TargetSession:
+        """Begin a conversation; ``key`` is its own API key, None if it uses the run's."""
         ...
 
     async def close(self) -> None:
@@ -78,8 +78,8 @@ class Target(Protocol):
         ...
 
 
-def kind_of(error: ClientError) -> str:
-    """Which of few kinds an error is of: what reports count."""
+def error_kind(error: ClientError) -> str:
+    """Return which of a few kinds ``error`` belongs to: reports count errors by these."""
     match error:
         case UnreachableError():
             return "connect"

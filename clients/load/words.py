@@ -1,15 +1,15 @@
-"""Messages of a given number of tokens, from a seed.
+"""Writes messages of a wanted number of tokens, from a seed.
 
-Made of short common words, nearly all of which are one token with the blank before them in today's vocabularies; how
-many they are in this server's is measured once (`clients.load.preparation`). Two conversations differ from their first
-word on as far as there are words (each conversation's number picks it), so that nothing is shared by accident.
+They consist of short common words. In today's vocabularies nearly all of them are one token with the blank before them;
+how many tokens a word has at this server is measured once (`clients.load.preparation`). The conversation's number picks
+the first word, so that no two conversations share a prefix by accident as long as there are words left.
 """
 
 import numpy as np
 
-from clients.trace import Conversation, Trace
+from clients.trace import Trace, TraceConversation
 
-BLOCK_TOKENS = 512  # of Mooncake's hash ids
+BLOCK_TOKENS = 512  # that one of Mooncake's hash ids stands for
 
 WORDS = """
 able about above across act add after again age ago air all also always among and animal answer any appear area arm
@@ -50,43 +50,43 @@ woman wonder wood word work world would write wrong yard year yellow yes yet you
 
 
 class Writer:
-    """Writes a trace's messages. ``tokens_a_word``: as measured at the server."""
+    """Writes a trace's messages. ``tokens_per_word`` is what was measured at the server."""
 
-    def __init__(self, trace: Trace, tokens_a_word: float = 1.0) -> None:
+    def __init__(self, trace: Trace, tokens_per_word: float = 1.0) -> None:
         self._seed = trace.seed
-        self._tokens_a_word = tokens_a_word
+        self._tokens_per_word = tokens_per_word
         self._numbers = {conversation.id: number for number, conversation in enumerate(trace.conversations)}
         self._order = np.random.default_rng(trace.seed).permutation(len(WORDS))
 
-    def message(self, conversation: Conversation, turn: int) -> str:
-        """What its user says in turn number ``turn``."""
-        said = conversation.turns[turn]
-        if said.text is not None:
-            return said.text
-        if said.hash_ids:
-            return self._of_blocks(said.hash_ids, said.user_tokens)
+    def message(self, conversation: TraceConversation, turn: int) -> str:
+        """Return what the user of ``conversation`` says in turn number ``turn``."""
+        wanted = conversation.turns[turn]
+        if wanted.text is not None:
+            return wanted.text
+        if wanted.hash_ids:
+            return self._from_blocks(wanted.hash_ids, wanted.user_tokens)
         number = self._numbers[conversation.id]
-        words = self.words([1, number, turn], self._num_words(said.user_tokens))
+        words = self.words([1, number, turn], self._num_words(wanted.user_tokens))
         if turn == 0:
             opening = self._spell(number)[: len(words)]
             words[: len(opening)] = opening
         return " ".join(words)
 
     def words(self, key: list[int], count: int) -> list[str]:
-        """``count`` words that depend on the seed and ``key``."""
+        """Return ``count`` words that depend on the seed and ``key``."""
         rng = np.random.default_rng([self._seed, *key])
         return [WORDS[index] for index in rng.integers(len(WORDS), size=count)]
 
-    def _of_blocks(self, hash_ids: tuple[int, ...], tokens: int) -> str:
+    def _from_blocks(self, hash_ids: tuple[int, ...], tokens: int) -> str:
         block = self._num_words(BLOCK_TOKENS)
         words = [word for hash_id in hash_ids for word in self.words([2, hash_id], block)]
         return " ".join(words[: self._num_words(tokens)])
 
     def _num_words(self, tokens: int) -> int:
-        return max(1, round(tokens / self._tokens_a_word))
+        return max(1, round(tokens / self._tokens_per_word))
 
     def _spell(self, number: int) -> list[str]:
-        """A number in words, the fastest changing one first."""
+        """Return ``number`` with words as its digits, the lowest digit first."""
         digits = [number % len(WORDS)]
         while number := number // len(WORDS):
             digits.append(number % len(WORDS))

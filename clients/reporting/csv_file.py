@@ -1,4 +1,4 @@
-"""A run as CSV, one line a turn, warm-up included: for spreadsheets and data frames."""
+"""A run as CSV for spreadsheets and data frames: one line a turn, warm-up included."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ MEASURED = ("pieces", "answer_tokens", "ttft_s", "e2e_s", "mean_gap_s", "longest
 
 
 def write_csv(run: Run, path: Path) -> None:
-    """Write it, whole or not at all. What a turn has not is left empty. Raises `OSError`."""
+    """Write ``run``, whole or not at all. A value that a turn lacks is left empty. Raises `OSError`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow((*RECORDED, *MEASURED))

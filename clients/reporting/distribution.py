@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999)
-ENOUGH_ABOVE = 5  # a percentile with fewer samples above it hangs on single ones
+ENOUGH_ABOVE = 5  # a percentile with fewer samples above it depends on single ones
 
 
 @dataclass(frozen=True, slots=True)
 class Percentile:
-    """``sure``: whether at least `ENOUGH_ABOVE` samples are expected above it, without which reports mark it."""
+    """A percentile. It is ``sure`` if at least `ENOUGH_ABOVE` samples are expected above it, else reports mark it."""
 
     quantile: float
     value: float
@@ -19,13 +19,13 @@ class Percentile:
 
     @property
     def name(self) -> str:
-        """``P99.9``."""
+        """Its name in reports, such as ``P99.9``."""
         return percentile_name(self.quantile)
 
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """``n`` samples, of one unit."""
+    """Summary of ``n`` samples of one unit."""
 
     n: int
     mean: float
@@ -39,9 +39,9 @@ def percentile_name(quantile: float) -> str:
 
 
 def distribution(samples: Iterable[float]) -> Distribution | None:
-    """Sum ``samples`` up; None if there are none.
+    """Summarise ``samples``; None if there are none.
 
-    Percentiles are NumPy's default: between the two neighbours of rank ``quantile * (n - 1)``, linearly.
+    Percentiles are NumPy's default: linear between the two neighbours of rank ``quantile * (n - 1)``.
     """
     values = np.fromiter(samples, np.float64)
     if not values.size:

@@ -1,8 +1,8 @@
-"""Service by tenant, and how evenly it was given.
+"""Service by tenant, and how evenly it was distributed.
 
 Service is counted as in the paper on virtual token counters (Sheng et al., 2024): a new prompt token is 1, a token of
-the answer 2; reused and recomputed tokens are nobody's. It is credited when the client sees it: the prompt with the
-first piece, the answer's tokens evenly over its pieces. A tenant's *weighted* service is its service over its weight.
+the answer 2; reused and recomputed tokens count for no tenant. It is credited when the client sees it: the prompt with
+the first piece, the answer's tokens evenly over its pieces. *Weighted* service is service over the tenant's weight.
 """
 
 from collections.abc import Collection, Sequence
@@ -22,9 +22,9 @@ Span = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Fairness:
-    """Jain's index of the tenants' weighted service: 1 all alike, 1/n one has everything; None if nothing was served.
+    """Jain's index of weighted service: 1 if all tenants are alike, 1/n if one has everything; None without service.
 
-    ``whole`` is over the window; it also falls when tenants merely ask for different amounts. ``contended`` counts only
+    ``whole`` covers the window; it also falls when tenants merely ask for different amounts. ``contended`` covers only
     the time when every tenant had a turn open, which is ``contended_share`` of the window.
     """
 
@@ -41,21 +41,21 @@ def jain(shares: Collection[float]) -> float | None:
 
 
 def service_of(turns: Sequence[TurnRecord]) -> tuple[Array, Array]:
-    """When service was seen and how much of it, in order of time: two arrays ``[pieces]``."""
+    """Return when service was seen and how much, in order of time: two arrays ``[pieces]``."""
     moments, amounts = [np.empty(0)], [np.empty(0)]
     for turn in turns:
         if turn.piece_s:
-            amount = np.full(len(turn.piece_s), ANSWER_WEIGHT * answer_tokens(turn) / len(turn.piece_s))
-            amount[0] += PROMPT_WEIGHT * new_prompt_tokens(turn)
+            of_turn = np.full(len(turn.piece_s), ANSWER_WEIGHT * answer_tokens(turn) / len(turn.piece_s))
+            of_turn[0] += PROMPT_WEIGHT * new_prompt_tokens(turn)
             moments.append(np.asarray(turn.piece_s))
-            amounts.append(amount)
-    at, much = np.concatenate(moments), np.concatenate(amounts)
+            amounts.append(of_turn)
+    at, amount = np.concatenate(moments), np.concatenate(amounts)
     order = np.argsort(at, kind="stable")
-    return at[order], much[order]
+    return at[order], amount[order]
 
 
 def fairness(by_tenant: dict[str, list[TurnRecord]], weights: dict[str, float], window: Span) -> Fairness | None:
-    """Jain's indices over the tenants; None with fewer than two. A tenant without a weight has 1."""
+    """Return Jain's indices over the tenants; None with fewer than two. A tenant without a weight has 1."""
     if len(by_tenant) < 2:
         return None
     contended = all_open([open_intervals(turns) for turns in by_tenant.values()])
@@ -71,7 +71,7 @@ def fairness(by_tenant: dict[str, list[TurnRecord]], weights: dict[str, float], 
 
 
 def open_intervals(turns: Sequence[TurnRecord]) -> list[Span]:
-    """When at least one turn was open (due and not ended), as intervals apart from each other, in order."""
+    """Return when at least one turn was open (due and not ended), as disjoint intervals in order."""
     merged: list[Span] = []
     for start, end in sorted((turn.scheduled_s, turn.end_s) for turn in turns):
         if merged and start <= merged[-1][1]:
@@ -82,7 +82,7 @@ def open_intervals(turns: Sequence[TurnRecord]) -> list[Span]:
 
 
 def all_open(tenants: Sequence[Sequence[Span]]) -> list[Span]:
-    """The intervals that lie in one of each tenant's. A tenant's own must lie apart from each other."""
+    """Return the intersection of the tenants' intervals. Those of one tenant must be disjoint."""
     edges = sorted(
         (at, step) for own in tenants for interval in own for at, step in zip(interval, (1, -1), strict=True)
     )

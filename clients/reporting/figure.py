@@ -1,7 +1,7 @@
-"""Matplotlib's figures as SVG to put into a page: no fonts, no colours of their own.
+"""Turns Matplotlib's figures into SVG for a page, without fonts or colours of their own.
 
-Colours are the page's CSS variables, so one drawing suits light and dark; text is text, in the page's font. Matplotlib
-knows neither, so it draws in stand-in colours that are replaced afterwards.
+Colours are the page's CSS variables, so that one drawing suits light and dark; text stays text, in the page's font.
+Matplotlib knows no CSS variables, so it draws in stand-in colours that are replaced afterwards.
 """
 
 import io
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-SERIES = 8  # colours of lines; the ninth is the first again
-WIDTH_IN, HEIGHT_IN = 5.0, 3.4  # 72 units an inch; near a phone's width, so that text is not small there
+SERIES = 8  # colours of lines; the ninth line has the first colour again
+WIDTH_IN, HEIGHT_IN = 5.0, 3.4  # 72 units an inch: about a phone's width, so that text is readable there
 DECADE, FEW_DECADES = 10, 10**2.2
 
 INK, QUIET, GRID = "#000001", "#000002", "#000003"
@@ -50,20 +50,20 @@ _STYLE: Any = {
 
 
 class PlottingMissingError(ClientError):
-    """Matplotlib is not installed."""
+    """Raised if Matplotlib is not installed."""
 
     def __init__(self) -> None:
         super().__init__("pages with plots need matplotlib: pip install 'fastswitch[load]'")
 
 
 def series_colour(index: int) -> str:
-    """Stand-in for the page's colour of the ``index``-th line."""
+    """Return the stand-in for the page's colour of the ``index``-th line."""
     return f"#0001{index % SERIES:02x}"
 
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Figures are made, filled and turned into SVG inside of this. Raises `PlottingMissingError`."""
+    """Set the style in which figures are made, filled and turned into SVG. Raises `PlottingMissingError`."""
     try:
         import matplotlib as mpl  # noqa: PLC0415 - optional, and heavy
     except ImportError:
@@ -73,7 +73,7 @@ def drawing() -> Iterator[None]:
 
 
 def new_figure() -> tuple["Figure", "Axes"]:
-    """Return a figure of one plot."""
+    """Return a figure with one plot."""
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN), layout="constrained", facecolor="none")
@@ -83,7 +83,7 @@ def new_figure() -> tuple["Figure", "Axes"]:
 
 
 def format_axis(axis: "Axis", unit: str = "") -> None:
-    """Numbers as ``20 ms`` and ``3 k``. A logarithmic axis becomes linear where it would hold less than a decade."""
+    """Write numbers as ``20 ms`` and ``3 k``. A logarithmic axis of less than a decade becomes linear."""
     from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter  # noqa: PLC0415
 
     low, high = axis.get_view_interval()
@@ -97,7 +97,7 @@ def format_axis(axis: "Axis", unit: str = "") -> None:
 
 
 def add_legend(axes: "Axes") -> None:
-    """Name the lines above the plot; also those whose name begins with ``_``, which Matplotlib would hide."""
+    """Name the lines above the plot, including those whose name begins with ``_``, which Matplotlib would hide."""
     named = [(line, label) for line in axes.lines if not re.fullmatch(r"_child\d+", label := str(line.get_label()))]
     axes.figure.legend([line for line, _ in named], [label for _, label in named], loc="outside upper left", ncols=3)
 

@@ -1,4 +1,4 @@
-"""The plots of a page, each of one run or of several laid over each other."""
+"""The plots of a page. Each shows one run, or several runs over each other."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Runs = Mapping[str, Run]  # by the name that the legend gives them
-MOST_TENANTS = 8  # lines that can be told apart
-SHORTEST_S = 1e-4  # pieces that came in one packet are as good as together: nothing to see below
+Runs = Mapping[str, Run]  # by their names in the legend
+MOST_TENANTS = 8  # more lines are hard to distinguish
+SHORTEST_S = 1e-4  # shorter gaps are between pieces of one packet: nothing to see there
 WIDEST = 1e5  # ratio of the ends of an axis
 CDF_CAPTIONS = {
     "ttft": "From when the turn was due to the first piece of its answer.",
@@ -40,7 +40,7 @@ CDF_CAPTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """``caption`` says what is seen; ``svg`` is made by us and safe to put into a page as it is."""
+    """A plot whose ``caption`` says what it shows. ``svg`` is made here and safe to put into a page as it is."""
 
     name: str
     title: str
@@ -49,7 +49,7 @@ class Plot:
 
 
 def plots(summary: Summary) -> list[Plot]:
-    """All plots of one run. Raises `PlottingMissingError`, as all here do."""
+    """Return all plots of one run. Raises `PlottingMissingError`, as all functions here do."""
     runs, slo = {"": summary.run}, summary.goodput.slo if summary.goodput else None
     with drawing():
         found = [*cdfs(runs, slo), ttft_plot(runs, slo), service_plot(summary), in_flight_plot(runs)]
@@ -57,23 +57,23 @@ def plots(summary: Summary) -> list[Plot]:
 
 
 def overlaid(runs: Runs) -> list[Plot]:
-    """The plots in which several runs can be told apart."""
+    """Return the plots that can show several runs."""
     with drawing():
         found = [*cdfs(runs, None), ttft_plot(runs, None), in_flight_plot(runs)]
     return [plot for plot in found if plot is not None]
 
 
 def cdfs(runs: Runs, slo: Slo | None) -> list[Plot | None]:
-    """How latencies are distributed."""
+    """Plot how latencies are distributed."""
     return [
-        _cdf("ttft", "Time to first token", runs, lambda turn: _if_told(ttft_s(turn)), slo.ttft_s if slo else None),
+        _cdf("ttft", "Time to first token", runs, lambda turn: _if_known(ttft_s(turn)), slo.ttft_s if slo else None),
         _cdf("tbt", "Time between tokens", runs, gaps_s, None),
-        _cdf("e2e", "End to end", runs, lambda turn: _if_told(e2e_s(turn)), None),
+        _cdf("e2e", "End to end", runs, lambda turn: _if_known(e2e_s(turn)), None),
     ]
 
 
 def ttft_plot(runs: Runs, slo: Slo | None) -> Plot | None:
-    """TTFT by when turns were due."""
+    """Plot TTFT by when turns were due."""
     figure, axes = new_figure()
     seen = 0
     for index, (name, run) in enumerate(runs.items()):
@@ -98,7 +98,7 @@ def ttft_plot(runs: Runs, slo: Slo | None) -> Plot | None:
 
 
 def service_plot(summary: Summary) -> Plot | None:
-    """What each tenant got, added up."""
+    """Plot the accumulated service of each tenant."""
     if not summary.tenants or not any(share.weighted for share in summary.tenants):
         return None
     figure, axes = new_figure()
@@ -125,7 +125,7 @@ def service_plot(summary: Summary) -> Plot | None:
 
 
 def in_flight_plot(runs: Runs) -> Plot | None:
-    """Load on the server as its clients see it."""
+    """Plot the load on the server as its clients see it."""
     figure, axes = new_figure()
     for index, (name, run) in enumerate(runs.items()):
         at, tokens = tokens_in_flight(run.records)
@@ -181,7 +181,7 @@ def _mark_saturation(axes: "Axes", run: Run) -> None:
 
 
 def _dashes(index: int) -> str:
-    """Lines that can be told apart without colours."""
+    """Return a line style, so that lines differ without colours too."""
     return ("-", "--", ":", "-.")[index % 4]
 
 
@@ -190,5 +190,5 @@ def _extremes(tenants: Sequence[Share]) -> list[Share]:
     return ranked if len(ranked) <= MOST_TENANTS else ranked[: MOST_TENANTS // 2] + ranked[-MOST_TENANTS // 2 :]
 
 
-def _if_told(value: float | None) -> Sequence[float]:
+def _if_known(value: float | None) -> Sequence[float]:
     return () if value is None else (value,)

@@ -1,4 +1,4 @@
-"""Curves to plot, thinned so that a page stays small whatever the run's length."""
+"""Curves to plot, thinned so that a page stays small however long the run is."""
 
 from collections.abc import Iterable, Sequence
 
@@ -18,21 +18,21 @@ Curve = tuple[Array, Array]  # x and y, [points] each
 
 
 def cumulative(samples: Iterable[float]) -> Curve:
-    """Values and the share of samples at most as large; every value if there are few, else evenly spread ranks."""
+    """Return values and the share of samples up to each: every value if there are few, else evenly spread ranks."""
     values = np.sort(np.fromiter(samples, np.float64))
     ranks = np.unique(np.linspace(1, values.size, min(values.size, CURVE_POINTS)).round().astype(int))
     return values[ranks - 1], ranks / max(1, values.size)
 
 
 def ttft_dots(turns: Sequence[TurnRecord]) -> Curve:
-    """When turns were due and their TTFT; every k-th, in order of time, if there are too many to draw."""
+    """Return when turns were due and their TTFT, in order of time; only every k-th if there are too many to draw."""
     due, ttft = ttft_all(turns)
     every = 1 + due.size // DOTS
     return due[::every], ttft[::every]
 
 
 def ttft_over_time(turns: Sequence[TurnRecord], quantile: float) -> Curve:
-    """A percentile of the TTFT of the turns due in each of `TIME_BINS` parts of the time, at the middle of each."""
+    """Return a percentile of TTFT over the turns due in each of `TIME_BINS` parts of the time, at their middles."""
     due, ttft = ttft_all(turns)
     if not due.size:
         return due, ttft
@@ -44,22 +44,22 @@ def ttft_over_time(turns: Sequence[TurnRecord], quantile: float) -> Curve:
 
 
 def ttft_all(turns: Sequence[TurnRecord]) -> Curve:
-    """When each turn was due and its TTFT, in order of time."""
+    """Return when each turn was due and its TTFT, in order of time."""
     pairs = sorted((turn.scheduled_s, ttft) for turn in turns if answered(turn) and (ttft := ttft_s(turn)) is not None)
     both = np.asarray(pairs).reshape(-1, 2)
     return both[:, 0], both[:, 1]
 
 
 def service_over_time(turns: Sequence[TurnRecord], weight: float) -> Curve:
-    """Weighted service that the client has seen so far."""
+    """Return the weighted service that the client has seen so far."""
     at, amount = service_of(turns)
     return _last_of_bins(at, np.cumsum(amount) / weight)
 
 
 def tokens_in_flight(turns: Sequence[TurnRecord]) -> Curve:
-    """Prompt tokens (as far as told) and tokens of the answer so far, of all turns that were sent and have not ended.
+    """Return the prompt tokens (if reported) and answer tokens so far, of all turns that were sent and have not ended.
 
-    The highest value of each part of the time.
+    The curve has the highest value of each part of the time.
     """
     times, steps = [np.empty(0)], [np.empty(0)]
     for turn in turns:

@@ -1,4 +1,4 @@
-"""Service level objectives, and the goodput under them."""
+"""Service level objectives, and goodput under them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ TBT_PERCENTILE = 99
 
 
 class SloError(ValueError):
-    """The text is no objective; its text is one line fit for a user."""
+    """Raised for text that is no objective. Its message is one line fit for a user."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slo:
-    """Upper bounds in seconds; None: not bounded.
+    """Upper bounds in seconds; None is unbounded.
 
-    ``tbt_s`` bounds the 99th percentile of the turn's own gaps: a long answer may hiccup once in a hundred pieces, a
-    short one not at all. A mean, as other clients take it (TPOT), would let a stall of seconds pass.
+    ``tbt_s`` bounds the 99th percentile of the turn's own gaps: a long answer may stall once in a hundred pieces, a
+    short one never. A mean, as other clients take it (TPOT), would let a stall of seconds pass.
     """
 
     ttft_s: float | None = None
@@ -29,7 +29,7 @@ class Slo:
 
 @dataclass(frozen=True, slots=True)
 class Goodput:
-    """``met`` of ``due`` turns met the objective; the client's own cancellations are not among the due."""
+    """The objective was met by ``met`` of ``due`` turns. Turns that the client itself ended are not counted as due."""
 
     slo: Slo
     met: int
@@ -38,7 +38,7 @@ class Goodput:
 
     @property
     def attainment(self) -> float | None:
-        """Share of the due turns that met it; None if none were due."""
+        """The share of the due turns that met it; None if none was due."""
         return self.met / self.due if self.due else None
 
 
@@ -77,7 +77,7 @@ def goodput(turns: Sequence[TurnRecord], slo: Slo, window_s: float) -> Goodput:
 
 
 def meets(turn: TurnRecord, slo: Slo) -> bool:
-    """Whether ``turn`` ended well within all bounds. An answer without a piece never does."""
+    """Return whether ``turn`` ended well within all bounds. An answer without a piece never does."""
     ttft, gaps = ttft_s(turn), gaps_s(turn)
     if turn.outcome is not Outcome.OK or ttft is None:
         return False

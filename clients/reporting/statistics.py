@@ -1,4 +1,4 @@
-"""All figures of one run."""
+"""Computes all figures of one run."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -15,7 +15,7 @@ from clients.reporting.slo import Goodput, Slo, goodput
 
 @dataclass(frozen=True, slots=True)
 class Latencies:
-    """In seconds; None where nothing was measured."""
+    """Latencies in seconds; None where nothing was measured."""
 
     ttft: Distribution | None
     tbt: Distribution | None
@@ -25,20 +25,20 @@ class Latencies:
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """``requests_per_s`` counts turns that ended well, ``output_tokens_per_s`` all tokens that came.
+    """Rates: ``requests_per_s`` counts turns that ended well, ``output_tokens_per_s`` all tokens that came.
 
-    ``untold``: turns of which the server told no usage, so that pieces were counted.
+    ``without_usage`` is the number of turns whose pieces were counted, since the server reported no usage.
     """
 
     requests_per_s: float
     output_tokens_per_s: float
     output_tokens: int
-    untold: int
+    without_usage: int
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """Sums of what the server told of its turns; None where it told nothing of the kind."""
+class ServerTotals:
+    """Sums of what the server reports about its turns; None for a figure that it never reports."""
 
     prompt_tokens: int | None
     reused: int | None
@@ -51,7 +51,7 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """One tenant's part. ``service`` is in the units of `clients.reporting.fairness`, ``weighted`` over the weight."""
+    """One tenant's figures. `clients.reporting.fairness` defines ``service``; ``weighted`` is over the weight."""
 
     tenant: str
     weight: float
@@ -62,15 +62,15 @@ class Share:
     goodput: Goodput | None
     service: float
     weighted: float
-    told: Told
+    server: ServerTotals
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A run's figures, warm-up left out.
+    """A run's figures without its warm-up.
 
-    ``window``: from when the first turn was due to when the last one ended, seconds since the run's start.
-    ``late_s``: how long after they were due turns were sent: the client's own fault if it is not next to nothing.
+    ``window`` is from when the first turn was due to when the last one ended, in seconds since the run's start.
+    ``late_s`` is how long after they were due turns were sent: the client's own fault if it is not close to 0.
     """
 
     run: Run
@@ -85,17 +85,17 @@ class Summary:
     goodput: Goodput | None
     fairness: Fairness | None
     tenants: tuple[Share, ...]
-    told: Told
+    server: ServerTotals
     late_s: Distribution | None
 
     @property
     def window_s(self) -> float:
-        """Length of the window."""
+        """The length of the window."""
         return self.window[1] - self.window[0]
 
 
 def summarise(run: Run, slo: Slo | None = None) -> Summary:
-    """Work all figures out, the goodput only if there is an ``slo``."""
+    """Compute all figures, goodput only with an ``slo``."""
     turns = measured(run)
     window = measured_window(turns)
     window_s = window[1] - window[0]
@@ -113,20 +113,20 @@ def summarise(run: Run, slo: Slo | None = None) -> Summary:
         goodput=goodput(turns, slo, window_s) if slo else None,
         fairness=fairness(by_tenant, run.weights, window),
         tenants=tuple(_share(name, run.weights, of, slo, window_s) for name, of in by_tenant.items()),
-        told=told(turns),
+        server=server_totals(turns),
         late_s=distribution(turn.sent_s - turn.scheduled_s for turn in turns),
     )
 
 
 def measured_window(turns: Sequence[TurnRecord]) -> Span:
-    """From when the first turn was due to the end of the last one; (0, 0) if there is none."""
+    """Return the time from when the first turn was due to the end of the last one; (0, 0) if there is none."""
     if not turns:
         return 0.0, 0.0
     return min(turn.scheduled_s for turn in turns), max(turn.end_s for turn in turns)
 
 
 def group_by_tenant(turns: Sequence[TurnRecord]) -> dict[str, list[TurnRecord]]:
-    """Tenants in the order of their names."""
+    """Return the turns by tenant, in the order of the tenants' names."""
     groups: dict[str, list[TurnRecord]] = {name: [] for name in sorted({turn.tenant for turn in turns})}
     for turn in turns:
         groups[turn.tenant].append(turn)
@@ -134,36 +134,36 @@ def group_by_tenant(turns: Sequence[TurnRecord]) -> dict[str, list[TurnRecord]]:
 
 
 def latencies(turns: Iterable[TurnRecord]) -> Latencies:
-    """Over the turns that brought no error."""
+    """Return the latencies of the turns without an error."""
     good = [turn for turn in turns if answered(turn)]
     gaps = [gaps_s(turn) for turn in good]
     return Latencies(
-        ttft=distribution(_told(good, ttft_s)),
+        ttft=distribution(_known(good, ttft_s)),
         tbt=distribution(np.concatenate(gaps) if gaps else ()),
-        e2e=distribution(_told(good, e2e_s)),
-        stall=distribution(_told(good, longest_stall_s)),
+        e2e=distribution(_known(good, e2e_s)),
+        stall=distribution(_known(good, longest_stall_s)),
     )
 
 
 def throughput(turns: Sequence[TurnRecord], window_s: float) -> Throughput:
-    """Rates over the window; 0 if it has no length."""
+    """Return the rates over the window; 0 if it has no length."""
     done = sum(turn.outcome is Outcome.OK for turn in turns)
     tokens = sum(answer_tokens(turn) for turn in turns)
     a_second = 1 / window_s if window_s > 0 else 0.0
-    untold = sum(turn.completion_tokens is None for turn in turns if turn.piece_s)
-    return Throughput(done * a_second, tokens * a_second, tokens, untold)
+    without_usage = sum(turn.completion_tokens is None for turn in turns if turn.piece_s)
+    return Throughput(done * a_second, tokens * a_second, tokens, without_usage)
 
 
-def told(turns: Sequence[TurnRecord]) -> Told:
-    """Sum up what the server told."""
-    return Told(
+def server_totals(turns: Sequence[TurnRecord]) -> ServerTotals:
+    """Sum up what the server reports about ``turns``."""
+    return ServerTotals(
         prompt_tokens=_sum(turns, lambda turn: turn.prompt_tokens),
         reused=_sum(turns, lambda turn: turn.reused),
         recomputed=_sum(turns, lambda turn: turn.recomputed),
         preemptions=_sum(turns, lambda turn: turn.preemptions),
         swapped_bytes=_sum(turns, lambda turn: turn.swapped_bytes),
-        queue_s=distribution(_told(turns, lambda turn: turn.queue_s)),
-        stall_s=distribution(_told(turns, lambda turn: turn.stall_s)),
+        queue_s=distribution(_known(turns, lambda turn: turn.queue_s)),
+        stall_s=distribution(_known(turns, lambda turn: turn.stall_s)),
     )
 
 
@@ -180,7 +180,7 @@ def _share(tenant: str, weights: dict[str, float], turns: list[TurnRecord], slo:
         goodput=goodput(turns, slo, window_s) if slo else None,
         service=service,
         weighted=service / weight,
-        told=told(turns),
+        server=server_totals(turns),
     )
 
 
@@ -189,10 +189,10 @@ def _outcomes(turns: Iterable[TurnRecord]) -> dict[Outcome, int]:
     return {outcome: counts[outcome] for outcome in Outcome}
 
 
-def _told(turns: Iterable[TurnRecord], of: Callable[[TurnRecord], float | None]) -> list[float]:
-    return [value for turn in turns if (value := of(turn)) is not None]
+def _known(turns: Iterable[TurnRecord], figure: Callable[[TurnRecord], float | None]) -> list[float]:
+    return [value for turn in turns if (value := figure(turn)) is not None]
 
 
-def _sum(turns: Iterable[TurnRecord], of: Callable[[TurnRecord], int | None]) -> int | None:
-    values = _told(turns, of)
+def _sum(turns: Iterable[TurnRecord], figure: Callable[[TurnRecord], int | None]) -> int | None:
+    values = _known(turns, figure)
     return int(sum(values)) if values else None

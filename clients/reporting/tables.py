@@ -1,6 +1,6 @@
-"""A run's figures as tables of text: what the terminal and the page both show.
+"""A run's figures as tables of text, which both the terminal and the page show.
 
-Latencies are in milliseconds. ``~`` marks a percentile that hangs on fewer than five samples.
+Latencies are in milliseconds. ``~`` marks a percentile that depends on fewer than five samples.
 """
 
 from collections.abc import Iterable
@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from clients.report import Outcome
 from clients.reporting.distribution import QUANTILES, Distribution, percentile_name
 from clients.reporting.slo import Goodput, format_slo
-from clients.reporting.statistics import Latencies, Share, Summary, Told
+from clients.reporting.statistics import Latencies, ServerTotals, Share, Summary
 
 ABSENT = "-"
 MARK = "~"
-MOST_TENANTS = 24  # lines of the tenants' table
+MOST_TENANTS = 24  # lines that the tenants' table may have
 
 
 @dataclass(frozen=True, slots=True)
 class TextTable:
-    """Its first column is text, the others are figures. ``note`` explains what is not plain."""
+    """A table whose first column is text and whose others are figures. ``note`` explains what they do not say."""
 
     title: str
     columns: tuple[str, ...]
@@ -27,12 +27,12 @@ class TextTable:
 
     @property
     def headed(self) -> bool:
-        """Whether columns have names; else the lines are pairs of a name and what it is."""
+        """Whether columns have names; without names the lines are pairs of a name and its value."""
         return any(self.columns)
 
 
 def headlines(summary: Summary) -> list[tuple[str, str]]:
-    """The few figures to see first."""
+    """Return the few figures to show first."""
     flow, latency = summary.throughput, summary.latencies
     found = [
         ("output tokens/s", number(flow.output_tokens_per_s)),
@@ -51,13 +51,13 @@ def headlines(summary: Summary) -> list[tuple[str, str]]:
 
 
 def notices(summary: Summary) -> list[str]:
-    """What a reader must know before believing the figures."""
+    """Return what a reader must know before believing the figures."""
     run = summary.run
     found = ["The run was interrupted: these are the figures so far."] if run.interrupted else []
     if run.saturated_at_s is not None:
         found.append(
             f"After {number(run.saturated_at_s)} s the server fell behind for good: "
-            "latencies from then on tell more of the run's length than of the server."
+            "latencies from then on say more about the run's length than about the server."
         )
     if summary.errors:
         count = summary.outcomes[Outcome.ERROR]
@@ -66,16 +66,16 @@ def notices(summary: Summary) -> list[str]:
 
 
 def tables(summary: Summary) -> list[TextTable]:
-    """All tables of a run, those left out of which nothing is known."""
+    """Return all tables of a run that have lines."""
     every = [overview(summary), latency_table(summary.latencies)]
     if len(summary.tenants) > 1:
         every.append(tenant_table(summary))
-    every += [server_table(summary.told), error_table(summary)]
+    every += [server_table(summary.server), error_table(summary)]
     return [table for table in every if table.rows]
 
 
 def overview(summary: Summary) -> TextTable:
-    """What was run, and how much came of it."""
+    """Return what was run, and its main figures."""
     run, flow = summary.run, summary.throughput
     rows = [
         ("target", f"{run.target} ({run.protocol})"),
@@ -87,7 +87,7 @@ def overview(summary: Summary) -> TextTable:
         ("requests/s", number(flow.requests_per_s)),
         (
             "output tokens/s",
-            number(flow.output_tokens_per_s) + _untold(flow.untold),
+            number(flow.output_tokens_per_s) + _without_usage(flow.without_usage),
         ),
         *_goodput_rows(summary.goodput),
         *_fairness_rows(summary),
@@ -97,22 +97,23 @@ def overview(summary: Summary) -> TextTable:
 
 
 def latency_table(latencies: Latencies) -> TextTable:
-    """One line a latency."""
+    """Return a table with one line a latency."""
     named = (
         ("TTFT", latencies.ttft),
         ("TBT", latencies.tbt),
         ("E2E", latencies.e2e),
         ("longest stall", latencies.stall),
     )
-    rows = tuple(_distribution_row(name, of) for name, of in named if of is not None)
-    unsure = any(not each.sure for _, of in named if of is not None for each in of.percentiles)
-    note = f"{MARK} hangs on fewer than five samples" if unsure else ""
+    known = [(name, latency) for name, latency in named if latency is not None]
+    rows = tuple(_distribution_row(name, latency) for name, latency in known)
+    unsure = any(not each.sure for _, latency in known for each in latency.percentiles)
+    note = f"{MARK} depends on fewer than five samples" if unsure else ""
     columns = ("ms", "n", "mean", *(percentile_name(quantile) for quantile in QUANTILES), "max")
     return TextTable("Latency", columns, rows, note)
 
 
 def tenant_table(summary: Summary) -> TextTable:
-    """One line a tenant; where there are too many, those who got least."""
+    """Return a table with one line a tenant; of too many tenants, it shows those that got least."""
     with_slo = summary.goodput is not None
     columns = ("tenant", "weight", "turns", "errors", "tok/s", "TTFT P50", "TTFT P99", "TBT P50", "TBT P99")
     after = ("SLO met", "service") if with_slo else ("service",)
@@ -124,45 +125,45 @@ def tenant_table(summary: Summary) -> TextTable:
     return TextTable("Tenants", (*columns, *after), tuple(_tenant_row(share, with_slo) for share in shown), note)
 
 
-def server_table(told: Told) -> TextTable:
-    """What the server told, a line a figure."""
+def server_table(totals: ServerTotals) -> TextTable:
+    """Return what the server reports, one line a figure."""
     counts = (
-        ("prompt tokens", told.prompt_tokens),
-        ("reused tokens", told.reused),
-        ("recomputed tokens", told.recomputed),
-        ("preemptions", told.preemptions),
-        ("swapped MB", None if told.swapped_bytes is None else told.swapped_bytes / 1e6),
+        ("prompt tokens", totals.prompt_tokens),
+        ("reused tokens", totals.reused),
+        ("recomputed tokens", totals.recomputed),
+        ("preemptions", totals.preemptions),
+        ("swapped MB", None if totals.swapped_bytes is None else totals.swapped_bytes / 1e6),
     )
-    waits = (("queue ms", told.queue_s), ("stalled ms", told.stall_s))
+    waits = (("queue ms", totals.queue_s), ("stalled ms", totals.stall_s))
     rows = [(name, number(count)) for name, count in counts if count is not None]
-    rows += [(name, _spread(of)) for name, of in waits if of is not None]
-    return TextTable("As the server told", ("", ""), tuple(rows))
+    rows += [(name, _spread(wait)) for name, wait in waits if wait is not None]
+    return TextTable("As the server reports", ("", ""), tuple(rows))
 
 
 def error_table(summary: Summary) -> TextTable:
-    """Errors by kind, the most frequent first."""
+    """Return the errors by kind, the most frequent first."""
     return TextTable("Errors", ("kind", "turns"), tuple((kind, str(count)) for kind, count in summary.errors.items()))
 
 
 def number(value: float) -> str:
-    """Four figures at most, thousands apart, no exponent."""
+    """Format ``value`` with at most three decimals, thousands separated, and no exponent."""
     if value == int(value) or abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.{3 if abs(value) < 1 else 2 if abs(value) < 10 else 1}f}"
 
 
 def milliseconds(seconds: float) -> str:
-    """Seconds in milliseconds."""
+    """Format seconds in milliseconds."""
     return number(1000 * seconds)
 
 
 def tenant_name(tenant: str) -> str:
-    """The name, which is empty where the workload has no tenants."""
+    """Return the name to show; the tenant is empty where the workload has none."""
     return tenant or "(no name)"
 
 
-def _untold(turns: int) -> str:
-    return f" ({turns:,} turns counted in pieces: no usage told)" if turns else ""
+def _without_usage(turns: int) -> str:
+    return f" ({turns:,} turns counted in pieces: no usage reported)" if turns else ""
 
 
 def _outcomes(summary: Summary) -> str:
@@ -170,16 +171,17 @@ def _outcomes(summary: Summary) -> str:
     return f"{summary.turns:,}: " + ", ".join(rest)
 
 
-def _goodput_rows(of: Goodput | None) -> Iterable[tuple[str, str]]:
-    if of is not None:
-        share = ABSENT if of.attainment is None else f"{100 * of.attainment:.1f} %"
-        yield "goodput", f"{number(of.requests_per_s)} requests/s, {share} of {of.due:,} within {format_slo(of.slo)}"
+def _goodput_rows(found: Goodput | None) -> Iterable[tuple[str, str]]:
+    if found is not None:
+        share = ABSENT if found.attainment is None else f"{100 * found.attainment:.1f} %"
+        rate = number(found.requests_per_s)
+        yield "goodput", f"{rate} requests/s, {share} of {found.due:,} within {format_slo(found.slo)}"
 
 
 def _fairness_rows(summary: Summary) -> Iterable[tuple[str, str]]:
-    if (of := summary.fairness) is not None:
-        yield "Jain's index", _index(of.whole)
-        yield "  while all wanted", f"{_index(of.contended)}, {100 * of.contended_share:.0f} % of the time"
+    if (found := summary.fairness) is not None:
+        yield "Jain's index", _index(found.whole)
+        yield "  while all wanted", f"{_index(found.contended)}, {100 * found.contended_share:.0f} % of the time"
 
 
 def _client_rows(summary: Summary) -> Iterable[tuple[str, str]]:
@@ -192,13 +194,13 @@ def _client_rows(summary: Summary) -> Iterable[tuple[str, str]]:
         yield "saturated", f"after {number(run.saturated_at_s)} s the server fell behind for good"
 
 
-def _distribution_row(name: str, of: Distribution) -> tuple[str, ...]:
-    marked = (("" if each.sure else MARK) + milliseconds(each.value) for each in of.percentiles)
-    return (name, f"{of.n:,}", milliseconds(of.mean), *marked, milliseconds(of.maximum))
+def _distribution_row(name: str, latency: Distribution) -> tuple[str, ...]:
+    marked = (("" if each.sure else MARK) + milliseconds(each.value) for each in latency.percentiles)
+    return (name, f"{latency.n:,}", milliseconds(latency.mean), *marked, milliseconds(latency.maximum))
 
 
 def _tenant_row(share: Share, with_slo: bool) -> tuple[str, ...]:
-    latencies = (_quantile(of, q) for of in (share.latencies.ttft, share.latencies.tbt) for q in (0.5, 0.99))
+    latencies = (_quantile(latency, q) for latency in (share.latencies.ttft, share.latencies.tbt) for q in (0.5, 0.99))
     attainment = share.goodput.attainment if share.goodput else None
     met = (ABSENT if attainment is None else f"{100 * attainment:.1f} %",) if with_slo else ()
     errors = str(share.outcomes[Outcome.ERROR])
@@ -207,15 +209,15 @@ def _tenant_row(share: Share, with_slo: bool) -> tuple[str, ...]:
     return (*head, *latencies, *met, number(share.weighted))
 
 
-def _quantile(of: Distribution | None, quantile: float) -> str:
-    if of is None:
+def _quantile(latency: Distribution | None, quantile: float) -> str:
+    if latency is None:
         return ABSENT
-    each = of.percentiles[QUANTILES.index(quantile)]
+    each = latency.percentiles[QUANTILES.index(quantile)]
     return ("" if each.sure else MARK) + milliseconds(each.value)
 
 
-def _spread(of: Distribution) -> str:
-    return f"mean {milliseconds(of.mean)}, P99 {_quantile(of, 0.99)}, max {milliseconds(of.maximum)}"
+def _spread(wait: Distribution) -> str:
+    return f"mean {milliseconds(wait.mean)}, P99 {_quantile(wait, 0.99)}, max {milliseconds(wait.maximum)}"
 
 
 def _index(value: float | None) -> str:

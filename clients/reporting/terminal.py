@@ -1,4 +1,4 @@
-"""A run's figures on a terminal."""
+"""Prints a run's figures on a terminal."""
 
 from collections.abc import Iterable
 
@@ -19,7 +19,7 @@ def print_summary(summary: Summary, console: Console) -> None:
 
 
 def print_tables(made: Iterable[TextTable], console: Console) -> None:
-    """Print those that have lines."""
+    """Print the tables that have lines."""
     for table in made:
         if table.rows:
             console.print(_rich(table))

@@ -1,1 +1,1 @@
-"""The chat in the terminal, and `fastswitch status`."""
+"""Programs for the terminal: `fastswitch chat` and `fastswitch status`."""

@@ -24,10 +24,10 @@ Ctrl-C cancels an answer. A line that begins with a space is sent even if a / fo
 
 
 def run(settings: ChatSettings) -> int:
-    """Chat until the input ends. Return the exit code: 1 if no server was there or, in a pipe, if a turn failed."""
+    """Chat until the input ends. Return the exit code: 1 if no server answered or, in a pipe, if a turn failed."""
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")  # a terminal without Unicode shows ? rather than ending the chat
+        sys.stdout.reconfigure(errors="replace")  # a terminal without Unicode shows ? instead of ending the chat
     screen = Screen(interactive=interactive)
     lines = EditedLines("> ") if interactive else PlainLines(sys.stdin.fileno())
     try:
@@ -35,7 +35,7 @@ def run(settings: ChatSettings) -> int:
     except (KeyboardInterrupt, asyncio.CancelledError):
         return 130
     except BrokenPipeError:
-        # Whoever read our output left. Python would complain when it flushes at exit.
+        # The reader of our output is gone. Python would report an error when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
@@ -58,7 +58,7 @@ async def _chat(settings: ChatSettings, screen: Screen, lines: LineSource, inter
 
 
 async def _choose_model(client: Client, wanted: str | None) -> str:
-    """Return the model to ask for. ClientError if the server does not offer it."""
+    """Return the model to ask for. Raises `ClientError` if the server does not offer it."""
     offered = [model.id for model in await client.models()]
     if wanted is None and offered:
         return offered[0]
@@ -89,8 +89,8 @@ def _explain(error: ClientError) -> str:
 class ChatProgram:
     """Reads lines and answers them, one turn at a time.
 
-    It owns Ctrl-C while it runs: during a turn that cancels the turn. Between turns a terminal's editor takes it as a
-    key, and a stray second one must not end the program; in a pipe it does.
+    It handles Ctrl-C while it runs: during a turn, Ctrl-C cancels the turn. Between turns a terminal's editor reads it
+    as a key, so that an accidental second Ctrl-C does not end the program; in a pipe it ends the program.
     """
 
     def __init__(self, conversation: Conversation, screen: Screen, lines: LineSource, *, interactive: bool) -> None:
@@ -102,7 +102,7 @@ class ChatProgram:
         self._turn: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        """Go on until /exit or the end of input. CancelledError: Ctrl-C in a pipe."""
+        """Run until /exit or the end of input. Raises CancelledError at Ctrl-C in a pipe."""
         program = asyncio.current_task()
         assert program is not None
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._interrupt, program)
@@ -116,7 +116,7 @@ class ChatProgram:
                 return
             if line.rstrip() in ("/exit", "/quit"):
                 return
-            await self._obey(line)
+            await self._handle(line)
 
     def _interrupt(self, program: asyncio.Task[None]) -> None:
         if self._turn is not None:
@@ -124,7 +124,7 @@ class ChatProgram:
         elif not self._interactive:
             program.cancel()
 
-    async def _obey(self, line: str) -> None:
+    async def _handle(self, line: str) -> None:
         if line.startswith("/"):
             self._command(line.rstrip())
         elif line.strip():
@@ -143,7 +143,7 @@ class ChatProgram:
                 self._screen.error(f"No command {command}. /help lists them.")
 
     async def _answer(self, line: str) -> None:
-        """Run a turn, and say how it ended unless it ended well."""
+        """Run a turn, and show how it ended unless it ended well."""
         self._turn = turn = asyncio.create_task(self._stream(line))
         await asyncio.wait([turn])
         self._turn = None
@@ -156,7 +156,7 @@ class ChatProgram:
         elif error is not None:
             raise error
         elif self._conversation.turns[-1].outcome == "length":
-            self._screen.note("Cut at the most tokens an answer may have.")
+            self._screen.note("The answer reached its limit of tokens.")
 
     async def _stream(self, line: str) -> None:
         async with aclosing(self._conversation.say(line)) as pieces:

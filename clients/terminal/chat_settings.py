@@ -1,4 +1,4 @@
-"""What `fastswitch chat` can be told. Apart from the program, so that a command line can list it without loading it."""
+"""The settings of `fastswitch chat`, apart from its program: a command line can list them without loading it."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Where the lines of a chat come from: an editor on a terminal, plain reads otherwise."""
+"""Sources of the lines of a chat: an editor on a terminal, plain reads elsewhere."""
 
 import asyncio
 import os
@@ -8,15 +8,15 @@ from prompt_toolkit import PromptSession
 
 
 class LineSource(Protocol):
-    """The next line of input, whenever it comes."""
+    """A source of input lines."""
 
     async def read(self) -> str:
-        """Return a line without its end. EOFError at the end of input, KeyboardInterrupt at Ctrl-C."""
+        """Return a line without its end. Raises EOFError at the end of input, KeyboardInterrupt at Ctrl-C."""
         ...
 
 
 class EditedLines:
-    """Lines from a terminal, with editing and a history on the arrow keys."""
+    """Reads lines from a terminal, with editing and a history on the arrow keys."""
 
     def __init__(self, prompt: str) -> None:
         self._session: PromptSession[str] = PromptSession(prompt)
@@ -28,7 +28,7 @@ class EditedLines:
 
 
 class PlainLines:
-    """Lines from a pipe, a file or a bare terminal, read without a thread so that nothing outlives an interrupt."""
+    """Reads lines from a pipe, a file or a bare terminal, without a thread that could outlive an interrupt."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -36,7 +36,7 @@ class PlainLines:
         self._ended = False
 
     async def read(self) -> str:
-        """Return the next line; a last one without a line end counts."""
+        """Return the next line. The last line needs no line end."""
         while not self._ended and b"\n" not in self._buffer:
             await self._readable()
             received = os.read(self._descriptor, 2**16)
@@ -53,7 +53,7 @@ class PlainLines:
         try:
             loop.add_reader(self._descriptor, ready.set)
         except PermissionError:
-            return  # a regular file: it is always readable, and epoll refuses it
+            return  # epoll refuses regular files, which are always readable
         try:
             await ready.wait()
         finally:

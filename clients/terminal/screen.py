@@ -1,4 +1,4 @@
-"""What a chat shows: answers and tables on standard output, notes and errors beside them on standard error."""
+"""Shows a chat: answers and tables on standard output, notes and errors on standard error."""
 
 import sys
 from collections.abc import Sequence
@@ -8,12 +8,12 @@ from rich.table import Table
 
 from clients.conversation import TurnStats
 
-# An answer may hold anything; control characters in it could move the cursor, or write to the clipboard.
+# An answer may contain control characters, which could move the cursor or write to the clipboard.
 _CONTROLS = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
 
 
 class Screen:
-    """Standard output and error. Without a terminal it writes no escape codes, whatever the environment asks for."""
+    """Writes to standard output and error, without escape codes if there is no terminal, whatever the environment."""
 
     def __init__(self, *, interactive: bool) -> None:
         colours = None if interactive else False
@@ -22,7 +22,7 @@ class Screen:
         self._open_line = False
 
     def piece(self, text: str) -> None:
-        """Show a piece of an answer at once, safe for a terminal."""
+        """Show a piece of an answer at once, without control characters."""
         text = text.translate(_CONTROLS)
         if text:
             sys.stdout.write(text)
@@ -35,7 +35,7 @@ class Screen:
             self.piece("\n")
 
     def note(self, text: str) -> None:
-        """Show a remark of the program's own."""
+        """Show a message of the program itself."""
         self._err.print(text.translate(_CONTROLS), style="dim", markup=False)
 
     def error(self, text: str) -> None:
@@ -43,11 +43,11 @@ class Screen:
         self._err.print(" ".join(text.split()).translate(_CONTROLS), style="red", markup=False)
 
     def text(self, text: str) -> None:
-        """Show what the user asked the program for."""
+        """Show text that the user asked the program for."""
         self._out.print(text, markup=False, soft_wrap=True)
 
     def stats(self, turns: Sequence[TurnStats]) -> None:
-        """Show a line for each turn."""
+        """Show a table with one line a turn."""
         table = Table("turn", "prompt", "cached", "answer", "TTFT", "tokens/s", "total", "ended by")
         for column in table.columns[:-1]:
             column.justify = "right"

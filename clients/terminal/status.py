@@ -1,4 +1,4 @@
-"""`fastswitch status`: a server's state in a few tables."""
+"""`fastswitch status`: shows a server's state in a few tables."""
 
 import asyncio
 import sys
@@ -12,27 +12,27 @@ from rich.text import Text
 from clients.client import Client
 from clients.errors import AccessDeniedError, ClientError
 
-PIPE_WIDTH = 200  # columns, where no terminal says how many it has
+PIPE_WIDTH = 200  # columns of output that does not go to a terminal
 
 State = Mapping[str, Any]  # the JSON of /debug/state
 
 
 def run(url: str, api_key: str | None) -> int:
-    """Show it. Return the exit code: 0 if the server is ready, else 1."""
+    """Show the server's state. Return the exit code: 0 if the server is ready, else 1."""
     width = None if sys.stdout.isatty() else PIPE_WIDTH
     out, err = Console(highlight=False, width=width), Console(stderr=True, highlight=False, soft_wrap=True)
     return asyncio.run(show_status(Client(url, api_key, read_timeout_s=15.0), out, err))
 
 
 async def show_status(client: Client, out: Console, err: Console) -> int:
-    """Print what the server tells, errors on ``err``. Return the exit code."""
+    """Print the state on ``out`` and errors on ``err``. Return the exit code."""
     async with client:
         try:
             status = await client.readiness()
             out.print(f"{client.base_url}: {status}", markup=False, soft_wrap=True)
             show(await client.state(), out)
         except AccessDeniedError as error:
-            err.print(f"no more is told: {error}", markup=False)
+            err.print(f"only an admin's key shows more: {error}", markup=False)
         except ClientError as error:
             err.print(str(error), style="red", markup=False)
             return 1
@@ -40,7 +40,7 @@ async def show_status(client: Client, out: Console, err: Console) -> int:
 
 
 def show(state: State, out: Console) -> None:
-    """Print a state."""
+    """Print a state as tables."""
     out.print(
         f"model {state['model']}, {state['open_requests']} of {state['max_open_requests']} requests open",
         markup=False,
@@ -56,7 +56,7 @@ def show(state: State, out: Console) -> None:
 
 
 def _requests(requests: Sequence[State]) -> Table:
-    """In the order of arrival."""
+    """Return a table of the live requests, in the order of arrival."""
     columns = (
         *("request", "tenant", "state", "because", "since", "age"),
         *("priority", "prompt", "answer", "blocks", "host_blocks", "preempted"),
@@ -82,13 +82,13 @@ def _requests(requests: Sequence[State]) -> Table:
 
 
 def _state(request: State) -> str:
-    """A preempted request whose KV is not all on the device is *swapped*."""
+    """Return the request's state; *swapped* if it is preempted and its KV is not all on the device."""
     is_swapped = request["state"] == "preempted" and request["resident"] < request["computed"]
     return "swapped" if is_swapped else str(request["state"])
 
 
 def _sessions(sessions: Sequence[State]) -> Table:
-    """Idle conversations, summed up by tenant."""
+    """Return a table of the idle sessions, summed up by tenant."""
     sums: dict[str, list[int]] = {}
     for session in sessions:
         of_tenant = sums.setdefault(session["tenant"], [0, 0, 0])

@@ -1,1 +1,1 @@
-"""Workloads from a seed: the same conversations for load tests and benchmarks."""
+"""Draws workloads from a seed: load tests and benchmarks get the same conversations."""

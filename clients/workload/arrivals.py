@@ -8,14 +8,14 @@ import numpy as np
 def arrival_times(
     rng: np.random.Generator, count: int, rate: float, burstiness: float = 1.0, ramp_to: float | None = None
 ) -> np.ndarray:
-    """float64[count] seconds, sorted, from ``rate`` a second, infinite for all at once.
+    """Draw float64[count] sorted seconds at ``rate`` a second; an infinite rate means all at once.
 
     Gaps are gamma distributed with shape ``burstiness`` as in `vllm bench serve`: 1 is Poisson, less is burstier, more
-    is more even. With ``ramp_to`` the rate changes linearly over time from ``rate`` to it.
+    is more even. With ``ramp_to`` the rate changes linearly over time from ``rate`` to ``ramp_to``.
     """
     if math.isinf(rate):
         return np.zeros(count)
-    # Arrivals of a process of rate 1, so that a ramp only stretches time: where the integral of the rate says so.
+    # These are arrivals of a process of rate 1. A ramp only stretches time, by the integral of its rate.
     unit = np.cumsum(rng.gamma(burstiness, 1 / burstiness, count))
     if ramp_to is None or ramp_to == rate or not count:
         return unit / rate

@@ -9,7 +9,7 @@ from clients.workload.settings import WorkloadSettings
 
 
 def run(settings: WorkloadSettings, out: Path) -> int:
-    """Write it to ``out``. Return the exit code."""
+    """Draw a trace and write it to ``out``. Return the exit code."""
     trace = generate(settings)
     try:
         write_trace(trace, out)

@@ -9,13 +9,13 @@ from clients.workload.spec import parse_spec
 
 
 def draw_seconds(text: str, rng: np.random.Generator, count: int) -> np.ndarray:
-    """float64[count], none below 0, from a distribution in words. Raises ValueError if it is none."""
+    """Draw float64[count], none below 0, from the distribution ``text``. Raises ValueError if it is none."""
     spec = parse_spec(text)
     return _DRAW[spec.kind](rng, count, *spec.numbers)
 
 
 def draw_counts(text: str, rng: np.random.Generator, count: int) -> np.ndarray:
-    """int64[count], each at least 1, likewise."""
+    """Draw int64[count], each at least 1, from the distribution ``text``. Raises ValueError if it is none."""
     counts: np.ndarray = np.maximum(1, np.rint(draw_seconds(text, rng, count))).astype(np.int64)
     return counts
 
@@ -29,12 +29,12 @@ def _uniform(rng: np.random.Generator, count: int, low: float, high: float) -> n
 
 
 def _lognormal(rng: np.random.Generator, count: int, mean: float, sigma: float, most: float = math.inf) -> np.ndarray:
-    """``mean`` is that of the drawn numbers, before ``most`` cuts them; ``sigma`` is that of their logarithm."""
+    """Draw numbers whose mean is ``mean`` before ``most`` bounds them; ``sigma`` is that of their logarithm."""
     return np.minimum(most, rng.lognormal(math.log(mean) - sigma**2 / 2, sigma, count))
 
 
 def _zipf(rng: np.random.Generator, count: int, exponent: float, most: float) -> np.ndarray:
-    """Ranks 1 to ``most`` with probability proportional to rank**-exponent: unlike NumPy's, bounded."""
+    """Draw ranks 1 to ``most`` with probability proportional to rank**-exponent; NumPy's zipf is not bounded."""
     ranks = np.arange(1, int(most) + 1, dtype=np.float64)
     shares = ranks**-exponent
     return rng.choice(ranks, count, p=shares / shares.sum())

@@ -1,15 +1,15 @@
-"""From settings to a trace: the one generator, for load tests and benchmarks alike."""
+"""Generates a trace from settings, for load tests and benchmarks alike."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from clients.trace import Conversation, Trace, Turn
+from clients.trace import Trace, TraceConversation, TraceTurn
 from clients.workload.arrivals import arrival_times
 from clients.workload.distribution import draw_counts, draw_seconds
 from clients.workload.settings import ArrivalSettings, WorkloadSettings
-from clients.workload.tenants import Tenant
+from clients.workload.tenants import WorkloadTenant
 
 
 def generate(settings: WorkloadSettings) -> Trace:
@@ -24,21 +24,21 @@ def generate(settings: WorkloadSettings) -> Trace:
     ends = _early_ends(next(streams), settings, outputs)
     slow = next(streams).random(settings.conversations) < settings.slow_reader_rate
     turns = [
-        Turn(int(tokens), int(most), float(think), cancel_after=cancel, disconnect_after=disconnect)
+        TraceTurn(int(tokens), int(most), float(think), cancel_after=cancel, disconnect_after=disconnect)
         for tokens, most, think, (cancel, disconnect) in zip(inputs, outputs, thinks, ends, strict=True)
     ]
-    speed = settings.slow_reader_speed
     conversations, first = [], 0
     for number, (tenant, count, is_slow) in enumerate(zip(tenants, turn_counts, slow, strict=True)):
-        mine = _until_gone(turns[first : first + count])
+        own_turns = _until_disconnect(turns[first : first + count])
         first += count
-        conversations.append(_conversation(number, tenant, mine, speed if is_slow else None))
+        pace = settings.slow_reader_speed if is_slow else None
+        conversations.append(TraceConversation(f"c{number}", None, own_turns, tenant.name, tenant.priority, pace))
     drawn = Trace(tuple(conversations), settings.seed, weights=settings.weights, source=settings.without_secrets)
     return arrange(drawn, settings)
 
 
 def arrange(trace: Trace, settings: ArrivalSettings) -> Trace:
-    """The same conversations with new arrivals, if the settings say any or the trace has none."""
+    """Return the trace with new arrivals if the settings say any or the trace has none, else as it is."""
     if settings.users is not None:
         unscheduled = tuple(replace(each, arrival_s=None) for each in trace.conversations)
         return replace(trace, conversations=unscheduled, users=settings.users)
@@ -54,23 +54,19 @@ def arrange(trace: Trace, settings: ArrivalSettings) -> Trace:
     return replace(trace, conversations=tuple(arrived), users=None)
 
 
-def _tenants(rng: np.random.Generator, settings: WorkloadSettings) -> list[Tenant]:
-    """Whose each conversation is."""
+def _tenants(rng: np.random.Generator, settings: WorkloadSettings) -> list[WorkloadTenant]:
+    """Draw the tenant of each conversation."""
     tenants = settings.tenants
     shares = np.array([tenant.share for tenant in tenants])
     return [tenants[index] for index in rng.choice(len(tenants), settings.conversations, p=shares / shares.sum())]
 
 
-def _conversation(number: int, tenant: Tenant, turns: tuple[Turn, ...], speed: float | None) -> Conversation:
-    return Conversation(f"c{number}", None, turns, tenant.name, tenant.priority, speed)
-
-
 def _early_ends(
     rng: np.random.Generator, settings: WorkloadSettings, outputs: np.ndarray
 ) -> list[tuple[int | None, int | None]]:
-    """For each turn, after how many pieces its client cancels and after how many it vanishes; at most one of them."""
+    """Draw after how many pieces each turn is cancelled, and after how many its client vanishes; at most one is set."""
     chance, share = rng.random(len(outputs)), rng.random(len(outputs))
-    after = np.floor(share * outputs).astype(np.int64)  # 0: a user who cancels before anything came
+    after = np.floor(share * outputs).astype(np.int64)  # 0: the user cancels before anything came
     cancels = chance < settings.cancel_rate
     vanishes = ~cancels & (chance < settings.cancel_rate + settings.disconnect_rate)
     return [
@@ -79,8 +75,8 @@ def _early_ends(
     ]
 
 
-def _until_gone(turns: Sequence[Turn]) -> tuple[Turn, ...]:
-    """Turns up to the one in which the client vanishes: it does not come back."""
+def _until_disconnect(turns: Sequence[TraceTurn]) -> tuple[TraceTurn, ...]:
+    """Return the turns up to the one in which the client vanishes, since it does not come back."""
     for index, turn in enumerate(turns):
         if turn.disconnect_after is not None:
             return tuple(turns[: index + 1])

@@ -1,6 +1,6 @@
-"""What a workload can be told: the flags of ``fastswitch workload``, and of ``fastswitch load`` without a trace.
+"""The settings of a workload: flags of ``fastswitch workload``, and of ``fastswitch load`` without a trace.
 
-Names are those of `vllm bench serve` where it has one.
+They have the names of `vllm bench serve` where it has such a flag.
 """
 
 import math
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from clients.workload.spec import HELP, DistributionSpec
 from clients.workload.tenants import HELP as TENANT_HELP
-from clients.workload.tenants import OPTIONS, Tenant, parse_tenant
+from clients.workload.tenants import OPTIONS, WorkloadTenant, parse_tenant
 
 
 class ArrivalSettings(BaseModel):
@@ -17,25 +17,25 @@ class ArrivalSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    seed: int = Field(0, ge=0, description="seed of everything that is drawn; the same one makes the same workload")
+    seed: int = Field(0, ge=0, description="seed of all draws; the same seed makes the same workload")
     request_rate: float | None = Field(
         None,
         gt=0,
-        description="open loop: turns a second; conversations arrive at this over their mean turns",
+        description="open loop: turns a second; conversations arrive at this rate over their mean turns",
     )
     conversation_rate: float | None = Field(None, gt=0, description="open loop: conversations a second")
-    burstiness: float = Field(1.0, gt=0, description="shape of the gamma distributed gaps: 1 is Poisson, less burstier")
+    burstiness: float = Field(1.0, gt=0, description="shape of the gamma distributed gaps; 1: Poisson, less: burstier")
     ramp_up_end_rps: float | None = Field(
-        None, gt=0, description="the rate at the last arrival, if it changes linearly from the one at the first"
+        None, gt=0, description="the rate at the last arrival, if the rate changes linearly"
     )
     users: int | None = Field(
-        None, ge=1, description="closed loop: so many users, with one conversation each at a time"
+        None, ge=1, description="closed loop: number of users, each with one conversation at a time"
     )
 
     @model_validator(mode="after")
     def _one_loop(self) -> "ArrivalSettings":
-        given = [self.request_rate, self.conversation_rate, self.users]
-        if sum(value is not None for value in given) > 1:
+        loops = [self.request_rate, self.conversation_rate, self.users]
+        if sum(value is not None for value in loops) > 1:
             raise ValueError("--request-rate, --conversation-rate and --users exclude each other")
         if self.ramp_up_end_rps is not None and self.rate in (None, math.inf):
             raise ValueError("--ramp-up-end-rps needs a --request-rate or --conversation-rate to start from")
@@ -43,7 +43,7 @@ class ArrivalSettings(BaseModel):
 
     @property
     def rate(self) -> float | None:
-        """The open loop's rate as given, None without one."""
+        """The open loop's rate in the unit of its flag; None without an open loop."""
         return self.request_rate if self.request_rate is not None else self.conversation_rate
 
 
@@ -51,22 +51,26 @@ class WorkloadSettings(ArrivalSettings):
     """Make a trace of conversations from a seed."""
 
     conversations: int = Field(
-        100, ge=1, description="how many, of a trace the first ones; without a rate or users they all begin at once"
+        100, ge=1, description="how many, the first ones of a trace; without a rate or users all begin at once"
     )
     turns: DistributionSpec = Field("1", description=f"turns a conversation: {HELP}")
-    input_len: DistributionSpec = Field("lognormal:161,0.8,2000", description="tokens of a user's message, likewise")
-    output_len: DistributionSpec = Field("lognormal:338,0.8,2000", description="tokens of the longest answer, likewise")
-    think_time: DistributionSpec = Field("0", description="seconds between an answer and the next message, likewise")
-    tenant: list[str] = Field([], description=f"a tenant, as often as you like: {TENANT_HELP}")
+    input_len: DistributionSpec = Field(
+        "lognormal:161,0.8,2000", description="tokens of a user's message, like --turns"
+    )
+    output_len: DistributionSpec = Field(
+        "lognormal:338,0.8,2000", description="tokens of the longest answer, like --turns"
+    )
+    think_time: DistributionSpec = Field("0", description="seconds from an answer to the next message, like --turns")
+    tenant: list[str] = Field([], description=f"a tenant; may be repeated: {TENANT_HELP}")
     cancel_rate: float = Field(0.0, ge=0, le=1, description="share of turns that their user cancels in mid-answer")
     disconnect_rate: float = Field(0.0, ge=0, le=1, description="share of turns whose client vanishes in mid-answer")
     slow_reader_rate: float = Field(0.0, ge=0, le=1, description="share of conversations whose client reads slowly")
-    slow_reader_speed: float = Field(2.0, gt=0, description="pieces of an answer a second that a slow reader reads")
+    slow_reader_speed: float = Field(2.0, gt=0, description="pieces of an answer that a slow reader reads a second")
 
     @field_validator("tenant", mode="before")
     @classmethod
     def _rejoin(cls, specs: list[str]) -> list[str]:
-        """The command line cuts lists at commas, those between a tenant's options too."""
+        """Join what the command line has split at the commas between a tenant's options."""
         whole: list[str] = []
         for piece in specs:
             if whole and piece.partition("=")[0] in OPTIONS:
@@ -90,18 +94,18 @@ class WorkloadSettings(ArrivalSettings):
         return self
 
     @property
-    def tenants(self) -> tuple[Tenant, ...]:
-        """Those given, or one without a name."""
-        return tuple(parse_tenant(spec) for spec in self.tenant) or (Tenant(""),)
+    def tenants(self) -> tuple[WorkloadTenant, ...]:
+        """The configured tenants, or a single one without a name."""
+        return tuple(parse_tenant(spec) for spec in self.tenant) or (WorkloadTenant(""),)
 
     @property
     def weights(self) -> dict[str, float]:
-        """By tenant, those given."""
+        """The weights of the configured tenants, by name."""
         return {tenant.name: tenant.weight for tenant in self.tenants if tenant.name}
 
     @property
     def without_secrets(self) -> dict[str, object]:
-        """Every setting as it was in effect, for reports."""
+        """Every setting as it was in effect, without keys, for reports."""
         values = self.model_dump(mode="json", exclude={"api_key"})
         values["tenant"] = [spec.partition("key=")[0].rstrip(",:") for spec in self.tenant]
         return values

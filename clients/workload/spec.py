@@ -1,6 +1,6 @@
-"""Distributions in a word: ``fixed:128``, ``uniform:64,128``, ``lognormal:161,0.8``, ``zipf:1.5,1000``, and so on.
+"""Distributions as text: ``fixed:128``, ``uniform:64,128``, ``lognormal:161,0.8``, ``zipf:1.5,1000``, and so on.
 
-A bare number is fixed. Apart from what draws from them, so that a command line can check one without loading NumPy.
+A bare number is fixed. The draws are in another module, so that a command line can check a text without loading NumPy.
 """
 
 import math
@@ -11,7 +11,7 @@ from pydantic import AfterValidator
 
 HELP = "a number, or fixed:N, uniform:LOW,HIGH, lognormal:MEAN,SIGMA[,MOST], zipf:EXPONENT,MOST, exponential:MEAN"
 
-# How many numbers each kind may have.
+# How many numbers each kind takes.
 KINDS: dict[str, tuple[int, ...]] = {
     "fixed": (1,),
     "uniform": (2,),
@@ -22,29 +22,29 @@ KINDS: dict[str, tuple[int, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Spec:
-    """A distribution by its name and numbers, all finite and none below 0."""
+class ParsedDistribution:
+    """A distribution's name and its numbers, which are finite and not negative."""
 
     kind: str
     numbers: tuple[float, ...]
 
 
-def parse_spec(text: str) -> Spec:
-    """Read one. Raises ValueError that says what is wrong."""
+def parse_spec(text: str) -> ParsedDistribution:
+    """Read a distribution. Raises a ValueError that says what is wrong."""
     kind, colon, rest = text.partition(":")
     if not colon:
         kind, rest = "fixed", text
     try:
         numbers = tuple(float(number) for number in rest.split(","))
     except ValueError:
-        raise ValueError(f"{text!r} is no distribution: {HELP}") from None
+        raise ValueError(f"{text!r} is not a distribution: {HELP}") from None
     if len(numbers) not in KINDS.get(kind, ()) or not all(map(math.isfinite, numbers)):
-        raise ValueError(f"{text!r} is no distribution: {HELP}")
+        raise ValueError(f"{text!r} is not a distribution: {HELP}")
     if min(numbers) < 0:
         raise ValueError(f"{text!r} has a negative number")
     if problem := _problem(kind, numbers):
         raise ValueError(f"{text!r}: {problem}")
-    return Spec(kind, numbers)
+    return ParsedDistribution(kind, numbers)
 
 
 def _problem(kind: str, numbers: tuple[float, ...]) -> str | None:

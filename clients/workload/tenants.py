@@ -1,4 +1,4 @@
-"""Tenants of a workload: ``alice:weight=2,priority=1,share=3,key=SECRET``."""
+"""Tenants of a workload, written as ``alice:weight=2,priority=1,share=3,key=SECRET``."""
 
 from dataclasses import dataclass
 
@@ -9,10 +9,10 @@ HELP = "NAME[:weight=W,priority=P,share=S,key=K]"
 
 
 @dataclass(frozen=True, slots=True)
-class Tenant:
-    """``share`` of the conversations are this one's, ``weight`` is the service it is entitled to, for the report.
+class WorkloadTenant:
+    """A tenant that owns ``share`` of the conversations. The report uses ``weight``, the service it is entitled to.
 
-    ``priority``: lower goes first. ``key``: its API key; None is the run's.
+    Lower ``priority`` goes first. ``key`` is its API key; None stands for the run's.
     """
 
     name: str
@@ -22,8 +22,8 @@ class Tenant:
     key: SecretStr | None = None
 
 
-def parse_tenant(spec: str) -> Tenant:
-    """Read one. Raises ValueError that says what is wrong."""
+def parse_tenant(spec: str) -> WorkloadTenant:
+    """Read a tenant. Raises a ValueError that says what is wrong."""
     name, _, rest = spec.partition(":")
     pairs = [pair.partition("=") for pair in rest.split(",") if pair]
     values = {key: value for key, _, value in pairs}
@@ -37,4 +37,4 @@ def parse_tenant(spec: str) -> Tenant:
         raise ValueError(f"tenant {name}: weight and share are numbers, priority is a whole one") from None
     if not (weight > 0 and share > 0):
         raise ValueError(f"tenant {name}: weight and share are above 0")
-    return Tenant(name, weight, priority, share, SecretStr(values["key"]) if "key" in values else None)
+    return WorkloadTenant(name, weight, priority, share, SecretStr(values["key"]) if "key" in values else None)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Compiles what the default model needs for each level of this CPU, so that a fresh container need not.
+# Compiles the kernels of the default model for each level of this CPU, so that a new container need not.
 set -eu
 here=$(dirname "$0")
 export NUMBA_CACHE_DIR="$here/kernels"

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Starts the server with the container's arguments.
 #
-# Numba uses a cache only if it can write there, and the root file system may be read-only: the baked kernels (a few MB)
-# go to /tmp first. What they lack, for another model or CPU, is compiled there when it is first needed.
+# Numba uses a cache only if it can write there, and the root file system may be read-only, so the baked kernels (a few
+# MB) are copied to /tmp first. Kernels for another model or CPU are compiled there when they are first needed.
 set -eu
 here=$(dirname "$0")
 state=/tmp/fastswitch
@@ -15,6 +15,6 @@ if [ -n "$level" ] && [ -z "${NUMBA_CPU_NAME:-}" ]; then
     export NUMBA_CPU_NAME="$level" NUMBA_CPU_FEATURES=''
 fi
 
-# For the health check, which must find the port.
+# The health check reads the port from these.
 if [ $# -gt 0 ]; then printf '%s\0' "$@"; fi > "$state/arguments"
 exec fastswitch serve "$@"

@@ -1,4 +1,4 @@
-"""Exit code 0 if the container's server is alive: asks /health where its settings say that it listens."""
+"""Exits with 0 if the container's server is alive: asks /health at the address that its settings name."""
 
 import sys
 from pathlib import Path
@@ -11,12 +11,12 @@ TIMEOUT_S = 4.0
 
 
 def main() -> int:
-    """Ask once."""
+    """Ask once. Return the exit code."""
     settings = parse(ARGUMENTS.read_text(encoding="utf-8").split("\0")[:-1])
     try:
         with urlopen(f"{local_url(settings.host, settings.port)}/health", timeout=TIMEOUT_S) as answer:
             return 0 if answer.status == 200 else 1
-    except OSError as error:  # urllib's errors are: refused, timed out, 503
+    except OSError as error:  # urllib raises it for a refused connection, a time-out and a 503
         print(error, file=sys.stderr)
         return 1
 

@@ -19,7 +19,7 @@ from typing import TextIO
 
 import structlog
 
-from clients.trace import Conversation, Trace, Turn, conversation_line, header_line
+from clients.trace import Trace, TraceConversation, TraceTurn, conversation_line, header_line
 from service.core.messages.commands import Submit
 from service.core.messages.events import Event, Finished, FinishReason, Refused
 from service.engine import Turn as Posted
@@ -47,7 +47,7 @@ class _Open:
     known: tuple[int, ...] = ()
     answered: int = 0
     end_s: float | None = None
-    turns: list[Turn] = field(default_factory=list)
+    turns: list[TraceTurn] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +188,7 @@ class _Links:
 
     def _write(self, conversation: _Open) -> None:
         if conversation.turns:
-            made = Conversation(
+            made = TraceConversation(
                 conversation.name,
                 round(conversation.arrival_s, 6),
                 tuple(conversation.turns),
@@ -206,7 +206,7 @@ def _end(pending: _Pending, finished: Finished, now: float) -> None:
         conversation.known, conversation.answered = asked.prompt, finished.usage.completion
     cancelled = finished.reason is FinishReason.CANCELLED
     conversation.turns.append(
-        Turn(
+        TraceTurn(
             pending.user_tokens,
             asked.max_tokens if cancelled else max(1, finished.usage.completion),
             round(pending.think_s, 6),

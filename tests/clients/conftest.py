@@ -30,7 +30,7 @@ DONE = b"data: [DONE]\n\n"
 
 
 class ScriptedServer:
-    """Plays one scripted answer for each chat request, in order, and keeps what it was asked."""
+    """Plays one scripted answer for each chat request, in order, and keeps the requests."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -48,7 +48,7 @@ class ScriptedServer:
         self.sends(chunk(None), *map(chunk, texts), *end)
 
     def sends(self, *pieces: bytes, hang: bool = False) -> None:
-        """Script a stream, a write each. ``hang``: then keep it open until the client leaves or ``released`` is set."""
+        """Script a stream of writes; with ``hang`` it stays open until the client leaves or ``released`` is set."""
 
         async def answer(request: web.Request) -> web.StreamResponse:
             headers = {"Content-Type": "text/event-stream", "X-Request-Id": "req-1"}
@@ -68,7 +68,7 @@ class ScriptedServer:
         self._answers.append(answer)
 
     def refuses(self, status: int, body: str, headers: dict[str, str] | None = None) -> None:
-        """Script an answer that is no stream."""
+        """Script an answer that is not a stream."""
 
         async def answer(_: web.Request) -> web.Response:
             return web.Response(status=status, text=body, headers=headers)
@@ -110,7 +110,7 @@ async def server() -> AsyncIterator[ScriptedServer]:
 
 
 class ScriptedChat:
-    """The other end of one chat stream: plays a script for each turn, and keeps what it was asked."""
+    """The server of one chat stream, which plays a script for each turn and keeps the requests."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -179,7 +179,7 @@ class Turn:
     texts: list[str]
 
     def history(self, before: list[dict], last: int) -> list[dict]:
-        """As it is when the client has read up to ``last``."""
+        """Return the history after a client has read up to ``last``."""
         text = "".join(self.texts[: last - self.before])
         return [*before, *self.added, {"role": "assistant", "content": text}] if text else before
 

@@ -215,7 +215,7 @@ async def test_silence_longer_than_the_read_timeout_is_an_error(server):
             await text_of(client)
 
 
-async def test_nobody_listening_is_unreachable(closed_url):
+async def test_closed_port_is_unreachable(closed_url):
     async with Client(closed_url) as client:
         with pytest.raises(UnreachableError, match=closed_url):
             await text_of(client)
@@ -256,6 +256,6 @@ async def test_health_is_true_of_a_live_server(server):
         assert await client.health()
 
 
-async def test_health_is_false_where_nobody_listens(closed_url):
+async def test_health_is_false_at_a_closed_port(closed_url):
     async with Client(closed_url) as client:
         assert not await client.health()

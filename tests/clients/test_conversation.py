@@ -1,4 +1,4 @@
-"""A conversation over any transport: history, statistics, and what a cut turn leaves."""
+"""A conversation over any transport: history, statistics, and what an incomplete turn leaves."""
 
 import asyncio
 from contextlib import aclosing
@@ -12,7 +12,7 @@ from clients.protocol import Chunk, Usage
 
 
 class ScriptedTransport:
-    """Plays a list of chunks for each turn; an exception among them is raised, an Event waited for."""
+    """Plays a list of chunks for each turn. It raises an exception in the list, and waits for an Event."""
 
     def __init__(self, *turns):
         self.turns = list(turns)

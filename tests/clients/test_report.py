@@ -1,4 +1,4 @@
-"""What is written is read back; what is anything else is refused by its name and field."""
+"""A run is read back as it was written; other content is refused by file name and field."""
 
 import json
 from pathlib import Path
@@ -63,7 +63,7 @@ def test_what_was_written_is_read(run: Run, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A sound run of one turn."""
+    """A valid run of one turn."""
     turn = TurnRecord("c", 0, "t", 0, False, 0.0, 0.0, 2.0, (0.5, 1.0), Outcome.OK)
     path = tmp_path / "run.json"
     write_run(Run("http://host", "sse", "m", "2025-01-01T00:00:00Z", 2.0, {}, (turn,)), path)

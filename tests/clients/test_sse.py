@@ -1,4 +1,4 @@
-"""The decoder gives the same events however the bytes are cut."""
+"""The decoder gives the same events however the bytes are split."""
 
 from itertools import pairwise
 
@@ -36,7 +36,7 @@ def test_byte_order_mark_at_the_start_is_dropped():
     assert decoded(b"\xef\xbb", b"\xbfdata: a\n\n") == ["a"]
 
 
-def test_event_without_its_blank_line_is_not_given_out():
+def test_event_without_its_blank_line_is_dropped():
     assert decoded(b"data: a\n\ndata: b\n") == ["a"]
 
 
@@ -57,7 +57,7 @@ STREAM = ": hi\r\n\r\ndata: grüß\n\ndata: 日本\rdata: 🙂\r\r\ndata: end\r\
 
 
 @given(st.lists(st.integers(0, len(STREAM)), max_size=12))
-def test_cuts_anywhere_even_inside_a_character_change_nothing(cuts):
-    edges = [0, *sorted(cuts), len(STREAM)]
+def test_splits_anywhere_even_inside_a_character_change_nothing(splits):
+    edges = [0, *sorted(splits), len(STREAM)]
     pieces = [STREAM[start:end] for start, end in pairwise(edges)]
     assert decoded(*pieces) == decoded(STREAM) == ["grüß", "日本\n🙂", "end"]

@@ -5,13 +5,15 @@ import json
 import pytest
 
 from clients.foreign_traces import read_any_trace
-from clients.trace import Conversation, Trace, TraceError, Turn, read_trace, write_trace
+from clients.trace import Trace, TraceConversation, TraceError, TraceTurn, read_trace, write_trace
 
 EVERYTHING = Trace(
     (
-        Conversation("a", 0.5, (Turn(10, 20), Turn(5, 6, 1.5, cancel_after=0)), "alice", -1),
-        Conversation("b", 1.0, (Turn(1, 1, at_s=3.0, priority=4, disconnect_after=2),), read_tokens_per_s=2.5),
-        Conversation("c", 2.0, (Turn(600, 1, text="Grüß dich"), Turn(3, 4, hash_ids=(7, 8)))),
+        TraceConversation("a", 0.5, (TraceTurn(10, 20), TraceTurn(5, 6, 1.5, cancel_after=0)), "alice", -1),
+        TraceConversation(
+            "b", 1.0, (TraceTurn(1, 1, at_s=3.0, priority=4, disconnect_after=2),), read_tokens_per_s=2.5
+        ),
+        TraceConversation("c", 2.0, (TraceTurn(600, 1, text="Grüß dich"), TraceTurn(3, 4, hash_ids=(7, 8)))),
     ),
     seed=5,
     weights={"alice": 2.0},
@@ -52,7 +54,7 @@ TALK = {"id": "x", "arrival_s": 0, "turns": [{"user_tokens": 1, "max_tokens": 1}
         ([HEADER, 5], "line 2"),
     ],
 )
-def test_a_file_that_is_no_trace_is_told_by_name_and_line(tmp_path, lines, complaint):
+def test_a_file_that_is_no_trace_is_reported_by_name_and_line(tmp_path, lines, complaint):
     with pytest.raises(TraceError, match=rf"t\.jsonl.*{complaint}"):
         read_trace(write(tmp_path / "t.jsonl", *lines))
 
@@ -69,8 +71,8 @@ def test_sharegpt_is_read_as_far_as_questions_were_answered(tmp_path):
     path = tmp_path / "sharegpt.json"
     path.write_text(json.dumps(conversations))
     first, second = read_any_trace(path).conversations
-    assert first == Conversation("s1", None, (Turn(10, 20, text="x" * 40),))
-    assert second == Conversation("s2", None, (Turn(1, 1, text="Hi"),))
+    assert first == TraceConversation("s1", None, (TraceTurn(10, 20, text="x" * 40),))
+    assert second == TraceConversation("s2", None, (TraceTurn(1, 1, text="Hi"),))
 
 
 def test_mooncake_is_read_with_its_times_and_blocks(tmp_path):
@@ -80,12 +82,12 @@ def test_mooncake_is_read_with_its_times_and_blocks(tmp_path):
         {"timestamp": 0, "input_length": 100, "output_length": 1, "hash_ids": [46]},
     )
     early, late = read_any_trace(path).conversations
-    assert (early.arrival_s, early.turns) == (0.0, (Turn(100, 1, hash_ids=(46,)),))
-    assert (late.arrival_s, late.turns) == (27.482, (Turn(6955, 52, hash_ids=(46, 47)),))
+    assert (early.arrival_s, early.turns) == (0.0, (TraceTurn(100, 1, hash_ids=(46,)),))
+    assert (late.arrival_s, late.turns) == (27.482, (TraceTurn(6955, 52, hash_ids=(46, 47)),))
 
 
 @pytest.mark.parametrize("content", ['[{"id": 1}]', "[", '{"timestamp": 1}', "[]"])
-def test_a_damaged_foreign_file_is_told(tmp_path, content):
+def test_a_damaged_foreign_file_is_reported(tmp_path, content):
     path = tmp_path / "foreign"
     path.write_text(content)
     with pytest.raises(TraceError, match="foreign"):

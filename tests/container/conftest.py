@@ -1,7 +1,7 @@
-"""Runs a container of the image with a read-only root file system, whatever engine there is.
+"""Runs a container of the image with a read-only root file system, with any engine.
 
-Docker and Podman can do that themselves. Where only buildah is, which cannot, the image's tree is mounted read-only in
-a mount and process namespace of its own, and entered as the image's user: nothing of the image knows the difference.
+Docker and Podman support that. buildah does not: with it, the image's tree is mounted read-only in a mount and process
+namespace of its own and entered as the image's user. The programs of the image see no difference.
 """
 
 import json
@@ -20,7 +20,7 @@ ENGINE_SCRIPT = Path(__file__).parents[2] / "container/engine.sh"
 HOST = "127.0.0.1"
 STOP_TIMEOUT_S = 30
 
-# $1: the tree; then the directory to start in, the user, and the command.
+# The arguments are the tree, the directory to start in, the user, and the command.
 READ_ONLY_ROOT = """
 root=$1 directory=$2 user=$3
 shift 3
@@ -34,18 +34,18 @@ exec chroot --userspec="$user" "$root" env --ignore-environment --chdir="$direct
 
 
 class Engine(Protocol):
-    """Makes command lines; ``config`` is the image's, as Docker words it."""
+    """Makes command lines. ``config`` is the image's configuration in Docker's form."""
 
     config: dict[str, Any]
 
     def start(self, arguments: list[str]) -> list[str]:
-        """A container in the foreground."""
+        """Return the command that runs a container in the foreground."""
 
     def execute(self, server: subprocess.Popen[str], command: list[str]) -> list[str]:
-        """A command inside it, as the image's user."""
+        """Return the command that runs ``command`` inside it, as the image's user."""
 
     def send(self, server: subprocess.Popen[str], number: signal.Signals) -> None:
-        """A signal to its first process."""
+        """Send a signal to its first process."""
 
 
 class DockerLike:
@@ -55,7 +55,7 @@ class DockerLike:
         self._program, self._image, self._name = program, image, f"fastswitch-test-{os.getpid()}"
         (inspected,) = json.loads(output([program, "image", "inspect", image]))
         self.config = inspected["Config"]
-        self.config.setdefault("Healthcheck", inspected.get("Healthcheck"))  # where Podman has it
+        self.config.setdefault("Healthcheck", inspected.get("Healthcheck"))  # Podman has it there
 
     def start(self, arguments: list[str]) -> list[str]:
         confined = ["--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
@@ -72,7 +72,7 @@ class DockerLike:
 
 
 class Namespaces:
-    """The tree of an image of buildah's; needs root."""
+    """Runs the tree of an image that buildah made. It needs root."""
 
     def __init__(self, image: str, tree: str) -> None:
         self._tree = tree
@@ -95,12 +95,12 @@ class Namespaces:
 
     @staticmethod
     def _first_process(server: subprocess.Popen[str]) -> int:
-        """The child of ``unshare``, which is process 1 inside."""
+        """Return the child of ``unshare``, which is process 1 inside."""
         return int(Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text())
 
 
 class Container:
-    """A running server in a container. It is ready once ``greeting`` is there."""
+    """A running server in a container."""
 
     def __init__(self, engine: Engine, *arguments: str) -> None:
         with socket.socket() as free:
@@ -116,11 +116,11 @@ class Container:
 
     @property
     def url(self) -> str:
-        """Where this machine reaches it."""
+        """The server's address on this machine."""
         return f"http://{HOST}:{self.port}"
 
     def wait_until_ready(self) -> None:
-        """Its first line says so. Nobody reads what it prints later, which is little."""
+        """Wait for the line that the server prints when it is ready. Its later output is short and stays unread."""
         assert self.process.stdout
         assert self.process.stdout.readline().startswith("FastSwitch serves"), self.process.communicate()
 
@@ -145,13 +145,13 @@ Start = Callable[..., Container]
 
 
 def output(command: list[str]) -> str:
-    """What a command prints; raises if it fails."""
+    """Return what a command prints. Raises if it fails."""
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 @contextmanager
 def working_container(image: str) -> Iterator[str]:
-    """The tree of an image, and nothing left of it."""
+    """Yield the tree of an image, and remove it afterwards."""
     name = output(["buildah", "from", "--pull-never", image])
     try:
         yield output(["buildah", "mount", name])
@@ -172,7 +172,7 @@ def engine() -> Iterator[Engine]:
 
 @pytest.fixture(scope="module")
 def container(engine: Engine) -> Iterator[Container]:
-    """A server that answers, on a port given as an argument."""
+    """A server that answers, on the port of its arguments."""
     started = Container(engine, "--host", HOST)
     started.wait_until_ready()
     yield started
@@ -181,7 +181,7 @@ def container(engine: Engine) -> Iterator[Container]:
 
 @pytest.fixture
 def start(engine: Engine) -> Iterator[Start]:
-    """Starts containers with further arguments, and leaves none running."""
+    """Starts containers with further arguments, and stops them afterwards."""
     started: list[Container] = []
 
     def run(*arguments: str) -> Container:

@@ -1,4 +1,4 @@
-"""The dashboard asks only for metrics and labels that the server has, and the compose file's parts find one another."""
+"""The dashboard asks only for metrics and labels that the server has, and the services of the compose file match."""
 
 import json
 import tomllib
@@ -24,7 +24,7 @@ def read_yaml(path: str) -> Any:
 
 
 def panels() -> list[dict[str, Any]]:
-    """All but the rows' headings."""
+    """Return all panels except the rows' headings."""
     dashboard = json.loads(DASHBOARD.read_text(encoding="utf-8"))
     return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
 
@@ -34,7 +34,7 @@ def queries() -> list[str]:
 
 
 def parsed(query: str) -> list[promql_parser.Expr]:
-    """Every node of a query. Grafana's own variable stands for a duration."""
+    """Return every node of a query. Grafana's own variable stands for a duration."""
     nodes: list[promql_parser.Expr] = []
     promql_parser.walk(promql_parser.parse(query.replace("$__rate_interval", "1m")), nodes.append)
     return nodes
@@ -46,7 +46,7 @@ def selectors(nodes: list[promql_parser.Expr]) -> list[promql_parser.VectorSelec
 
 @pytest.fixture(scope="module")
 def series() -> dict[str, set[str]]:
-    """Labels of each series of /metrics, once every kind of event has been seen."""
+    """The labels of each series of /metrics after every kind of event."""
     metrics = Metrics()
     metrics.http_answered("/health", "GET", 200)
     metrics.observe(StepDone(0, 1, 0, 0.0, 0.0, 0.0, 0.0, Gauges(0, 0, 0, 0, 1, 0, 0)))
@@ -90,12 +90,12 @@ def test_counters_are_charted_as_rates(query):
     assert [selector.name for selector in counters if selector.name != "fastswitch_kv_blocks_total"] == rated
 
 
-def test_panels_have_their_own_place_and_the_provisioned_data_source():
+def test_panels_do_not_overlap_and_use_the_provisioned_data_source():
     (source,) = read_yaml("container/grafana/provisioning/datasources/prometheus.yml")["datasources"]
     cells = set()
     for panel in panels():
-        place = panel["gridPos"]
-        covered = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
+        grid = panel["gridPos"]
+        covered = {(grid["x"] + x, grid["y"] + y) for x in range(grid["w"]) for y in range(grid["h"])}
         assert panel["datasource"] == {"type": source["type"], "uid": source["uid"]}
         assert not cells & covered
         cells |= covered
@@ -115,7 +115,7 @@ def test_compose_publishes_on_loopback_only():
     assert all(port.startswith("127.0.0.1:") for service in services for port in service["ports"])
 
 
-def test_compose_mounts_what_is_there_where_grafana_is_told_to_look():
+def test_compose_mounts_existing_files_at_the_paths_that_grafana_reads():
     services = read_yaml("compose.yaml")["services"]
     mounts = dict(
         volume.removesuffix(":ro").split(":") for service in services.values() for volume in service.get("volumes", [])
@@ -128,7 +128,7 @@ def test_compose_mounts_what_is_there_where_grafana_is_told_to_look():
     )
 
 
-def test_the_override_for_gpus_is_of_a_service_that_is_there_and_of_the_image_that_make_builds():
+def test_the_override_for_gpus_names_an_existing_service_and_the_image_that_make_builds():
     overridden = read_yaml("compose.gpu.yaml")["services"]
     assert overridden.keys() <= read_yaml("compose.yaml")["services"].keys()
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -142,6 +142,6 @@ def test_the_images_extra_is_one_of_the_projects():
 
 
 def inner_port(service: dict[str, Any]) -> int:
-    """The one port of a compose service, as the others reach it."""
+    """Return the one port of a compose service, as the other services reach it."""
     (port,) = service["ports"]
     return int(port.rpartition(":")[2])

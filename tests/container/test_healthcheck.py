@@ -1,4 +1,4 @@
-"""The image's health check against servers that are alive, failing, and not there."""
+"""The image's health check against servers that are alive, failing, and missing."""
 
 import asyncio
 import importlib.util
@@ -14,7 +14,7 @@ SCRIPT = Path(__file__).parents[2] / "container/image/healthcheck.py"
 
 @pytest.fixture
 def healthcheck(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The script, with its file of arguments in a folder of the test's."""
+    """The script, with its file of arguments in the test's folder."""
     spec = importlib.util.spec_from_file_location("healthcheck", SCRIPT)
     assert spec
     assert spec.loader
@@ -26,7 +26,7 @@ def healthcheck(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def pass_to_server(healthcheck: ModuleType, *arguments: str) -> None:
-    """What the entry point does."""
+    """Write the arguments, as the entry point does."""
     healthcheck.ARGUMENTS.write_text("".join(f"{argument}\0" for argument in arguments))
 
 

@@ -1,4 +1,4 @@
-"""The image that `make image` built, run as an operator would: `make image-test`."""
+"""The image that `make image` builds, run like an operator does: `make image-test`."""
 
 import re
 from pathlib import Path
@@ -69,7 +69,7 @@ def test_sigterm_stops_it_cleanly(start):
     assert container.terminate() == 0
 
 
-def test_it_listens_for_other_machines_only_when_told_that_anyone_may_come(start):
+def test_without_keys_it_listens_for_other_machines_only_if_anonymous_callers_are_allowed(start):
     container = start()
     _, stderr = container.process.communicate()
     assert (container.process.returncode, len(stderr.splitlines())) == (2, 1)

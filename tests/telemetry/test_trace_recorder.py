@@ -7,7 +7,7 @@ from threading import Thread
 
 import pytest
 
-from clients.trace import Turn, read_trace
+from clients.trace import TraceTurn, read_trace
 from service.core.messages.commands import Submit
 from service.core.messages.events import Finished, FinishReason, Refused, Timings, Usage
 from service.core.messages.sampling import SamplingParams
@@ -56,8 +56,8 @@ def test_turns_whose_prompts_continue_each_other_are_one_conversation(tmp_path, 
     recorder.close()
     first, second = read_trace(tmp_path / "t.jsonl").conversations
     assert (first.arrival_s, second.arrival_s) == (0.0, 1.0)
-    assert first.turns == (Turn(50, 10), Turn(20, 7, 3.0, priority=2))
-    assert second.turns == (Turn(30, 5),)
+    assert first.turns == (TraceTurn(50, 10), TraceTurn(20, 7, 3.0, priority=2))
+    assert second.turns == (TraceTurn(30, 5),)
     assert first.tenant == "acme"
 
 
@@ -75,7 +75,7 @@ def test_turns_of_a_named_session_are_one_conversation(tmp_path, clock):
     turn(recorder, clock, "b", range(7, 90), 10, at=103, until=104, session="s")
     recorder.close()
     (only,) = read_trace(tmp_path / "t.jsonl").conversations
-    assert only.turns == (Turn(50, 10), Turn(23, 10, 1.0))
+    assert only.turns == (TraceTurn(50, 10), TraceTurn(23, 10, 1.0))
 
 
 @pytest.mark.parametrize("other", [{"scope": ("acme", "bob")}, {"scope": None}, {"session": "s"}])
@@ -92,7 +92,7 @@ def test_a_cancelled_turn_says_where_it_was_cancelled(tmp_path, clock):
     turn(recorder, clock, "a", range(50), 3, at=100, until=102, reason=FinishReason.CANCELLED)
     recorder.close()
     (only,) = read_trace(tmp_path / "t.jsonl").conversations
-    assert only.turns == (Turn(50, 100, cancel_after=3),)
+    assert only.turns == (TraceTurn(50, 100, cancel_after=3),)
 
 
 def test_refused_turns_leave_nothing(tmp_path, clock):
@@ -113,7 +113,7 @@ def test_a_refused_turn_that_is_asked_again_is_the_conversations_next(tmp_path, 
     turn(recorder, clock, "c", range(80), 7, at=105, until=106, **named)
     recorder.close()
     (only,) = read_trace(tmp_path / "t.jsonl").conversations
-    assert only.turns == (Turn(50, 10), Turn(20, 7, 3.0))
+    assert only.turns == (TraceTurn(50, 10), TraceTurn(20, 7, 3.0))
 
 
 @pytest.mark.parametrize("named", [{}, {"session": "s"}])

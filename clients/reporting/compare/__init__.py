@@ -1,1 +1,1 @@
-"""Runs side by side, with intervals: `fastswitch load compare`."""
+"""`fastswitch load compare`: shows runs side by side, with intervals."""

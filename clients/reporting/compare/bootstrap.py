@@ -1,6 +1,6 @@
-"""Intervals by resampling whole conversations: gaps of one answer, and turns of one conversation, are not independent.
+"""Intervals by resampling whole conversations, since gaps of an answer and turns of a conversation are not independent.
 
-A resample is how often each conversation was drawn, ``counts [conversations]``; samples are never copied, only weighed.
+A resample says how often each conversation was drawn: ``counts [conversations]``. Samples are weighed, never copied.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,21 +18,21 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """The middle `CONFIDENCE` of the resamples' values."""
+    """The interval that holds the middle `CONFIDENCE` of the resamples' values."""
 
     low: float
     high: float
 
     def excludes(self, value: float) -> bool:
-        """Whether ``value`` lies outside."""
+        """Return whether ``value`` lies outside."""
         return value < self.low or value > self.high
 
 
 class Clustered:
-    """Samples of one kind, each belonging to a conversation. Never changes."""
+    """Samples of one kind, each of which belongs to a conversation. It never changes."""
 
     def __init__(self, samples: Iterable[Sequence[float] | Floats]) -> None:
-        """``samples[i]`` are conversation ``i``'s."""
+        """Take the samples of conversation ``i`` from ``samples[i]``."""
         each = [np.asarray(own, np.float64) for own in samples]
         values = np.concatenate(each) if each else np.empty(0)
         owners = np.repeat(np.arange(len(each)), [own.size for own in each])
@@ -40,7 +40,7 @@ class Clustered:
         self._values, self._owners = values[order], owners[order]
 
     def percentiles(self, counts: Counts, quantiles: Sequence[float]) -> Floats:
-        """Return what `numpy.percentile` would of the drawn conversations' samples; NaN if they have none."""
+        """Return the same as `numpy.percentile` over the drawn conversations' samples; NaN if they have none."""
         reached = np.cumsum(counts[self._owners])
         if not reached.size or not reached[-1]:
             return np.full(len(quantiles), np.nan)

@@ -1,4 +1,4 @@
-"""`fastswitch load compare A.json B.json ...`: runs side by side."""
+"""`fastswitch load compare A.json B.json ...`: reads runs and prints them side by side."""
 
 import argparse
 import json
@@ -18,12 +18,12 @@ from clients.reporting.html import render
 from clients.reporting.plots import overlaid
 from clients.reporting.terminal import print_tables
 
-PIPE_WIDTH = 160  # columns, where no terminal says how many it has
+PIPE_WIDTH = 160  # columns of output that does not go to a terminal
 EXIT_FAILED = 1
 
 
 def run_compare(flags: argparse.Namespace) -> int:
-    """Compare. Return the exit code: 1, and one line on stderr, if a file cannot be read or written."""
+    """Compare runs. Return the exit code: 1, with one line on stderr, if a file cannot be read or written."""
     try:
         runs = read_all(flags.runs)
         comparisons = compare(runs, flags.slo)
@@ -41,7 +41,7 @@ def run_compare(flags: argparse.Namespace) -> int:
 
 
 def read_all(paths: Sequence[Path]) -> dict[str, Run]:
-    """Read runs, by their files' names, or whole paths where names are the same. Raises OSError and `RunFileError`."""
+    """Read runs, by file name, or by path if two names are the same. Raises OSError and `RunFileError`."""
     stems = [path.stem for path in paths]
     names = stems if len(set(stems)) == len(stems) else [str(path) for path in paths]
     return {name: read_run(path) for name, path in zip(names, paths, strict=True)}

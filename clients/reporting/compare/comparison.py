@@ -1,10 +1,10 @@
-"""Runs against the first of them.
+"""Compares runs with the first of them.
 
-Latencies are compared as ratios, shares as differences, both with intervals by `bootstrap`. Two runs of the same
-conversations are paired: both resample the same ones, so what one conversation has more of than another drops out.
-Rates come from one window a run, of which there is nothing to resample: a ratio and no interval.
+Latencies are compared by ratio, shares by difference, both with intervals by `bootstrap`. Two runs of the same
+conversations are paired: both resample the same ones, so that differences between conversations cancel out. Rates come
+from one window a run, so there is nothing to resample: they have a ratio and no interval.
 
-An interval says what other conversations of the same kind would have given, not what running again would.
+An interval says what other conversations of the same kind would show, not what another run would.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -40,7 +40,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """``unit``: s, or /s, or empty for a share."""
+    """A figure to compare. ``unit`` is s or /s, or empty for a share."""
 
     name: str
     unit: str
@@ -50,7 +50,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A figure of one run against the first's. ``interval`` None: not stated; ``change`` None: a value is missing."""
+    """A figure of one run against the first. ``change`` is None if a value is missing, ``interval`` if unknown."""
 
     figure: Figure
     first: float | None
@@ -60,19 +60,19 @@ class Change:
 
     @property
     def significant(self) -> bool:
-        """Whether the interval excludes "the same"."""
+        """Whether the interval excludes "no change"."""
         return self.interval is not None and self.interval.excludes(1.0 if self.figure.kind is Kind.RATIO else 0.0)
 
     @property
     def better(self) -> bool:
-        """Whether the change is for the better; of meaning only if it is significant."""
+        """Whether the change is an improvement, which only means something if it is significant."""
         same = 1.0 if self.figure.kind is Kind.RATIO else 0.0
         return self.change is not None and (self.change > same) == self.figure.more_is_better
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One run against the first. ``paired``: both played the same conversations, which were resampled together."""
+    """One run against the first. It is ``paired`` if both played the same conversations and were resampled together."""
 
     first: str
     name: str
@@ -106,12 +106,12 @@ class _Sample:
         )
 
     def figures(self, counts: Counts) -> Floats:
-        """Values of all figures but the rates, in the order of `_figures`."""
+        """Return the values of all figures except the rates, in the order of `_figures`."""
         percentiles = [one.percentiles(counts, QUANTILES) for one in self.latencies]
         return np.concatenate([*percentiles, [one.mean(counts) for one in self.shares]])
 
-    def once(self) -> Counts:
-        """Each conversation once: the run as it was."""
+    def unresampled(self) -> Counts:
+        """Return the counts of the run as it was: each conversation once."""
         return np.ones(len(self.by_conversation), np.int64)
 
 
@@ -123,7 +123,7 @@ def compare(runs: Mapping[str, Run], slo: Slo | None = None) -> list[Comparison]
 
 
 def same_conversations(a: Mapping[str, Sequence[TurnRecord]], b: Mapping[str, Sequence[TurnRecord]]) -> bool:
-    """Whether two runs played the same: the same names, tenants and turns, and first prompts of the same length."""
+    """Return whether two runs have the same names, tenants and turns, and first prompts of the same length."""
     return a.keys() == b.keys() and all(_alike(a[name], b[name]) for name in a)
 
 
@@ -152,7 +152,7 @@ def _resampled(a: _Sample, b: _Sample, paired: bool, figures: list[Figure]) -> l
     of_a = draws(len(a.by_conversation), SEED)
     of_b = of_a if paired else draws(len(b.by_conversation), SEED + 1)
     drawn_a, drawn_b = (np.array([s.figures(c) for c in counts]) for s, counts in ((a, of_a), (b, of_b)))
-    first, value = a.figures(a.once()), b.figures(b.once())
+    first, value = a.figures(a.unresampled()), b.figures(b.unresampled())
     return [
         Change(
             figure,

@@ -1,4 +1,4 @@
-"""The flags of `fastswitch load compare`, apart from the program: a command line can list them without loading it."""
+"""The flags of `fastswitch load compare`, apart from its program: a command line can list them without loading it."""
 
 import argparse
 from pathlib import Path
@@ -9,13 +9,13 @@ if TYPE_CHECKING:
 
 
 def add_compare_flags(parser: argparse.ArgumentParser) -> None:
-    """Give ``parser`` what `run_compare` reads."""
+    """Add the flags that `run_compare` reads to ``parser``."""
     parser.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUN.json", help="reports of runs, the first to compare with"
+        "runs", nargs="+", type=Path, metavar="RUN.json", help="reports of runs; the others are compared with the first"
     )
-    parser.add_argument("--slo", type=_slo, metavar="ttft=S,tbt=S", help="compare the share of turns that met it, too")
-    parser.add_argument("--json", action="store_true", help="print JSON in place of tables")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with the tables and plots, too")
+    parser.add_argument("--slo", type=_slo, metavar="ttft=S,tbt=S", help="also compare the share of turns that met it")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="also write a page with the tables and plots")
 
 
 def _slo(text: str) -> "Slo":

@@ -9,12 +9,12 @@ from clients.reporting.tables import ABSENT, TextTable, milliseconds, number
 
 
 def comparison_tables(comparisons: Sequence[Comparison]) -> list[TextTable]:
-    """One table a comparison."""
+    """Return one table a comparison."""
     return [_table(one) for one in comparisons]
 
 
 def differing_settings(runs: Mapping[str, Run]) -> TextTable:
-    """What was set differently, so that nobody compares what cannot be compared."""
+    """Return the settings that differ, so that readers notice runs that cannot be compared."""
     known = [
         {"target": run.target, "protocol": run.protocol, "model": run.model, **run.settings} for run in runs.values()
     ]
@@ -24,20 +24,19 @@ def differing_settings(runs: Mapping[str, Run]) -> TextTable:
     return TextTable("Settings that differ", ("", *runs), differing)
 
 
-def _table(of: Comparison) -> TextTable:
-    rows = tuple(_row(change) for change in of.changes)
-    columns = ("", of.first, of.name, "change", f"{100 * CONFIDENCE:g} % interval", "")
-    return TextTable(f"{of.name} against {of.first}", columns, rows, _note(of))
+def _table(one: Comparison) -> TextTable:
+    rows = tuple(_row(change) for change in one.changes)
+    columns = ("", one.first, one.name, "change", f"{100 * CONFIDENCE:g} % interval", "")
+    return TextTable(f"{one.name} against {one.first}", columns, rows, _note(one))
 
 
-def _note(of: Comparison) -> str:
-    how = "the same conversations, resampled in pairs" if of.paired else "different conversations, resampled apart"
+def _note(one: Comparison) -> str:
+    how = "the same conversations, resampled in pairs" if one.paired else "different conversations, resampled apart"
+    first, other = one.conversations
     return (
-        "Latencies in ms. "
-        f"Intervals by bootstrap of whole conversations ({of.conversations[0]:,} and {of.conversations[1]:,}): {how}. "
-        "They tell what other conversations would give, not what another run would. Better or worse: the interval "
-        "excludes no change; each figure is judged alone, so one in twenty looks changed by chance. Rates: one window "
-        "a run, so no interval."
+        f"Latencies in ms. Intervals by bootstrap of whole conversations ({first:,} and {other:,}): {how}. They say "
+        "what other conversations would show, not what another run would. Better or worse: the interval excludes no "
+        "change; each figure is judged alone, so one in twenty looks changed by chance. Rates have no interval."
     )
 
 

@@ -1,4 +1,4 @@
-"""A server that answers by the clock, and short ways to drive one."""
+"""A server that answers by the clock, and fixtures to load it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -12,11 +12,11 @@ from clients.load.driver import Driver, Rules, Transcript
 from clients.load.openai import OpenAITarget
 from clients.load.target import Target
 from clients.load.words import Writer
-from clients.trace import Conversation, Trace, Turn
+from clients.trace import Trace, TraceConversation, TraceTurn
 
 
 class TimedServer(StubServer):
-    """While ``gate`` is closed nothing leaves."""
+    """Sends nothing while ``gate`` is closed."""
 
     def __init__(self, scripts: Callable[[int], Sequence[float]]) -> None:
         super().__init__(scripts)
@@ -51,9 +51,11 @@ async def timed() -> AsyncIterator[Timed]:
         await runner.cleanup()
 
 
-def conversations(count: int, every_s: float = 0.0, turns: Sequence[Turn] = (Turn(5, 8),), **fields: Any) -> Trace:
-    """So many conversations of the same turns, at regular times."""
-    made = [Conversation(f"c{number}", number * every_s, tuple(turns), **fields) for number in range(count)]
+def conversations(
+    count: int, every_s: float = 0.0, turns: Sequence[TraceTurn] = (TraceTurn(5, 8),), **fields: Any
+) -> Trace:
+    """Return ``count`` conversations of the same turns, at regular times."""
+    made = [TraceConversation(f"c{number}", number * every_s, tuple(turns), **fields) for number in range(count)]
     return Trace(tuple(made))
 
 

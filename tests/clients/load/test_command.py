@@ -12,7 +12,7 @@ import pytest
 
 from clients.load.command import load_trace
 from clients.load.settings import LoadSettings
-from clients.trace import Conversation, Trace, Turn, write_trace
+from clients.trace import Trace, TraceConversation, TraceTurn, write_trace
 
 ROOT = Path(__file__).parents[3]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("FASTSWITCH_", "OPENAI_"))}
@@ -118,10 +118,12 @@ async def test_a_trace_without_conversations_is_one_line_and_code_1(closed_url, 
     assert (code, err.splitlines()) == (1, [f"{tmp_path / 't.jsonl'}: no conversation in it"])
 
 
-def test_a_trace_is_cut_to_the_conversations_asked_for_and_takes_weights(tmp_path):
+def test_a_trace_is_limited_to_the_first_conversations_and_takes_weights(tmp_path):
     path = tmp_path / "t.jsonl"
-    turns = (Turn(1, 1),)
-    write_trace(Trace(tuple(Conversation(f"c{n}", float(n), turns, "a") for n in range(5)), weights={"a": 1.0}), path)
+    turns = (TraceTurn(1, 1),)
+    write_trace(
+        Trace(tuple(TraceConversation(f"c{n}", float(n), turns, "a") for n in range(5)), weights={"a": 1.0}), path
+    )
     trace = load_trace(LoadSettings(trace=path, conversations=2, tenant=["a:weight=3"]))
     assert [each.id for each in trace.conversations] == ["c0", "c1"]
     assert trace.weights == {"a": 3.0}

@@ -1,4 +1,4 @@
-"""What goes wrong is recorded by its kind, and the run goes on."""
+"""Errors are recorded by their kind, and the run goes on."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ import pytest
 from clients.load.chat_stream import ChatStreamTarget
 from clients.load.openai import OpenAITarget
 from clients.report import Outcome
-from clients.trace import Turn
+from clients.trace import TraceTurn
 
 OVERLOADED = '{"error": {"message": "come back later", "type": "server_error", "code": "overloaded"}}'
 CHUNK = b'data: {"choices": [{"index": 0, "delta": {"content": "Hi"}}]}\n\n'
@@ -52,16 +52,16 @@ async def test_a_silent_server_is_a_timeout(play, trace_of, server):
 
 async def test_an_error_ends_its_conversation(play, trace_of, server):
     server.refuses(503, OVERLOADED)
-    driver = await play(server.url, trace_of(1, turns=[Turn(5, 8), Turn(5, 8)]))
+    driver = await play(server.url, trace_of(1, turns=[TraceTurn(5, 8), TraceTurn(5, 8)]))
     assert len(driver.records) == 1
 
 
-async def test_a_websocket_that_nobody_answers_is_recorded(play, trace_of, closed_url):
+async def test_a_refused_websocket_connection_is_recorded(play, trace_of, closed_url):
     driver = await play(closed_url, trace_of(2), target=ChatStreamTarget(closed_url, None, "json"))
     assert [record.error for record in driver.records] == ["connect"] * 2
 
 
-async def test_a_refused_websocket_is_recorded(play, trace_of, server):
+async def test_a_refused_websocket_handshake_is_recorded(play, trace_of, server):
     driver = await play(server.url, trace_of(1), target=ChatStreamTarget(server.url, None, "json"))
     assert [record.error for record in driver.records] == ["http 404"]
 
@@ -69,13 +69,13 @@ async def test_a_refused_websocket_is_recorded(play, trace_of, server):
 async def test_the_answer_that_came_is_the_next_turns_history(play, trace_of, server):
     server.says("Good", " day")
     server.says("Bye")
-    await play(server.url, trace_of(1, turns=[Turn(5, 8), Turn(5, 8)]))
+    await play(server.url, trace_of(1, turns=[TraceTurn(5, 8), TraceTurn(5, 8)]))
     asked = [message["content"] for message in server.asked[1]["messages"]]
     assert asked[1] == "Good day"
     assert asked[0] == server.asked[0]["messages"][0]["content"]
 
 
-async def test_only_standard_fields_are_sent_unless_told_otherwise(play, trace_of, server):
+async def test_only_standard_fields_are_sent_by_default(play, trace_of, server):
     server.says("Hi")
     server.says("Hi")
     await play(server.url, trace_of(1))

@@ -1,4 +1,4 @@
-"""What the client says of times is what the server did."""
+"""The client measures the times that the server really took."""
 
 import asyncio
 import time
@@ -10,7 +10,7 @@ import pytest
 from clients.load.driver import Driver, Rules
 from clients.load.openai import OpenAITarget
 from clients.load.words import Writer
-from clients.trace import Trace, Turn
+from clients.trace import Trace, TraceTurn
 
 PERCENTILES = (50, 90, 95, 99)
 PATIENCE_S = 30.0
@@ -20,7 +20,7 @@ ON_THE_WAY = {"rel": 0.02, "abs": 0.05}  # seconds that a busy machine may take 
 
 
 async def test_percentiles_are_those_of_when_the_pieces_left(timed, play, trace_of):
-    """To 2 % of the script itself only `benchmarks.load_clients` can tell, on a quiet machine."""
+    """The bounds are wide: `benchmarks.load_clients` checks to 2 %, on a quiet machine."""
     scripts = np.random.default_rng(5).uniform(0.05, 0.5, (60, 8))
     server = await timed(lambda number: scripts[number])
     driver = await play(server.url, trace_of(60, every_s=0.1))
@@ -28,20 +28,20 @@ async def test_percentiles_are_those_of_when_the_pieces_left(timed, play, trace_
     records = sorted(driver.records, key=lambda record: record.sent_s)
     assert [len(record.piece_s) for record in records] == [8] * 60
     seen = np.array([record.piece_s for record in records])
-    told = np.array(server.wrote) - start
+    written = np.array(server.wrote) - start
     due = np.array([record.scheduled_s for record in records])
     for percentile in PERCENTILES:
         assert np.percentile(seen[:, 0] - due, percentile) == pytest.approx(
-            np.percentile(told[:, 0] - due, percentile), **ON_THE_WAY
+            np.percentile(written[:, 0] - due, percentile), **ON_THE_WAY
         )
         assert np.percentile(np.diff(seen), percentile) == pytest.approx(
-            np.percentile(np.diff(told), percentile), **ON_THE_WAY
+            np.percentile(np.diff(written), percentile), **ON_THE_WAY
         )
-    assert (told - due[:, None] >= np.cumsum(scripts, axis=1)).all()
+    assert (written - due[:, None] >= np.cumsum(scripts, axis=1)).all()
 
 
 async def test_a_stall_shows_in_every_turn_that_was_due_in_it(timed, play, trace_of):
-    """A client that sends only when it has a place free must not hide what the others waited."""
+    """A client that sends few turns at a time must not hide how long the others waited."""
     server = await timed(lambda number: [0.001])
     before = time.perf_counter()
 
@@ -66,7 +66,7 @@ async def test_a_stall_shows_in_every_turn_that_was_due_in_it(timed, play, trace
 
 async def test_every_turn_that_came_due_leaves_one_record(timed, play, trace_of):
     server = await timed(lambda number: [0.001] * 4)
-    turns = [Turn(5, 8), Turn(5, 8, think_s=0.01), Turn(5, 8, cancel_after=2), Turn(5, 8)]
+    turns = [TraceTurn(5, 8), TraceTurn(5, 8, think_s=0.01), TraceTurn(5, 8, cancel_after=2), TraceTurn(5, 8)]
     driver = await play(server.url, trace_of(5, turns=turns))
     assert sorted((record.conversation, record.turn) for record in driver.records) == [
         (f"c{number}", turn) for number in range(5) for turn in range(4)
@@ -75,7 +75,7 @@ async def test_every_turn_that_came_due_leaves_one_record(timed, play, trace_of)
 
 async def test_a_turn_is_due_its_think_time_after_the_answer_before(timed, play, trace_of):
     server = await timed(lambda number: [0.01])
-    driver = await play(server.url, trace_of(1, turns=[Turn(5, 8), Turn(5, 8, think_s=0.2)]))
+    driver = await play(server.url, trace_of(1, turns=[TraceTurn(5, 8), TraceTurn(5, 8, think_s=0.2)]))
     first, second = driver.records
     assert second.scheduled_s == first.end_s + 0.2
     assert second.sent_s >= second.scheduled_s
@@ -83,7 +83,7 @@ async def test_a_turn_is_due_its_think_time_after_the_answer_before(timed, play,
 
 async def test_a_turn_with_a_time_of_its_own_is_due_then_even_if_the_answer_before_is_late(timed, play, trace_of):
     server = await timed(lambda number: [0.3])
-    driver = await play(server.url, trace_of(1, turns=[Turn(5, 8), Turn(5, 8, at_s=0.1)]))
+    driver = await play(server.url, trace_of(1, turns=[TraceTurn(5, 8), TraceTurn(5, 8, at_s=0.1)]))
     first, second = driver.records
     assert second.scheduled_s == 0.1
     assert second.sent_s >= first.end_s
@@ -91,7 +91,7 @@ async def test_a_turn_with_a_time_of_its_own_is_due_then_even_if_the_answer_befo
 
 async def test_in_a_closed_loop_each_user_waits_for_the_answer(timed, play, trace_of):
     server = await timed(lambda number: [0.01])
-    trace = trace_of(12, turns=[Turn(5, 8, think_s=0.01)])
+    trace = trace_of(12, turns=[TraceTurn(5, 8, think_s=0.01)])
     closed = type(trace)(trace.conversations, users=3)
     driver = await play(server.url, closed)
     assert len(driver.records) == 12
@@ -102,7 +102,7 @@ async def test_in_a_closed_loop_each_user_waits_for_the_answer(timed, play, trac
 @pytest.fixture
 def thoughtful(trace_of) -> Trace:
     """One user, who would think for an hour between two conversations."""
-    return replace(trace_of(2, turns=[Turn(5, 8, think_s=3600.0)]), users=1)
+    return replace(trace_of(2, turns=[TraceTurn(5, 8, think_s=3600.0)]), users=1)
 
 
 async def test_an_interrupt_does_not_wait_for_a_user_to_think(timed, thoughtful):
@@ -152,8 +152,8 @@ async def test_a_slow_reader_reads_at_its_own_pace(timed, play, trace_of):
 
 
 async def test_a_probe_for_one_token_takes_no_script(timed, play, trace_of):
-    """So that the scripts of a run are its first ones, whatever its client asked before the clock started."""
+    """Thus a run uses the scripts from the first on, even if its client asked something before the clock started."""
     server = await timed(lambda number: [0.001] * 8)
-    driver = await play(server.url, trace_of(1, turns=[Turn(5, 1), Turn(5, 8)]))
+    driver = await play(server.url, trace_of(1, turns=[TraceTurn(5, 1), TraceTurn(5, 8)]))
     assert [len(record.piece_s) for record in driver.records] == [1, 8]
     assert [len(written) for written in server.wrote] == [8]

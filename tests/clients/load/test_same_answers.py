@@ -1,4 +1,4 @@
-"""Under load, with others cancelling and vanishing around it, a conversation reads as it does alone."""
+"""Under load, while others cancel and vanish, a conversation has the same answers as alone."""
 
 import json
 from collections.abc import AsyncIterator
@@ -13,7 +13,7 @@ from clients.load.command import drive, load_trace
 from clients.load.settings import LoadSettings
 from clients.protocol import Message
 from clients.report import Outcome
-from clients.trace import Conversation
+from clients.trace import TraceConversation
 from service.api.server import app_runner
 from service.cli.serve import build
 from service.config import parse
@@ -33,7 +33,7 @@ async def crowded(tiny_model_path: Path) -> AsyncIterator[str]:
 
 
 @pytest.mark.parametrize("protocol", ["sse", "websocket-json", "websocket-msgpack"])
-async def test_every_answer_under_load_is_the_one_given_alone(crowded, protocol):
+async def test_every_answer_under_load_is_the_same_as_alone(crowded, protocol):
     settings = LoadSettings(
         url=crowded,
         protocol=protocol,
@@ -49,7 +49,7 @@ async def test_every_answer_under_load_is_the_one_given_alone(crowded, protocol)
     )
     said: dict[str, list[Message]] = {}
 
-    def note(conversation: Conversation, history: list[Message]) -> None:
+    def note(conversation: TraceConversation, history: list[Message]) -> None:
         said[conversation.id] = history
 
     run = await drive(settings, load_trace(settings), Console(quiet=True), note)
@@ -57,7 +57,7 @@ async def test_every_answer_under_load_is_the_one_given_alone(crowded, protocol)
     assert {Outcome.OK, Outcome.CANCELLED, Outcome.DISCONNECTED} == set(outcomes), json.dumps(
         [record.error for record in run.records]
     )
-    if protocol != "sse":  # which does not tell
+    if protocol != "sse":  # SSE does not report them
         assert sum(record.preemptions or 0 for record in run.records) > 0
     whole = 0
     async with Client(crowded) as client:

@@ -1,4 +1,4 @@
-"""Turns by hand, and plausible runs that no server ever served: every figure in those is drawn."""
+"""Makes turns by hand, and plausible synthetic runs whose every figure is drawn at random."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ RunMaker = Callable[..., Run]
 
 @pytest.fixture
 def turn() -> TurnMaker:
-    """Makes a turn that was due at 0 unless told otherwise, sent at once and ended with its last piece."""
+    """Makes a turn that is by default due at 0, sent at once and ended with its last piece."""
 
     def make(pieces: Sequence[float] = (), **fields: Any) -> TurnRecord:
         due = fields.setdefault("scheduled_s", 0.0)
@@ -47,7 +47,7 @@ def synthetic() -> RunMaker:
 
 
 def synthetic_run(seed: int = 1, *, conversations: int = 60, turns: int = 3, slowness: float = 1.0) -> Run:
-    """Conversations of three tenants; the first tenth is warm-up. ``slowness`` stretches what the server takes."""
+    """Return conversations of three tenants; the first tenth is warm-up. ``slowness`` stretches the server's times."""
     rng = np.random.default_rng(seed)
     records = [
         record

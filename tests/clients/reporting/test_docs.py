@@ -8,7 +8,7 @@ import pytest
 
 from clients.report import Run, TurnRecord
 from clients.reporting.csv_file import MEASURED
-from clients.reporting.definitions import DEFINITIONS
+from clients.reporting.html import DEFINITIONS
 
 TEXT = (Path(__file__).parents[3] / "docs" / "load_report.md").read_text()
 NAMED = set(re.findall(r"`([a-z0-9_]+)`", TEXT))

@@ -1,16 +1,17 @@
-"""The page: whole, of itself alone, small, and safe against what users write."""
+"""The page is complete, self-contained, small, and safe against what users write."""
 
 import builtins
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from clients.report import Outcome, Run, TurnRecord
 from clients.reporting.figure import PlottingMissingError
-from clients.reporting.html import page
+from clients.reporting.html import page, write_html
 from clients.reporting.slo import Slo
 from clients.reporting.statistics import summarise
 
@@ -22,7 +23,7 @@ VOID = {"meta", "br"}
 
 
 class Page(HTMLParser):
-    """What stands in a page; an element that is closed out of order fails."""
+    """Parses a page, and fails if an element is closed out of order."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -76,6 +77,11 @@ def test_what_is_referred_to_is_there_once(text: str) -> None:
     ids = Page(text).ids
     assert len(ids) == len(set(ids))
     assert set(re.findall(r'(?:url\(#|href="#)([^)"]+)', text)) <= set(ids)
+
+
+def test_the_page_is_written_to_its_file(synthetic: RunMaker, text: str, tmp_path: Path) -> None:
+    write_html(summarise(synthetic(), Slo(0.5, 0.1)), tmp_path / "run.html")
+    assert (tmp_path / "run.html").read_text(encoding="utf-8") == text
 
 
 def test_a_long_run_makes_no_long_page(synthetic: RunMaker) -> None:

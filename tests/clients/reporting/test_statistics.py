@@ -44,7 +44,7 @@ def test_a_percentile_is_sure_with_five_samples_above(n: int, sure: list[str]) -
 
 
 def test_latencies_count_from_when_the_turn_was_due(turn: TurnMaker, run_of: RunMaker) -> None:
-    """The server stalled everybody, so the client sent late: that is the server's doing (coordinated omission)."""
+    """The server stalled all clients, so this one sent late: that is the server's fault (coordinated omission)."""
     late = turn([5.5, 6.0], scheduled_s=1.0, sent_s=5.0, end_s=6.5)
     summary = summarise(run_of(late))
     latencies = summary.latencies
@@ -71,7 +71,7 @@ def test_warm_up_counts_nowhere(turn: TurnMaker, run_of: RunMaker) -> None:
     alone, mixed = summarise(run_of(warm)), summarise(run_of(cold, failed, warm))
     assert mixed.latencies == alone.latencies
     assert mixed.throughput == alone.throughput
-    assert (mixed.window, mixed.errors, mixed.tenants, mixed.told) == ((10.0, 12.0), {}, alone.tenants, alone.told)
+    assert (mixed.window, mixed.errors, mixed.tenants, mixed.server) == ((10.0, 12.0), {}, alone.tenants, alone.server)
     assert (mixed.turns, mixed.warmup_turns) == (1, 2)
 
 
@@ -83,13 +83,13 @@ def test_throughput_is_over_the_measured_window(turn: TurnMaker, run_of: RunMake
     )
     flow = summarise(run_of(*turns)).throughput
     assert (flow.output_tokens, flow.output_tokens_per_s, flow.requests_per_s) == (50, 5.0, 0.2)
-    assert flow.untold == 0
+    assert flow.without_usage == 0
 
 
-def test_pieces_stand_for_tokens_that_were_not_told(turn: TurnMaker, run_of: RunMaker) -> None:
+def test_pieces_stand_for_tokens_that_were_not_reported(turn: TurnMaker, run_of: RunMaker) -> None:
     flow = summarise(run_of(turn([1.0, 2.0]), turn([1.0], completion_tokens=5))).throughput
     assert flow.output_tokens == 7
-    assert flow.untold == 1
+    assert flow.without_usage == 1
 
 
 def test_turns_with_an_error_are_counted_by_kind_and_not_timed(turn: TurnMaker, run_of: RunMaker) -> None:
@@ -109,11 +109,11 @@ def test_a_cancelled_turn_is_timed_but_has_no_end_to_end(turn: TurnMaker, run_of
     assert latencies.e2e is None
 
 
-def test_what_the_server_told_is_summed_up_and_the_rest_is_unknown(turn: TurnMaker, run_of: RunMaker) -> None:
-    told = summarise(run_of(turn(preemptions=2, reused=100, queue_s=0.5), turn(preemptions=1), turn())).told
-    assert (told.preemptions, told.reused, told.recomputed, told.swapped_bytes) == (3, 100, None, None)
-    assert told.queue_s is not None
-    assert told.queue_s.n == 1
+def test_what_the_server_reports_is_summed_up_and_the_rest_is_unknown(turn: TurnMaker, run_of: RunMaker) -> None:
+    totals = summarise(run_of(turn(preemptions=2, reused=100, queue_s=0.5), turn(preemptions=1), turn())).server
+    assert (totals.preemptions, totals.reused, totals.recomputed, totals.swapped_bytes) == (3, 100, None, None)
+    assert totals.queue_s is not None
+    assert totals.queue_s.n == 1
 
 
 def test_a_run_without_turns_has_no_figures(run_of: RunMaker) -> None:

@@ -33,7 +33,7 @@ def command(url: str, **settings) -> list[str]:
 
 
 class Terminal:
-    """The program on a pseudo-terminal: what is typed, and what has been shown since the last match."""
+    """The program on a pseudo-terminal, with the text that it has shown since the last match."""
 
     def __init__(self, descriptor: int, process: Process) -> None:
         self.process = process
@@ -231,7 +231,7 @@ async def test_stats_show_each_turn(server, start):
     await terminal.shows("cached", "TTFT", "tokens/s", "123", "64", "2", "ms", "stop")
 
 
-async def test_help_lists_the_commands_and_unknown_ones_are_told(server, start):
+async def test_help_lists_the_commands_and_unknown_ones_are_reported(server, start):
     terminal = await start(server.url)
     await terminal.say("/help")
     await terminal.shows("/reset", "/stats", "/exit")
@@ -271,7 +271,7 @@ async def test_pipe_tables_and_notes_have_no_escape_codes(server):
     code, out, err = await piped(server.url, "Hello\n/stats\n/reset\n")
     assert code == 0
     assert "TTFT" in out
-    assert "most tokens" in err
+    assert "limit of tokens" in err
     assert "\x1b" not in out + err
 
 

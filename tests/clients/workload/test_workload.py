@@ -1,10 +1,10 @@
-"""The generator: what is asked for comes out, and the same seed gives the same workload."""
+"""The generator follows its settings, and the same seed gives the same workload."""
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from clients.trace import Conversation, Trace, Turn
+from clients.trace import Trace, TraceConversation, TraceTurn
 from clients.workload.arrivals import arrival_times
 from clients.workload.distribution import draw_counts, draw_seconds
 from clients.workload.generate import arrange, generate
@@ -49,7 +49,7 @@ def test_zipf_is_bounded_and_falls_with_its_exponent():
     assert (drawn == 1).sum() / (drawn == 2).sum() == pytest.approx(4, rel=0.1)
 
 
-def test_a_lognormal_may_be_cut():
+def test_a_lognormal_may_be_bounded():
     assert draw_counts("lognormal:100,2,150", rng(), MANY).max() == 150
 
 
@@ -92,7 +92,7 @@ def test_tenants_get_their_shares_and_priorities():
     assert trace.weights == {"a": 2.0, "b": 1.0}
 
 
-def test_tenants_cut_at_commas_by_a_command_line_are_put_together():
+def test_tenants_split_at_commas_by_a_command_line_are_joined():
     assert settings(tenant=["a:weight=2", "share=3", "b"]).tenant == ["a:weight=2,share=3", "b"]
 
 
@@ -102,7 +102,7 @@ def test_a_tenant_that_is_none_is_refused(spec):
         settings(tenant=[spec])
 
 
-def test_a_tenants_key_is_not_told():
+def test_a_tenants_key_is_kept_secret():
     made = settings(tenant=["a:weight=2,key=secret", "b:key=secret"])
     assert "secret" not in str(generate(made))
     assert made.without_secrets["tenant"] == ["a:weight=2", "b"]
@@ -143,7 +143,7 @@ def test_loops_exclude_each_other():
         settings(users=5)
 
 
-TWO = Trace((Conversation("a", 1.0, (Turn(1, 1),)), Conversation("b", 2.0, (Turn(1, 1),))))
+TWO = Trace((TraceConversation("a", 1.0, (TraceTurn(1, 1),)), TraceConversation("b", 2.0, (TraceTurn(1, 1),))))
 
 
 def test_a_traces_own_arrivals_are_kept_unless_others_are_asked_for():

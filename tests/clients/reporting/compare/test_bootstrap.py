@@ -43,7 +43,7 @@ def test_the_interval_of_a_mean_is_that_of_theory() -> None:
 
 
 def test_samples_of_one_conversation_are_not_counted_as_independent() -> None:
-    """A hundred equal samples each tell no more than one."""
+    """A hundred equal samples carry no more information than one."""
     values = np.random.default_rng(6).normal(10.0, 2.0, 50)
     widths = []
     for copies in (1, 100):

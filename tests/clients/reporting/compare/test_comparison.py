@@ -1,4 +1,4 @@
-"""Known changes are found, unchanged runs are not said to differ."""
+"""Known changes are found, and unchanged runs are not reported to differ."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""What the server tells of a turn is recorded, and what the client tells of itself is as asked."""
+"""What the server reports about a turn is recorded, and users have the names that the settings say."""
 
 import json
 
@@ -16,11 +16,11 @@ async def test_the_figures_of_switches_in_a_usage_are_recorded(play, trace_of, s
     usage = {"choices": [], "usage": {**COUNTS, "fastswitch": FIGURES}}
     server.sends(CHUNK, b"data: " + json.dumps(usage).encode() + b"\n\n", b"data: [DONE]\n\n")
     (record,) = (await play(server.url, trace_of(1))).records
-    told = (record.queue_s, record.stall_s, record.preemptions, record.recomputed, record.swapped_bytes)
-    assert (*told, record.reused) == (0.5, 1.5, 2, 7, 4096, 3)
+    switches = (record.queue_s, record.stall_s, record.preemptions, record.recomputed, record.swapped_bytes)
+    assert (*switches, record.reused) == (0.5, 1.5, 2, 7, 4096, 3)
 
 
-async def test_other_servers_tell_no_figures_of_switches(play, trace_of, server):
+async def test_other_servers_report_no_figures_of_switches(play, trace_of, server):
     server.says("Hi")
     (record,) = (await play(server.url, trace_of(1))).records
     assert (record.outcome, record.preemptions, record.stall_s) == ("ok", None, None)

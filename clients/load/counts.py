@@ -1,17 +1,17 @@
-"""What a run has come to so far: the driver writes it, progress and saturation read it."""
+"""Counts of a run in progress: the driver writes them, the progress display and the saturation watch read them."""
 
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
-from clients.load.turn import Heard
+from clients.load.turn import TurnResult
 from clients.report import Outcome
 
-RECENT = 50  # turns that "now" means
+RECENT = 50  # turns that `ttft_now_s` looks back on
 
 
 @dataclass(slots=True)
-class Board:
-    """Counts of turns and pieces. ``lateness_s``: how much later than due the client itself sent a turn, at worst."""
+class RunCounts:
+    """Counts turns and pieces. ``lateness_s`` is the longest time after its due time that the client sent a turn."""
 
     turns_in_trace: int
     due: int = 0
@@ -25,23 +25,23 @@ class Board:
 
     @property
     def waiting(self) -> int:
-        """Turns that are due and not done."""
+        """Turns that are due and have not ended."""
         return self.due - self.done
 
     @property
     def in_flight(self) -> int:
-        """Turns that were sent and are not done."""
+        """Turns that were sent and have not ended."""
         return self.sent - self.done
 
-    def end(self, heard: Heard) -> None:
-        """A turn is done."""
+    def note_end(self, result: TurnResult) -> None:
+        """Count a turn that has ended."""
         self.done += 1
-        self.outcomes[heard.outcome] += 1
-        if heard.outcome is Outcome.ERROR:
-            self.errors[heard.error or "error"] += 1
+        self.outcomes[result.outcome] += 1
+        if result.outcome is Outcome.ERROR:
+            self.errors[result.error or "error"] += 1
 
     @property
     def ttft_now_s(self) -> float | None:
-        """The middle one of the latest times to first token, from when each turn was due."""
+        """The median of the latest times to first token, which count from when each turn was due; None without any."""
         recent = sorted(self.ttft_s)
         return recent[len(recent) // 2] if recent else None
