@@ -11,7 +11,6 @@ from numpy.typing import DTypeLike, NDArray
 
 Array = Any  # the memory's own: a NumPy array, or `service.execution.gpu.runtime.Array`
 Kernels = Any  # the ops of `kernels.reference` by their names, on such arrays: a kernels module, or a device's
-Field = tuple[tuple[int, ...], DTypeLike]  # shape and element type of an array to be
 
 
 class Memory(Protocol):

@@ -53,7 +53,7 @@ class Workspace:
     def first(self, tokens: int, draws: int) -> "Workspace":
         """Return views of the leading rows."""
         rows = {"tokens": tokens, "draws": draws}
-        return Workspace(*(getattr(self, name)[: rows[spec.axes[0]]] for name, spec in specs(Workspace)))
+        return Workspace(*(getattr(self, name)[: rows[spec.first]] for name, spec in specs(Workspace)))
 
 
 def rotary_tables(config: ModelConfig, num_positions: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -15,7 +15,7 @@ from service.core.messages.plan import Drawn, Row, SlotOpening, StepPlan, StepRe
 from service.core.messages.ports import DirectRunner
 from service.core.messages.sampling import SamplingParams
 from service.execution.batch import Batcher, SlotMemory
-from service.execution.draw_outputs import DrawOutputs
+from service.execution.draws import DrawOutputs
 from service.execution.kv import KVPools
 from service.execution.memory import HostMemory
 from service.execution.model import LlamaModel

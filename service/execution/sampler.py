@@ -6,8 +6,7 @@ import numpy as np
 
 from service.core.messages.plan import SlotOpening
 from service.core.messages.sampling import MAX_BIASED_TOKENS
-from service.execution.draw_outputs import DrawOutputs
-from service.execution.draws import Adjustment, DrawInputs, Draws, SlotSettings
+from service.execution.draws import Adjustment, DrawInputs, DrawOutputs, Draws, SlotSettings
 from service.execution.memory import Array, Kernels, Memory
 
 

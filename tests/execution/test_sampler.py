@@ -6,7 +6,7 @@ import pytest
 from kernels import cpu
 from service.core.messages.plan import Drawn, SlotOpening
 from service.core.messages.sampling import SamplingParams
-from service.execution.draw_outputs import DrawOutputs
+from service.execution.draws import DrawOutputs
 from service.execution.memory import HostMemory
 from service.execution.sampler import Sampler
 

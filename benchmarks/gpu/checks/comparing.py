@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from benchmarks.gpu.checks.check import require
 from benchmarks.gpu.rig import Rig
 from kernels import reference
-from service.execution.gpu.element_types import element_type
 from service.execution.gpu.runtime import Array, Stream
+from service.execution.gpu.supported import element_type
 
 # Of results of order 1: the definition computes in float32 on the same rounded inputs, so what is left is the rounding
 # of the result, and for float32 the order of sums and the device's approximate functions.

@@ -21,9 +21,8 @@ import structlog
 from allocator import Direction, Ticket
 from service.core.messages.plan import CopyResult
 from service.errors import DeviceLostError
-from service.execution.gpu.ends import end_of
 from service.execution.gpu.pools import GPUPools, Piece
-from service.execution.gpu.runtime import Event, Runtime, Stream
+from service.execution.gpu.runtime import Event, Runtime, Stream, record_end
 
 log = structlog.get_logger(__name__)
 
@@ -131,7 +130,7 @@ class _Link:
                         self._stream.copy(source, destination)
                         pieces += 1
                 finally:  # what was issued before a failure is still copying
-                    end = end_of(self._stream, f"copy-{self._direction.value}")
+                    end = record_end(self._stream, f"copy-{self._direction.value}")
         except Exception as error:
             failure = error
         return _Issued(submitted.ticket, submitted.after, end, pieces, failure)

@@ -10,10 +10,18 @@ Memory is taken once, at start, and kept for ever: nothing is freed while anothe
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from time import sleep
 from typing import Any, Protocol
 
 import numpy as np
+import structlog
 from numpy.typing import DTypeLike, NDArray
+
+from service.errors import DeviceLostError
+
+log = structlog.get_logger(__name__)
+
+RETRY_S = 0.1
 
 # Of the device: shape, dtype, strides, nbytes, size, basic slices, reshape and view as NumPy has them; the contents by
 # copies only.
@@ -112,3 +120,18 @@ class Runtime(Protocol):
 
     def bound(self) -> AbstractContextManager[None]:
         """Everything of this device but its events and arrays is called inside, on each thread that does."""
+
+
+def record_end(stream: Stream, what: str) -> Event:
+    """Return an event after all that was submitted: without one it is unknown when the memory it uses is free.
+
+    Tries until there is one; ``what`` is for the log. Raises DeviceLostError.
+    """
+    while True:
+        try:
+            return stream.record()
+        except DeviceLostError:
+            raise
+        except Exception:
+            log.exception("end_unknown", what=what)
+            sleep(RETRY_S)

@@ -10,9 +10,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from service.errors import DeviceMemoryError, ModelLoadError, PinnedMemoryError
-from service.execution.gpu.element_types import element_type
 from service.execution.gpu.simulated.faults import Delays, Failing, Faults, Work
 from service.execution.gpu.simulated.runtime import SimulatedRuntime
+from service.execution.gpu.supported import element_type
 from service.execution.gpu.weights import BUFFERS, PIECE, DeviceWeights, _Buffer
 from service.execution.models.assemble import assemble
 from service.execution.models.loading import load_model, open_model

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from service.errors import ModelLoadError
-from service.execution.gpu.element_types import element_type
-from service.execution.gpu.supported import require_supported
+from service.execution.gpu.supported import element_type, require_supported
 from service.execution.models.architecture import ModelConfig
 from service.execution.models.rope import inverse_frequencies
 
