@@ -32,10 +32,8 @@ class ArraySpec:
 
     def shape(self, sizes: Sizes) -> tuple[int, ...]:
         """Return the shape, with the size of each named axis taken from ``sizes``."""
-        return (
-            sizes[self.first] + self.plus,
-            *(sizes[axis] if isinstance(axis, str) else axis for axis in self.others),
-        )
+        others = (sizes[axis] if isinstance(axis, str) else axis for axis in self.others)
+        return (sizes[self.first] + self.plus, *others)
 
 
 def array(dtype: DTypeLike | None, first: str, *others: str | int, plus: int = 0) -> Any:

@@ -104,7 +104,7 @@ class _Scene:
         self.compute: Stream = plane.clock  # type: ignore[assignment]
         self.blocks = plane.pools.device[3:5]
         rig.write(self.blocks, np.full(self.blocks.nbytes, BEFORE, np.uint8))
-        for piece in plane.pools.host.pieces(10, 2):
+        for piece in plane.pools.host.arrays(10, 2):
             piece.fill(AFTER)
         with rig.runtime.bound():
             self.later = rig.runtime.stream()  # of a step that nothing holds up
@@ -120,7 +120,7 @@ class _Scene:
 
     def on_host(self) -> set[int]:
         """The bytes that are there."""
-        return set().union(*(np.unique(piece).tolist() for piece in self._plane.pools.host.pieces(10, 2)))
+        return set().union(*(np.unique(piece).tolist() for piece in self._plane.pools.host.arrays(10, 2)))
 
     def seen_bytes(self) -> set[int]:
         """The bytes that a step saw."""

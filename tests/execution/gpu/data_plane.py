@@ -39,7 +39,7 @@ def read(runtime: SimulatedRuntime, array: Array) -> np.ndarray:
 
 def host_blocks(pools: GPUPools) -> np.ndarray:
     """All of the host's blocks, as float32 [blocks, layers, sides, elements of a side]."""
-    return np.concatenate(list(pools.host.pieces(0, pools.host.num_blocks))).view(np.float32)
+    return np.concatenate(list(pools.host.arrays(0, pools.host.num_blocks))).view(np.float32)
 
 
 def device_blocks(runtime: SimulatedRuntime, pools: GPUPools) -> np.ndarray:
@@ -52,7 +52,7 @@ def fill_with_numbers(runtime: SimulatedRuntime, pools: GPUPools) -> None:
     """Different ones everywhere."""
     random = np.random.default_rng(0)
     write(runtime, pools.device, random.standard_normal(pools.device.shape, np.float32))
-    for piece in pools.host.pieces(0, pools.host.num_blocks):
+    for piece in pools.host.arrays(0, pools.host.num_blocks):
         values = piece.view(np.float32)
         values[...] = random.standard_normal(values.shape, np.float32)
 

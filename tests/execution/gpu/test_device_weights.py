@@ -13,7 +13,7 @@ from service.errors import DeviceMemoryError, ModelLoadError, PinnedMemoryError
 from service.execution.gpu.simulated.faults import Delays, Failing, Faults, Work
 from service.execution.gpu.simulated.runtime import SimulatedRuntime
 from service.execution.gpu.supported import element_type
-from service.execution.gpu.weights import BUFFERS, PIECE, DeviceWeights, _Buffer
+from service.execution.gpu.weights import BUFFER_ELEMENTS, BUFFERS, DeviceWeights, _Buffer
 from service.execution.models.assemble import assemble
 from service.execution.models.loading import load_model, open_model
 from service.execution.models.safetensors_dir import SafetensorsDir
@@ -49,7 +49,7 @@ def fetched(runtime: SimulatedRuntime, array: Any) -> np.ndarray:
 def load(path: Path, dtype: str, faults: Faults | None = None) -> tuple[SimulatedRuntime, list[np.ndarray]]:
     """A model through small buffers onto a device, and back."""
     runtime = SimulatedRuntime(faults=faults)
-    loaded = open_model(path).load(DeviceWeights(runtime, element_type(dtype), piece=SMALL, buffers=3))
+    loaded = open_model(path).load(DeviceWeights(runtime, element_type(dtype), buffer_elements=SMALL, buffers=3))
     return runtime, [fetched(runtime, array) for array in arrays(loaded.weights)]
 
 
@@ -87,7 +87,7 @@ def test_a_buffer_that_is_not_waited_for_would_be_overwritten(
 def test_the_host_pins_the_buffers_alone(tiny_model_path: Path) -> None:
     opened = open_model(tiny_model_path)
     runtime = SimulatedRuntime(pinnable_bytes=3 * SMALL * 2)
-    opened.load(DeviceWeights(runtime, element_type("bfloat16"), piece=SMALL, buffers=3))
+    opened.load(DeviceWeights(runtime, element_type("bfloat16"), buffer_elements=SMALL, buffers=3))
     assert opened.num_weights > 3 * SMALL * 10
 
 
@@ -120,7 +120,7 @@ def test_numbers_of_the_right_type_make_no_detour(tiny_model_path: Path, tmp_pat
     rounded = {name: array.astype(ml_dtypes.bfloat16) for name, array in tensors.items()}
     save_file(rounded, tmp_path / "model.safetensors")
     runtime = SimulatedRuntime()
-    destination = DeviceWeights(runtime, element_type("bfloat16"), piece=SMALL)
+    destination = DeviceWeights(runtime, element_type("bfloat16"), buffer_elements=SMALL)
     weights = assemble(_AsTheyAre(tmp_path), opened.config, opened.tied, destination)
     assert same_bytes(fetched(runtime, weights.embedding), rounded["model.embed_tokens.weight"])
 
@@ -148,7 +148,7 @@ def test_a_device_that_is_full_says_so(tiny_model_path: Path) -> None:
 
 def test_buffers_that_cannot_be_pinned_are_told() -> None:
     with pytest.raises(PinnedMemoryError):
-        DeviceWeights(SimulatedRuntime(pinnable_bytes=PIECE * 2 * BUFFERS - 1), element_type("bfloat16"))
+        DeviceWeights(SimulatedRuntime(pinnable_bytes=BUFFER_ELEMENTS * 2 * BUFFERS - 1), element_type("bfloat16"))
 
 
 class _Counting(Faults):
@@ -165,7 +165,7 @@ class _Counting(Faults):
 def test_a_copy_that_fails_fails_the_load(tiny_model_path: Path, is_last: bool) -> None:
     counting = _Counting()
     runtime = SimulatedRuntime(faults=counting)
-    open_model(tiny_model_path).load(DeviceWeights(runtime, element_type("bfloat16"), piece=SMALL, buffers=3))
+    open_model(tiny_model_path).load(DeviceWeights(runtime, element_type("bfloat16"), buffer_elements=SMALL, buffers=3))
     number = counting.copies - 1 if is_last else 0
     with pytest.raises(RuntimeError, match="injected"):
         load(tiny_model_path, "bfloat16", Failing(lambda work: work.is_copy, number, number + 1))

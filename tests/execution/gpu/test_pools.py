@@ -38,7 +38,7 @@ def make_pools(
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_a_block_has_as_many_bytes_on_either_side(config: ModelConfig, dtype: type) -> None:
     pools = make_pools(config, SimulatedRuntime(), dtype)
-    (piece,) = pools.host.pieces(2, 3)
+    (piece,) = pools.host.arrays(2, 3)
     assert pools.device[2:5].nbytes == piece.nbytes == 3 * kv_bytes_per_block(config, dtype)
 
 
@@ -57,9 +57,9 @@ def test_a_run_of_the_hosts_blocks_is_cut_where_chunks_end(
     config: ModelConfig, start: int, length: int, lengths: list[int]
 ) -> None:
     pools = make_pools(config, SimulatedRuntime())
-    for number, (block,) in enumerate(pools.host.pieces(block, 1) for block in range(23)):
+    for number, (block,) in enumerate(pools.host.arrays(block, 1) for block in range(23)):
         block.fill(number)
-    pieces = list(pools.host.pieces(start, length))
+    pieces = list(pools.host.arrays(start, length))
     assert [len(piece) for piece in pieces] == lengths
     assert [block.flat[-1] for piece in pieces for block in piece] == list(range(start, start + length))
     assert all(piece.flags.c_contiguous for piece in pieces)
@@ -69,33 +69,33 @@ def test_a_block_larger_than_a_chunk_is_a_chunk(config: ModelConfig) -> None:
     runtime = SimulatedRuntime()
     with runtime.bound():
         pool = PinnedPool(runtime, 3, (2, 2, 1000), chunk_bytes=100)
-    assert [len(piece) for piece in pool.pieces(0, 3)] == [1, 1, 1]
+    assert [len(piece) for piece in pool.arrays(0, 3)] == [1, 1, 1]
 
 
 @pytest.mark.parametrize(("start", "length"), [(22, 2), (-1, 2), (24, 0)])
 def test_blocks_that_are_not_there_are_refused(config: ModelConfig, start: int, length: int) -> None:
     pools = make_pools(config, SimulatedRuntime())
     with pytest.raises(ValueError, match="of a pool of 23"):
-        list(pools.host.pieces(start, length))
+        list(pools.host.arrays(start, length))
 
 
 def test_a_pool_without_blocks_takes_no_memory(config: ModelConfig) -> None:
     pools = make_pools(config, SimulatedRuntime(pinnable_bytes=0), host=0)
-    assert list(pools.host.pieces(0, 0)) == []
+    assert list(pools.host.arrays(0, 0)) == []
 
 
 def test_a_tickets_pieces_end_where_an_extent_or_a_chunk_ends(config: ModelConfig) -> None:
     pools = make_pools(config, SimulatedRuntime())
     runs = [(0, 3, 4), (6, 20, 1)]
     for direction, order in ((Direction.OUT, 1), (Direction.IN, -1)):
-        pieces = [pair[::order] for pair in pools.pieces(ticket(direction, runs))]
+        pieces = [pair[::order] for pair in pools.copies(ticket(direction, runs))]
         assert [len(host) for _, host in pieces] == [2, 2, 1]
         assert [device.nbytes for device, _ in pieces] == [host.nbytes for _, host in pieces]
 
 
 def test_by_layer_a_ticket_has_a_piece_for_each_block_layer_and_side(config: ModelConfig) -> None:
     pools = make_pools(config, SimulatedRuntime())
-    pieces = list(pools.pieces_by_layer(ticket(Direction.OUT, [(0, 3, 4)])))
+    pieces = list(pools.copies_by_layer(ticket(Direction.OUT, [(0, 3, 4)])))
     assert len(pieces) == 4 * 2 * 2
     assert sum(host.nbytes for _, host in pieces) == 4 * kv_bytes_per_block(config)
     assert all(device.nbytes == host.nbytes for device, host in pieces)
