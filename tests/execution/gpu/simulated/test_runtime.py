@@ -182,7 +182,7 @@ def test_arrays_of_the_device_are_cut_and_reshaped_as_numpys_are() -> None:
     assert array.view(np.uint8).shape == (2, 3, 16)
     with pytest.raises(ValueError, match="copy"):
         array[:, :, :2].reshape(-1)
-    with pytest.raises(TypeError, match="cut by integers and slices"):
+    with pytest.raises(TypeError, match="indexed by integers and slices"):
         array[np.array([0])]
 
 
