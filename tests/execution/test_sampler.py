@@ -1,4 +1,4 @@
-"""Each slot is drawn for by its own settings and history."""
+"""Each slot's token depends on its own sampling parameters and history."""
 
 import numpy as np
 import pytest

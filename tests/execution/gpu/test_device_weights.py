@@ -1,4 +1,4 @@
-"""Weights on a simulated device: rounded as they should be, whatever is late, and little of them ever on the host."""
+"""Weights on a simulated device: rounded right whatever is late, and only little of them on the host at a time."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,11 +20,11 @@ from service.execution.models.safetensors_dir import SafetensorsDir
 from service.execution.models.weights import ModelWeights
 
 FAMILIES = Path(__file__).parents[2] / "data" / "families"
-SMALL = 1000  # elements: matrices take several pieces, and a row of none of them is longer
+SMALL = 1000  # elements: matrices take several buffers, and no row is longer than one
 
 
 def arrays(weights: ModelWeights) -> Iterable[Any]:
-    """All arrays, in order."""
+    """Return all arrays, in order."""
     yield weights.embedding
     for layer in weights.layers:
         for linear in (layer.qkv, layer.attention_out, layer.gate_up, layer.down):
@@ -38,7 +38,7 @@ def arrays(weights: ModelWeights) -> Iterable[Any]:
 
 
 def fetched(runtime: SimulatedRuntime, array: Any) -> np.ndarray:
-    """What an array on the device holds."""
+    """Return the contents of an array on the device."""
     with runtime.bound():
         stream, memory = runtime.stream(), runtime.pinned(array.nbytes).view(array.dtype).reshape(array.shape)
         stream.copy(array, memory)
@@ -47,7 +47,7 @@ def fetched(runtime: SimulatedRuntime, array: Any) -> np.ndarray:
 
 
 def load(path: Path, dtype: str, faults: Faults | None = None) -> tuple[SimulatedRuntime, list[np.ndarray]]:
-    """A model through small buffers onto a device, and back."""
+    """Load a model through small buffers onto a device, and read it back."""
     runtime = SimulatedRuntime(faults=faults)
     loaded = open_model(path).load(DeviceWeights(runtime, element_type(dtype), buffer_elements=SMALL, buffers=3))
     return runtime, [fetched(runtime, array) for array in arrays(loaded.weights)]
@@ -91,7 +91,7 @@ def test_the_host_pins_the_buffers_alone(tiny_model_path: Path) -> None:
     assert opened.num_weights > 3 * SMALL * 10
 
 
-def test_what_all_weights_take_is_known_before(tiny_model_path: Path) -> None:
+def test_the_size_of_all_weights_is_known_before(tiny_model_path: Path) -> None:
     opened = open_model(tiny_model_path)
     runtime = SimulatedRuntime()
     opened.load(DeviceWeights(runtime, element_type("bfloat16")))
@@ -104,14 +104,14 @@ def test_tied_output_is_on_the_device_once(tiny_model_path: Path) -> None:
 
 
 class _AsTheyAre(SafetensorsDir):
-    """Tensors that may only be taken in the type that they are stored in."""
+    """Tensors that can only be read in the type that they are stored in."""
 
     def read(self, name: str, first: int, out: np.ndarray) -> None:
         assert out.dtype == ml_dtypes.bfloat16
         super().read(name, first, out)
 
 
-def test_numbers_of_the_right_type_make_no_detour(tiny_model_path: Path, tmp_path: Path) -> None:
+def test_numbers_of_the_right_type_are_not_converted(tiny_model_path: Path, tmp_path: Path) -> None:
     opened = open_model(tiny_model_path)
     tensors = {}
     for name in opened.tensors.names():
@@ -140,13 +140,13 @@ def test_a_weight_that_float16_does_not_have_is_refused(tiny_model_path: Path) -
         assemble(Large(tiny_model_path), opened.config, opened.tied, destination)
 
 
-def test_a_device_that_is_full_says_so(tiny_model_path: Path) -> None:
+def test_a_full_device_is_reported(tiny_model_path: Path) -> None:
     runtime = SimulatedRuntime(total_bytes=10_000)
     with pytest.raises(DeviceMemoryError, match="asked for"):
         open_model(tiny_model_path).load(DeviceWeights(runtime, element_type("bfloat16")))
 
 
-def test_buffers_that_cannot_be_pinned_are_told() -> None:
+def test_buffers_that_cannot_be_pinned_are_reported() -> None:
     with pytest.raises(PinnedMemoryError):
         DeviceWeights(SimulatedRuntime(pinnable_bytes=BUFFER_ELEMENTS * 2 * BUFFERS - 1), element_type("bfloat16"))
 

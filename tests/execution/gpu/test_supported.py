@@ -1,4 +1,4 @@
-"""Models that GPUs have no kernels for are told by what is wrong with them."""
+"""Models that GPUs have no kernels for are refused by name of the problem."""
 
 from dataclasses import replace
 
