@@ -1,7 +1,7 @@
 """How much of a device a runner takes, and how many blocks of KV the rest holds: worked out before anything is taken.
 
-The share of the device that may be taken counts what others hold already, so that (1 - share) stays free whoever else
-uses it. That is for what no number here stands for: code, the libraries' own memory, fragments.
+The share of the device that may be taken counts what others hold already, so that (1 - share) stays free for what no
+number here counts: code, the libraries' own memory, fragments.
 """
 
 from collections.abc import Mapping, Sequence
@@ -80,7 +80,7 @@ class StepSizes:
 
 
 class _CountingMemory:
-    """A `Memory` that counts the bytes it is asked for, and takes none."""
+    """A `Memory` that counts bytes instead of allocating them."""
 
     def __init__(self) -> None:
         self.num_bytes = 0

@@ -99,9 +99,9 @@ class GPURunner:
         )
 
     def launch(self, plan: StepPlan) -> Callable[[], StepResult]:
-        """Submit the plan's step. Return a function that waits on its caller's thread for the device, for the result.
+        """Submit the plan's step, and return a function that waits for its result, on whatever thread calls it.
 
-        What goes wrong, in either place, fails this step alone, except that DeviceLostError is for good.
+        An error of either call fails this step alone, except DeviceLostError, which is for good.
         """
         began = perf_counter()
         with self._runtime.bound(), self._entry() as entry:

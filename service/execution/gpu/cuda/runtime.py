@@ -120,14 +120,14 @@ class CuPyRuntime:
 
 
 class NvidiaDevices:
-    """This machine's GPUs, by their numbers as CUDA counts them. CuPy is imported when one is asked for."""
+    """This machine's GPUs, numbered as CUDA does. CuPy is imported when the first method is called."""
 
     def count(self) -> int:
-        """How many there are. Raises DeviceNotFoundError without CuPy or a driver."""
+        """Return how many there are. Raises DeviceNotFoundError without CuPy or a driver."""
         return device_count()
 
     def open(self, number: int) -> Runtime:
-        """One of them. Raises DeviceNotFoundError."""
+        """Open device ``number``. Raises DeviceNotFoundError."""
         return CuPyRuntime(number)
 
 

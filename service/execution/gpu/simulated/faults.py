@@ -39,10 +39,10 @@ class Faults:
     """No faults, and the base of all others."""
 
     def submitted(self, work: Work) -> None:
-        """Called on the submitting thread, before the work is queued."""
+        """Run on the submitting thread, before the work is queued."""
 
     def begins(self, work: Work) -> None:
-        """Called on the stream's thread, before the work is done."""
+        """Run on the stream's thread, before the work is done."""
 
 
 class Several(Faults):
@@ -52,12 +52,12 @@ class Several(Faults):
         self._faults = faults
 
     def submitted(self, work: Work) -> None:
-        """Pass it on."""
+        """Pass the work to each fault."""
         for fault in self._faults:
             fault.submitted(work)
 
     def begins(self, work: Work) -> None:
-        """Pass it on."""
+        """Pass the work to each fault."""
         for fault in self._faults:
             fault.begins(work)
 
@@ -79,12 +79,12 @@ class Armed(Faults):
         self._armed = False
 
     def submitted(self, work: Work) -> None:
-        """Pass it on."""
+        """Pass the work to the fault."""
         if self._armed:
             self._fault.submitted(work)
 
     def begins(self, work: Work) -> None:
-        """Pass it on."""
+        """Pass the work to the fault."""
         if self._armed:
             self._fault.begins(work)
 
@@ -96,7 +96,7 @@ class Delays(Faults):
         self._seed, self._longest_s, self._which = seed, longest_s, which
 
     def begins(self, work: Work) -> None:
-        """Wait."""
+        """Sleep if the work is picked."""
         if self._which(work):
             sleep(Random(f"{self._seed}/{work.stream}/{work.number}").random() * self._longest_s)
 
@@ -162,7 +162,7 @@ class Stall(Faults):
         self._open, self._reached = threading.Event(), threading.Event()
 
     def begins(self, work: Work) -> None:
-        """Wait."""
+        """Wait for `release` if the work is picked."""
         if self._which(work):
             self._reached.set()
             self._open.wait()
