@@ -1,4 +1,4 @@
-"""What tests put around copiers."""
+"""Copiers around copiers, for tests."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,7 +9,7 @@ from service.core.messages.ports import Copier
 
 
 class Cheap:
-    """A copier whose copies say that they took no time.
+    """A copier whose copies report that they took no time.
 
     On a busy machine a copy can take longer than computing a few tokens again, which core would then prefer.
     """
@@ -18,13 +18,13 @@ class Cheap:
         self._inner = inner
 
     def start(self, report: Callable[[CopyResult], None]) -> None:
-        """Begin, with the seconds of each report taken away."""
+        """Start the inner copier, and remove the seconds of each report."""
         self._inner.start(lambda result: report(replace(result, seconds=1e-9)))
 
     def submit(self, ticket: Ticket) -> None:
-        """As the inner one does."""
+        """See `Copier`."""
         self._inner.submit(ticket)
 
     def stop(self) -> None:
-        """As the inner one does."""
+        """See `Copier`."""
         self._inner.stop()

@@ -16,10 +16,10 @@ from numpy.typing import DTypeLike, NDArray
 
 from benchmarks.gpu.scale import FULL, TINY_SCALE, Scale
 from service.execution.gpu.cuda.runtime import NvidiaDevices
-from service.execution.gpu.element_types import ELEMENT_TYPES, element_type
 from service.execution.gpu.runtime import Array, Runtime, Stream
 from service.execution.gpu.simulated.rounding_kernels import RoundingKernels
 from service.execution.gpu.simulated.runtime import SimulatedRuntime
+from service.execution.gpu.supported import ELEMENT_TYPES, element_type
 
 STAGING_BYTES = 32 << 20
 OCCUPIED_S = 0.3  # far longer than the copies that could overtake take

@@ -8,14 +8,12 @@ from kernels.cuda.matrices import WORKSPACE_BYTES
 from service.cli.backend import Backend, copies_by_layer, device_blocks, host_blocks
 from service.config import ServeSettings, Size
 from service.errors import ConfigError, DeviceLostError, DeviceNotFoundError, readable
-from service.execution.gpu.budget import MemoryBudget
+from service.execution.gpu.budget import MemoryBudget, StepSizes
 from service.execution.gpu.copier import GPUCopier
-from service.execution.gpu.element_types import element_type
 from service.execution.gpu.pools import GPUPools
 from service.execution.gpu.runner import GPURunner
 from service.execution.gpu.runtime import Runtime
-from service.execution.gpu.sizes import StepSizes
-from service.execution.gpu.supported import require_supported
+from service.execution.gpu.supported import element_type, require_supported
 from service.execution.gpu.weights import DeviceWeights
 from service.execution.kv import kv_bytes_per_block
 from service.execution.models.loading import OpenedModel

@@ -1,8 +1,8 @@
 """From a plan's rows to the arrays that the model reads.
 
-The batcher knows, per slot, the block table as the model's side has it or is about to: it is expanded again only when
-the plan brings another tuple of extents, and only what differs is told. A token drawn last is named by its slot, for
-its value may not be known here yet.
+The batcher knows each slot's block table as the model's side has it, or will when the changes sent so far arrive. It
+expands a table again only when the plan brings another tuple of extents, and sends only the entries that differ. The
+token drawn last is named by its slot, because its value may not be known here yet.
 """
 
 from collections.abc import Sequence
@@ -22,13 +22,13 @@ Longs = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The inputs of one forward pass. A *row* is a sequence's query tokens. Names are vLLM's.
+    """The inputs of one forward pass; a *row* is a sequence's query tokens. The arrays' names are vLLM's.
 
-    The arrays are of the host, or of the device that runs the pass.
+    They are arrays of the host, or of the device that runs the pass.
     """
 
-    slot_mapping: Longs = array(np.int64, "tokens")  # the token's place in the pool: block * BLOCK_TOKENS + offset
-    input_ids: Ints = array(np.int32, "tokens")  # -1 - slot stands for the token that was drawn last in that slot
+    slot_mapping: Longs = array(np.int64, "tokens")  # the token's index in the pool: block * BLOCK_TOKENS + offset
+    input_ids: Ints = array(np.int32, "tokens")  # -1 - slot stands for the token drawn last in that slot
     positions: Ints = array(np.int32, "tokens")
     slots: Ints = array(np.int32, "rows")  # of the batch, not of the pool
     query_start_loc: Ints = array(np.int32, "rows", plus=1)  # row r has tokens query_start_loc[r : r + 2]
@@ -38,26 +38,26 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class TableChanges:
-    """Entries of block tables that differ from before, by their number in the whole array."""
+    """Entries of block tables that differ from those of the step before, by their index in the flattened array."""
 
-    entries: Ints = array(np.int32, "changes")  # slot * max_blocks + number of the block in its sequence
+    entries: Ints = array(np.int32, "changes")  # slot * max_blocks + index of the block in its sequence
     blocks: Ints = array(np.int32, "changes")
 
 
 @dataclass(frozen=True, slots=True)
 class SlotMemory:
-    """What stays between steps, beside the KV itself, in the memory where the model runs."""
+    """What stays between steps besides KV, in the memory where the model runs."""
 
     block_tables: Array  # [slots, max_blocks] int32
     last: Array  # [slots] int32: the token drawn last
 
     @classmethod
     def allocate(cls, memory: Memory, num_slots: int, max_blocks: int) -> "SlotMemory":
-        """Of zeros, as the batcher takes them to be."""
+        """Return arrays of zeros, which is what the batcher takes them for."""
         return cls(memory.zeros((num_slots, max_blocks), np.int32), memory.zeros((num_slots,), np.int32))
 
     def change(self, changes: TableChanges, kernels: Kernels) -> None:
-        """Bring the block tables up to date; ``changes`` are of this memory. A block's number is put as a token is."""
+        """Bring the block tables up to date; ``changes`` are arrays of this memory."""
         kernels.put_tokens(changes.blocks, changes.entries, self.block_tables.reshape(-1))
 
 
@@ -71,16 +71,16 @@ class Batcher:
         self._inputs = self._drawn.copy()  # of each slot's next decode
 
     def open(self, opening: SlotOpening) -> None:
-        """Take a request in: the slot's next decode begins with its last token."""
+        """Note that the next decode of a request's slot begins with its last token."""
         self._inputs[opening.slot] = opening.last_token
 
     def forget(self) -> None:
-        """Nobody knows what of the changes arrived: tell all of a table when it is next used."""
+        """Forget the block tables, because it is unknown which changes arrived: each is sent whole at its next use."""
         self._block_tables.fill(-1)
         self._extents = [None] * len(self._extents)
 
     def build(self, rows: Sequence[Row]) -> tuple[Batch, TableChanges]:
-        """The arrays for a plan's rows, in their order, and what must change in the block tables before."""
+        """Return the arrays for a plan's rows, in their order, and the changes of block tables that come first."""
         changes = self._expand_all(rows)
         counts = np.array([row.num_tokens for row in rows], np.int32)
         starts = np.array([row.start for row in rows], np.int32)
@@ -113,7 +113,7 @@ class Batcher:
         return TableChanges(entries, self._block_tables.reshape(-1)[entries])
 
     def _expand(self, row: Row) -> Ints:
-        """Bring a slot's table up to date; returns the entries that changed."""
+        """Bring a slot's table up to date and return the entries that changed."""
         self._extents[row.slot] = row.extents
         blocks = np.concatenate([np.arange(extent.start, extent.end, dtype=np.int32) for extent in row.extents])
         table = self._block_tables[row.slot, : len(blocks)]

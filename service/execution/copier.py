@@ -1,7 +1,7 @@
-"""Copies blocks between the two pools of a CPU, on threads of its own that hold no lock while they copy.
+"""Copies blocks between the two pools of a CPU, on threads of its own that copy without the interpreter's lock.
 
-One worker a direction, so both directions run at once and each is a queue, as a stream of a GPU is. On a CPU both pools
-are the same memory: this is a test bed for context switches. `Pace` makes it take a real link's time.
+Each direction has one worker, so both directions run at once and each is a queue, like a stream of a GPU. On a CPU both
+pools are the same memory: this is a test bed for context switches. `Pace` makes copies take a real link's time.
 """
 
 from collections.abc import Callable
@@ -28,11 +28,11 @@ class Pace:
     piece_s: float
 
     def seconds(self, num_bytes: int, pieces: int) -> float:
-        """How long that much takes."""
+        """Return how long a copy of so many bytes in so many contiguous pieces takes."""
         return num_bytes / self.bytes_per_s + pieces * self.piece_s
 
 
-PACES = {"pcie4": Pace(bytes_per_s=25e9, piece_s=6e-6)}  # what PCIe 4.0 x16 gives, and what issuing a copy costs
+PACES = {"pcie4": Pace(bytes_per_s=25e9, piece_s=6e-6)}  # what PCIe 4.0 x16 reaches, and what issuing a copy costs
 
 
 class CPUCopier:
@@ -48,13 +48,13 @@ class CPUCopier:
         self._report: Callable[[CopyResult], None] = lambda result: None
 
     def start(self, report: Callable[[CopyResult], None]) -> None:
-        """Begin; ``report`` is called on a worker's thread."""
+        """Start the workers; ``report`` is called on their threads."""
         self._report = report
-        for worker in self._workers.values():  # the thread is there before the first copy
+        for worker in self._workers.values():  # the thread exists before the first copy
             worker.submit(int)
 
     def warm_up(self) -> None:
-        """Load what is compiled, so that no copy waits for it."""
+        """Compile or load what copies use, so that no copy waits for it."""
         self._copy_run(self._pools.device, self._pools.device, 0, 0, 0)
 
     def submit(self, ticket: Ticket) -> None:
@@ -62,7 +62,7 @@ class CPUCopier:
         self._workers[ticket.direction].submit(self._copy, ticket)
 
     def stop(self) -> None:
-        """Let queued copies end."""
+        """Stop the workers when all queued copies have ended."""
         for worker in self._workers.values():
             worker.shutdown()
 
@@ -70,7 +70,7 @@ class CPUCopier:
         began = perf_counter()
         try:
             pieces = self._copy_pieces(ticket)
-        except Exception:  # whatever it is, the engine must hear of it
+        except Exception:  # whatever it is, it must be reported to the engine
             log.exception("copy_failed", ticket=ticket.number)
             self._report(CopyResult(ticket.number, perf_counter() - began, 0, failed=True))
             return

@@ -1,6 +1,6 @@
-"""Where the model and the sampler keep their arrays: on the host, or on a device (`service.execution.gpu.staging`).
+"""The memory where the model and the sampler keep their arrays: the host's, or a device's (`gpu.staging`).
 
-Arrays are taken at start and kept for ever, so that no request fails for want of memory.
+Arrays are allocated at start and kept for ever, so that no request fails for lack of memory.
 """
 
 from collections.abc import Sequence
@@ -9,21 +9,20 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-Array = Any  # the memory's own: a NumPy array, or `service.execution.gpu.runtime.Array`
-Kernels = Any  # the ops of `kernels.reference` by their names, on such arrays: a kernels module, or a device's
-Field = tuple[tuple[int, ...], DTypeLike]  # shape and element type of an array to be
+Array = Any  # an array of the memory: NumPy's, or `service.execution.gpu.runtime.Array`
+Kernels = Any  # the ops of `kernels.reference` by their names, on such arrays: a kernels module, or a device's ops
 
 
 class Memory(Protocol):
-    """One memory. What it is told to do comes after everything that was launched before."""
+    """One memory. Writes and copies come after everything that was launched before them."""
 
     def zeros(self, shape: Sequence[int], dtype: DTypeLike) -> Array:
-        """A new array of zeros, every page of it there."""
+        """Return a new array of zeros, every page of it allocated."""
 
     def write(self, values: NDArray[Any], out: Array) -> None:
         """Copy from the host into a contiguous array of as many elements of the same type.
 
-        ``values`` are free again when this returns.
+        The caller may change ``values`` when this returns.
         """
 
     def copy(self, source: Array, out: Array) -> None:
@@ -31,7 +30,7 @@ class Memory(Protocol):
 
 
 class HostMemory:
-    """NumPy arrays."""
+    """A `Memory` of NumPy arrays."""
 
     def zeros(self, shape: Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
         """See `Memory`. Raises MemoryError now, rather than in the middle of a request."""

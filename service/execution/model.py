@@ -1,6 +1,6 @@
 """The forward pass of a decoder of the Llama family over a ragged batch, for any kernels on any memory.
 
-Activations have the element type of the weights, and so must the KV pool; logits and rotary tables are float32.
+Activations have the element type of the weights, which the KV pool must have too; logits and rotary tables are float32.
 """
 
 from dataclasses import dataclass
@@ -53,11 +53,11 @@ class Workspace:
     def first(self, tokens: int, draws: int) -> "Workspace":
         """Return views of the leading rows."""
         rows = {"tokens": tokens, "draws": draws}
-        return Workspace(*(getattr(self, name)[: rows[spec.axes[0]]] for name, spec in specs(Workspace)))
+        return Workspace(*(getattr(self, name)[: rows[spec.first]] for name, spec in specs(Workspace)))
 
 
 def rotary_tables(config: ModelConfig, num_positions: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Cosines and sines, each [num_positions, head_dim / 2]; in float32 throughout, like the models' own code."""
+    """Return cosines and sines, each [num_positions, head_dim / 2]; in float32 throughout, as in Transformers."""
     frequencies = np.array(config.inverse_frequencies, np.float32)
     angles = np.outer(np.arange(num_positions, dtype=np.float32), frequencies)
     return np.cos(angles), np.sin(angles)
@@ -84,7 +84,7 @@ class LlamaModel:
         self._workspace = Workspace.allocate(memory, config, max_tokens, max_draws, weights.embedding.dtype)
 
     def forward(self, batch: Batch, slots: SlotMemory, kv: Array) -> Array:
-        """Return logits [draws, vocab], valid until the next call. K and V go to the pool."""
+        """Return logits [draws, vocab], valid until the next call. Writes K and V to the pool."""
         work = self._workspace.first(len(batch.input_ids), len(batch.logits_indices))
         kernels, eps = self._kernels, self._config.rms_norm_eps
         layers = self._weights.layers
@@ -126,12 +126,12 @@ class LlamaModel:
         return work.logits
 
     def _project(self, layer: DenseLinear, x: Array, out: Array) -> None:
-        """The seam by weight type: `DenseLinear` is the one there is."""
+        """Multiply by a layer's weight. Other weight types would differ here; `DenseLinear` is the only one."""
         self._kernels.linear(x, layer.weight, layer.bias, out)
 
 
 def _put(memory: Memory, values: NDArray[Any]) -> Array:
-    """A host's array in ``memory``."""
+    """Return a copy in ``memory`` of an array of the host."""
     array = memory.zeros(values.shape, values.dtype)
     memory.write(values, array)
     return array

@@ -1,6 +1,6 @@
-"""The data plane of one device: runs a plan's batch and draws its tokens. Decides nothing.
+"""The data plane on a CPU: runs a plan's batch and draws its tokens. It decides nothing.
 
-It owns the KV pools and what its slots remember between steps. Only the device thread calls it.
+It owns the KV pools and what its slots keep between steps. Only the device thread calls it.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from service.core.messages.plan import Drawn, Row, SlotOpening, StepPlan, StepRe
 from service.core.messages.ports import DirectRunner
 from service.core.messages.sampling import SamplingParams
 from service.execution.batch import Batcher, SlotMemory
-from service.execution.draw_outputs import DrawOutputs
+from service.execution.draws import DrawOutputs
 from service.execution.kv import KVPools
 from service.execution.memory import HostMemory
 from service.execution.model import LlamaModel
@@ -27,7 +27,7 @@ from service.execution.sampler import Sampler
 class CPURunner(DirectRunner):
     """Runs plans of at most ``max_batched_tokens`` tokens in ``num_slots`` slots over ``num_blocks`` blocks of KV.
 
-    ``pools`` are those blocks, and ``host_blocks`` for a copier to keep copies in. Raises MemoryError when they do not
+    ``pools`` holds these blocks, and ``host_blocks`` in which a copier keeps copies. Raises MemoryError if they do not
     fit.
     """
 
@@ -61,7 +61,7 @@ class CPURunner(DirectRunner):
         )
 
     def run(self, plan: StepPlan) -> StepResult:
-        """Compute the plan's rows and draw a token for each that asks for one."""
+        """Compute the plan's rows and draw a token for each row that asks for one."""
         began = perf_counter()
         for opening in plan.opened:
             self._batcher.open(opening)
@@ -91,7 +91,7 @@ class CPURunner(DirectRunner):
     def warm_up(self) -> None:
         """Compile or load every kernel and read all weights, so that the first request finds them ready.
 
-        Writes to block 0, so call it before anyone owns a block. Takes half a minute without the compile cache.
+        Call it before any block is owned, because it writes to block 0. Takes half a minute without the compile cache.
         """
         tokens = (0,) * min(BLOCK_TOKENS - 2, self._max_batched_tokens)
         extents = (Extent(pool=0, start=0, length=1),)

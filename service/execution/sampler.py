@@ -1,4 +1,4 @@
-"""Draws the tokens of a step from its logits, each slot by its request's settings, on any memory."""
+"""Draws the tokens of a step from its logits, by each request's sampling parameters, on any memory."""
 
 from collections.abc import Sequence
 
@@ -6,15 +6,14 @@ import numpy as np
 
 from service.core.messages.plan import SlotOpening
 from service.core.messages.sampling import MAX_BIASED_TOKENS
-from service.execution.draw_outputs import DrawOutputs
-from service.execution.draws import Adjustment, DrawInputs, Draws, SlotSettings
+from service.execution.draws import Adjustment, DrawInputs, DrawOutputs, Draws, SlotSettings
 from service.execution.memory import Array, Kernels, Memory
 
 
 class Sampler:
-    """Owns the slots' settings and histories. Only a slot's own settings, seed and history decide its token.
+    """Owns the slots' sampling parameters and histories. A slot's token depends on these and its own logits alone.
 
-    What penalties and biases need is taken at start for every slot: a request that wants them never fails for memory.
+    Memory for penalties and biases is allocated at start for every slot, so a request that has them never fails for it.
     """
 
     def __init__(self, num_slots: int, vocab_size: int, kernels: Kernels, memory: Memory) -> None:
@@ -24,20 +23,20 @@ class Sampler:
         self._counts = memory.zeros((num_slots, vocab_size), np.int32)  # how often each token was drawn
         self._biased = memory.zeros((num_slots, MAX_BIASED_TOKENS), np.int32)
         self._biases = memory.zeros((num_slots, MAX_BIASED_TOKENS), np.float32)
-        self._raw = memory.zeros((num_slots, vocab_size), np.float32)  # logits to report, where some are adjusted
+        self._reported = memory.zeros((num_slots, vocab_size), np.float32)  # logits to report, if some are adjusted
 
     def open(self, opening: SlotOpening) -> None:
-        """Take over a request's settings and, for penalties, its tokens. What the slot held of them is void."""
+        """Give a slot the sampling parameters of a request and, for penalties, its tokens as history."""
         self._settings.open(opening)
         slot, params = opening.slot, opening.sampling_params
         if params.penalties:
-            self._remember(opening)
+            self._set_history(opening)
         if params.logit_bias:
             count = len(params.logit_bias)
             self._memory.write(np.array([*params.logit_bias], np.int32), self._biased[slot, :count])
             self._memory.write(np.array([*params.logit_bias.values()], np.float32), self._biases[slot, :count])
 
-    def _remember(self, opening: SlotOpening) -> None:
+    def _set_history(self, opening: SlotOpening) -> None:
         vocab_size = self._counts.shape[1]
         in_prompt = np.zeros(vocab_size, np.bool_)
         in_prompt[np.array(opening.prompt, np.int64)] = True
@@ -46,18 +45,18 @@ class Sampler:
         self._memory.write(counts, self._counts[opening.slot])
 
     def draws(self, slots: Sequence[int], positions: Sequence[int]) -> Draws:
-        """How tokens at these positions of the slots' sequences are to be drawn."""
+        """Return the draws of a token at each of these positions, in the slots' sequences."""
         return self._settings.draws(slots, positions)
 
     def draw(self, logits: Array, draws: Draws, inputs: DrawInputs, out: DrawOutputs) -> None:
-        """A token for each row of logits [rows, vocab] float32, which it overwrites.
+        """Draw a token for each row of logits [rows, vocab] float32, which are overwritten.
 
-        ``inputs`` are the draws' own, in this memory, and so is ``out``.
+        ``inputs`` are the draws' own; they and ``out`` are arrays of this memory.
         """
         kernels = self._kernels
         kernels.finite_rows(logits, out.finite)
         kernels.clear_rows(logits, out.finite)
-        raw = self._keep(logits, draws)
+        unadjusted = self._unadjusted(logits, draws)
         for adjustment in draws.adjustments:
             self._adjust(logits[adjustment.row], adjustment)
         filters = (inputs.temperature, inputs.top_k, inputs.top_p, inputs.min_p)
@@ -65,18 +64,18 @@ class Sampler:
         if draws.penalized:
             kernels.count_tokens(out.tokens, inputs.slots, self._counts)
         if draws.reports:
-            kernels.top_logprobs(raw, inputs.reporting, out.tokens, out.chosen, out.ids, out.logprobs)
+            kernels.top_logprobs(unadjusted, inputs.reporting, out.tokens, out.chosen, out.ids, out.logprobs)
 
-    def _keep(self, logits: Array, draws: Draws) -> Array:
-        """Where the logits of rows that report stay as they are."""
+    def _unadjusted(self, logits: Array, draws: Draws) -> Array:
+        """Return logits that stay as they are for the rows that report: copies, if any of these rows is adjusted."""
         if not any(report.adjusted for report in draws.reports):
             return logits
         for report in draws.reports:
-            self._memory.copy(logits[report.row], self._raw[report.row])
-        return self._raw[: len(logits)]
+            self._memory.copy(logits[report.row], self._reported[report.row])
+        return self._reported[: len(logits)]
 
     def _adjust(self, logits: Array, adjustment: Adjustment) -> None:
-        """Bias, then penalties, as vLLM does."""
+        """Apply biases, then penalties, as vLLM does."""
         slot, count = adjustment.slot, adjustment.num_biases
         if count:
             self._kernels.add_bias(logits, self._biased[slot, :count], self._biases[slot, :count])

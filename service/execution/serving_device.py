@@ -1,4 +1,4 @@
-"""What computes a model, as people see it."""
+"""The device that computes a model, as people see it: in logs, metrics and the API."""
 
 import platform
 from dataclasses import dataclass
@@ -17,5 +17,5 @@ class ServingDevice:
 
 
 def cpu_device() -> ServingDevice:
-    """This machine's processors."""
+    """Return this machine's processors."""
     return ServingDevice("cpu", platform.machine(), "float32")

@@ -22,7 +22,7 @@ def make_random_model(
     tied: bool = False,
     seed: int = 0,
 ) -> tuple[ModelConfig, ModelWeights]:
-    """Two layers, hidden 48, so that ``head_dim`` is not hidden / heads unless asked for."""
+    """Return a model of two layers with hidden 48, so that ``head_dim`` is not hidden / heads by default."""
     hidden, intermediate, vocab, layers = 48, 80, 211, 2
     rng = np.random.default_rng(seed)
 

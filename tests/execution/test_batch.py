@@ -1,4 +1,4 @@
-"""From plan rows to arrays: positions, places, block tables and inputs."""
+"""From a plan's rows to a batch's arrays and the changes of block tables."""
 
 import pytest
 
@@ -29,14 +29,14 @@ def entries(changes: TableChanges) -> dict[int, int]:
     return dict(zip(changes.entries.tolist(), changes.blocks.tolist(), strict=True))
 
 
-def test_places_follow_the_extents(batcher: Batcher) -> None:
+def test_the_slot_mapping_follows_the_extents(batcher: Batcher) -> None:
     batch, _ = batcher.build([row(1, 14, (5, 6, 7), Extent(0, 7, 1), Extent(0, 2, 2))])
     assert batch.positions.tolist() == [14, 15, 16]
     assert batch.slot_mapping.tolist() == [7 * 16 + 14, 7 * 16 + 15, 2 * 16]
     assert batch.seq_lens.tolist() == [17]
 
 
-def test_rows_of_different_lengths_stand_in_a_line(batcher: Batcher) -> None:
+def test_rows_of_different_lengths_stand_one_after_the_other(batcher: Batcher) -> None:
     batcher.open(opening(2, 8, 9))
     rows = [
         row(0, 0, (1, 2, 3), Extent(0, 0, 1), draws_token=False),
@@ -66,7 +66,7 @@ def test_a_chunk_that_draws_nothing_leaves_the_input_as_it_was(batcher: Batcher)
     assert input_ids(batcher, row(0, 2, None, Extent(0, 0, 1))) == [9]
 
 
-def test_block_tables_are_told_where_they_differ(batcher: Batcher) -> None:
+def test_only_entries_of_block_tables_that_differ_are_sent(batcher: Batcher) -> None:
     first = row(1, 0, (1,), Extent(0, 7, 1), Extent(0, 2, 2))
     assert entries(batcher.build([first])[1]) == {10: 7, 11: 2, 12: 3}
     assert entries(batcher.build([first])[1]) == {}
@@ -76,7 +76,7 @@ def test_block_tables_are_told_where_they_differ(batcher: Batcher) -> None:
     assert batch.slot_mapping.tolist() == [4 * 16]
 
 
-def test_a_reopened_slot_is_told_what_its_last_owner_did_not_have(batcher: Batcher) -> None:
+def test_a_reopened_slot_gets_the_entries_that_its_last_request_did_not_have(batcher: Batcher) -> None:
     batcher.build([row(0, 0, (1,), Extent(0, 4, 2))])
     batcher.open(opening(0, 1))
     batch, changes = batcher.build([row(0, 0, (1,), Extent(0, 4, 1), Extent(0, 8, 1))])
@@ -84,7 +84,7 @@ def test_a_reopened_slot_is_told_what_its_last_owner_did_not_have(batcher: Batch
     assert batch.slot_mapping.tolist() == [4 * 16]
 
 
-def test_all_is_told_again_when_it_may_not_have_arrived(batcher: Batcher) -> None:
+def test_whole_tables_are_sent_again_when_changes_may_not_have_arrived(batcher: Batcher) -> None:
     first = row(2, 0, (1,), Extent(0, 0, 2))
     batcher.build([first])
     batcher.forget()

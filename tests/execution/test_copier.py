@@ -20,7 +20,7 @@ SCATTERED = ((3, 10, 2), (9, 0, 1), (5, 20, 3))  # device block, host block, len
 
 @pytest.fixture
 def pools(random_model: Callable) -> KVPools:
-    """Different numbers everywhere."""
+    """Return pools with different numbers everywhere."""
     config, _ = random_model()
     pools = KVPools.allocate(config, 16, 32)
     random = np.random.default_rng(0)
@@ -77,7 +77,7 @@ def test_a_round_trip_to_other_blocks_brings_the_same_bytes_back(pools: KVPools)
 
 
 @pytest.mark.parametrize(("by_layer", "pieces"), [(False, 3), (True, 6 * LAYERS_AND_SIDES)])
-def test_a_copy_tells_in_how_many_pieces_it_went(pools: KVPools, by_layer: bool, pieces: int) -> None:
+def test_a_copy_reports_its_number_of_contiguous_copies(pools: KVPools, by_layer: bool, pieces: int) -> None:
     (result,) = copy(CPUCopier(pools, by_layer=by_layer), ticket(Direction.OUT, number=7))
     assert (result.ticket, result.pieces, result.failed) == (7, pieces, False)
     assert result.seconds > 0
@@ -106,7 +106,7 @@ def test_copies_of_a_direction_end_in_their_order(pools: KVPools) -> None:
 
 
 def test_both_directions_are_under_way_at_once(pools: KVPools) -> None:
-    """Each report waits for the other direction's: one worker for both could never make both."""
+    """Each report waits for the other direction's, which a single worker for both could never make."""
     copier, both = CPUCopier(pools), Barrier(2)
     met: queue.Queue[int] = queue.Queue()
 

@@ -35,7 +35,7 @@ def project(x: np.ndarray, layer: DenseLinear) -> np.ndarray:
 
 
 def rotate(x: np.ndarray, config: ModelConfig) -> np.ndarray:
-    """x [tokens, heads, head_dim] as complex numbers, turned."""
+    """Return x [tokens, heads, head_dim] rotated, by complex numbers."""
     half = config.head_dim // 2
     turned = np.exp(1j * np.outer(np.arange(len(x)), config.inverse_frequencies))[:, None]
     z = (x[..., :half] + 1j * x[..., half:]) * turned
@@ -43,7 +43,7 @@ def rotate(x: np.ndarray, config: ModelConfig) -> np.ndarray:
 
 
 def dense_logits(config: ModelConfig, weights: ModelWeights, tokens: Sequence[int]) -> np.ndarray:
-    """[tokens, vocab] in float64."""
+    """Return logits [tokens, vocab] in float64."""
     x = weights.embedding[list(tokens)].astype(np.float64)
     heads, kv_heads, group = config.num_heads, config.num_kv_heads, config.num_heads // config.num_kv_heads
     for layer in weights.layers:
@@ -63,7 +63,7 @@ def dense_logits(config: ModelConfig, weights: ModelWeights, tokens: Sequence[in
 
 
 class Bench:
-    """A model over a poisoned pool; each sequence has blocks of its own, in pieces."""
+    """A model over a poisoned pool; each sequence has scattered blocks of its own."""
 
     def __init__(self, config: ModelConfig, weights: ModelWeights, kernels: ModuleType = cpu) -> None:
         sizes = {"max_positions": 200, "max_tokens": 200, "max_draws": 8}
@@ -115,7 +115,7 @@ def test_a_chunked_prefill_equals_a_whole_one_to_the_bit(random_model: Callable,
     np.testing.assert_array_equal(got, whole.logits(whole.row(2, prompt)))
 
 
-def test_only_rows_that_sample_have_logits(random_model: Callable) -> None:
+def test_only_rows_that_draw_have_logits(random_model: Callable) -> None:
     bench = Bench(*random_model())
     first, second = prompts()[3:]
     silent = Row(0, 0, tuple(first), bench.row(0, first).extents, draws_token=False)
@@ -124,7 +124,7 @@ def test_only_rows_that_sample_have_logits(random_model: Callable) -> None:
     np.testing.assert_array_equal(got, Bench(*random_model()).logits(bench.row(1, second)))
 
 
-def test_a_batch_that_samples_nothing_still_stores_its_kv(random_model: Callable) -> None:
+def test_a_batch_that_draws_nothing_still_stores_its_kv(random_model: Callable) -> None:
     bench, whole = Bench(*random_model()), Bench(*random_model())
     prompt = prompts()[-1]
     assert bench.logits(Row(3, 0, tuple(prompt[:59]), bench.row(3, prompt).extents, draws_token=False)).shape == (
@@ -134,7 +134,7 @@ def test_a_batch_that_samples_nothing_still_stores_its_kv(random_model: Callable
     np.testing.assert_array_equal(bench.logits(bench.row(3, prompt[59:], 59)), whole.logits(whole.row(3, prompt)))
 
 
-def test_only_the_sequences_own_places_are_written(random_model: Callable) -> None:
+def test_only_the_sequences_own_tokens_are_written(random_model: Callable) -> None:
     bench = Bench(*random_model())
     prompt = prompts()[3]  # 17 tokens: the last block has one
     bench.logits(bench.row(1, prompt))

@@ -1,4 +1,4 @@
-"""Plans in, tokens out: decoding, resuming, slots, and one row's trouble staying its own."""
+"""The CPU's runner makes tokens of plans: decoding, resuming, slots, and invalid rows beside valid ones."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ PROMPT = tuple(range(100, 130))
 
 
 class Driver:
-    """A runner and the little bookkeeping of a core: one extent of four blocks a slot."""
+    """A runner with the bookkeeping of a small core: one extent of four blocks a slot."""
 
     def __init__(self, random_model: Callable, **options: object) -> None:
         config, weights = random_model(**options)
@@ -78,7 +78,7 @@ def test_a_request_resumes_in_another_slot_with_its_kv_in_place(driver: Driver, 
     assert driver.runner.run(StepPlan(3, (opening,), (row,))).drawn[0].token == expected[3]
 
 
-def test_results_come_in_row_order_and_only_for_rows_that_sample(driver: Driver) -> None:
+def test_results_come_in_row_order_and_only_for_rows_that_draw(driver: Driver) -> None:
     rows = (
         Row(2, 0, PROMPT[:5], driver.extents[2], draws_token=True),
         Row(0, 0, PROMPT[:7], driver.extents[0], draws_token=False),

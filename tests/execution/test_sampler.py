@@ -1,4 +1,4 @@
-"""Each slot is drawn for by its own settings and history."""
+"""Each slot's token depends on its own sampling parameters and history."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from kernels import cpu
 from service.core.messages.plan import Drawn, SlotOpening
 from service.core.messages.sampling import SamplingParams
-from service.execution.draw_outputs import DrawOutputs
+from service.execution.draws import DrawOutputs
 from service.execution.memory import HostMemory
 from service.execution.sampler import Sampler
 

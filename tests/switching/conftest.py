@@ -1,4 +1,4 @@
-"""The engine on the real data plane of the tiny model, with real copies between two pools, and what it answered."""
+"""The engine on the real data plane of the tiny model, with real copies between two pools."""
 
 import queue
 from collections import Counter, defaultdict
@@ -29,7 +29,7 @@ from tests.settings import core_settings
 
 PATIENCE_S = 60
 Token = tuple[int, TokenLogprobs | None]
-Plane = tuple[Any, Any]  # a runner and a copier, of the CPU unless told otherwise
+Plane = tuple[Any, Any]  # a runner and a copier
 Wrap = Callable[[Any, Any], tuple[Runner, Copier]]
 
 
@@ -51,21 +51,21 @@ class Outcome:
                 self.ends[event.request_id] = event
 
     def preemptions(self) -> Counter[str]:
-        """How many, by reason."""
+        """Return how many there were, by reason."""
         return Counter(event.reason for event in self.events if isinstance(event, Preempted))
 
     def blocks(self, direction: str) -> int:
-        """Blocks copied in a direction."""
+        """Return the blocks copied in a direction."""
         ends = [event for event in self.events if isinstance(event, CopyEnded) and not event.failed]
         return sum(copy.blocks for copy in ends if copy.direction == direction)
 
     def pieces(self, direction: str) -> int:
-        """Contiguous copies in a direction."""
+        """Return the number of contiguous copies in a direction."""
         ends = [event for event in self.events if isinstance(event, CopyEnded) and not event.failed]
         return sum(copy.pieces for copy in ends if copy.direction == direction)
 
     def dropped(self) -> Counter[str]:
-        """Tokens whose KV was dropped, by reason."""
+        """Return the tokens whose KV was dropped, by reason."""
         tokens: Counter[str] = Counter()
         for event in self.events:
             if isinstance(event, KVDropped):
@@ -74,7 +74,7 @@ class Outcome:
 
 
 class ServiceFailedError(Exception):
-    """The engine's loop broke, after this."""
+    """The engine's loop failed after this outcome."""
 
     def __init__(self, outcome: Outcome) -> None:
         super().__init__(outcome.ends)
@@ -82,12 +82,12 @@ class ServiceFailedError(Exception):
 
 
 def plain(runner: Runner, copier: Copier) -> tuple[Runner, Copier]:
-    """Nothing in between."""
+    """Return the copier itself."""
     return runner, copier
 
 
 def cheap(runner: Runner, copier: Copier) -> tuple[Runner, Copier]:
-    """All that can be copied is."""
+    """Return a copier whose copies are always worth it."""
     return runner, Cheap(copier)
 
 
@@ -108,7 +108,7 @@ class DeepRunner:
 
 
 def deep(runner: CPURunner, copier: CPUCopier) -> tuple[Runner, Copier]:
-    """A step ahead."""
+    """Return a runner that is a step ahead."""
     return DeepRunner(runner), copier
 
 
@@ -133,7 +133,7 @@ class Service:
         wrap: Wrap = plain,
         **settings: object,
     ) -> Outcome:
-        """All turns at once, on a fresh engine."""
+        """Answer all turns at once, on a new engine."""
         by_layer = not PRESETS[preset].groups
         runner, copier = wrap(*self.data_plane(device_blocks, host_blocks, slots, budget, by_layer))
         core = Core(
@@ -152,7 +152,7 @@ class Service:
         return self._run(engine, turns)
 
     def data_plane(self, device_blocks: int, host_blocks: int, slots: int, budget: int, by_layer: bool) -> Plane:
-        """A runner, and the copier of its pools."""
+        """Return a runner, and the copier of its pools."""
         sizes = {"num_slots": slots, "max_batched_tokens": budget, "host_blocks": host_blocks}
         runner = CPURunner(self.model.config, self.model.weights, num_blocks=device_blocks, **sizes)
         return runner, CPUCopier(runner.pools, by_layer=by_layer)
@@ -172,12 +172,12 @@ class Service:
 
 @pytest.fixture(scope="package")
 def service(tiny_model_path: Path) -> Service:
-    """The tiny model's."""
+    """Return the service of the tiny model."""
     return Service(load_model(tiny_model_path))
 
 
 def conversations(count: int, max_tokens: int = 40, **fields: object) -> list[Submit]:
-    """Turns of different lengths, every other one sampled, all with log-probabilities."""
+    """Return turns of different lengths, every other one sampled, all with log-probabilities."""
 
     def turn(number: int) -> Submit:
         prompt = tuple((number * 7 + i * (1 + number % 5)) % 256 for i in range(10 + 11 * number))

@@ -1,7 +1,7 @@
-"""Context switches on a simulated GPU, whose steps and copies run beside each other, and a step ahead of the host.
+"""Context switches on a simulated GPU, whose steps and copies run at once, with the host a step ahead.
 
-Every request is driven out after every five tokens, and what it leaves is poisoned: the answers must be the CPU's, to
-the bit, whatever is late or fails. As in `test_races`, each rule of order has a control that breaks it.
+Every request is evicted after every five tokens, and the blocks it leaves are poisoned: the answers must be the CPU's,
+to the bit, whatever is late or fails. As in `test_races`, each rule of order has a control that breaks it.
 """
 
 from collections.abc import Callable
@@ -40,7 +40,7 @@ from tests.switching.conftest import Outcome, Plane, Service, ServiceFailedError
 PRESET = "groups+reuse+async"
 TOKENS = 30
 TURNS = conversations(4, TOKENS)
-COMPUTE, VERIFY, OUT, IN = range(4)  # streams by number, which is the order in which they are made
+COMPUTE, VERIFY, OUT, IN = range(4)  # streams by number, in the order in which they are made
 
 
 def steps(work: Work) -> bool:
@@ -52,7 +52,7 @@ def copies(work: Work) -> bool:
 
 
 class Hurried:
-    """A compute stream as a copier must not see it: its events are passed at once."""
+    """A broken compute stream for copiers: its events pass at once."""
 
     def __init__(self, runtime: SimulatedRuntime) -> None:
         self._idle = runtime.stream()
@@ -63,7 +63,7 @@ class Hurried:
 
 @dataclass
 class GPUService(Service):
-    """The same engine and core before a simulated device, on which ``faults`` begin with the first plan."""
+    """The same engine and core on a simulated device, on which ``faults`` begin with the first plan."""
 
     faults: Faults = field(default_factory=Faults)
     ordered: bool = True
@@ -83,7 +83,7 @@ class GPUService(Service):
 
 
 class Hasty(Cheap):
-    """Tells the ends of copies of one direction before they have begun."""
+    """A broken copier: it reports the ends of copies of one direction before they begin."""
 
     def __init__(self, inner: Copier, direction: Direction) -> None:
         super().__init__(inner)
@@ -169,7 +169,7 @@ def test_a_step_that_fails_ends_its_requests_and_leaves_the_others_right(
 
 
 class NowAndThen(Faults):
-    """Each piece of work may fail, when it is submitted or when it begins; drawn from seed, stream and number alone."""
+    """Fails some work, when it is submitted or when it begins, drawn from seed, stream and number alone."""
 
     def __init__(self, seed: int, share: float) -> None:
         self._seed, self._share = seed, share
@@ -187,7 +187,7 @@ class NowAndThen(Faults):
 
 @pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.full) for seed in range(4, 60))])
 def test_whatever_fails_now_and_then_no_token_is_wrong(service: Service, undisturbed: Outcome, seed: int) -> None:
-    """Steps and copies, refused and failing, all of it late, under any preset; and the engine goes on."""
+    """Steps and copies are late and fail, refused or not, under any preset, and the engine continues."""
     faults = Several(NowAndThen(seed, 0.002), Delays(seed, 0.0003))
     outcome = switched(service, faults, sorted(PRESETS)[seed % len(PRESETS)])
     assert outcome.ends.keys() == undisturbed.answers.keys()
@@ -206,10 +206,10 @@ def test_what_a_step_wrote_is_there_before_it_is_copied_out(
 
 
 @pytest.mark.parametrize("direction", list(Direction))
-def test_blocks_are_read_and_given_away_after_the_end_of_their_copy(
+def test_blocks_are_read_and_reused_after_the_end_of_their_copy(
     service: Service, undisturbed: Outcome, direction: Direction
 ) -> None:
-    """The controls of all tests above: copies are late, and their ends are told early."""
+    """This is the control of all tests above: copies are late, and their ends are reported early."""
     outcome = switched(service, Delays(8, 0.05, copies), wrap=lambda runner, copier: (runner, Hasty(copier, direction)))
     assert is_corrupt(outcome, undisturbed)
 

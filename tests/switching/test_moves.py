@@ -1,4 +1,4 @@
-"""Blocks that change places on the real data planes, between steps of those whose KV they hold."""
+"""Blocks that move on the real data planes, between steps of the requests whose KV they hold."""
 
 from random import Random
 
@@ -16,7 +16,7 @@ FEW = {"slots": SLOTS, "device_blocks": 80, "host_blocks": 80, "group": 10}
 
 
 def short_turns() -> list[Submit]:
-    """Of lengths that leave scattered holes as they end, all with log-probabilities."""
+    """Return turns of lengths that leave scattered holes when they end, all with log-probabilities."""
     random = Random(5)
 
     def turn(number: int) -> Submit:

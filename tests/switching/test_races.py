@@ -1,7 +1,7 @@
-"""The order in which copies and steps may touch a block: with the rule, nothing shows; without it, answers are wrong.
+"""The order in which copies and steps may use a block: with each rule answers are right, without it they are wrong.
 
-Each rule has a control that breaks it, so that the test is known to see what it looks for. A control's answer differs
-or ends in an error, when what it read was not even a number.
+Each rule has a control that breaks it, which shows that the test would notice. A control's answer differs, or ends in
+an error if it read something that is not a number.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -38,12 +38,12 @@ def is_corrupt(outcome: Outcome, expected: Outcome) -> bool:
 class LateDevice(DirectRunner):
     """A device that runs behind the host: what a step writes lands when the next step begins, or when asked for.
 
-    The model never notices. A copy does, if it does not wait for what was written before it.
+    The model never notices. A copy does if it does not wait for earlier writes.
     """
 
     def __init__(self, inner: CPURunner) -> None:
         self._inner = inner
-        self._landing: dict[int, np.ndarray] = {}  # KV that is not there yet, by block
+        self._landing: dict[int, np.ndarray] = {}  # KV that has not landed yet, by block
 
     def run(self, plan: StepPlan) -> StepResult:
         self.land()
@@ -62,7 +62,7 @@ class LateDevice(DirectRunner):
         self._landing.clear()
 
     def poison(self, extents: Sequence[Extent]) -> None:
-        """Spoils what is there and what is about to land; waits for nothing."""
+        """Spoil what the blocks hold and what is about to land, without waiting."""
         self._inner.poison(extents)
         for extent in extents:
             for block in self._landing.keys() & range(extent.start, extent.end) if extent.pool == DEVICE else ():
@@ -76,7 +76,7 @@ def written_by(plan: StepPlan) -> Iterator[int]:
 
 
 class Ordered:
-    """A copier that waits for the device before each copy, as an event on a stream would have it wait."""
+    """A copier that waits for the device before each copy, as it would for an event on a stream."""
 
     def __init__(self, inner: Copier, device: LateDevice) -> None:
         self._inner = inner
@@ -101,7 +101,7 @@ def test_what_a_step_wrote_is_there_before_it_is_copied_out(
         device = LateDevice(runner)
         if ordered:
             return device, Ordered(copier, device)
-        return device, Liar(runner.pools, lies_about=None)  # copies at once, so surely before anything lands
+        return device, Liar(runner.pools, lies_about=None)  # copies at once, so certainly before anything lands
 
     assert is_corrupt(switched(service, wrap), undisturbed) is not ordered
 
@@ -140,7 +140,7 @@ class Liar:
 
 
 class PaysAfterwards(DirectRunner):
-    """Has the liar make up for it when a step has run."""
+    """A runner that has the `Liar` make its copies when a step has run."""
 
     def __init__(self, inner: CPURunner, liar: Liar) -> None:
         self._inner = inner

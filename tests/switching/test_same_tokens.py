@@ -1,7 +1,7 @@
 """Whatever is preempted, copied or dropped: the same tokens with the same log-probabilities, to the last bit.
 
 Exact equality is right, also where batches change: the CPU kernels give a sequence the same numbers whatever else is
-in the batch and however its prompt is cut. Freed blocks are filled with NaN throughout.
+in the batch and however its prompt is split into chunks. Freed blocks are filled with NaN throughout.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from tests.switching.conftest import DeepRunner, Outcome, Service, Wrap, cheap, 
 
 COUNT = 6
 TOKENS = 40
-LAYERS_AND_SIDES = 2  # of the tiny model: pieces that one block is cut into, a layer
+LAYERS_AND_SIDES = 2  # of the tiny model: copies of one block, by layer
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def undisturbed(service: Service) -> Outcome:
 
 
 class LateNews(Cheap):
-    """A copier whose reports come late, by seeded chance, and so in any order."""
+    """A copier whose reports are late by seeded chance, and so come in any order."""
 
     def __init__(self, inner: Copier, seed: int) -> None:
         super().__init__(inner)
@@ -64,7 +64,7 @@ def test_eviction_every_so_many_tokens_changes_nothing(
 
 
 def assert_kv_moved(outcome: Outcome, preset: str, length: int, every: int) -> None:
-    """Each eviction moved all that the preset has to move, and no more."""
+    """Check that each eviction moved all that the preset has to move, and no more."""
     mechanisms = PRESETS[preset]
     if not mechanisms.swap:
         assert outcome.blocks("out") == outcome.blocks("in") == 0
@@ -75,19 +75,19 @@ def assert_kv_moved(outcome: Outcome, preset: str, length: int, every: int) -> N
     out = sum(whole)
     if mechanisms.reuse:
         out = sum(new_blocks(length, every))
-        assert every == 64 or out < sum(whole)  # once in an answer there is nothing to reuse
+        assert every == 64 or out < sum(whole)  # with one eviction in an answer there is nothing to reuse
     assert outcome.blocks("out") == out
     assert not outcome.dropped()
 
 
 def evictions(length: int, every: int) -> list[int]:
-    """Tokens with KV at each eviction: the newest token has none yet."""
+    """Return the tokens with KV at each eviction: the newest token has none yet."""
     prompts = [len(turn.prompt) for turn in conversations(COUNT, length)]
     return [prompt + drawn - 1 for prompt in prompts for drawn in range(every, length, every)]
 
 
 def new_blocks(length: int, every: int) -> list[int]:
-    """Blocks that are not whole on the host at each eviction."""
+    """Return the blocks that are not whole on the host at each eviction."""
     blocks = []
     for turn in conversations(COUNT, length):
         mirrored = 0

@@ -18,7 +18,7 @@ def service() -> Service:
 
 @pytest.fixture(scope="module")
 def turns(service: Service) -> list[Submit]:
-    """Two greedy ones, one sampled."""
+    """Return two greedy turns and one sampled."""
 
     def turn(number: int, question: str) -> Submit:
         text = service.model.chat_template.render([{"role": "user", "content": question}])

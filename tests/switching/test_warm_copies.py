@@ -1,4 +1,4 @@
-"""What is compiled is loaded before the server is ready, not while a step waits for the first copy."""
+"""Compiled code is loaded before the server is ready, not while a step waits for the first copy."""
 
 from pathlib import Path
 

@@ -18,9 +18,9 @@ from kernels import cpu
 from service.core.messages.plan import Drawn, StepResult
 from service.core.messages.sampling import SamplingParams
 from service.execution.batch import Batch, SlotMemory
-from service.execution.gpu.element_types import element_type
 from service.execution.gpu.graphs import padded_sizes
 from service.execution.gpu.staging import DeviceMemory
+from service.execution.gpu.supported import element_type
 from service.execution.kv import kv_pool_shape
 from service.execution.memory import HostMemory
 from service.execution.model import LlamaModel

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from benchmarks.gpu.checks.check import require
 from benchmarks.gpu.under_test import GPUUnderTest
 from kernels import reference
-from service.execution.gpu.element_types import element_type
 from service.execution.gpu.runtime import Array, Stream
+from service.execution.gpu.supported import element_type
 
 # Relative and absolute, for results of order 1. The reference computes in float32 on the same rounded inputs, so what
 # remains is the rounding of the result, and for float32 the order of sums and the device's approximate functions.

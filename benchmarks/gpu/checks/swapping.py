@@ -103,7 +103,7 @@ class _Setup:
         self.compute: Stream = plane.clock  # type: ignore[assignment]
         self.blocks = plane.pools.device[3:5]
         gpu.write(self.blocks, np.full(self.blocks.nbytes, BEFORE, np.uint8))
-        for piece in plane.pools.host.pieces(10, 2):
+        for piece in plane.pools.host.arrays(10, 2):
             piece.fill(AFTER)
         with gpu.runtime.bound():
             self.later = gpu.runtime.stream()  # the stream of a later step that waits for nothing
@@ -119,7 +119,7 @@ class _Setup:
 
     def on_host(self) -> set[int]:
         """Return the different bytes in the host's blocks."""
-        return set().union(*(np.unique(piece).tolist() for piece in self._plane.pools.host.pieces(10, 2)))
+        return set().union(*(np.unique(piece).tolist() for piece in self._plane.pools.host.arrays(10, 2)))
 
     def seen_bytes(self) -> set[int]:
         """Return the different bytes that a step has read."""

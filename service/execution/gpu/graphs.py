@@ -1,7 +1,7 @@
-"""Decode steps as captured work: a batch of single tokens is padded to the next size that was captured, and replayed.
+"""Decode steps as captured work: a batch of single tokens is padded to the next captured size, and replayed.
 
-A captured step reads and writes fixed memory, so all that changes from step to step stands there, and kernels decide by
-shapes alone. Rows of padding have a slot and a block of their own, in which nothing means anything.
+A captured step reads and writes fixed memory: all that changes from step to step stands in this memory, and kernels
+choose by shapes alone. Rows of padding have a slot and a block of their own, whose contents are never used.
 """
 
 from collections.abc import Callable
@@ -15,32 +15,32 @@ from service.execution.batch import Batch
 from service.execution.draws import DrawInputs, Draws
 from service.execution.gpu.runtime import Graph, Stream
 
-Part = TypeVar("Part", Batch, DrawInputs)
+Padded = TypeVar("Padded", Batch, DrawInputs)
 
 
 def padded_sizes(num_slots: int) -> list[int]:
-    """Batch sizes worth capturing, ascending: padding costs little where reading the weights is what takes time."""
+    """Return the batch sizes to capture, ascending: padding is cheap, because a step's time goes to reading weights."""
     return sorted({size for size in (1, 2, 4, *range(8, num_slots, 8)) if size < num_slots} | {num_slots})
 
 
 class DecodeGraphs:
-    """Captured steps by batch size; none before `capture`."""
+    """The captured steps, by batch size."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._graphs: dict[int, Graph] = {}
 
     def capture(self, size: int, submit: Callable[[], None]) -> None:
-        """Capture what ``submit`` submits. Raises CaptureError."""
+        """Capture what ``submit`` submits as the step of this size. Raises CaptureError."""
         self._graphs[size] = self._stream.capture(submit)
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Those that were captured."""
+        """The captured batch sizes."""
         return tuple(self._graphs)
 
     def size_for(self, batch: Batch, draws: Draws) -> int | None:
-        """The least captured size that holds the step; None if none does, or the step is more than a plain decode."""
+        """Return the least captured size that holds the step, or None if none does or it is no plain decode."""
         rows = len(batch.slots)
         if draws.is_special or not rows == len(batch.input_ids) == len(batch.logits_indices):
             return None
@@ -52,11 +52,14 @@ class DecodeGraphs:
 
 
 @cache
-def padding(size: int, slot: int, place: int) -> tuple[Batch, DrawInputs]:
-    """A step of nothing but padding: ``size`` rows of one token at ``place``, in ``slot``. To be read only."""
+def padding(size: int, slot: int, kv_index: int) -> tuple[Batch, DrawInputs]:
+    """Return a step of padding alone: ``size`` rows of one token at ``kv_index`` of the pool, in ``slot``.
+
+    Do not write to it: the same arrays are returned again.
+    """
     zeros, slots = np.zeros(size, np.int32), np.full(size, slot, np.int32)
     batch = Batch(
-        slot_mapping=np.full(size, place, np.int64),
+        slot_mapping=np.full(size, kv_index, np.int64),
         input_ids=zeros,
         positions=zeros,
         slots=slots,
@@ -77,7 +80,7 @@ def padding(size: int, slot: int, place: int) -> tuple[Batch, DrawInputs]:
     return batch, inputs
 
 
-def padded(part: Part, filling: Part) -> Part:
-    """Each of its arrays, and behind it what ``filling`` has there."""
-    pairs = ((getattr(part, field.name), getattr(filling, field.name)) for field in fields(part))
-    return type(part)(*(np.concatenate((array, fill[len(array) :])) for array, fill in pairs))
+def padded(arrays: Padded, filling: Padded) -> Padded:
+    """Return the arrays, each extended to the length that it has in ``filling`` by the rest of that one."""
+    pairs = ((getattr(arrays, field.name), getattr(filling, field.name)) for field in fields(arrays))
+    return type(arrays)(*(np.concatenate((array, fill[len(array) :])) for array, fill in pairs))

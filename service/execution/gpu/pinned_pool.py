@@ -1,7 +1,7 @@
-"""The host's part of KV memory: blocks in page-locked chunks, pinned once at start and each tried before use.
+"""The host's pool of KV: blocks in page-locked chunks, pinned once at start and each tried before use.
 
-Block for block it has the bytes of the device's pool, in the same order. Who may write a block, and when, is the affair
-of plans and tickets. It is page-locked or it is not there: nothing falls back on pageable memory.
+Its blocks have the bytes of the device's, in the same order. Plans and tickets decide who may write a block, and when.
+All of it is page-locked: nothing falls back on pageable memory.
 """
 
 import os
@@ -13,7 +13,7 @@ import numpy as np
 from service.errors import DeviceLostError, PinnedMemoryError
 from service.execution.gpu.runtime import Array, Bytes, Runtime, Stream
 
-CHUNK_BYTES = 1 << 30  # small enough to be found, and borders are few
+CHUNK_BYTES = 1 << 30  # small enough for the host to find, and large enough that few copies are split between two
 
 
 class PinnedPool:
@@ -30,21 +30,21 @@ class PinnedPool:
         for start, end in pairwise([*range(0, num_blocks, self._per_chunk), num_blocks]):
             self._chunks.append(self._pin(runtime, end - start).reshape(-1, *block))
 
-    def pieces(self, start: int, length: int) -> Iterator[Bytes]:
-        """A run of blocks [blocks, *block], cut where chunks end. Raises ValueError if there are not so many."""
+    def arrays(self, start: int, length: int) -> Iterator[Bytes]:
+        """Yield these blocks as contiguous arrays [blocks, *block], one of each chunk. Raises ValueError."""
         end = start + length
         if not 0 <= start <= end <= self.num_blocks:
             raise ValueError(f"blocks {start} to {end} of a pool of {self.num_blocks}")
         while start < end:
             chunk, first = divmod(start, self._per_chunk)
-            piece = self._chunks[chunk][first : first + end - start]
-            yield piece
-            start += len(piece)
+            array = self._chunks[chunk][first : first + end - start]
+            yield array
+            start += len(array)
 
     def verify(self, stream: Stream, scratch: Array) -> None:
-        """Have the device read and write both ends of each chunk; ``scratch``: a block of its own.
+        """Have the device read and write the first and last block of each chunk; ``scratch`` is a block on the device.
 
-        That a probe was pinned, or even all of it, does not mean that all of it works. Raises PinnedMemoryError.
+        Memory that could be pinned does not always work. Raises PinnedMemoryError.
         """
         for number, chunk in enumerate(self._chunks):
             for block in (0, len(chunk) - 1):
@@ -71,13 +71,13 @@ class PinnedPool:
 
 
 def host_memory() -> tuple[int, int]:
-    """Bytes of the host's memory: free, total."""
+    """Return the bytes of the host's memory: free, total."""
     page = os.sysconf("SC_PAGE_SIZE")
     return os.sysconf("SC_AVPHYS_PAGES") * page, os.sysconf("SC_PHYS_PAGES") * page
 
 
 def _keeps(block: Bytes, byte: int, stream: Stream, scratch: Array) -> bool:
-    """Whether a block comes back as it went to the device."""
+    """Return whether a block comes back from the device as it went there."""
     block.fill(byte)
     stream.copy(block, scratch)
     stream.record().wait()

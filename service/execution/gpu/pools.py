@@ -1,7 +1,7 @@
-"""Both memories of keys and values: one array on the device, page-locked chunks on the host.
+"""Both pools of KV: one array on the device, page-locked chunks on the host.
 
-Taken once, at start, and kept for ever; who may write a block, and when, is the affair of plans and tickets. The device
-has one block more than the allocator knows, the last: the *scrap block*, where padding rows of a captured step write.
+They are allocated once, at start, and kept for ever. Plans and tickets decide who may write a block, and when. The
+device has one block that the allocator does not know, the last: the *scrap block*, to which rows of padding write.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,13 +15,13 @@ from service.execution.gpu.runtime import Array, Runtime, Stream
 from service.execution.kv import kv_bytes_per_block, kv_pool_shape
 from service.execution.models.architecture import ModelConfig
 
-Piece = tuple[Array, Array]  # source and destination: contiguous, of as many bytes
+Copy = tuple[Array, Array]  # source and destination: contiguous, of as many bytes
 
 
 class GPUPools:
-    """``device``: a pool of `kv_pool_shape` in ``dtype`` and the scrap block, zeroed; ``host``: as many bytes a block.
+    """``device`` is a pool of `kv_pool_shape` in ``dtype``, with the scrap block; ``host`` has as many bytes a block.
 
-    Raises DeviceMemoryError and PinnedMemoryError.
+    The device's pool begins as zeros. Raises DeviceMemoryError and PinnedMemoryError.
     """
 
     def __init__(
@@ -43,27 +43,27 @@ class GPUPools:
             self.host = PinnedPool(runtime, host_blocks, (layers, sides, side_bytes), chunk_bytes)
             self.host.verify(runtime.stream(), self.device[self.scrap_block])
 
-    def pieces(self, ticket: Ticket) -> Iterator[Piece]:
-        """The contiguous copies of a ticket: where its extents of both sides overlap, cut where chunks end."""
+    def copies(self, ticket: Ticket) -> Iterator[Copy]:
+        """Yield the contiguous copies of a ticket: one for each overlap of extents of both sides within a chunk."""
         out = ticket.direction is Direction.OUT
         for source, destination, length in copy_runs(ticket.source, ticket.destination):
             start, host_start = (source, destination) if out else (destination, source)
-            for host in self.host.pieces(host_start, length):
+            for host in self.host.arrays(host_start, length):
                 device = self.device[start : start + len(host)]
                 yield (device, host) if out else (host, device)
                 start += len(host)
 
-    def pieces_by_layer(self, ticket: Ticket) -> Iterator[Piece]:
-        """The same in as many copies as a layout split by layer needs: one a block, layer and side (K or V)."""
-        for source, destination in self.pieces(ticket):
+    def copies_by_layer(self, ticket: Ticket) -> Iterator[Copy]:
+        """Yield as many copies as a layout split by layer needs: one a block, layer and side (K or V)."""
+        for source, destination in self.copies(ticket):
             for index in np.ndindex(destination.shape[:3]):
                 yield source[index], destination[index]
 
     def poison(self, extents: Iterable[Extent], stream: Stream) -> None:
-        """Fill blocks with NaN, which no sum survives: the device's in ``stream``'s order, the host's at once."""
+        """Fill blocks with NaN: the device's in the order of ``stream``, the host's at once."""
         for extent in extents:
             if extent.pool == DEVICE:
                 stream.fill(self.device[extent.start : extent.end], 0xFF)
             else:
-                for piece in self.host.pieces(extent.start, extent.length):
-                    piece.fill(0xFF)
+                for array in self.host.arrays(extent.start, extent.length):
+                    array.fill(0xFF)

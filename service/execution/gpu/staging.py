@@ -1,9 +1,9 @@
-"""Page-locked memory between the host and the compute stream: what a step is told, and what came of it.
+"""Page-locked memory between the host and the compute stream: inputs and outputs of the steps under way.
 
-Owned by the thread that launches steps, except that a step's result is read on another. Always true: an entry of the
+The thread that launches steps owns it; only a step's result is read on another thread. Always true: an entry of the
 ring is used again only when its step's result has been read and its event has passed, so that nothing on the device
-still reads what the host writes, nor writes what the host reads. Nobody waits for that: with as many entries as there
-are steps under way, and one more, it is so by the time an entry's turn comes. Only a launch that fails waits.
+still reads what the host writes, or writes what the host reads. No launch waits for that, except one that fails: with
+one entry more than there are steps under way, it is true by the time an entry's turn comes.
 """
 
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ from service.execution.gpu.runtime import Array, Bytes, Event, Runtime, Stream
 
 @dataclass(slots=True)
 class Entry:
-    """One step's memory. ``event``: after all that the step submitted. ``is_read``: nobody will look at it again."""
+    """One step's memory. ``event`` comes after all that the step submitted; ``is_read``: its result has been read."""
 
-    written: Bytes  # of `DeviceMemory.write`
+    writes: Bytes  # for `DeviceMemory.write`
     inputs: Bytes
     outputs: Bytes
     event: Event | None = None
@@ -28,19 +28,22 @@ class Entry:
 
     @property
     def is_free(self) -> bool:
-        """Whether another step may have it. Raises DeviceLostError."""
+        """Whether another step may use it. Raises DeviceLostError."""
         return self.is_read and (self.event is None or self.event.done)
 
 
 class Ring:
-    """Entries that are used in turn, each of so many bytes for writes, for what a step is told, and its outcome."""
+    """Entries that are used in turn; ``sizes`` are the bytes of each for writes, inputs and outputs."""
 
     def __init__(self, runtime: Runtime, num_entries: int, sizes: tuple[int, int, int]) -> None:
-        self._entries = [_entry(runtime, *sizes) for _ in range(num_entries)]
+        writes, inputs, outputs = sizes
+        self._entries = [
+            Entry(runtime.pinned(writes), runtime.pinned(inputs), runtime.pinned(outputs)) for _ in range(num_entries)
+        ]
         self._next = 0
 
     def take(self) -> Entry:
-        """The next entry, for a step that is about to be launched."""
+        """Return the next entry, for a step that is about to be launched."""
         entry = self._entries[self._next]
         assert entry.is_free, f"entry {self._next} of {len(self._entries)} is still in use: too many steps under way"
         self._next = (self._next + 1) % len(self._entries)
@@ -48,25 +51,21 @@ class Ring:
         return entry
 
 
-def _entry(runtime: Runtime, written_bytes: int, input_bytes: int, output_bytes: int) -> Entry:
-    return Entry(runtime.pinned(written_bytes), runtime.pinned(input_bytes), runtime.pinned(output_bytes))
-
-
 class DeviceMemory:
     """A device's `Memory`, in the order of one stream.
 
-    Writes go through an entry's page-locked memory and wait for nothing as long as it holds them. When it is full, the
-    host waits until the stream has come that far: at start, or where very many requests with penalties begin at once.
+    Writes go through an entry's page-locked memory and do not wait as long as it holds them. When it is full, the host
+    waits until the stream has come that far: at start, or when very many requests with penalties begin at once.
     """
 
     def __init__(self, runtime: Runtime, stream: Stream) -> None:
         self._runtime, self._stream = runtime, stream
-        self._room = np.empty(0, np.uint8)
+        self._buffer = np.empty(0, np.uint8)
         self._used = 0
 
-    def write_through(self, room: Bytes) -> None:
-        """From now on, through this page-locked memory, which nothing else uses."""
-        self._room, self._used = room, 0
+    def write_through(self, buffer: Bytes) -> None:
+        """Use this page-locked memory, which nothing else uses, for writes from now on."""
+        self._buffer, self._used = buffer, 0
 
     def zeros(self, shape: Sequence[int], dtype: DTypeLike) -> Array:
         """See `Memory`. Raises DeviceMemoryError."""
@@ -77,19 +76,19 @@ class DeviceMemory:
         source, target = np.ascontiguousarray(values).reshape(-1).view(np.uint8), out.reshape(-1).view(np.uint8)
         done = 0
         while done < len(source):
-            room = self._take(len(source) - done)
-            room[:] = source[done : done + len(room)]
-            self._stream.copy(room, target[done : done + len(room)])
-            done += len(room)
+            chunk = self._take(len(source) - done)
+            chunk[:] = source[done : done + len(chunk)]
+            self._stream.copy(chunk, target[done : done + len(chunk)])
+            done += len(chunk)
 
     def copy(self, source: Array, out: Array) -> None:
         """See `Memory`."""
         self._stream.copy(source, out)
 
     def _take(self, num_bytes: int) -> Bytes:
-        if self._used == len(self._room):
+        if self._used == len(self._buffer):
             self._stream.record().wait()
             self._used = 0
-        room = self._room[self._used : self._used + num_bytes]
-        self._used += len(room)
-        return room
+        chunk = self._buffer[self._used : self._used + num_bytes]
+        self._used += len(chunk)
+        return chunk

@@ -1,32 +1,42 @@
-"""A step's arrays at both ends of their copies: its inputs travel in one, its outputs in another.
+"""A step's inputs and outputs at both ends of their copies: all inputs travel in one copy, all outputs in another.
 
-On the device there is one place for either, as all steps use it in the order of their stream; on the host each step
-under way has an entry of `staging.Ring`.
+On the device all steps use the same memory, in the order of their stream. On the host each step under way has an entry
+of `staging.Ring`.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.execution.batch import Batch, TableChanges
-from service.execution.bundles import layout
-from service.execution.draw_outputs import DrawOutputs
-from service.execution.draws import DrawInputs
-from service.execution.gpu.packing import packed_bytes, unpacked
+from service.execution.bundles import Bundle, array, packed_bytes, unpacked
+from service.execution.draws import DrawInputs, DrawOutputs
 from service.execution.gpu.runtime import Runtime, Stream
-from service.execution.gpu.sizes import StepSizes
 from service.execution.gpu.staging import Entry
-from service.execution.memory import Array, Field
+
+
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """Moves of blocks on the device, as `move_runs` takes them."""
+
+    runs: NDArray[np.int64] = array(np.int64, "moves", 3)  # source, destination, length
+
+    @classmethod
+    def of(cls, runs: Sequence[tuple[int, int, int]]) -> "Moves":
+        """Return them as an array of the host."""
+        return cls(np.array(runs, np.int64).reshape(-1, 3))
+
+
+# What is used before the model runs, table changes and moves, stands last: the addresses of the rest, which captured
+# work reads, do not depend on their number.
+INPUTS = (Batch, DrawInputs, TableChanges, Moves)
 
 
 @dataclass(frozen=True, slots=True)
 class StepShape:
-    """How much of everything there is in a step: where each of its arrays stands follows from it.
-
-    What goes before the model, changes of block tables and moves, stands last: the rest has its place without regard to
-    them.
-    """
+    """The size of every axis of a step's arrays, by its name: where each array stands follows from it."""
 
     tokens: int
     rows: int
@@ -37,75 +47,46 @@ class StepShape:
     moves: int = 0
 
     @property
-    def batch(self) -> tuple[Field, ...]:
-        """The fields of its `Batch`."""
-        return layout(Batch, asdict(self))
+    def input_bytes(self) -> int:
+        """Bytes of the step's inputs."""
+        return packed_bytes(INPUTS, asdict(self))
 
     @property
-    def draw_inputs(self) -> tuple[Field, ...]:
-        """The fields of its `DrawInputs`."""
-        return layout(DrawInputs, asdict(self))
-
-    @property
-    def outputs(self) -> tuple[Field, ...]:
-        """The fields of its `DrawOutputs`."""
-        return layout(DrawOutputs, asdict(self))
-
-    @property
-    def inputs(self) -> tuple[Field, ...]:
-        """The fields of all its inputs."""
-        return (*self.batch, *self.draw_inputs, *self.before)
-
-    @property
-    def before(self) -> tuple[Field, ...]:
-        """The fields of what goes before the model: table changes, and moves as `move_runs` takes them."""
-        return (*layout(TableChanges, asdict(self)), ((self.moves, 3), np.int64))
+    def output_bytes(self) -> int:
+        """Bytes of the step's outputs."""
+        return packed_bytes([DrawOutputs], asdict(self))
 
 
 class StepMemory:
-    """The device's side, and the copies."""
+    """The device's side, and the copies. ``largest`` has the largest size of each axis."""
 
-    def __init__(self, runtime: Runtime, stream: Stream, sizes: StepSizes) -> None:
+    def __init__(self, runtime: Runtime, stream: Stream, largest: StepShape) -> None:
         self._stream = stream
-        self._inputs = runtime.zeros((sizes.input_bytes,), np.uint8)
-        self._outputs = runtime.zeros((sizes.output_bytes,), np.uint8)
+        self._inputs = runtime.zeros((largest.input_bytes,), np.uint8)
+        self._outputs = runtime.zeros((largest.output_bytes,), np.uint8)
 
-    def send(
-        self,
-        entry: Entry,
-        shape: StepShape,
-        batch: Batch,
-        draw_inputs: DrawInputs,
-        changes: TableChanges,
-        moves: NDArray[np.int64],
-    ) -> None:
-        """Send the arrays of the host to the device."""
-        arrays = [getattr(part, field.name) for part in (batch, draw_inputs, changes) for field in fields(part)]
-        for place, array in zip(unpacked(entry.inputs, shape.inputs), (*arrays, moves), strict=True):
-            place[...] = array
-        num_bytes = packed_bytes(shape.inputs)
-        self._stream.copy(entry.inputs[:num_bytes], self._inputs[:num_bytes])
+    def send(self, entry: Entry, shape: StepShape, inputs: Sequence[object]) -> None:
+        """Send the host's `INPUTS`, one of each, to the device."""
+        start = 0
+        for bundle, part in zip(INPUTS, inputs, strict=True):
+            views: object = unpacked(entry.inputs[start:], bundle, asdict(shape))
+            for field in fields(bundle):
+                getattr(views, field.name)[...] = getattr(part, field.name)
+            start += packed_bytes([bundle], asdict(shape))
+        self._stream.copy(entry.inputs[:start], self._inputs[:start])
 
-    def batch(self, shape: StepShape) -> Batch:
-        """On the device."""
-        return Batch(*unpacked(self._inputs, shape.batch))
-
-    def draw_inputs(self, shape: StepShape) -> DrawInputs:
-        """On the device."""
-        return DrawInputs(*unpacked(self._inputs[packed_bytes(shape.batch) :], shape.draw_inputs))
-
-    def before(self, shape: StepShape) -> tuple[TableChanges, Array]:
-        """On the device: changes of block tables, and moves [moves, 3] int64."""
-        start = packed_bytes((*shape.batch, *shape.draw_inputs))
-        *changes, moves = unpacked(self._inputs[start:], shape.before)
-        return TableChanges(*changes), moves
+    def inputs(self, bundle: type[Bundle], shape: StepShape) -> Bundle:
+        """Return one of the `INPUTS`, on the device."""
+        sizes = asdict(shape)
+        start = packed_bytes(INPUTS[: INPUTS.index(bundle)], sizes)
+        return unpacked(self._inputs[start:], bundle, sizes)
 
     def outputs(self, shape: StepShape) -> DrawOutputs:
-        """On the device."""
-        return DrawOutputs(*unpacked(self._outputs, shape.outputs))
+        """Return the outputs, on the device."""
+        return unpacked(self._outputs, DrawOutputs, asdict(shape))
 
     def fetch(self, entry: Entry, shape: StepShape) -> DrawOutputs:
-        """Have the outputs sent to the host: it is there when the step's event has passed."""
-        num_bytes = packed_bytes(shape.outputs)
+        """Submit a copy of the outputs to the host: they are there when the step's event has passed."""
+        num_bytes = shape.output_bytes
         self._stream.copy(self._outputs[:num_bytes], entry.outputs[:num_bytes])
-        return DrawOutputs(*unpacked(entry.outputs, shape.outputs))
+        return unpacked(entry.outputs, DrawOutputs, asdict(shape))

@@ -1,7 +1,7 @@
-"""Weights on their way to a device: decoded piece by piece into a few pinned buffers, and copied from there.
+"""Loads weights onto a device: decodes rows of them into a few pinned buffers, and copies them from there.
 
-The threads that load own one buffer each while they fill it. Always true: a buffer is written only after the copy that
-was made from it last has ended, and the host holds no more of the model than the buffers do.
+Each thread that loads owns one buffer while it fills it. Always true: a buffer is written only after the last copy from
+it has ended, and the host holds no more of the model than the buffers do.
 """
 
 import threading
@@ -15,46 +15,49 @@ from service.errors import ModelLoadError
 from service.execution.gpu.runtime import Array, Event, Runtime
 from service.execution.models.assemble import Read
 
-PIECE = 4 << 20  # elements: 8 MiB in bfloat16, which a link of 25 GB/s takes 0.3 ms for
-BUFFERS = 8  # so many threads decode at once, less those whose pieces are being copied
+BUFFER_ELEMENTS = 4 << 20  # 8 MiB in bfloat16, which a link of 25 GB/s takes 0.3 ms for
+BUFFERS = 8  # so many threads decode at once, less the buffers that are being copied
 
 
 class DeviceWeights:
-    """A `Destination`: arrays of ``dtype`` on a device. What has another type in its file is rounded to nearest even.
+    """A `Destination`: arrays of ``dtype`` on a device. Weights of another type are rounded to nearest even.
 
     Raises DeviceMemoryError, and `ModelLoadError` for numbers that float16 does not have.
     """
 
-    def __init__(self, runtime: Runtime, dtype: np.dtype[Any], piece: int = PIECE, buffers: int = BUFFERS) -> None:
-        self.largest_fill = piece
+    def __init__(
+        self, runtime: Runtime, dtype: np.dtype[Any], buffer_elements: int = BUFFER_ELEMENTS, buffers: int = BUFFERS
+    ) -> None:
+        self.largest_fill = buffer_elements
         self._runtime = runtime
         self._dtype = dtype
         self._submitting = threading.Lock()  # one thread at a time submits to a stream
         with runtime.bound():
             self._stream = runtime.stream()
-            self._buffers = [_Buffer(runtime.pinned(piece * dtype.itemsize).view(dtype)) for _ in range(buffers)]
+            num_bytes = buffer_elements * dtype.itemsize
+            self._buffers = [_Buffer(runtime.pinned(num_bytes).view(dtype)) for _ in range(buffers)]
         self._free: SimpleQueue[_Buffer] = SimpleQueue()
         for buffer in self._buffers:
             self._free.put(buffer)
 
     def allocate(self, shape: tuple[int, ...]) -> Array:
-        """An array on the device."""
+        """Allocate an array on the device."""
         with self._runtime.bound():
             return self._runtime.empty(shape, self._dtype)
 
     def fill(self, rows: Array, stored: str, read: Read) -> None:
-        """Decode into a buffer and send it on its way."""
+        """Decode into a buffer and submit its copy."""
         buffer = self._free.get()
         try:
             with self._runtime.bound():
                 values = buffer.take(rows.shape)
                 self._decode(values, stored, read)
                 buffer.sent = self._send(values, rows)
-        finally:  # or those who wait for it would wait for ever
+        finally:  # or the threads that wait for a buffer would wait for ever
             self._free.put(buffer)
 
     def finish(self) -> None:
-        """Return when all copies have ended. Raises what failed."""
+        """Wait until all copies have ended. Raises what failed."""
         for buffer in self._buffers:
             buffer.wait()
 
@@ -78,18 +81,18 @@ class DeviceWeights:
 
 
 class _Buffer:
-    """Pinned memory, and when the copy made from it last ended."""
+    """Pinned memory, and the event after the last copy from it."""
 
     def __init__(self, memory: NDArray[Any]) -> None:
         self.sent: Event | None = None
         self._memory = memory
 
     def take(self, shape: tuple[int, ...]) -> NDArray[Any]:
-        """An array of that shape to write to, once it may be written to."""
+        """Wait until the memory may be written, and return an array of that shape in it."""
         self.wait()
         return self._memory[: int(np.prod(shape))].reshape(shape)
 
     def wait(self) -> None:
-        """Until that copy has ended."""
+        """Wait until the last copy has ended."""
         if self.sent is not None:
             self.sent.wait()

@@ -1,1 +1,1 @@
-"""From files to a model: weights, shape, tokenizer, chat template, and text of answers."""
+"""From files to a model: config, weights, tokenizer, chat template, text of answers. Start with `loading.py`."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """A decoder of the Llama family. Optional weights (q/k/v biases, q/k norms) show in the weights themselves."""
+    """A decoder of the Llama family. Optional weights (q/k/v biases, q/k norms) appear in the weights only."""
 
     architecture: str  # llama, mistral, qwen2, qwen3
     num_layers: int
@@ -16,10 +16,10 @@ class ModelConfig:
     head_dim: int
     vocab_size: int
     rms_norm_eps: float
-    inverse_frequencies: tuple[float, ...]  # [head_dim / 2] rotary angles a position, any scaling included
-    max_position_embeddings: int  # tokens; a sliding window, where a model has one, already caps it
+    inverse_frequencies: tuple[float, ...]  # [head_dim / 2] rotary angles per position, with any scaling
+    max_position_embeddings: int  # tokens; already capped by a sliding window, if the model has one
 
     @property
     def kv_shape(self) -> tuple[int, int, int, int]:
-        """[layer, k_or_v, kv_head, head_dim] of one token."""
+        """The shape of one token's KV: [layer, k_or_v, kv_head, head_dim]."""
         return (self.num_layers, 2, self.num_kv_heads, self.head_dim)

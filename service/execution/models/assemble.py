@@ -1,7 +1,7 @@
-"""From named tensors of any file format to `ModelWeights`: shapes checked, parts fused in place, filled by threads.
+"""Makes `ModelWeights` of named tensors of any file format: checks shapes, fuses parts in place, fills them by threads.
 
 Names are Hugging Face's. A `Destination` says where weights go. Each fused array is allocated there once, and every
-tensor is decoded into its rows, so the peak is the model itself.
+tensor is decoded into its rows, so the peak of memory is the model itself.
 """
 
 import math
@@ -29,18 +29,18 @@ class TensorSource(Protocol):
     """Where weights come from; `read` is called from several threads."""
 
     def names(self) -> Iterable[str]:
-        """Hugging Face names of all tensors."""
+        """Return the Hugging Face names of all tensors."""
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of a tensor, outermost dimension first."""
+        """Return the shape of a tensor, outermost dimension first."""
 
     def stored(self, name: str) -> str:
-        """The name of the element type that it is stored in: of NumPy's, bfloat16, or another's."""
+        """Return the name of a tensor's element type in the file: NumPy's name, bfloat16, or the quantisation's."""
 
     def read(self, name: str, first: int, out: NDArray[Any]) -> None:
         """Decode rows ``first`` to ``first + len(out)`` of a tensor.
 
-        out: C-contiguous; float32, or of the type that the tensor is stored in. A vector is read whole.
+        out: C-contiguous; float32, or the type that the tensor is stored in. A vector is read whole.
         """
 
 
@@ -49,25 +49,25 @@ class Destination(Protocol):
 
     @property
     def largest_fill(self) -> int | None:
-        """Elements of a matrix that one `fill` takes; None: any number."""
+        """Elements of a matrix that one `fill` takes at most; None: any number."""
 
     def allocate(self, shape: tuple[int, ...]) -> Array:
-        """An array whose rows will be filled."""
+        """Allocate an array whose rows will be filled."""
 
     def fill(self, rows: Array, stored: str, read: Read) -> None:
-        """Have ``read`` decode what belongs into ``rows``, into float32 or the type that it is ``stored`` in."""
+        """Have ``read`` decode the contents of ``rows``, as float32 or as the type that they are ``stored`` in."""
 
     def finish(self) -> None:
-        """Return when all that was filled is there."""
+        """Wait until all rows are filled."""
 
 
 class HostWeights:
-    """A `Destination`: float32 arrays of the host, decoded straight into."""
+    """A `Destination`: float32 arrays of the host, filled in place."""
 
     largest_fill = None
 
     def allocate(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """An array whose pages are not there yet."""
+        """Allocate an array, whose pages the system takes when it is filled."""
         return np.empty(shape, np.float32)
 
     def fill(self, rows: NDArray[np.float32], stored: str, read: Read) -> None:
@@ -75,11 +75,11 @@ class HostWeights:
         read(rows)
 
     def finish(self) -> None:
-        """It is all there."""
+        """Do nothing: `fill` has filled the rows."""
 
 
 def assemble(source: TensorSource, config: ModelConfig, tied: bool, destination: Destination) -> ModelWeights:
-    """Load every tensor of ``source``; raises `ModelLoadError` if one is missing, misshapen or left over."""
+    """Load every tensor of ``source``. Raises `ModelLoadError` if one is missing, unknown or of the wrong shape."""
     assembler = _Assembler(source, destination)
     weights = assembler.model(config, tied)
     assembler.fill()
@@ -88,28 +88,28 @@ def assemble(source: TensorSource, config: ModelConfig, tied: bool, destination:
 
 
 def num_weights(source: TensorSource, tied: bool) -> int:
-    """Numbers that `assemble` allocates room for."""
+    """Return how many numbers `assemble` allocates memory for."""
     names = (name for name in source.names() if not (tied and name == OUTPUT))
     return sum(math.prod(source.shape(name)) for name in names)
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
-    """Rows ``first`` and following of a tensor, and where they go to."""
+class _Rows:
+    """Rows of a tensor from ``first`` on, and the array that they go to."""
 
     tensor: str
     first: int
-    rows: Array
+    array: Array
 
 
 class _Assembler:
-    """Allocates arrays and notes which tensor fills which rows; `fill` does the reading."""
+    """Allocates arrays and notes which tensor fills which rows; `fill` reads the tensors."""
 
     def __init__(self, source: TensorSource, destination: Destination) -> None:
         self._source = source
         self._destination = destination
         self._unclaimed = set(source.names())
-        self._pieces: list[_Piece] = []
+        self._to_fill: list[_Rows] = []
 
     def model(self, config: ModelConfig, tied: bool) -> ModelWeights:
         embedding = self._fuse([("model.embed_tokens.weight", config.vocab_size)], config.hidden_size)
@@ -152,23 +152,23 @@ class _Assembler:
         return self._vector(name, length) if name in self._unclaimed else None
 
     def _fuse(self, parts: list[Part], columns: int | None = None) -> Array:
-        """An array [rows of all parts] or [rows, columns] that `fill` will fill."""
+        """Allocate an array [rows of all parts] or [rows, columns] that `fill` will fill."""
         row = () if columns is None else (columns,)
         for name, rows in parts:
             self._claim(name, (rows, *row))
         fused = self._destination.allocate((sum(rows for _, rows in parts), *row))
         start = 0
         for name, rows in parts:
-            self._pieces += self._cut(name, fused[start : start + rows])
+            self._to_fill += self._split(name, fused[start : start + rows])
             start += rows
         return fused
 
-    def _cut(self, name: str, rows: Array) -> Iterator[_Piece]:
-        """Into as many rows as the destination takes at once."""
+    def _split(self, name: str, rows: Array) -> Iterator[_Rows]:
+        """Yield as many rows at a time as the destination takes."""
         limit, columns = self._destination.largest_fill, rows.shape[1:]
         step = len(rows) if limit is None or not columns else max(1, limit // columns[0])
         for first in range(0, len(rows), step):
-            yield _Piece(name, first, rows[first : first + step])
+            yield _Rows(name, first, rows[first : first + step])
 
     def _claim(self, name: str, shape: tuple[int, ...]) -> None:
         if name not in self._unclaimed:
@@ -180,12 +180,12 @@ class _Assembler:
     def fill(self) -> None:
         if self._unclaimed:
             names = sorted(self._unclaimed)
-            raise ModelLoadError(f"{len(names)} tensors of a kind that is not supported, such as {names[0]}")
-        largest_first = sorted(self._pieces, key=lambda piece: -piece.rows.size)
+            raise ModelLoadError(f"{len(names)} tensors that are not supported, such as {names[0]}")
+        largest_first = sorted(self._to_fill, key=lambda rows: -rows.array.size)
         with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="load") as threads:
-            for _ in threads.map(self._fill_piece, largest_first):
+            for _ in threads.map(self._fill, largest_first):
                 pass
 
-    def _fill_piece(self, piece: _Piece) -> None:
-        read = partial(self._source.read, piece.tensor, piece.first)
-        self._destination.fill(piece.rows, self._source.stored(piece.tensor), read)
+    def _fill(self, rows: _Rows) -> None:
+        read = partial(self._source.read, rows.tensor, rows.first)
+        self._destination.fill(rows.array, self._source.stored(rows.tensor), read)

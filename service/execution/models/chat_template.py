@@ -1,4 +1,4 @@
-"""A model's chat template: messages in, prompt text out, in the sandboxed Jinja environment of Hugging Face."""
+"""A model's chat template: makes a prompt of messages, in the sandboxed Jinja environment of Hugging Face."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,10 +19,10 @@ _RENDER_ERRORS = (TemplateError, TypeError, ValueError, LookupError, AttributeEr
 
 
 class ChatTemplate:
-    """Renders conversations. ``source`` None: the model has no template and cannot chat.
+    """Renders conversations. It is thread-safe. ``source`` None: the model has no template and cannot chat.
 
-    Thread-safe. The sandbox forbids access to attributes that start with an underscore, changes to the messages and
-    ranges of more than 100,000 items. Raises `ModelLoadError` if the source is not a template.
+    The sandbox forbids access to attributes that start with an underscore, changes to the messages, and ranges of more
+    than 100,000 items. Raises `ModelLoadError` if the source is not a template.
     """
 
     def __init__(self, source: str | None, bos_token: str = "", eos_token: str = "") -> None:
@@ -38,7 +38,7 @@ class ChatTemplate:
         add_generation_prompt: bool = True,
         variables: Mapping[str, Any] | None = None,
     ) -> str:
-        """The prompt for ``messages``; ``variables`` are further ones that some templates read, like Qwen3's.
+        """Return the prompt for ``messages``; ``variables`` are others that some templates read, like Qwen3's.
 
         Raises `InvalidRequestError` if there is no template or it refuses the messages.
         """
@@ -53,12 +53,12 @@ class ChatTemplate:
 
 
 class _Generation(Extension):
-    """``{% generation %}`` marks the answers for training; here its body is all there is to it."""
+    """``{% generation %}`` marks answers for training; here only its body counts."""
 
     tags = {"generation"}
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
-        """The body's statements."""
+        """Return the body's statements."""
         next(parser.stream)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
@@ -79,7 +79,7 @@ def _to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """JSON as templates mean it: Jinja's own filter would escape it for HTML."""
+    """Return JSON as templates expect it: Jinja's own filter would escape it for HTML."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 

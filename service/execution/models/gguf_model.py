@@ -47,15 +47,15 @@ class GgufTensors:
         self._names = {_hugging_face_name(name): name for name in file.tensors if name != _ROPE_FACTORS}
 
     def names(self) -> Iterable[str]:
-        """Hugging Face names; a tensor that has none keeps its own."""
+        """Return Hugging Face names; a tensor without one keeps its own."""
         return self._names
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of a tensor, outermost dimension first."""
+        """Return the shape of a tensor, outermost dimension first."""
         return self._file.shape(self._names[name])
 
     def stored(self, name: str) -> str:
-        """The element type in the file: NumPy's name, or the quantisation's."""
+        """Return the element type in the file: NumPy's name, or the quantisation's."""
         return self._file.stored(self._names[name])
 
     def read(self, name: str, first: int, out: NDArray[Any]) -> None:
@@ -67,14 +67,14 @@ class GgufTensors:
         begin = int(order.min())
         rows = np.empty((int(order.max()) + 1 - begin, *out.shape[1:]), out.dtype)
         self._file.read(self._names[name], begin, rows)
-        np.take(rows, order - begin, axis=0, out=out, mode="clip")  # all are there; "raise" would copy once more
+        np.take(rows, order - begin, axis=0, out=out, mode="clip")  # all are in bounds; "raise" would copy again
 
     def _is_interleaved(self, name: str) -> bool:
         return ARCHITECTURES[self._config.architecture] and (".q_proj." in name or ".k_proj." in name)
 
 
 def read_config(file: GgufFile) -> ModelConfig:
-    """The config in the file's metadata; raises `ModelLoadError` for what the forward pass cannot do."""
+    """Return the config in the file's metadata. Raises `ModelLoadError` for what the forward pass cannot do."""
     architecture = file.require("general.architecture", str)
     if architecture not in ARCHITECTURES:
         raise ModelLoadError(f"architecture {architecture!r} is not supported, only {', '.join(ARCHITECTURES)}")
@@ -129,7 +129,7 @@ def _hugging_face_name(name: str) -> str:
 
 
 def _interleaved(rows: NDArray[np.intp], head_dim: int) -> NDArray[np.intp]:
-    """Where llama.cpp stores rows: of each head's 0, 2 .., 1, 3 .. it makes 0, 1, 2, 3 .."""
+    """Return where llama.cpp stores rows: it interleaves the two halves of each head."""
     head, row = np.divmod(rows, head_dim)
     half, pair = np.divmod(row, head_dim // 2)
     order: NDArray[np.intp] = head * head_dim + 2 * pair + half
@@ -137,5 +137,5 @@ def _interleaved(rows: NDArray[np.intp], head_dim: int) -> NDArray[np.intp]:
 
 
 def _shortest(value: float) -> float:
-    """The decimal that was meant: float32 1e-5 reads back as 9.999999747378752e-06."""
+    """Return the shortest decimal of the same float32: 1e-5 reads back as 9.999999747378752e-06."""
     return float(np.format_float_scientific(np.float32(value))) if math.isfinite(value) else value

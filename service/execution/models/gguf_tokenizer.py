@@ -25,11 +25,11 @@ _TEKKEN = (
 
 @dataclass(frozen=True, slots=True)
 class _Splitting:
-    """How text is cut into words before merging. ``pattern`` None: GPT-2's own, with digits apart if ``digits``."""
+    """How text is split into words before merging; ``pattern`` None is GPT-2's, with single ``digits`` if so."""
 
     pattern: str | None = None
     digits: bool = False
-    ignore_merges: bool = False  # a whole word that is a token is taken as it is
+    ignore_merges: bool = False  # a word that is a token is not merged from parts
     compose: bool = False  # NFC first
     adds_bos: bool = False  # unless the file says otherwise
 
@@ -67,7 +67,7 @@ _SPLITTINGS = {
 
 
 def gguf_tokenizer(file: GgufFile) -> Tokenizer:
-    """The tokenizer that the file's metadata describes; raises `ModelLoadError` for a kind that is not known."""
+    """Return the tokenizer that the file's metadata describes. Raises `ModelLoadError` for an unknown kind."""
     kind = file.require("tokenizer.ggml.model", str)
     tokens = file.require("tokenizer.ggml.tokens", list)
     if kind == "gpt2":
@@ -96,7 +96,7 @@ def _byte_level(file: GgufFile, tokens: list[str]) -> tuple[Backend, bool]:
 
 
 def _sentencepiece(file: GgufFile, tokens: list[str]) -> Backend:
-    """SentencePiece's BPE merges the pair whose result scores best; as a merge list, pairs by falling score."""
+    """Return SentencePiece's BPE, which merges the pair with the best score: a merge list by falling score."""
     scores = file.require("tokenizer.ggml.scores", list)
     if len(scores) != len(tokens):
         raise ModelLoadError(f"{file.path}: {len(tokens)} tokens but {len(scores)} scores")
@@ -116,7 +116,7 @@ def _merges_by_score(tokens: list[str], scores: list[float]) -> list[tuple[str, 
     ids = {token: index for index, token in enumerate(tokens)}
     merges = []
     for token, score in zip(tokens, scores, strict=True):
-        splits = [(token[:cut], token[cut:]) for cut in range(1, len(token))]
+        splits = [(token[:middle], token[middle:]) for middle in range(1, len(token))]
         known = [(left, right) for left, right in splits if left in ids and right in ids]
         merges += [(-score, ids[left], ids[right], left, right) for left, right in known]
     return [(left, right) for _, _, _, left, right in sorted(merges)]
@@ -151,7 +151,7 @@ def _add_bos(backend: Backend, file: GgufFile, tokens: list[str], by_default: bo
 
 
 def _token_id(file: GgufFile, role: str, tokens: list[str]) -> int | None:
-    """The id in ``tokenizer.ggml.<role>_token_id``; raises if there is no such token."""
+    """Return the id in ``tokenizer.ggml.<role>_token_id``. Raises if the vocabulary does not have it."""
     token_id = file.get(f"tokenizer.ggml.{role}_token_id", int)
     if token_id is not None and token_id >= len(tokens):
         raise ModelLoadError(f"{file.path}: the {role} token {token_id} is not in the vocabulary")

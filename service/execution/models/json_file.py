@@ -1,4 +1,4 @@
-"""A JSON object in a file whose values are checked as they are taken: model directories come from anywhere."""
+"""A JSON object in a file whose values are checked when they are read: model directories come from anywhere."""
 
 import json
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def read_text(path: Path) -> str:
-    """The text of a UTF-8 file; raises `ModelLoadError`."""
+    """Return the text of a UTF-8 file. Raises `ModelLoadError`."""
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
@@ -31,7 +31,7 @@ class JsonObject:
 
     @classmethod
     def read(cls, path: Path) -> "JsonObject":
-        """The object in the file ``path``."""
+        """Read the object in the file ``path``."""
         try:
             return cls(path, json.loads(read_text(path)))
         except (ValueError, RecursionError) as error:
@@ -39,30 +39,30 @@ class JsonObject:
 
     @classmethod
     def read_optional(cls, path: Path) -> "JsonObject":
-        """Like `read`, but empty if there is no such file."""
+        """Read the object like `read`; it is empty if there is no such file."""
         return cls.read(path) if path.is_file() else cls(path, {})
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._content)
 
     def get(self, key: str) -> Any:
-        """The value of ``key`` of whatever type, or None."""
+        """Return the value of ``key``, of any type, or None."""
         return self._content.get(key)
 
     def integer(self, key: str, default: int | None = None) -> int:
-        """An integer."""
+        """Return an integer."""
         return self._take(key, (int,), default)
 
     def number(self, key: str, default: float | None = None) -> float:
-        """An integer or a float, as float."""
+        """Return an integer or a float, as float."""
         return float(self._take(key, (int, float), default))
 
     def string(self, key: str, default: str | None = None) -> str:
-        """A string."""
+        """Return a string."""
         return self._take(key, (str,), default)
 
     def object(self, key: str) -> "JsonObject":
-        """A nested object, empty if absent."""
+        """Return a nested object, empty if absent."""
         return JsonObject(self.path, self._take(key, (dict,), {}))
 
     def _take(self, key: str, kinds: tuple[type[T], ...], default: T | None) -> T:

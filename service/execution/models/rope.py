@@ -1,6 +1,6 @@
-"""Rotary position embedding: the angle that each pair of dimensions turns by from one position to the next.
+"""Rotary position embedding: the angle by which each pair of dimensions turns from one position to the next.
 
-Loaders compute the frequencies once, scaling included, so the forward pass knows nothing of scaling schemes.
+Loaders compute the frequencies once, with any scaling, so the forward pass knows nothing of scaling schemes.
 """
 
 import math
@@ -24,7 +24,7 @@ class Llama3Scaling:
     original_max_position_embeddings: int
 
     def factors(self, frequencies: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Divisors of ``frequencies``: 1 for short waves, ``factor`` for long ones, a smooth blend between."""
+        """Return divisors of ``frequencies``: 1 for short waves, ``factor`` for long ones, a smooth blend between."""
         wavelength = 2 * math.pi / frequencies
         blend = self.original_max_position_embeddings / wavelength - self.low_freq_factor
         blend = np.clip(blend / (self.high_freq_factor - self.low_freq_factor), 0, 1)
@@ -34,7 +34,7 @@ class Llama3Scaling:
 def inverse_frequencies(
     head_dim: int, theta: float, scaling: Llama3Scaling | NDArray[np.float32] | None = None
 ) -> tuple[float, ...]:
-    """Radians a position for each of ``head_dim / 2`` pairs; ``scaling`` may be explicit divisors [head_dim / 2].
+    """Return radians per position for each of ``head_dim / 2`` pairs; ``scaling`` may be divisors [head_dim / 2].
 
     Raises `ModelLoadError` for a head that no model has, before a damaged file makes this allocate gigabytes.
     """

@@ -31,15 +31,15 @@ class SafetensorsDir:
             self._tensors |= _open(path)
 
     def names(self) -> Iterable[str]:
-        """Names of all tensors, without the frequency tables of old checkpoints, which the config determines."""
+        """Return the names of all tensors but the frequency tables of old checkpoints, which the config determines."""
         return (name for name in self._tensors if not name.endswith("rotary_emb.inv_freq"))
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of a tensor."""
+        """Return the shape of a tensor."""
         return self._tensors[name][1].shape
 
     def stored(self, name: str) -> str:
-        """The element type in the file."""
+        """Return the element type in the file."""
         return _TYPE_NAMES[self._tensors[name][0]]
 
     def read(self, name: str, first: int, out: NDArray[Any]) -> None:
@@ -48,7 +48,7 @@ class SafetensorsDir:
         rows = data[first : first + len(out)]
         if dtype != "BF16":
             out[...] = rows
-        elif out.dtype == np.float32:  # of which it is the upper half
+        elif out.dtype == np.float32:  # bfloat16 is its upper half
             bits = out.view(np.uint32)
             bits[...] = rows
             bits <<= 16
@@ -88,12 +88,12 @@ def _view(path: Path, name: str, entry: dict[str, Any], data: NDArray[np.uint8])
 
 
 def is_tied(directory: Path) -> bool:
-    """Whether the output matrix is the embedding."""
+    """Return whether the output matrix is the embedding."""
     return bool(JsonObject.read(directory / "config.json").get("tie_word_embeddings"))
 
 
 def read_config(directory: Path) -> ModelConfig:
-    """The model's config; raises `ModelLoadError` for what the forward pass cannot do."""
+    """Return the model's config. Raises `ModelLoadError` for what the forward pass cannot do."""
     config = JsonObject.read(directory / "config.json")
     architecture = config.string("model_type")
     if architecture not in ARCHITECTURES:
@@ -127,7 +127,7 @@ def _context(config: JsonObject, architecture: str) -> int:
 
 
 def _rotary(config: JsonObject, head_dim: int) -> tuple[float, ...]:
-    """Both forms: ``rope_parameters`` holds everything; older files have ``rope_theta`` beside ``rope_scaling``."""
+    """Read either form: ``rope_parameters`` holds everything; older files have ``rope_theta`` and ``rope_scaling``."""
     rope = config.object("rope_parameters" if config.get("rope_parameters") else "rope_scaling")
     theta = rope.number("rope_theta", config.number("rope_theta", _DEFAULT_THETA))
     if rope.number("partial_rotary_factor", config.number("partial_rotary_factor", 1.0)) != 1.0:

@@ -1,8 +1,8 @@
-"""Text of the answers, between run and commit: tokens in, text that is safe to release out.
+"""The text of answers, made of tokens between run and commit, and released when no stop string can begin in it.
 
-Owned by the engine thread. For each open request it keeps the text that may still begin a stop string; what was
-released never comes back. Stop strings are matched character by character, so it makes no difference how an answer
-is cut into tokens: the match that ends first wins, of two that end together the longer.
+The engine thread owns it. For each open request it keeps the text that may still begin a stop string; released text is
+never taken back. Stop strings are matched character by character, so it makes no difference where tokens end: the match
+that ends first wins, and the longer of two that end together.
 """
 
 from collections import deque
@@ -13,7 +13,7 @@ from service.execution.models.tokenizer import IncrementalDecoder, Tokenizer
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What a token released. ``keep_tokens``: a stop string is complete; so many tokens of the answer precede it."""
+    """The text that a token releases; ``keep_tokens``, at a complete stop string, counts the tokens before it."""
 
     text: str
     keep_tokens: int | None = None
@@ -31,20 +31,20 @@ class TextStage:
         self._answers[request_id] = _Answer(self._tokenizer.decoder(), [_StopMatcher(string) for string in stop])
 
     def push(self, request_id: str, token_id: int, is_stop_token: bool) -> Piece:
-        """Take the answer's next token and release what is safe. The text of a stop token is never released."""
+        """Take the answer's next token and return the text it releases: none for a stop token."""
         answer = self._answers[request_id]
         return Piece("") if is_stop_token else answer.push(token_id)
 
     def close(self, request_id: str) -> str:
-        """End an answer and return what it still held back: nothing after a stop string, or if it is not open."""
+        """End an answer and return the text still held: none after a stop string, or if the answer is not open."""
         answer = self._answers.pop(request_id, None)
         return "" if answer is None else answer.rest()
 
 
 class _Answer:
-    """One request's text: ``released`` characters are out, ``held`` follow them.
+    """One request's text: ``released`` characters were returned, and ``held`` follow them.
 
-    ``settled`` tokens end in released text; ``ends`` are where the others end, in characters.
+    ``settled`` tokens end in released text; ``ends`` are the characters at which the others end.
     """
 
     __slots__ = ("beginnings", "decoder", "ends", "held", "matchers", "released", "settled", "stopped")
@@ -69,7 +69,7 @@ class _Answer:
                 if length:
                     return self._stop(len(self.held) + position + 1 - length, text)
         self.held += text
-        # A token that ends inside a character ends within the next one.
+        # A token that ends inside a character counts as ending after it.
         self.ends.append(self.released + len(self.held) + (1 if self.decoder.pending else 0))
         return Piece(self._release(len(self.held) - max(matcher.matched for matcher in self.matchers)))
 
@@ -106,7 +106,7 @@ class _StopMatcher:
         self.matched = 0
 
     def push(self, character: str) -> int:
-        """Take a character; returns the string's length if that completes it, else 0."""
+        """Take a character, and return the string's length if that completes it, else 0."""
         self._advance(character)
         return len(self.string) if self.matched == len(self.string) else 0
 

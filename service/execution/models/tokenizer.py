@@ -1,7 +1,7 @@
 """Text to tokens and back, over the package `tokenizers`.
 
-Encoding is the package's. Decoding is by bytes: every token stands for a fixed byte string, so text can be released
-token by token without ever showing half a character, and the pieces join to what decoding all at once gives.
+The package encodes. Decoding is by bytes: every token stands for a fixed byte string, so text can be released token by
+token without ever showing half a character, and joins to the same text as decoding all at once.
 """
 
 import codecs
@@ -20,21 +20,21 @@ _BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
 
 @functools.cache
 def byte_alphabet() -> dict[str, int]:
-    """GPT-2's printable stand-ins for the 256 bytes: character -> byte."""
+    """Return GPT-2's printable stand-ins for the 256 bytes: character -> byte."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {chr(256 + index): byte for index, byte in enumerate(others)}
 
 
 class Tokenizer:
-    """A model's tokenizer. Thread-safe; the package releases the GIL while it encodes.
+    """A model's tokenizer. It is thread-safe; the package releases the GIL while it encodes.
 
-    ``strips_space``: the first space of a text is the tokenizer's own and not shown.
+    ``strips_space``: the tokenizer adds the first space of a text, which is not shown.
     Raises `ModelLoadError` if the tokens are neither byte-level nor SentencePiece's.
     """
 
     def __init__(self, backend: Backend) -> None:
-        backend.no_truncation()  # what a training run left in its tokenizer.json must not cut or pad a prompt
+        backend.no_truncation()  # settings of a training run, left in tokenizer.json, must not truncate or pad a prompt
         backend.no_padding()
         self._backend = backend
         kinds = set(re.findall(r'"type":"(\w+)"', json.dumps(_decoder(backend), separators=(",", ":"))))
@@ -53,14 +53,14 @@ class Tokenizer:
         return self._backend.get_vocab_size(with_added_tokens=True)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of ``text``; special tokens written in it are recognised, none is added.
+        """Return the token ids of ``text``; special tokens written in it are recognised, none is added.
 
         Raises `InvalidRequestError` for a lone surrogate, which is no text.
         """
         return self._encode(text, add_special_tokens=False)
 
     def encode_prompt(self, text: str) -> list[int]:
-        """Like `encode`, with the special tokens that the model wants around a bare prompt."""
+        """Return token ids like `encode`, with the special tokens that the model wants around a bare prompt."""
         return self._encode(text, add_special_tokens=True)
 
     def _encode(self, text: str, add_special_tokens: bool) -> list[int]:
@@ -71,31 +71,31 @@ class Tokenizer:
         return self._backend.encode(text, add_special_tokens=add_special_tokens).ids
 
     def decode(self, token_ids: Iterable[int], skip_special: bool = True) -> str:
-        """Text of ``token_ids``; bytes that are not UTF-8 become U+FFFD."""
+        """Return the text of ``token_ids``; bytes that are not UTF-8 become U+FFFD."""
         decoder = self.decoder(skip_special)
         return "".join(map(decoder.push, token_ids)) + decoder.flush()
 
     def decoder(self, skip_special: bool = True) -> "IncrementalDecoder":
-        """A decoder for one answer."""
+        """Return a decoder for one answer."""
         return IncrementalDecoder(self, skip_special)
 
     def is_special(self, token_id: int) -> bool:
-        """Whether the token is a control token, such as an end of turn."""
+        """Return whether the token is a control token, such as an end of turn."""
         return token_id in self._special
 
     def token_id(self, text: str) -> int | None:
-        """The id of the token that is written ``text``, if there is one."""
+        """Return the id of the token that is written ``text``, if there is one."""
         return self._backend.token_to_id(text)
 
     def token_bytes(self, token_id: int) -> bytes:
-        """The bytes that a token stands for; none for an id that the vocabulary does not have."""
+        """Return the bytes that a token stands for; none for an id that the vocabulary does not have."""
         known = self._bytes.get(token_id)
         if known is None:
             known = self._bytes[token_id] = self._decode_token(token_id)
         return known
 
     def token_text(self, token_id: int) -> str:
-        """`token_bytes` as text, each byte that is not UTF-8 as U+FFFD."""
+        """Return `token_bytes` as text, each byte that is not UTF-8 as U+FFFD."""
         return self.token_bytes(token_id).decode(errors="replace")
 
     def _decode_token(self, token_id: int) -> bytes:
@@ -109,7 +109,7 @@ class Tokenizer:
 
 
 def _from_byte_alphabet(token: str) -> bytes:
-    """A token outside the alphabet stands for itself, as in the package."""
+    """Return a token's bytes; a token outside the alphabet stands for itself, as in the package."""
     alphabet = byte_alphabet()
     if not all(character in alphabet for character in token):
         return token.encode()
@@ -117,7 +117,7 @@ def _from_byte_alphabet(token: str) -> bytes:
 
 
 class IncrementalDecoder:
-    """Tokens of one text in order; pieces of text out, whole characters only."""
+    """Makes text of tokens, one by one in order, whole characters only."""
 
     __slots__ = ("_skip_special", "_strip", "_tokenizer", "_utf8")
 
@@ -133,13 +133,13 @@ class IncrementalDecoder:
         return bool(self._utf8.getstate()[0])
 
     def push(self, token_id: int) -> str:
-        """The text that this token completes, often none."""
+        """Return the text that this token completes, often none."""
         if self._skip_special and self._tokenizer.is_special(token_id):
             return ""
         return self._stripped(self._utf8.decode(self._tokenizer.token_bytes(token_id)))
 
     def flush(self) -> str:
-        """What is left at the end: U+FFFD for an unfinished character."""
+        """Return the rest at the end of the text: U+FFFD for an unfinished character."""
         return self._stripped(self._utf8.decode(b"", final=True))
 
     def _stripped(self, text: str) -> str:
@@ -150,7 +150,7 @@ class IncrementalDecoder:
 
 
 def read_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer in a ``tokenizer.json``; raises `ModelLoadError`."""
+    """Return the tokenizer in a ``tokenizer.json``. Raises `ModelLoadError`."""
     if not path.is_file():
         raise ModelLoadError(f"{path}: missing")
     try:

@@ -1,6 +1,6 @@
 """A model's weights as the forward pass wants them: q/k/v fused, gate/up fused, rotary in half-split order.
 
-All of one element type and in one memory: float32 on the host, or what a device serves in.
+All have one element type and stand in one memory: float32 on the host, or a device's type on that device.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from service.execution.memory import Array
 
 @dataclass(frozen=True, slots=True)
 class DenseLinear:
-    """y = x @ weight.T + bias. Another weight type is another class, by which `Model` picks the kernel."""
+    """y = x @ weight.T + bias. Another weight type would be another class, by which `LlamaModel` picks the kernel."""
 
     weight: Array  # [out, in]
     bias: Array | None = None  # [out]
@@ -32,7 +32,7 @@ class LayerWeights:
 
 @dataclass(frozen=True, slots=True)
 class ModelWeights:
-    """A whole model. ``output.weight`` is ``embedding`` itself when they are tied."""
+    """A whole model. ``output.weight`` is ``embedding`` itself if they are tied."""
 
     embedding: Array  # [vocab, hidden]
     layers: tuple[LayerWeights, ...]

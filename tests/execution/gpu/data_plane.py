@@ -1,4 +1,4 @@
-"""What tests ask of a device beside what they test: to look into its memory, and to write there."""
+"""Access of tests to a device's memory, apart from what they test."""
 
 from collections.abc import Sequence
 
@@ -13,14 +13,14 @@ PATIENCE_S = 30
 
 
 def pinned(runtime: SimulatedRuntime, values: np.ndarray) -> np.ndarray:
-    """Pinned memory of these values."""
+    """Return these values in pinned memory."""
     memory = runtime.pinned(values.nbytes).view(values.dtype).reshape(values.shape)
     memory[...] = values
     return memory
 
 
 def write(runtime: SimulatedRuntime, array: Array, values: np.ndarray) -> None:
-    """Now, whatever the other streams do."""
+    """Write now, whatever the other streams do."""
     with runtime.bound():
         stream = runtime.stream()
         stream.copy(pinned(runtime, values.astype(array.dtype)), array)
@@ -28,7 +28,7 @@ def write(runtime: SimulatedRuntime, array: Array, values: np.ndarray) -> None:
 
 
 def read(runtime: SimulatedRuntime, array: Array) -> np.ndarray:
-    """As it is now, whatever the other streams do."""
+    """Read now, whatever the other streams do."""
     with runtime.bound():
         stream, memory = runtime.stream(), runtime.pinned(array.nbytes)
         stream.copy(array, memory)
@@ -38,27 +38,27 @@ def read(runtime: SimulatedRuntime, array: Array) -> np.ndarray:
 
 
 def host_blocks(pools: GPUPools) -> np.ndarray:
-    """All of the host's blocks, as float32 [blocks, layers, sides, elements of a side]."""
-    return np.concatenate(list(pools.host.pieces(0, pools.host.num_blocks))).view(np.float32)
+    """Return all of the host's blocks, as float32 [blocks, layers, sides, elements of a side]."""
+    return np.concatenate(list(pools.host.arrays(0, pools.host.num_blocks))).view(np.float32)
 
 
 def device_blocks(runtime: SimulatedRuntime, pools: GPUPools) -> np.ndarray:
-    """All of the device's blocks but the scrap block, shaped like `host_blocks`."""
+    """Return all of the device's blocks but the scrap block, shaped like `host_blocks`."""
     blocks = read(runtime, pools.device)[:-1]
     return blocks.reshape(*blocks.shape[:3], -1)
 
 
 def fill_with_numbers(runtime: SimulatedRuntime, pools: GPUPools) -> None:
-    """Different ones everywhere."""
+    """Fill both pools with different numbers everywhere."""
     random = np.random.default_rng(0)
     write(runtime, pools.device, random.standard_normal(pools.device.shape, np.float32))
-    for piece in pools.host.pieces(0, pools.host.num_blocks):
+    for piece in pools.host.arrays(0, pools.host.num_blocks):
         values = piece.view(np.float32)
         values[...] = random.standard_normal(values.shape, np.float32)
 
 
 def ticket(direction: Direction, runs: Sequence[tuple[int, int, int]], number: int = 0) -> Ticket:
-    """A copy of runs: device block, host block, length."""
+    """Return a copy of runs: device block, host block, length."""
     device = tuple(Extent(DEVICE, start, length) for start, _, length in runs)
     host = tuple(Extent(HOST, start, length) for _, start, length in runs)
     source, destination = (device, host) if direction is Direction.OUT else (host, device)

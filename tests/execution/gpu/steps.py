@@ -1,7 +1,8 @@
 """Plans of a small core for two runners, and a GPU's runner on a simulated device.
 
 `script` plays conversations on the CPU's runner and notes each plan with its result: prompts in chunks, decodes, rows
-that sit out, slots that change hands while others go on, requests that resume elsewhere. Any runner must give the same.
+that skip a step, slots that change requests while others go on, requests that resume in another slot. Any runner must
+give the same results.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -47,7 +48,7 @@ Script = list[tuple[StepPlan, Sequence[Drawn]]]
 
 @dataclass
 class _Sequence:
-    """One conversation: its slot, blocks and tokens, of which so many are computed."""
+    """One conversation: its slot, its blocks, its tokens, and how many of them are computed."""
 
     slot: int
     tokens: list[int]
@@ -61,7 +62,7 @@ class _Sequence:
         return SlotOpening.of(self.slot, tuple(self.tokens), self.prompt_length, self.sampling)
 
     def row(self, most: int) -> Row:
-        """Its next chunk of at most so many tokens, or its next decode."""
+        """Return its next chunk of at most so many tokens, or its next decode."""
         left = len(self.tokens) - self.computed
         decodes = left == 1 and self.computed >= self.prompt_length
         count = min(left, most)
@@ -75,7 +76,7 @@ class _Sequence:
 def script(
     config: ModelConfig, weights: ModelWeights, steps: int, settings: Sequence[SamplingParams], seed: int = 0
 ) -> Script:
-    """So many steps, drawn from a seed."""
+    """Return so many steps, drawn from a seed."""
     runner = _cpu_runner(config, weights)
     core = _Core(Random(seed), config.vocab_size, settings)
     plays: Script = []
@@ -87,7 +88,7 @@ def script(
 
 
 def played(config: ModelConfig, weights: ModelWeights, *plans: StepPlan, kernels: ModuleType = cpu) -> Script:
-    """These plans with their results."""
+    """Return these plans with their results."""
     runner = _cpu_runner(config, weights, kernels)
     return [(plan, runner.run(plan).drawn) for plan in plans]
 
@@ -113,7 +114,7 @@ class _Core:
         return StepPlan(number, tuple(opened), tuple(self._rows()))
 
     def _change_hands(self, slot: int) -> SlotOpening:
-        """The slot's request ends, or only leaves the slot and takes it again; or another comes."""
+        """End the slot's request, or have it leave and resume, or replace it by another."""
         here = self._live.pop(slot, None)
         if here is not None and here.computed >= here.prompt_length and self._random.random() < 0.5:
             self._live[slot] = here  # with its KV in place
@@ -143,7 +144,7 @@ class _Core:
 
 
 def on_device(runtime: SimulatedRuntime, weights: ModelWeights, dtype: Any = np.float32) -> ModelWeights:
-    """The same weights there."""
+    """Return the same weights on the device."""
 
     def put(values: np.ndarray) -> Any:
         with runtime.bound():
@@ -155,7 +156,7 @@ def on_device(runtime: SimulatedRuntime, weights: ModelWeights, dtype: Any = np.
 
 
 def each_array(weights: ModelWeights, make: Callable[[np.ndarray], Any]) -> ModelWeights:
-    """Weights of what ``make`` makes of each array, once of one that is used twice."""
+    """Return weights made of each array by ``make``, called once for an array that is used twice."""
     made: dict[int, Any] = {}
 
     def rebuild(value: Any) -> Any:
@@ -199,7 +200,7 @@ class Device:
         )
 
     def play(self, plays: Script, depth: int = 1) -> list[Sequence[Drawn]]:
-        """What it makes of a script's plans, each launched while ``depth`` results of earlier ones are not known."""
+        """Return the results of a script's plans, each launched while ``depth`` earlier results are not known."""
         results: list[Sequence[Drawn]] = []
         awaited: list[Callable] = []
         for plan, _ in plays:
@@ -210,5 +211,5 @@ class Device:
 
 
 def expected(plays: Script) -> list[Sequence[Drawn]]:
-    """What the CPU's runner made of a script's plans."""
+    """Return the results of the CPU's runner for a script's plans."""
     return [drawn for _, drawn in plays]

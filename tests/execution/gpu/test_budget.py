@@ -1,16 +1,25 @@
-"""What a device has room for."""
+"""What a runner takes is known before it takes it, and so is what is left for KV."""
 
+import numpy as np
 import pytest
 
+from allocator import BLOCK_TOKENS
 from service.errors import DeviceMemoryError
-from service.execution.gpu.budget import MemoryBudget
+from service.execution.gpu.budget import MemoryBudget, StepSizes
+from service.execution.gpu.pools import GPUPools
+from service.execution.gpu.runner import GPURunner
+from service.execution.gpu.simulated.runtime import SimulatedRuntime
+from service.execution.models.architecture import ModelConfig
+from service.execution.models.weights import ModelWeights
+from tests.execution.gpu.steps import on_device
 
+Model = tuple[ModelConfig, ModelWeights]
 MIB, GIB = 1 << 20, 1 << 30
 NEEDS = {"weights": 15 * GIB, "activations": 512 * MIB, "attention": 256 * MIB, "matrices": 256 * MIB}
 
 
 def budget(free: int = 80 * GIB, total: int = 80 * GIB, **others: int) -> MemoryBudget:
-    """Of a device of 80 GiB and a model that takes 16 GiB beside KV, unless told otherwise."""
+    """The budget of a device, by default of 80 GiB, and a model that takes 16 GiB besides KV."""
     return MemoryBudget("cuda:0", free, total, NEEDS, **{"block_bytes": 2 * MIB, **others})
 
 
@@ -34,7 +43,7 @@ def test_all_of_it_fits_and_one_block_more_does_not() -> None:
         tight.require(blocks + 1)
 
 
-def test_a_model_that_does_not_fit_is_told_with_all_numbers() -> None:
+def test_a_model_that_does_not_fit_is_refused_with_all_numbers() -> None:
     with pytest.raises(DeviceMemoryError) as caught:
         budget(free=14 * GIB, total=16 * GIB).blocks(0.9)
     message = caught.value.message
@@ -59,3 +68,37 @@ def test_blocks_asked_for_may_take_all_that_is_free() -> None:
     budget().require(64 * 512)
     with pytest.raises(DeviceMemoryError, match=r"KV of 524304 tokens 64 GiB are more than there is"):
         budget().require(64 * 512 + 1)
+
+
+def test_a_runner_takes_what_was_worked_out(tiny: Model) -> None:
+    config, weights = tiny
+    sizes = StepSizes(config, num_blocks=20, num_slots=5, max_batched_tokens=70, processors=4)
+    runtime = SimulatedRuntime()
+    pools = GPUPools(runtime, config, np.float32, device_blocks=20, host_blocks=0)
+    placed = on_device(runtime, weights)
+    with runtime.bound():
+        stream = runtime.stream()
+    before = runtime.free_bytes()
+    GPURunner(config, placed, runtime, pools, stream, num_slots=5, max_batched_tokens=70)
+    assert before - runtime.free_bytes() == sum(sizes.needs(np.float32).values())
+
+
+def test_half_the_bytes_an_element_are_half_the_activations(tiny: Model) -> None:
+    sizes = StepSizes(tiny[0], num_blocks=20, num_slots=5, max_batched_tokens=70, processors=4)
+    config, wide, narrow = tiny[0], sizes.needs(np.float32), sizes.needs(np.float16)
+    heads = 2 * config.num_heads + 2 * config.num_kv_heads
+    elements = 3 * config.hidden_size + heads * config.head_dim + 3 * config.intermediate_size
+    assert wide["activations"] - narrow["activations"] == 2 * (70 * elements + 5 * config.hidden_size)
+    assert {**wide, "activations": 0} == {**narrow, "activations": 0}
+
+
+def test_sequences_are_as_long_as_the_context_or_the_pool(tiny: Model) -> None:
+    small = StepSizes(tiny[0], num_blocks=20, num_slots=5, max_batched_tokens=70, processors=4)
+    assert (small.max_positions, small.max_blocks) == (20 * BLOCK_TOKENS, 20)
+    large = StepSizes(tiny[0], num_blocks=9000, num_slots=5, max_batched_tokens=70, processors=4)
+    assert (large.max_positions, large.max_blocks) == (2048, 128)
+
+
+def test_a_batch_of_every_slot_has_room_even_where_the_budget_is_smaller(tiny: Model) -> None:
+    sizes = StepSizes(tiny[0], num_blocks=20, num_slots=5, max_batched_tokens=3, processors=4)
+    assert sizes.max_tokens == 5

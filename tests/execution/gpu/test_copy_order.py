@@ -1,8 +1,7 @@
-"""The order of copies and steps on a device that does both at once: with the rule, nothing shows; without it, numbers
-are wrong.
+"""The order of copies and steps on a device that does both at once: with each rule numbers are right, without it wrong.
 
-Each rule has a control that breaks it, so that the test is known to see what it looks for. Streams are held until the
-wrong order, where it is possible, has happened.
+Each rule has a control that breaks it, which shows that the test would notice. Streams are held until the wrong order,
+if it is possible, has happened.
 """
 
 import queue
@@ -26,7 +25,7 @@ RUN = ((3, 10, 2),)
 
 
 class Hurried:
-    """A compute stream as a copier must not see it: its events are passed at once."""
+    """A broken compute stream for copiers: its events pass at once."""
 
     def __init__(self, runtime: SimulatedRuntime) -> None:
         self._idle = runtime.stream()
@@ -36,7 +35,7 @@ class Hurried:
 
 
 class DataPlane:
-    """Pools full of numbers, a compute stream that can be held, and a copier that has its events or others."""
+    """Pools full of numbers, a compute stream that can be held, and a copier that waits for its events or not."""
 
     def __init__(self, config: ModelConfig, ordered: bool, held: str) -> None:
         self.stall = Stall(lambda work: work.name == held)
@@ -55,12 +54,12 @@ class DataPlane:
         faults.arm()
 
     def write(self) -> None:
-        """A step that writes the blocks."""
+        """Submit a step that writes the blocks."""
         with self.runtime.bound():
             self.compute.fill(self.pools.device[BLOCKS], 0x11)
 
     def look(self) -> None:
-        """A step that reads the blocks."""
+        """Submit a step that reads the blocks."""
         with self.runtime.bound():
             self.compute.copy(self.pools.device[BLOCKS], self.seen)
 
@@ -71,7 +70,7 @@ class DataPlane:
         self.copier.stop()
 
     def looked(self) -> np.ndarray:
-        """What the step read, shaped as blocks."""
+        """Return what the step read, shaped as blocks."""
         return self.seen.view(np.float32).reshape(self.device_before[BLOCKS].shape)
 
 
@@ -100,7 +99,7 @@ def test_what_a_step_wrote_is_there_before_it_is_copied_out(make: Make, ordered:
 
 @pytest.mark.parametrize("ordered", [True, False])
 def test_a_step_has_read_its_blocks_before_others_are_copied_into_them(make: Make, ordered: bool) -> None:
-    """The step was launched when the blocks were its own; they were given away while it runs."""
+    """The step was launched while it owned the blocks; another request gets them while it runs."""
     plane = make(ordered=ordered, held="copy-out")
     plane.look()
     plane.copier.submit(ticket(Direction.IN, RUN))
@@ -112,34 +111,34 @@ def test_a_step_has_read_its_blocks_before_others_are_copied_into_them(make: Mak
     assert np.array_equal(device_blocks(plane.runtime, plane.pools)[BLOCKS], plane.host_before[10:12])
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_kv_that_was_copied_in_is_read_after_the_copys_end_was_told(make: Make, told: bool) -> None:
+@pytest.mark.parametrize("reported", [True, False])
+def test_kv_is_read_after_the_end_of_its_copy_in_was_reported(make: Make, reported: bool) -> None:
     plane = make(ordered=True, held="copy-in")
     plane.copier.submit(ticket(Direction.IN, RUN))
     assert plane.stall.reached(PATIENCE_S)
-    if told:
+    if reported:
         plane.stall.release()
         plane.results.get(timeout=PATIENCE_S)
     plane.look()
     with plane.runtime.bound():
         plane.compute.record().wait()
     plane.end()
-    assert np.array_equal(plane.looked(), plane.host_before[10:12]) is told
+    assert np.array_equal(plane.looked(), plane.host_before[10:12]) is reported
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_blocks_are_written_anew_after_the_end_of_their_copy_out_was_told(make: Make, told: bool) -> None:
+@pytest.mark.parametrize("reported", [True, False])
+def test_blocks_are_written_again_after_the_end_of_their_copy_out_was_reported(make: Make, reported: bool) -> None:
     plane = make(ordered=True, held="copy-out")
     plane.copier.submit(ticket(Direction.OUT, RUN))
     assert plane.stall.reached(PATIENCE_S)
-    if told:
+    if reported:
         plane.stall.release()
         plane.results.get(timeout=PATIENCE_S)
     plane.write()
     with plane.runtime.bound():
         plane.compute.record().wait()
     plane.end()
-    assert np.array_equal(host_blocks(plane.pools)[10:12], plane.device_before[BLOCKS]) is told
+    assert np.array_equal(host_blocks(plane.pools)[10:12], plane.device_before[BLOCKS]) is reported
 
 
 @pytest.mark.parametrize("poisoned_first", [True, False])
@@ -160,7 +159,7 @@ def test_poison_comes_before_the_copies_of_its_plan(make: Make, poisoned_first: 
 
 
 def test_a_copy_holds_up_no_step(make: Make) -> None:
-    """The step's event is passed while the copy, submitted before it, has not begun."""
+    """The step's event passes while the copy, submitted before it, has not begun."""
     plane = make(ordered=True, held="copy-out")
     plane.copier.submit(ticket(Direction.OUT, RUN))
     plane.write()

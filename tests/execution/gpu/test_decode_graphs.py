@@ -1,4 +1,4 @@
-"""Decodes replayed from graphs draw what the same decodes draw when they are submitted piece by piece."""
+"""Decodes replayed from graphs draw what the same decodes draw when they are submitted op by op."""
 
 import pytest
 
@@ -25,7 +25,7 @@ def device(tiny: Model) -> Device:
 
 
 def replays(device: Device, monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """The graphs that are replayed from now on."""
+    """Return a list that gets each graph that is replayed from now on."""
     replayed: list[object] = []
     replay = device.stream.replay
     monkeypatch.setattr(device.stream, "replay", lambda graph: (replayed.append(graph), replay(graph)))
@@ -33,14 +33,14 @@ def replays(device: Device, monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
 
 def prompts(name: str = "seeded") -> StepPlan:
-    """A step that begins a request in three slots."""
+    """Return a step that begins a request in three slots."""
     opened = tuple(SlotOpening.of(slot, PROMPT[slot:], 12 - slot, SETTINGS[name]) for slot in range(3))
     rows = tuple(Row(slot, 0, PROMPT[slot:], BLOCKS[slot], draws_token=True) for slot in range(3))
     return StepPlan(0, opened, rows)
 
 
 def decode(number: int, *slots: int) -> StepPlan:
-    """Step ``number`` after `prompts`, of these slots."""
+    """Return step ``number`` after `prompts`, for these slots."""
     rows = (Row(slot, 11 + number - slot, None, BLOCKS[slot], draws_token=True) for slot in slots)
     return StepPlan(number, (), tuple(rows))
 
@@ -80,11 +80,11 @@ def test_what_a_graph_cannot_do_is_not_replayed(
     assert replayed == []
 
 
-def test_warming_up_touches_nobodys_blocks(device: Device) -> None:
+def test_warming_up_writes_to_no_block_of_the_pool(device: Device) -> None:
     assert not device_blocks(device.runtime, device.pools).any()
 
 
-def test_padding_touches_nobodys_blocks(tiny: Model, device: Device) -> None:
+def test_padding_writes_to_no_other_block(tiny: Model, device: Device) -> None:
     device.play(played(*tiny, prompts()))
     before = device_blocks(device.runtime, device.pools)
     device.play(played(*tiny, prompts(), decode(1, 0, 1, 2))[1:])

@@ -1,4 +1,4 @@
-"""Weights on a simulated device: rounded as they should be, whatever is late, and little of them ever on the host."""
+"""Weights on a simulated device: rounded right whatever is late, and only little of them on the host at a time."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,21 +10,21 @@ import pytest
 from safetensors.numpy import save_file
 
 from service.errors import DeviceMemoryError, ModelLoadError, PinnedMemoryError
-from service.execution.gpu.element_types import element_type
 from service.execution.gpu.simulated.faults import Delays, Failing, Faults, Work
 from service.execution.gpu.simulated.runtime import SimulatedRuntime
-from service.execution.gpu.weights import BUFFERS, PIECE, DeviceWeights, _Buffer
+from service.execution.gpu.supported import element_type
+from service.execution.gpu.weights import BUFFER_ELEMENTS, BUFFERS, DeviceWeights, _Buffer
 from service.execution.models.assemble import assemble
 from service.execution.models.loading import load_model, open_model
 from service.execution.models.safetensors_dir import SafetensorsDir
 from service.execution.models.weights import ModelWeights
 
 FAMILIES = Path(__file__).parents[2] / "data" / "families"
-SMALL = 1000  # elements: matrices take several pieces, and a row of none of them is longer
+SMALL = 1000  # elements: matrices take several buffers, and no row is longer than one
 
 
 def arrays(weights: ModelWeights) -> Iterable[Any]:
-    """All arrays, in order."""
+    """Return all arrays, in order."""
     yield weights.embedding
     for layer in weights.layers:
         for linear in (layer.qkv, layer.attention_out, layer.gate_up, layer.down):
@@ -38,7 +38,7 @@ def arrays(weights: ModelWeights) -> Iterable[Any]:
 
 
 def fetched(runtime: SimulatedRuntime, array: Any) -> np.ndarray:
-    """What an array on the device holds."""
+    """Return the contents of an array on the device."""
     with runtime.bound():
         stream, memory = runtime.stream(), runtime.pinned(array.nbytes).view(array.dtype).reshape(array.shape)
         stream.copy(array, memory)
@@ -47,9 +47,9 @@ def fetched(runtime: SimulatedRuntime, array: Any) -> np.ndarray:
 
 
 def load(path: Path, dtype: str, faults: Faults | None = None) -> tuple[SimulatedRuntime, list[np.ndarray]]:
-    """A model through small buffers onto a device, and back."""
+    """Load a model through small buffers onto a device, and read it back."""
     runtime = SimulatedRuntime(faults=faults)
-    loaded = open_model(path).load(DeviceWeights(runtime, element_type(dtype), piece=SMALL, buffers=3))
+    loaded = open_model(path).load(DeviceWeights(runtime, element_type(dtype), buffer_elements=SMALL, buffers=3))
     return runtime, [fetched(runtime, array) for array in arrays(loaded.weights)]
 
 
@@ -87,11 +87,11 @@ def test_a_buffer_that_is_not_waited_for_would_be_overwritten(
 def test_the_host_pins_the_buffers_alone(tiny_model_path: Path) -> None:
     opened = open_model(tiny_model_path)
     runtime = SimulatedRuntime(pinnable_bytes=3 * SMALL * 2)
-    opened.load(DeviceWeights(runtime, element_type("bfloat16"), piece=SMALL, buffers=3))
+    opened.load(DeviceWeights(runtime, element_type("bfloat16"), buffer_elements=SMALL, buffers=3))
     assert opened.num_weights > 3 * SMALL * 10
 
 
-def test_what_all_weights_take_is_known_before(tiny_model_path: Path) -> None:
+def test_the_size_of_all_weights_is_known_before(tiny_model_path: Path) -> None:
     opened = open_model(tiny_model_path)
     runtime = SimulatedRuntime()
     opened.load(DeviceWeights(runtime, element_type("bfloat16")))
@@ -104,14 +104,14 @@ def test_tied_output_is_on_the_device_once(tiny_model_path: Path) -> None:
 
 
 class _AsTheyAre(SafetensorsDir):
-    """Tensors that may only be taken in the type that they are stored in."""
+    """Tensors that can only be read in the type that they are stored in."""
 
     def read(self, name: str, first: int, out: np.ndarray) -> None:
         assert out.dtype == ml_dtypes.bfloat16
         super().read(name, first, out)
 
 
-def test_numbers_of_the_right_type_make_no_detour(tiny_model_path: Path, tmp_path: Path) -> None:
+def test_numbers_of_the_right_type_are_not_converted(tiny_model_path: Path, tmp_path: Path) -> None:
     opened = open_model(tiny_model_path)
     tensors = {}
     for name in opened.tensors.names():
@@ -120,7 +120,7 @@ def test_numbers_of_the_right_type_make_no_detour(tiny_model_path: Path, tmp_pat
     rounded = {name: array.astype(ml_dtypes.bfloat16) for name, array in tensors.items()}
     save_file(rounded, tmp_path / "model.safetensors")
     runtime = SimulatedRuntime()
-    destination = DeviceWeights(runtime, element_type("bfloat16"), piece=SMALL)
+    destination = DeviceWeights(runtime, element_type("bfloat16"), buffer_elements=SMALL)
     weights = assemble(_AsTheyAre(tmp_path), opened.config, opened.tied, destination)
     assert same_bytes(fetched(runtime, weights.embedding), rounded["model.embed_tokens.weight"])
 
@@ -140,15 +140,15 @@ def test_a_weight_that_float16_does_not_have_is_refused(tiny_model_path: Path) -
         assemble(Large(tiny_model_path), opened.config, opened.tied, destination)
 
 
-def test_a_device_that_is_full_says_so(tiny_model_path: Path) -> None:
+def test_a_full_device_is_reported(tiny_model_path: Path) -> None:
     runtime = SimulatedRuntime(total_bytes=10_000)
     with pytest.raises(DeviceMemoryError, match="asked for"):
         open_model(tiny_model_path).load(DeviceWeights(runtime, element_type("bfloat16")))
 
 
-def test_buffers_that_cannot_be_pinned_are_told() -> None:
+def test_buffers_that_cannot_be_pinned_are_reported() -> None:
     with pytest.raises(PinnedMemoryError):
-        DeviceWeights(SimulatedRuntime(pinnable_bytes=PIECE * 2 * BUFFERS - 1), element_type("bfloat16"))
+        DeviceWeights(SimulatedRuntime(pinnable_bytes=BUFFER_ELEMENTS * 2 * BUFFERS - 1), element_type("bfloat16"))
 
 
 class _Counting(Faults):
@@ -165,7 +165,7 @@ class _Counting(Faults):
 def test_a_copy_that_fails_fails_the_load(tiny_model_path: Path, is_last: bool) -> None:
     counting = _Counting()
     runtime = SimulatedRuntime(faults=counting)
-    open_model(tiny_model_path).load(DeviceWeights(runtime, element_type("bfloat16"), piece=SMALL, buffers=3))
+    open_model(tiny_model_path).load(DeviceWeights(runtime, element_type("bfloat16"), buffer_elements=SMALL, buffers=3))
     number = counting.copies - 1 if is_last else 0
     with pytest.raises(RuntimeError, match="injected"):
         load(tiny_model_path, "bfloat16", Failing(lambda work: work.is_copy, number, number + 1))

@@ -1,4 +1,4 @@
-"""Real copies between the pools of a simulated device: what they move, and what becomes of those that go wrong."""
+"""Real copies between the pools of a simulated device: what they move, and what happens when they fail."""
 
 import queue
 import threading
@@ -92,7 +92,7 @@ def is_copy(work: Work) -> bool:
 
 
 def move(device: np.ndarray, host: np.ndarray, direction: Direction, runs: Sequence[tuple[int, int, int]]) -> None:
-    """What a copy should do to both pools."""
+    """Return both pools as a copy should leave them."""
     for begin, to, length in runs:
         if direction is OUT:
             host[to : to + length] = device[begin : begin + length]
@@ -139,8 +139,8 @@ def test_a_round_trip_to_other_blocks_brings_the_same_bytes_back(make: Make) -> 
 
 
 @pytest.mark.parametrize(("by_layer", "pieces"), [(False, 4), (True, 7 * LAYERS_AND_SIDES)])
-def test_a_copy_tells_in_how_many_pieces_it_went(make: Make, by_layer: bool, pieces: int) -> None:
-    """One more than runs: a chunk ends at the host's block 10."""
+def test_a_copy_reports_its_number_of_contiguous_copies(make: Make, by_layer: bool, pieces: int) -> None:
+    """There is one more than there are runs: a chunk ends at the host's block 10."""
     with make(by_layer=by_layer).started() as plane:
         (result,) = plane.copy(ticket(OUT, ((3, 8, 3), (9, 0, 1), (12, 20, 3)), number=7))
     assert (result.ticket, result.pieces, result.failed) == (7, pieces, False)
@@ -164,7 +164,7 @@ def test_a_direction_that_stalls_does_not_hold_up_the_other(make: Make) -> None:
 
 
 def test_copies_are_issued_before_the_ends_of_earlier_ones_are_known(make: Make) -> None:
-    """The link has its next copies queued: the second ticket's pieces are submitted while the first one's stall."""
+    """The link has its next copies queued: those of the second ticket are submitted while those of the first stall."""
     queued = threading.Event()
 
     class Watch(Faults):
@@ -184,7 +184,7 @@ def test_copies_are_issued_before_the_ends_of_earlier_ones_are_known(make: Make)
 
 @pytest.mark.parametrize("refused", [False, True])
 @pytest.mark.parametrize("piece", [0, 1, 2])
-def test_a_copy_that_fails_is_told_and_the_others_succeed(make: Make, piece: int, refused: bool) -> None:
+def test_a_copy_that_fails_is_reported_and_the_others_succeed(make: Make, piece: int, refused: bool) -> None:
     failing = Failing(is_copy, 3 + piece, 4 + piece, refused=refused)
     with make().started(failing) as plane:
         results = plane.copy(*(ticket(OUT, SCATTERED, number) for number in range(3)))
@@ -192,7 +192,7 @@ def test_a_copy_that_fails_is_told_and_the_others_succeed(make: Make, piece: int
 
 
 @pytest.mark.parametrize("refused", [False, True])
-def test_a_copy_without_memory_is_told_and_the_others_succeed(make: Make, refused: bool) -> None:
+def test_a_copy_without_memory_is_reported_and_the_others_succeed(make: Make, refused: bool) -> None:
     with make().started(exhausting_device(is_copy, 0, 1, refused=refused)) as plane:
         results = plane.copy(*(ticket(OUT, SCATTERED, number) for number in range(2)))
         assert [(result.ticket, result.failed) for result in results] == [(0, True), (1, False)]
@@ -204,11 +204,11 @@ def test_blocks_that_are_not_there_fail_their_ticket_alone(make: Make) -> None:
     assert {result.ticket: result.failed for result in results} == {1: True, 2: True, 3: False}
 
 
-def test_a_failure_is_told_when_nothing_of_the_copy_is_under_way_any_more(
+def test_a_failure_is_reported_when_no_part_of_the_copy_is_under_way(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its blocks are others' from then on. What was issued of it lands when the copier waits for that, or never."""
-    plane, stall, told = make(), Stall(is_copy), queue.Queue[tuple[CopyResult, np.ndarray]]()
+    """Its blocks are free from then on. The copies that were issued land when the copier waits for them, or never."""
+    plane, stall, reports = make(), Stall(is_copy), queue.Queue[tuple[CopyResult, np.ndarray]]()
     before, wait = plane.host, SimulatedEvent.wait
 
     def wait_and_land(event: SimulatedEvent) -> None:
@@ -217,10 +217,10 @@ def test_a_failure_is_told_when_nothing_of_the_copy_is_under_way_any_more(
         wait(event)
 
     monkeypatch.setattr(SimulatedEvent, "wait", wait_and_land)
-    plane.copier.start(lambda result: told.put((result, plane.host)))
+    plane.copier.start(lambda result: reports.put((result, plane.host)))
     plane.faults.arm(Several(Failing(is_copy, first=1, refused=True), stall))
     plane.copier.submit(ticket(OUT, SCATTERED))
-    result, host = told.get(timeout=PATIENCE_S)
+    result, host = reports.get(timeout=PATIENCE_S)
     plane.copier.stop()
     plane.faults.disarm()
     stall.release()
@@ -229,7 +229,7 @@ def test_a_failure_is_told_when_nothing_of_the_copy_is_under_way_any_more(
     assert np.array_equal(host[20:23], before[20:23])
 
 
-def test_without_an_event_at_its_end_a_copy_is_not_told_until_there_is_one(
+def test_a_copy_is_not_reported_before_there_is_an_event_at_its_end(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plane = make()

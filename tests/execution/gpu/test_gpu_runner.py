@@ -19,7 +19,7 @@ Model = tuple[ModelConfig, ModelWeights]
 
 @pytest.fixture(scope="module")
 def mixed(tiny: Model) -> Script:
-    """Requests of all kinds, prefills and decodes in one batch."""
+    """Return requests of all kinds, prefills and decodes in one batch."""
     return script(*tiny, 60, ALL)
 
 
@@ -48,8 +48,8 @@ def test_warming_up_changes_nothing(tiny: Model, mixed: Script) -> None:
     assert device.play(mixed, depth=1) == expected(mixed)
 
 
-def test_a_slot_is_another_requests_while_a_step_of_its_last_one_is_under_way(tiny: Model) -> None:
-    """Neither sees anything of the other: history, bias, seed, block table, newest token."""
+def test_a_slot_changes_requests_while_a_step_of_the_last_one_is_under_way(tiny: Model) -> None:
+    """Neither request sees the other's history, bias, seed, block table or newest token."""
     first, second = SETTINGS["everything"], SETTINGS["penalized"]
     extents = (Extent(0, 5, 1), Extent(0, 2, 1)), (Extent(0, 2, 1), Extent(0, 9, 1))
     prompts = tuple(range(40, 60)), tuple(range(70, 95))
@@ -69,7 +69,7 @@ def test_a_slot_is_another_requests_while_a_step_of_its_last_one_is_under_way(ti
 
 @pytest.mark.parametrize("warm", [False, True], ids=["plain", "replayed"])
 def test_blocks_move_one_after_the_other_before_the_rows_read_them(tiny: Model, warm: bool) -> None:
-    """The second run goes where the first has left, the third, of another request, is longer than its way."""
+    """The second run moves to where the first was; the third, of another request, overlaps its own destination."""
     prompts = tuple(range(40, 75)), tuple(range(90, 130))
     before = (Extent(0, 5, 1), Extent(0, 2, 2)), (Extent(0, 20, 3),)
     after = (Extent(0, 9, 1), Extent(0, 4, 2)), (Extent(0, 21, 3),)
@@ -133,7 +133,7 @@ def test_a_row_with_broken_numbers_is_invalid_and_the_others_are_not(random_mode
 
 
 def test_poisoned_blocks_hold_nothing(tiny: Model) -> None:
-    """Once every step launched before has used them."""
+    """They are poisoned after every step launched before has used them."""
     prompt, extents = tuple(range(16)), (Extent(0, 3, 2),)
     opened = (SlotOpening.of(0, prompt, 16, SETTINGS["greedy"]),)
     plan = StepPlan(0, opened, (Row(0, 0, prompt, extents, draws_token=True),))

@@ -1,4 +1,4 @@
-"""The two memories: their sizes, where the host's is cut, and what happens when it is not what was promised."""
+"""The two pools: their sizes, the host's chunks, and what happens when pinned memory does not work."""
 
 from collections.abc import Callable, Sequence
 
@@ -22,7 +22,7 @@ CHUNK_BLOCKS = 5
 
 @pytest.fixture
 def config(random_model: Callable) -> ModelConfig:
-    """Two layers of two KV heads."""
+    """Return a model of two layers with two KV heads."""
     made: ModelConfig = random_model()[0]
     return made
 
@@ -38,8 +38,8 @@ def make_pools(
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_a_block_has_as_many_bytes_on_either_side(config: ModelConfig, dtype: type) -> None:
     pools = make_pools(config, SimulatedRuntime(), dtype)
-    (piece,) = pools.host.pieces(2, 3)
-    assert pools.device[2:5].nbytes == piece.nbytes == 3 * kv_bytes_per_block(config, dtype)
+    (array,) = pools.host.arrays(2, 3)
+    assert pools.device[2:5].nbytes == array.nbytes == 3 * kv_bytes_per_block(config, dtype)
 
 
 def test_the_device_has_the_scrap_block_beyond_the_others_all_zero(config: ModelConfig) -> None:
@@ -53,52 +53,52 @@ def test_the_device_has_the_scrap_block_beyond_the_others_all_zero(config: Model
     ("start", "length", "lengths"),
     [(0, 5, [5]), (4, 2, [1, 1]), (3, 12, [2, 5, 5]), (20, 3, [3]), (0, 23, [5, 5, 5, 5, 3]), (5, 0, []), (23, 0, [])],
 )
-def test_a_run_of_the_hosts_blocks_is_cut_where_chunks_end(
+def test_blocks_of_the_host_are_one_array_per_chunk(
     config: ModelConfig, start: int, length: int, lengths: list[int]
 ) -> None:
     pools = make_pools(config, SimulatedRuntime())
-    for number, (block,) in enumerate(pools.host.pieces(block, 1) for block in range(23)):
+    for number, (block,) in enumerate(pools.host.arrays(block, 1) for block in range(23)):
         block.fill(number)
-    pieces = list(pools.host.pieces(start, length))
-    assert [len(piece) for piece in pieces] == lengths
-    assert [block.flat[-1] for piece in pieces for block in piece] == list(range(start, start + length))
-    assert all(piece.flags.c_contiguous for piece in pieces)
+    copies = list(pools.host.arrays(start, length))
+    assert [len(array) for array in copies] == lengths
+    assert [block.flat[-1] for array in copies for block in array] == list(range(start, start + length))
+    assert all(array.flags.c_contiguous for array in copies)
 
 
 def test_a_block_larger_than_a_chunk_is_a_chunk(config: ModelConfig) -> None:
     runtime = SimulatedRuntime()
     with runtime.bound():
         pool = PinnedPool(runtime, 3, (2, 2, 1000), chunk_bytes=100)
-    assert [len(piece) for piece in pool.pieces(0, 3)] == [1, 1, 1]
+    assert [len(array) for array in pool.arrays(0, 3)] == [1, 1, 1]
 
 
 @pytest.mark.parametrize(("start", "length"), [(22, 2), (-1, 2), (24, 0)])
 def test_blocks_that_are_not_there_are_refused(config: ModelConfig, start: int, length: int) -> None:
     pools = make_pools(config, SimulatedRuntime())
     with pytest.raises(ValueError, match="of a pool of 23"):
-        list(pools.host.pieces(start, length))
+        list(pools.host.arrays(start, length))
 
 
 def test_a_pool_without_blocks_takes_no_memory(config: ModelConfig) -> None:
     pools = make_pools(config, SimulatedRuntime(pinnable_bytes=0), host=0)
-    assert list(pools.host.pieces(0, 0)) == []
+    assert list(pools.host.arrays(0, 0)) == []
 
 
-def test_a_tickets_pieces_end_where_an_extent_or_a_chunk_ends(config: ModelConfig) -> None:
+def test_a_tickets_copies_end_where_an_extent_or_a_chunk_ends(config: ModelConfig) -> None:
     pools = make_pools(config, SimulatedRuntime())
     runs = [(0, 3, 4), (6, 20, 1)]
     for direction, order in ((Direction.OUT, 1), (Direction.IN, -1)):
-        pieces = [pair[::order] for pair in pools.pieces(ticket(direction, runs))]
-        assert [len(host) for _, host in pieces] == [2, 2, 1]
-        assert [device.nbytes for device, _ in pieces] == [host.nbytes for _, host in pieces]
+        copies = [pair[::order] for pair in pools.copies(ticket(direction, runs))]
+        assert [len(host) for _, host in copies] == [2, 2, 1]
+        assert [device.nbytes for device, _ in copies] == [host.nbytes for _, host in copies]
 
 
-def test_by_layer_a_ticket_has_a_piece_for_each_block_layer_and_side(config: ModelConfig) -> None:
+def test_by_layer_a_ticket_has_a_copy_for_each_block_layer_and_side(config: ModelConfig) -> None:
     pools = make_pools(config, SimulatedRuntime())
-    pieces = list(pools.pieces_by_layer(ticket(Direction.OUT, [(0, 3, 4)])))
-    assert len(pieces) == 4 * 2 * 2
-    assert sum(host.nbytes for _, host in pieces) == 4 * kv_bytes_per_block(config)
-    assert all(device.nbytes == host.nbytes for device, host in pieces)
+    copies = list(pools.copies_by_layer(ticket(Direction.OUT, [(0, 3, 4)])))
+    assert len(copies) == 4 * 2 * 2
+    assert sum(host.nbytes for _, host in copies) == 4 * kv_bytes_per_block(config)
+    assert all(device.nbytes == host.nbytes for device, host in copies)
 
 
 def test_poisoned_blocks_are_nan_and_no_others(config: ModelConfig) -> None:
@@ -114,12 +114,12 @@ def test_poisoned_blocks_are_nan_and_no_others(config: ModelConfig) -> None:
         assert nan.all(axis=1).nonzero()[0].tolist() == nan.any(axis=1).nonzero()[0].tolist() == sorted(poisoned)
 
 
-def test_a_device_that_is_too_small_says_so(config: ModelConfig) -> None:
+def test_a_device_that_is_too_small_is_reported(config: ModelConfig) -> None:
     with pytest.raises(DeviceMemoryError, match=r"simulated:0: .* asked for, 64 KiB of 64 KiB free"):
         make_pools(config, SimulatedRuntime(total_bytes=64 << 10))
 
 
-def test_pinning_that_fails_after_some_chunks_says_how_far_it_came(config: ModelConfig) -> None:
+def test_pinning_that_fails_after_some_chunks_reports_how_much_is_pinned(config: ModelConfig) -> None:
     block = kv_bytes_per_block(config)
     runtime = SimulatedRuntime(pinnable_bytes=12 * block)
     with runtime.bound():
@@ -145,7 +145,7 @@ def test_each_chunk_is_tried_at_both_ends(config: ModelConfig) -> None:
 
 
 class Spoiler(Faults):
-    """Turns a bit of what is copied out for the fourth time."""
+    """Flips a bit of the fourth copy out."""
 
     pool: DeviceArray
     copies = 0
@@ -168,11 +168,11 @@ def test_memory_that_does_not_keep_what_is_written_is_found(config: ModelConfig)
         make_pools(config, Runtime(faults=spoiler))
 
 
-def test_a_device_lost_meanwhile_is_told_as_that(config: ModelConfig) -> None:
+def test_a_device_lost_meanwhile_is_reported_as_lost(config: ModelConfig) -> None:
     with pytest.raises(DeviceLostError):
         make_pools(config, SimulatedRuntime(faults=losing_device(lambda work: work.is_copy)))
 
 
-def test_a_copy_that_is_refused_is_told_with_its_reason(config: ModelConfig) -> None:
+def test_a_copy_that_is_refused_is_reported_with_its_reason(config: ModelConfig) -> None:
     with pytest.raises(PinnedMemoryError, match="block 0 of 5 in chunk 1 of 5 cannot be copied: injected"):
         make_pools(config, SimulatedRuntime(faults=Failing(lambda work: work.is_copy, refused=True)))

@@ -18,7 +18,7 @@ from tests.execution.gpu.steps import PLAIN, Device, Script, expected, script
 
 
 def memory_on(runtime: SimulatedRuntime, stream: Stream, num_bytes: int) -> DeviceMemory:
-    """With so many bytes to write through."""
+    """Return a memory with a buffer of so many bytes for writes."""
     memory = DeviceMemory(runtime, stream)
     memory.write_through(runtime.pinned(num_bytes))
     return memory
@@ -71,8 +71,8 @@ def test_an_entry_is_free_when_its_event_has_passed_and_its_result_is_read() -> 
         assert not entry.is_free
 
 
-class Crowded:
-    """A ring that hands out its only entry, whoever else has it."""
+class SharedEntry:
+    """A broken ring, which hands out its only entry while another step uses it."""
 
     def __init__(self, runtime: SimulatedRuntime, num_entries: int, sizes: tuple[int, int, int]) -> None:
         self._entry = Ring(runtime, 1, sizes).take()
@@ -82,7 +82,7 @@ class Crowded:
 
 
 class Gate(Faults):
-    """Copies to the device wait until both steps have been launched."""
+    """Holds copies to the device until both steps have been launched."""
 
     def __init__(self) -> None:
         self.open = threading.Event()
@@ -93,7 +93,7 @@ class Gate(Faults):
 
 
 def both_at_once(model: tuple[ModelConfig, ModelWeights], plays: Script) -> list[Sequence[Drawn]]:
-    """Two steps that are launched before the first begins."""
+    """Return the results of two steps that are launched before the first begins."""
     gate = Gate()
     device = Device(*model, faults=gate)
     gate.open.clear()
@@ -102,14 +102,14 @@ def both_at_once(model: tuple[ModelConfig, ModelWeights], plays: Script) -> list
     return [result().drawn for result in results]
 
 
-def test_two_steps_under_way_are_told_apart(tiny: tuple[ModelConfig, ModelWeights]) -> None:
+def test_two_steps_under_way_have_inputs_of_their_own(tiny: tuple[ModelConfig, ModelWeights]) -> None:
     plays = script(*tiny, 2, PLAIN)
     assert both_at_once(tiny, plays) == expected(plays)
 
 
-def test_without_the_rule_a_step_is_told_what_the_next_one_should_be(
+def test_without_the_rule_a_step_reads_the_inputs_of_the_next(
     tiny: tuple[ModelConfig, ModelWeights], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.execution.gpu.runner.Ring", Crowded)
+    monkeypatch.setattr("service.execution.gpu.runner.Ring", SharedEntry)
     plays = script(*tiny, 2, PLAIN)
     assert both_at_once(tiny, plays)[0] != expected(plays)[0]

@@ -1,4 +1,4 @@
-"""A step that fails takes no other with it; a lost device takes them all."""
+"""A failed step fails no other step; a lost device fails them all."""
 
 import pytest
 
@@ -25,15 +25,15 @@ PROMPT = tuple(range(100, 120))
 
 
 def prompt(number: int, slot: int, first_block: int, name: str = "everything") -> StepPlan:
-    """A step that begins a request."""
+    """Return a step that begins a request."""
     opening = SlotOpening.of(slot, PROMPT[slot:], 20 - slot, SETTINGS[name])
     extents = (Extent(0, first_block, 1), Extent(0, 63 - first_block, 1))
     return StepPlan(number, (opening,), (Row(slot, 0, PROMPT[slot:], extents, draws_token=True),))
 
 
 @pytest.mark.parametrize("work", ["linear", "paged_attention", "sample", "top_logprobs", "copy-in", "copy-out"])
-def test_a_step_whose_work_fails_is_told_and_the_next_is_right(tiny: Model, work: str) -> None:
-    """Also when it was launched before, and when it takes over the slot and the blocks of the one that failed."""
+def test_a_step_whose_work_fails_is_reported_and_the_next_is_right(tiny: Model, work: str) -> None:
+    """It is right also if it was launched before, or takes over the slot and the blocks of the step that failed."""
     fault = Armed(Failing(lambda each: each.name == work, 0, 1))
     device = Device(*tiny, faults=fault)
     device.play(played(*tiny, prompt(0, 0, 1)))
@@ -46,7 +46,7 @@ def test_a_step_whose_work_fails_is_told_and_the_next_is_right(tiny: Model, work
 
 
 @pytest.mark.parametrize("work", ["linear", "copy-in", "put_tokens"])
-def test_a_step_that_is_refused_is_told_and_the_next_is_right(tiny: Model, work: str) -> None:
+def test_a_step_that_is_refused_is_reported_and_the_next_is_right(tiny: Model, work: str) -> None:
     fault = Armed(Failing(lambda each: each.name == work, 0, 1, refused=True))
     device = Device(*tiny, faults=fault)
     plays = played(*tiny, prompt(1, 1, 5), prompt(2, 1, 5), prompt(3, 2, 9), prompt(4, 0, 1))
@@ -69,7 +69,7 @@ def test_steps_that_are_refused_in_a_row_do_not_outrun_the_device(tiny: Model) -
 
 
 @pytest.mark.parametrize("refused", [True, False])
-def test_a_step_without_memory_is_told_as_that_and_the_next_is_right(tiny: Model, refused: bool) -> None:
+def test_a_step_without_memory_is_reported_as_that_and_the_next_is_right(tiny: Model, refused: bool) -> None:
     fault = Armed(exhausting_device(lambda work: work.name == "linear", 0, 1, refused=refused))
     device = Device(*tiny, faults=fault)
     plays = played(*tiny, prompt(1, 1, 5), prompt(2, 1, 5), prompt(3, 2, 9), prompt(4, 0, 1))
@@ -83,7 +83,7 @@ def test_a_step_without_memory_is_told_as_that_and_the_next_is_right(tiny: Model
 def test_a_step_without_an_event_at_its_end_keeps_its_memory_until_there_is_one(
     tiny: Model, monkeypatch: pytest.MonkeyPatch, fails: bool
 ) -> None:
-    """The ring goes round more than once: nothing is stuck."""
+    """The ring goes round more than once, so no entry is stuck."""
     fault = Armed(Failing(lambda work: work.name == "put_tokens", 0, int(fails), refused=True))
     device = Device(*tiny, faults=fault)
     plays = played(*tiny, prompt(0, 0, 1), prompt(1, 1, 5), prompt(2, 2, 9), prompt(3, 3, 13), prompt(4, 0, 1))

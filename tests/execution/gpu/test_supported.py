@@ -1,4 +1,4 @@
-"""Models that GPUs have no kernels for are told by what is wrong with them."""
+"""Models that GPUs have no kernels for are refused by name of the problem."""
 
 from dataclasses import replace
 
@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from service.errors import ModelLoadError
-from service.execution.gpu.element_types import element_type
-from service.execution.gpu.supported import require_supported
+from service.execution.gpu.supported import element_type, require_supported
 from service.execution.models.architecture import ModelConfig
 from service.execution.models.rope import inverse_frequencies
 

@@ -28,7 +28,7 @@ def test_blocks_leave_no_white_space() -> None:
     )
 
 
-def test_tools_are_none_or_as_given() -> None:
+def test_tools_are_none_or_those_of_the_caller() -> None:
     source = "{% if tools is none %}none{% else %}{{ tools | tojson }}{% endif %}"
     assert render(source) == "none"
     assert render(source, tools=[{"name": "é<"}]) == '[{"name": "é<"}]'
@@ -46,10 +46,10 @@ def test_further_variables_reach_the_template() -> None:
     assert render("{{ enable_thinking }}", enable_thinking=False) == "False"
 
 
-def test_messages_and_special_tokens_are_the_models_whatever_is_given() -> None:
+def test_variables_do_not_replace_messages_and_special_tokens() -> None:
     source = "{{ bos_token }}{{ messages[0].content }}"
-    given = {"bos_token": "x", "messages": [], "raise_exception": "y"}
-    assert ChatTemplate(source, "<s>", "</s>").render(HELLO, variables=given) == "<s>Hello"
+    variables = {"bos_token": "x", "messages": [], "raise_exception": "y"}
+    assert ChatTemplate(source, "<s>", "</s>").render(HELLO, variables=variables) == "<s>Hello"
 
 
 def test_model_without_template_refuses_to_chat() -> None:
@@ -80,6 +80,6 @@ def test_broken_template_names_its_line() -> None:
         ChatTemplate("ok\n{% if %}")
 
 
-def test_the_mark_of_generated_text_is_passed_over() -> None:
+def test_the_mark_of_generated_text_is_ignored() -> None:
     template = ChatTemplate("{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}")
     assert template.render([{"role": "assistant", "content": "Hello"}]) == "Hello"

@@ -24,7 +24,7 @@ NAMES = ["llama2", "llama3", "mistral", "qwen2", "qwen3", "smollm2", "wide-heads
 
 
 def all_logits(loaded: LoadedModel, tokens: Array) -> Array:
-    """Logits [sequences, length, vocab] of ``tokens`` [sequences, length], all in one batch."""
+    """Return logits [sequences, length, vocab] of ``tokens`` [sequences, length], all in one batch."""
     sequences, length = tokens.shape
     blocks = -(-length // BLOCK_TOKENS)
     sizes = {"max_positions": length, "max_tokens": tokens.size, "max_draws": tokens.size}

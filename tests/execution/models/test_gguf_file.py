@@ -32,7 +32,7 @@ def write(path: Path, blocks: np.ndarray, kind: Quantization) -> GgufFile:
 
 
 def refusal(path: Path) -> str | None:
-    """The one line that loading ``path`` ends with, or None if it loads."""
+    """Return the one line with which loading ``path`` fails, or None if it loads."""
     try:
         load_model(path)
     except ModelLoadError as error:
@@ -44,17 +44,17 @@ def is_one_clear_line(message: str | None, path: Path) -> bool:
     return message is not None and message.startswith(str(path)) and "\n" not in message
 
 
-def test_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
+def test_file_truncated_anywhere_is_refused(tmp_path: Path) -> None:
     content = LLAMA.read_bytes()
-    path = tmp_path / "cut.gguf"
-    for cut in [*range(128), *range(128, len(content), 97), *range(len(content) - 40, len(content))]:
-        path.write_bytes(content[:cut])
-        assert is_one_clear_line(refusal(path), path), cut
+    path = tmp_path / "truncated.gguf"
+    for length in [*range(128), *range(128, len(content), 97), *range(len(content) - 40, len(content))]:
+        path.write_bytes(content[:length])
+        assert is_one_clear_line(refusal(path), path), length
 
 
-def test_real_file_cut_is_refused(tmp_path: Path) -> None:
+def test_real_file_truncated_is_refused(tmp_path: Path) -> None:
     content = default_model_path().read_bytes()
-    path = tmp_path / "cut.gguf"
+    path = tmp_path / "truncated.gguf"
     for share in (0.001, 0.01, 0.0181, 0.0182, 0.3, 0.9, 0.999999):
         path.write_bytes(content[: int(share * len(content))])
         assert is_one_clear_line(refusal(path), path), share

@@ -19,7 +19,7 @@ MERGES = ["1 2", "Ġ 1", "a b", "Ċ 1"]
 
 
 def write(path: Path, **values: Any) -> Tokenizer:
-    """A tokenizer from a file with the given ``tokenizer.ggml`` values."""
+    """Return the tokenizer of a file with these ``tokenizer.ggml`` values."""
     writer = gguf.GGUFWriter(path, "llama")
     for key, value in values.items():
         name = f"tokenizer.ggml.{key}"
@@ -94,7 +94,7 @@ def test_bos_is_left_out_where_the_file_says_so(tmp_path: Path) -> None:
         ("tekken", "aB", ["a", "B"]),
     ],
 )
-def test_words_are_cut_as_the_pre_tokenizer_says(tmp_path: Path, pre: str, text: str, expected: list[str]) -> None:
+def test_words_are_split_as_the_pre_tokenizer_says(tmp_path: Path, pre: str, text: str, expected: list[str]) -> None:
     tokenizer = byte_level(tmp_path / "t.gguf", pre)
     assert [BYTE_LEVEL[token] for token in tokenizer.encode(text)] == expected
 

@@ -19,7 +19,7 @@ FAMILIES = Path(__file__).parents[2] / "data" / "families"
 
 
 def arrays(weights: object) -> Iterator[np.ndarray]:
-    """All arrays of nested weights, in order."""
+    """Return all arrays of nested weights, in order."""
     if isinstance(weights, np.ndarray):
         yield weights
     elif isinstance(weights, tuple):
@@ -85,7 +85,7 @@ def test_absent_default_package_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
         default_model_path()
 
 
-def test_default_package_without_a_model_is_as_good_as_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_package_without_a_model_counts_as_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = importlib.machinery.ModuleSpec("empty", None, is_package=True)
     spec.submodule_search_locations = [str(tmp_path)]
     monkeypatch.setattr("importlib.util.find_spec", lambda name: spec)
@@ -117,7 +117,7 @@ def test_directory_without_a_file_it_needs_is_refused(tiny_model_path: Path, tmp
     "file", ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json", "model.safetensors"]
 )
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.97])
-def test_cut_file_of_a_directory_is_refused(tiny_model_path: Path, tmp_path: Path, file: str, share: float) -> None:
+def test_truncated_file_is_refused(tiny_model_path: Path, tmp_path: Path, file: str, share: float) -> None:
     model = copy_of(tiny_model_path, tmp_path)
     content = (model / file).read_bytes()
     (model / file).write_bytes(content[: int(share * len(content))])
@@ -153,7 +153,7 @@ def test_config_that_contradicts_the_weights_is_refused(
         load_model(model)
 
 
-def test_how_its_authors_want_tokens_drawn_is_read(tiny_model_path: Path, tmp_path: Path) -> None:
+def test_the_authors_sampling_defaults_are_read(tiny_model_path: Path, tmp_path: Path) -> None:
     model = copy_of(tiny_model_path, tmp_path)
     assert load_model(model).sampling_defaults == {}
     wanted = {"temperature": 0.6, "top_p": None, "top_k": 20}

@@ -90,11 +90,11 @@ def test_missing_shard_is_named(tmp_path: Path) -> None:
         SafetensorsDir(directory)
 
 
-def test_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
+def test_file_truncated_anywhere_is_refused(tmp_path: Path) -> None:
     content = (SHARDED / "model-00001-of-00003.safetensors").read_bytes()
     path = tmp_path / "model.safetensors"
-    for cut in [*range(0, len(content), 997), len(content) - 1]:
-        path.write_bytes(content[:cut])
+    for length in [*range(0, len(content), 997), len(content) - 1]:
+        path.write_bytes(content[:length])
         with pytest.raises(ModelLoadError, match="not a complete safetensors file"):
             SafetensorsDir(tmp_path)
 

@@ -1,7 +1,7 @@
 """Core and the real data plane on too little KV memory: preempted, recomputed, and the same tokens to the last bit.
 
 Exact equality is right here: the CPU kernels give a sequence the same numbers whatever else is in the batch and however
-its prompt is cut.
+its prompt is split into chunks.
 """
 
 from pathlib import Path
@@ -28,7 +28,7 @@ def model(tiny_model_path: Path) -> LoadedModel:
 
 
 def conversation(number: int) -> Submit:
-    """Half of them greedy, half sampled."""
+    """Return a conversation: half of them are greedy, half sampled."""
     prompt = tuple((number * 7 + i * (1 + number % 5)) % 256 for i in range(20 + number * 80 // CONVERSATIONS))
     sampling = SamplingParams(temperature=float(number % 2), top_p=0.9, seed=number, repetition_penalty=1.1)
     return Submit(f"c{number}", prompt, 64, sampling, frozenset(), None, priority=number % 3)

@@ -1,7 +1,7 @@
 """The default model through core and runner, against what Hugging Face transformers answers in float32.
 
 `tests/data/make_smollm2_reference.py` made the expected tokens. Where ours differ, the reference's two largest logits
-must be nearly equal; such places are counted, and the comparison goes on from the reference's token.
+must be nearly equal; such near ties are counted, and the comparison goes on from the reference's token.
 """
 
 import json
@@ -54,7 +54,7 @@ class Server:
         self.simulation = Simulation(core, CPURunner(model.config, model.weights, **sizes))
 
     def answers(self, prompts: dict[str, tuple[list[int], int]], user: str | None = None) -> dict[str, list[int]]:
-        """Greedy answers to prompts (tokens, length of the answer), all at once."""
+        """Return greedy answers to prompts (tokens, length of the answer), all at once."""
         for name, (prompt, length) in prompts.items():
             scope = None if user is None else ("tenant", user)
             self.simulation.submit(Submit(name, tuple(prompt), length, GREEDY, frozenset(), scope))
@@ -71,7 +71,7 @@ class Comparison:
     near_ties: int = 0
 
     def differs_at(self, name: str, answer: list[int], skipped: int) -> int | None:
-        """Where the answer, of which ``skipped`` tokens were given, leaves the reference: only at a near tie."""
+        """Return where an answer after ``skipped`` tokens of the reference differs from it: only at a near tie."""
         expected, gaps = CASES[name]["greedy"], CASES[name]["gaps"]
         for index, token in enumerate(answer, skipped):
             self.tokens += 1
@@ -87,17 +87,17 @@ class Comparison:
 
 
 def compare(server: Server, names: list[str], user: str | None = None) -> Comparison:
-    """All named cases at once; those that meet a near tie again from the token after it."""
+    """Compare all named cases at once, and those that meet a near tie again from the token after it."""
     comparison = Comparison()
-    given = dict.fromkeys(names, 0)
+    starts = dict.fromkeys(names, 0)
     round_ = 0
-    while given:
-        wanted = {name: (prompt_of(name, skipped), 64 - skipped) for name, skipped in given.items()}
+    while starts:
+        wanted = {name: (prompt_of(name, skipped), 64 - skipped) for name, skipped in starts.items()}
         got = server.answers({f"{name}/{round_}": prompt for name, prompt in wanted.items()}, user)
         differing = {
-            name: comparison.differs_at(name, got[f"{name}/{round_}"], skipped) for name, skipped in given.items()
+            name: comparison.differs_at(name, got[f"{name}/{round_}"], skipped) for name, skipped in starts.items()
         }
-        given = {name: at + 1 for name, at in differing.items() if at is not None and at < 63}
+        starts = {name: at + 1 for name, at in differing.items() if at is not None and at < 63}
         round_ += 1
     comparison.finish()
     return comparison
@@ -108,7 +108,7 @@ def prompt_of(name: str, skipped: int) -> list[int]:
 
 
 def chains() -> Iterator[list[str]]:
-    """Conversations: the names of their turns, in order."""
+    """Yield conversations: the names of their turns, in order."""
     for name in CASES:
         if name.endswith("-1") and CASES[name]["previous"] is None:
             stem = name.removesuffix("1")
@@ -125,7 +125,7 @@ def test_the_reference_is_what_was_asked_for() -> None:
 
 
 def full_unless(chosen: object, *values: object) -> list[object]:
-    """Parameters of which only the chosen one runs in `make test`."""
+    """Return parameters of which only the chosen one runs in `make test`."""
     return [pytest.param(value, marks=[] if value == chosen else [pytest.mark.full]) for value in values]
 
 
@@ -173,7 +173,7 @@ def test_logits(model: LoadedModel, chunk: int) -> None:
 
 
 def logits_after(model: LoadedModel, tokens: list[int], chunk: int) -> np.ndarray:
-    """[vocab] after the last of ``tokens``, prefilled in chunks."""
+    """Return logits [vocab] after the last of ``tokens``, prefilled in chunks."""
     blocks = -(-len(tokens) // BLOCK_TOKENS)
     kv, batcher = allocate_kv_pool(model.config, blocks), Batcher(1, blocks)
     sizes = {"max_positions": len(tokens) + 1, "max_tokens": chunk, "max_draws": 1}

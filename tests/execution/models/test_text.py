@@ -14,7 +14,7 @@ TOKENIZER = read_tokenizer(Path(__file__).parents[2] / "data" / "families" / "ll
 
 
 def pieces(text: str, *stop: str) -> tuple[list[Piece], str]:
-    """What each token of ``text`` releases, up to a stop, and what closing returns."""
+    """Return what each token of ``text`` releases, up to a stop, and what closing returns."""
     stage = TextStage(TOKENIZER)
     stage.open("r", stop)
     released = []

@@ -79,7 +79,7 @@ def test_half_a_character_is_never_released() -> None:
     assert decoder.flush() == ""
 
 
-def test_pending_tells_whether_a_character_is_unfinished() -> None:
+def test_pending_is_true_while_a_character_is_unfinished() -> None:
     decoder = BYTES.decoder()
     first, second = BYTES.encode("é")
     assert not decoder.pending

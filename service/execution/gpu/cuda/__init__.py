@@ -1,1 +1,1 @@
-"""The runtime on NVIDIA's GPUs, by CuPy and Numba-CUDA."""
+"""The runtime on NVIDIA's GPUs, over CuPy and Numba-CUDA. Start with `runtime.py`."""

@@ -1,25 +1,25 @@
-"""One device of NVIDIA's, through CuPy, which is imported when the first device is opened and not before."""
+"""One of NVIDIA's devices, through CuPy, which is imported only when the first device is opened."""
 
 from typing import Any
 
 from service.errors import DeviceNotFoundError
 from service.execution.gpu.runtime import DeviceInfo
 
-LEAST_CAPABILITY = (8, 0)  # of the kernels: bfloat16, and copies that run beside them
+LEAST_CAPABILITY = (8, 0)  # that the kernels need: bfloat16, and copies that run beside them
 
 
 def device_count() -> int:
-    """NVIDIA's devices that CUDA shows, which heeds CUDA_VISIBLE_DEVICES. Raises DeviceNotFoundError if it fails."""
+    """Return how many devices CUDA shows, which respects CUDA_VISIBLE_DEVICES. Raises DeviceNotFoundError."""
     cuda = _import_cupy().cuda
     try:
         count: int = cuda.runtime.getDeviceCount()
-    except cuda.runtime.CUDARuntimeError as error:  # no device, no driver, one that is too old
+    except cuda.runtime.CUDARuntimeError as error:  # no device, no driver, or a driver that is too old
         raise DeviceNotFoundError(f"no NVIDIA GPU can be used: {error}") from error
     return count
 
 
 class CudaDevice:
-    """Device ``number``, as CUDA counts. Raises DeviceNotFoundError."""
+    """Device ``number`` in CUDA's order. Raises DeviceNotFoundError."""
 
     def __init__(self, number: int) -> None:
         self.name = f"cuda:{number}"
@@ -34,7 +34,7 @@ class CudaDevice:
         )
         self.handle = self.cuda.Device(number)
         try:
-            self.info = self._ask(number)
+            self.info = self._query(number)
         except self.error_types as error:  # busy, forbidden, broken
             raise DeviceNotFoundError(f"{self.name} cannot be used: {error}") from error
         if self.info.capability < LEAST_CAPABILITY:
@@ -42,11 +42,11 @@ class CudaDevice:
             raise DeviceNotFoundError(f"{self.name} ({self.info.name}) has compute capability {major}.{minor}, not 8.0")
 
     def memory(self) -> tuple[int, int]:
-        """Bytes: free, total."""
+        """Return the device's memory in bytes: free, total."""
         free, total = self.handle.mem_info
         return int(free), int(total)
 
-    def _ask(self, number: int) -> DeviceInfo:
+    def _query(self, number: int) -> DeviceInfo:
         properties = self.runtime.getDeviceProperties(number)
         return DeviceInfo(
             device=self.name,
@@ -68,5 +68,5 @@ def _import_cupy() -> Any:
 
 
 def _version(number: int) -> str:
-    """13000 is 13.0."""
+    """Return the version behind CUDA's number: 13000 is 13.0."""
     return f"{number // 1000}.{number % 1000 // 10}"

@@ -1,6 +1,6 @@
-"""CUDA's errors as ours, by status. Its runtime and its driver number those that matter here alike.
+"""CUDA's errors as ours, by status. For those that matter here, its runtime and its driver have the same numbers.
 
-A lost device answers every call with its loss, whatever was asked. All other errors are one call's.
+A lost device fails every call, whatever it asks for. All other errors are one call's.
 """
 
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from kernels.cuda.matrices import ALLOC_FAILED, CublasError
 from service.errors import DeviceLostError, DeviceMemoryError
+from service.execution.gpu.cuda.device import CudaDevice
 from service.execution.gpu.runtime import CaptureError
 
 NOT_READY = 600
@@ -31,42 +32,23 @@ LOST = {
     721,  # TensorMemoryLeak
     810,  # MpsClientTerminated
     911,  # ExternalDevice
-    999,  # Unknown: what is said of a device that fell off the bus
+    999,  # Unknown: reported for a device that fell off the bus
 }
 
 
-class Device(Protocol):
-    """Whose errors these are."""
-
-    @property
-    def name(self) -> str:
-        """cuda:0."""
-
-    @property
-    def error_types(self) -> tuple[type[Exception], ...]:
-        """CuPy's: they have a ``status``."""
-
-    def memory(self) -> tuple[int, int]:
-        """Bytes: free, total."""
+class _CallsDevice(Protocol):
+    device: CudaDevice
 
 
-class OfDevice(Protocol):
-    """What calls a device."""
-
-    @property
-    def device(self) -> Device:
-        """That one."""
-
-
-S = TypeVar("S", bound=OfDevice)
+S = TypeVar("S", bound=_CallsDevice)
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def translated(error: Exception, device: Device, asked: int | None = None) -> Exception:
-    """CuPy's error, or cuBLAS's, as one of ours; itself if it is no loss, no want of memory and no refused capture.
+def translated(error: Exception, device: CudaDevice, asked: int | None = None) -> Exception:
+    """Return CuPy's or cuBLAS's error as one of ours: a lost device, no memory, a refused capture; else itself.
 
-    ``asked``: bytes, where memory was asked for.
+    ``asked``: bytes, if the call asked for memory.
     """
     if isinstance(error, CublasError):
         return _out_of_memory(device, asked) if error.status == ALLOC_FAILED else error
@@ -80,13 +62,13 @@ def translated(error: Exception, device: Device, asked: int | None = None) -> Ex
     return CaptureError(str(error)) if status in CAPTURE else error
 
 
-def _out_of_memory(device: Device, asked: int | None) -> DeviceMemoryError:
+def _out_of_memory(device: CudaDevice, asked: int | None) -> DeviceMemoryError:
     free, total = device.memory()
     return DeviceMemoryError(device.name, asked=asked, free=free, total=total)
 
 
 def translating(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
-    """A method whose errors are ours."""
+    """Make a method raise our errors in place of CuPy's and cuBLAS's."""
 
     @wraps(method)
     def call(self: S, /, *args: P.args, **named: P.kwargs) -> R:

@@ -1,6 +1,6 @@
-"""Kernels and products on a device. Kernels are compiled once, kept on disk as PTX, and loaded once.
+"""Launches kernels and cuBLAS's matrix products on a stream of a device.
 
-Both run on the stream that is named.
+A kernel is compiled once, kept on disk as PTX, and loaded once.
 """
 
 import re
@@ -20,14 +20,14 @@ from service.execution.gpu.cuda.stream import CuPyStream
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """``convert``: an argument each, to what CuPy hands over as it is: scalars of NumPy, addresses among them."""
+    """A kernel on a device; ``convert`` makes of each argument a NumPy scalar, which CuPy passes on as it is."""
 
     function: Any
     convert: tuple[Callable[[Any], np.generic], ...]
 
 
 class LoadedKernels:
-    """Of one device. Any thread may ask; a kernel's first launch compiles it, which takes a second or two."""
+    """The kernels of one device, for any thread. A kernel's first use compiles it, which takes a second or two."""
 
     def __init__(self, device: CudaDevice, folder: Path) -> None:
         self.device, self._folder = device, folder
@@ -35,7 +35,7 @@ class LoadedKernels:
         self._lock = threading.Lock()
 
     def get(self, kernel: Any) -> _Loaded:
-        """A `kernels.cuda.kernel.Kernel` as it is launched."""
+        """Return a `kernels.cuda.kernel.Kernel` ready for launches."""
         loaded = self._loaded.get(kernel.function)
         if loaded is None:
             with self._lock:
@@ -80,13 +80,13 @@ class CuPyMultiply:
 
 
 def entry_of(ptx: str) -> str:
-    """The name by which the one kernel in there is known: Numba's, mangled."""
+    """Return the mangled name, given by Numba, of the only kernel in the PTX."""
     (name,) = re.findall(r"\.entry\s+([^\s(]+)", ptx)
     return str(name)
 
 
 def converter(kind: Any) -> Callable[[Any], np.generic]:
-    """For a parameter of a Numba type: arrays become addresses, numbers get their size."""
+    """Return what converts arguments for a parameter of a Numba type: arrays to addresses, numbers to their size."""
     if hasattr(kind, "dtype"):  # a pointer
         return lambda array: np.uint64(array.data.ptr)
     from numba.cuda.np import numpy_support  # noqa: PLC0415

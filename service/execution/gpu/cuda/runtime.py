@@ -1,8 +1,8 @@
-"""NVIDIA's devices, through CuPy. Thin: a method here is a call or two of CUDA's. It has never run on a GPU.
+"""NVIDIA's devices, through CuPy: each method is a call or two of CUDA's. It has never run on a GPU.
 
-Memory comes from CUDA itself, one allocation each, not from CuPy's pools: the device's rounds up and keeps what is
-given back, that of pinned memory rounds to powers of two. Nothing else here allocates, for nothing here computes with
-CuPy's arrays: they are addresses with shapes.
+Memory comes from CUDA itself, one allocation each, not from CuPy's pools: the device's pool rounds up and keeps what is
+freed, the pinned one rounds to powers of two. Nothing else here allocates, because nothing computes with CuPy's arrays:
+they are addresses with shapes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,18 +24,18 @@ from service.execution.gpu.runtime import Bytes, Runtime
 
 
 class CuPyRuntime:
-    """See `runtime.Runtime`: device ``number`` as CUDA counts. Raises DeviceNotFoundError."""
+    """A `runtime.Runtime`: device ``number`` in CUDA's order. Raises DeviceNotFoundError."""
 
     def __init__(self, number: int = 0) -> None:
         self.device = CudaDevice(number)
         self.info = self.device.info
         self._kernels = LoadedKernels(self.device, _kernels_folder())
         self._pinned_bytes = 0
-        self._workspaces: list[Any] = []  # of cuBLAS, whose graphs write to them
-        self._prove()
+        self._workspaces: list[Any] = []  # of cuBLAS, to which captured graphs write
+        self._try_out()
 
-    def _prove(self) -> None:
-        """Compile, load and run a kernel, and multiply: what cannot work is told before anything is taken."""
+    def _try_out(self) -> None:
+        """Compile, load and run a kernel, and multiply: a device of no use is refused before memory is allocated."""
         try:
             with self.bound():
                 stream = self.stream()
@@ -46,7 +46,7 @@ class CuPyRuntime:
                 ops.rms_norm(square, row, 1e-5, out)
                 stream.record().wait()
             self._workspaces.clear()  # nothing was captured
-        except Exception as error:  # the driver's, the compiler's or cuBLAS's: the device is of no use
+        except Exception as error:  # of the driver, the compiler or cuBLAS
             raise DeviceNotFoundError(f"{self.device.name} cannot be used: {error}") from error
 
     @translating
@@ -89,9 +89,9 @@ class CuPyRuntime:
 
     @translating
     def ops(self, stream: Any, scratch: Any = None) -> Any:
-        """See `runtime.Runtime`; a `CuPyStream`. Takes `kernels.cuda.matrices.WORKSPACE_BYTES` for cuBLAS.
+        """See `runtime.Runtime`; ``stream`` is a `CuPyStream`. Allocates WORKSPACE_BYTES for cuBLAS.
 
-        Raises DeviceMemoryError, CublasError.
+        Raises DeviceMemoryError and CublasError.
         """
         from kernels.cuda.ops import Ops  # noqa: PLC0415
 
@@ -102,7 +102,7 @@ class CuPyRuntime:
 
     @contextmanager
     def bound(self) -> Iterator[None]:
-        """See `runtime.Runtime`. The thread stays with the device: there is no way out that a lost one could bar."""
+        """See `runtime.Runtime`. The thread stays bound, because unbinding it could fail on a lost device."""
         self._bind()
         yield
 
@@ -120,14 +120,14 @@ class CuPyRuntime:
 
 
 class NvidiaDevices:
-    """This machine's GPUs, by their numbers as CUDA counts them. CuPy is imported when one is asked for."""
+    """This machine's GPUs, numbered as CUDA does. CuPy is imported when the first method is called."""
 
     def count(self) -> int:
-        """How many there are. Raises DeviceNotFoundError without CuPy or a driver."""
+        """Return how many there are. Raises DeviceNotFoundError without CuPy or a driver."""
         return device_count()
 
     def open(self, number: int) -> Runtime:
-        """One of them. Raises DeviceNotFoundError."""
+        """Open device ``number``. Raises DeviceNotFoundError."""
         return CuPyRuntime(number)
 
 

@@ -1,6 +1,6 @@
-"""Streams, events and graphs of CUDA through CuPy. Every call names its stream: none uses CuPy's current one.
+"""CUDA's streams, events and graphs through CuPy. Every call names its stream: none uses CuPy's current one.
 
-Read against CuPy 14.2: `memcpyAsync`, `eventSynchronize` and launches let the interpreter's lock go.
+By the source of CuPy 14.2, `memcpyAsync`, `eventSynchronize` and launches release the interpreter's lock.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from service.execution.gpu.runtime import CaptureError
 
 
 class CuPyEvent:
-    """Waits sleep rather than spin: a thread that spins is a processor less for the others."""
+    """A `runtime.Event`. Waits sleep: a thread that spins would take a processor from the others."""
 
     def __init__(self, device: CudaDevice, event: Any) -> None:
         self.device, self.event = device, event
@@ -25,15 +25,16 @@ class CuPyEvent:
     @translating
     def done(self) -> bool:
         """See `runtime.Event`."""
-        status = self.device.runtime.eventQuery(self.event.ptr)  # CuPy's own `done` takes an error for "not yet"
+        status = self.device.runtime.eventQuery(self.event.ptr)  # CuPy's own `done` reads an error as "not yet"
         if status not in (0, NOT_READY):
             raise self.device.runtime.CUDARuntimeError(status)
         return bool(status == 0)
 
     @translating
     def wait(self) -> None:
-        """See `runtime.Event`. Binds its thread, which may be the last to hold the event: destroying it from another
-        device would make a context there.
+        """See `runtime.Event`.
+
+        Binds the thread, because it may be the last to hold the event: destroying that elsewhere would make a context.
         """
         self.device.handle.use()
         self.event.synchronize()
@@ -46,7 +47,7 @@ class CuPyEvent:
 
 
 class CuPyStream:
-    """See `runtime.Stream`. Its graphs are CuPy's."""
+    """A `runtime.Stream`. Its graphs are CuPy's."""
 
     def __init__(self, device: CudaDevice, *, urgent: bool) -> None:
         self.device = device
@@ -54,7 +55,7 @@ class CuPyStream:
 
     @translating
     def copy(self, source: Any, destination: Any) -> None:
-        """See `runtime.Stream`. Pageable memory is not noticed: the call would wait, and be slow."""
+        """See `runtime.Stream`. Pageable memory is not refused: the call would wait, and be slow."""
         if source.nbytes != destination.nbytes:
             raise ValueError(f"a copy of {source.nbytes} bytes into {destination.nbytes}")
         runtime = self.device.runtime
@@ -80,25 +81,25 @@ class CuPyStream:
 
     @translating
     def wait(self, event: Any) -> None:
-        """See `runtime.Stream`; a `CuPyEvent`."""
+        """See `runtime.Stream`; ``event`` is a `CuPyEvent`."""
         self.stream.wait_event(event.event)
 
     @translating
     def capture(self, submit: Callable[[], None]) -> Any:
-        """See `runtime.Stream`. Kernels must have been launched before: loading one cannot be captured.
+        """See `runtime.Stream`. Kernels must have been launched before, because loading one cannot be captured.
 
-        This thread alone is kept from what cannot be captured; other threads go on with their copies. The graph goes
-        to the device at once rather than with its first replay.
+        Only this thread is kept from calls that cannot be captured; other threads continue to copy. The graph is
+        uploaded at once, not with its first replay.
         """
-        with _keeping_garbage():
+        with _no_garbage_collection():
             self.stream.begin_capture(self.device.runtime.streamCaptureModeThreadLocal)
             try:
                 submit()
             except BaseException as error:
-                with contextlib.suppress(RuntimeError):  # what spoiled the capture is told, not that it is spoiled
+                with contextlib.suppress(RuntimeError):  # report what spoiled the capture, not that it is spoiled
                     self.stream.end_capture()
                 if isinstance(error, RuntimeError) and translated(error, self.device) is error:
-                    raise CaptureError(str(error)) from error  # cuBLAS, for one, has but a number for it
+                    raise CaptureError(str(error)) from error  # cuBLAS, for one, has only a number for it
                 raise
             graph = self.stream.end_capture()
         graph.upload(self.stream)
@@ -111,8 +112,8 @@ class CuPyStream:
 
 
 @contextlib.contextmanager
-def _keeping_garbage() -> Iterator[None]:
-    """Memory that is freed in a capture spoils it."""
+def _no_garbage_collection() -> Iterator[None]:
+    """Keep the collector from freeing memory, which would spoil a capture."""
     was_on = gc.isenabled()
     gc.collect()
     gc.disable()
@@ -124,7 +125,7 @@ def _keeping_garbage() -> Iterator[None]:
 
 
 def _address(array: Any) -> int:
-    """Of the first byte of a contiguous array, on either side. Raises ValueError."""
+    """Return the address of a contiguous array of the device or the host. Raises ValueError."""
     if not array.flags.c_contiguous:
         raise ValueError(f"an array of shape {array.shape}, strides {array.strides} is not contiguous")
     address: int = array.__array_interface__["data"][0] if isinstance(array, np.ndarray) else array.data.ptr

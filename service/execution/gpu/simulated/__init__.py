@@ -1,1 +1,1 @@
-"""The runtime without a GPU: streams that are late, and devices that fail, as told."""
+"""The runtime on a device played by the CPU, whose streams are late and fail as tests ask. Start with `runtime.py`."""

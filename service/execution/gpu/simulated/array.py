@@ -1,6 +1,6 @@
-"""Arrays of a simulated device: their numbers are there for the streams' work only, as those of a GPU are.
+"""Arrays of a simulated device: like a GPU's, their contents are accessible to the work of streams only.
 
-The host sees shape and type, cuts and reshapes, and copies through a stream. What would read or write directly raises.
+The host sees shape and type, slices and reshapes, and copies through a stream. Direct reads and writes raise.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 
 
 class DeviceArray:
-    """A view of the device's memory, with as much of NumPy's arrays as `runtime.Array` promises."""
+    """A view of the device's memory, with the part of NumPy's interface that `runtime.Array` has."""
 
     __slots__ = ("_memory",)
 
@@ -51,18 +51,18 @@ class DeviceArray:
         return len(self._memory)
 
     def __getitem__(self, key: Any) -> "DeviceArray":
-        """A view, by integers and slices."""
+        """Return a view, by integers and slices."""
         keys = key if isinstance(key, tuple) else (key,)
         if any(isinstance(each, list | np.ndarray | DeviceArray) for each in keys):
-            raise TypeError("an array of a device is cut by integers and slices; rows are taken by `take_rows`")
+            raise TypeError("an array of a device is indexed by integers and slices; rows are taken by `take_rows`")
         return DeviceArray(self._memory[keys if Ellipsis in keys else (*keys, ...)])
 
     def reshape(self, *shape: Any) -> "DeviceArray":
-        """A view; ValueError if it would have to be a copy."""
+        """Return a view of another shape. Raises ValueError if it would have to be a copy."""
         return DeviceArray(np.reshape(self._memory, shape[0] if len(shape) == 1 else shape, copy=False))
 
     def view(self, dtype: DTypeLike) -> "DeviceArray":
-        """The same bytes as elements of another type."""
+        """Return a view of the same bytes as elements of another type."""
         return DeviceArray(self._memory.view(dtype))
 
     def __array__(self, *args: object, **kwargs: object) -> np.ndarray:
@@ -73,10 +73,10 @@ class DeviceArray:
 
 
 def memory_of(value: Any) -> Any:
-    """What the streams' work computes on: an argument of an op as it is on the device.
+    """Return an op's argument as work on the device sees it.
 
-    Raises TypeError for an array of the host, where a kernel would read what is not mapped.
+    Raises TypeError for an array of the host, which a kernel could not read.
     """
     if isinstance(value, np.ndarray):
-        raise TypeError(f"an array of the host, {value.shape} of {value.dtype}, is no argument of a device's op")
+        raise TypeError(f"an array of the host, {value.shape} of {value.dtype}, cannot be an argument of a device's op")
     return value._memory if isinstance(value, DeviceArray) else value

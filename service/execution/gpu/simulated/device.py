@@ -1,7 +1,7 @@
-"""What the parts of a simulated device share: whether it is lost, what of its memory is taken, who may call.
+"""What the parts of a simulated device share: whether it is lost, how much memory is allocated, which threads may call.
 
-``lost`` goes from None to a reason once. Waits of all threads sleep on one condition, ``progress``, told whenever an
-event is passed or the device is lost.
+``lost`` changes once, from None to a reason. All threads that wait sleep on one condition, ``progress``, which is
+notified whenever an event has passed or the device is lost.
 """
 
 import threading
@@ -16,7 +16,7 @@ from service.execution.gpu.simulated.faults import Faults, Work
 
 
 class SimulatedDevice:
-    """``total_bytes`` of its own memory, ``pinnable_bytes`` of the host's that can be pinned."""
+    """A device with ``total_bytes`` of memory, on a host of which ``pinnable_bytes`` can be pinned."""
 
     def __init__(self, name: str, total_bytes: int, pinnable_bytes: int, faults: Faults) -> None:
         self.name, self.total_bytes, self.pinnable_bytes = name, total_bytes, pinnable_bytes
@@ -24,29 +24,29 @@ class SimulatedDevice:
         self.lost: str | None = None
         self.taken_bytes = 0
         self.progress = threading.Condition()
-        self.computing = threading.Lock()  # the CPU's kernels are entered by one thread at a time
+        self.computing = threading.Lock()  # one thread at a time enters the CPU's kernels
         self._pinned: list[np.ndarray] = []
         self._thread = threading.local()
 
     def require(self) -> None:
-        """Raise DeviceLostError if it is."""
+        """Raise DeviceLostError if the device is lost."""
         if self.lost is not None:
             raise DeviceLostError(self.lost)
 
     def lose(self, reason: str) -> None:
-        """From now on nothing works, and nobody waits any more."""
+        """Make all calls and all waits, also those under way, raise DeviceLostError."""
         with self.progress:
             self.lost = self.lost or reason
             self.progress.notify_all()
 
-    def wait_until(self, so: Callable[[], bool]) -> None:
-        """Block until it is so. Raises DeviceLostError as soon as the device is lost."""
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Block until the condition is true. Raises DeviceLostError as soon as the device is lost."""
         with self.progress:
-            self.progress.wait_for(lambda: self.lost is not None or so())
+            self.progress.wait_for(lambda: self.lost is not None or condition())
         self.require()
 
     def submitting(self, work: Work) -> None:
-        """Before work is queued: what refuses it raises."""
+        """Check work before it is queued. Raises what refuses it."""
         self.require()
         try:
             self.faults.submitted(work)
@@ -56,7 +56,7 @@ class SimulatedDevice:
 
     @contextmanager
     def bound(self) -> Iterator[None]:
-        """This thread calls the device."""
+        """Let this thread call the device."""
         self._thread.depth = getattr(self._thread, "depth", 0) + 1
         try:
             yield
@@ -70,7 +70,7 @@ class SimulatedDevice:
 
     @contextmanager
     def capturing(self) -> Iterator[None]:
-        """This thread captures: it may not take memory."""
+        """Keep this thread from allocating while it captures."""
         self._thread.captures = True
         try:
             yield
@@ -78,7 +78,7 @@ class SimulatedDevice:
             self._thread.captures = False
 
     def take(self, num_bytes: int) -> np.ndarray:
-        """So many bytes of its memory, all ones: NaN, or -1. Raises DeviceMemoryError."""
+        """Allocate memory of the device, with all bits set: NaN, or -1. Raises DeviceMemoryError."""
         self._require_memory_call()
         free = self.total_bytes - self.taken_bytes
         if num_bytes > free:
@@ -87,18 +87,18 @@ class SimulatedDevice:
         return np.full(num_bytes, 0xFF, np.uint8)
 
     def pin(self, num_bytes: int) -> np.ndarray:
-        """So many bytes of the host's. Raises PinnedMemoryError."""
+        """Allocate pinned memory of the host. Raises PinnedMemoryError."""
         self._require_memory_call()
         pinned = sum(memory.nbytes for memory in self._pinned)
         free, total = self.pinnable_bytes - pinned, self.pinnable_bytes
         if num_bytes > free:
             sizes = {"asked": num_bytes, "pinned": pinned, "free": free, "total": total}
-            raise PinnedMemoryError("not to be had", device=self.name, **sizes)
+            raise PinnedMemoryError("more than can be pinned", device=self.name, **sizes)
         self._pinned.append(np.full(num_bytes, 0xFF, np.uint8))
         return self._pinned[-1]
 
     def pinned_memory(self, array: np.ndarray) -> np.ndarray:
-        """The array itself; ValueError if it is not pinned."""
+        """Return the array itself. Raises ValueError if it is not pinned."""
         address = _address(array)
         starts = [(_address(memory), memory.nbytes) for memory in self._pinned]
         if not any(start <= address and address + array.nbytes <= start + length for start, length in starts):

@@ -1,8 +1,8 @@
-"""What goes wrong, or slowly, on a simulated device. Injected by tests; `Faults` itself does nothing.
+"""Failures and delays of a simulated device, which tests inject; `Faults` itself does nothing.
 
-A fault sees each piece of work twice: when it is submitted, on the thread that submits, where an exception is the
-call's, as CUDA refuses a copy; and when its turn comes, on its stream's thread, where it may block, and an exception
-is the work's failure. `DeviceLostError` raised in either place is the loss of the device.
+A fault sees each piece of work twice. When it is submitted, on the submitting thread, an exception refuses the call, as
+CUDA can refuse a copy. When its turn comes, on its stream's thread, the fault may block, and an exception is the
+failure of the work. A `DeviceLostError` raised in either place is the loss of the device.
 """
 
 import threading
@@ -16,7 +16,7 @@ from service.errors import DeviceLostError, DeviceMemoryError
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A piece of a stream's work, number ``number`` of its stream.
+    """A piece of work, the ``number``-th of its stream.
 
     ``name``: an op's, "fill", or a copy's: "copy-in" to the device, "copy-out", "copy-inside".
     """
@@ -36,75 +36,75 @@ Which = Callable[[Work], bool]
 
 
 class Faults:
-    """Nothing goes wrong."""
+    """No faults, and the base of all others."""
 
     def submitted(self, work: Work) -> None:
-        """On the submitting thread, before the work is queued."""
+        """Run on the submitting thread, before the work is queued."""
 
     def begins(self, work: Work) -> None:
-        """On the stream's thread, before the work is done."""
+        """Run on the stream's thread, before the work is done."""
 
 
 class Several(Faults):
-    """All of these, in their order."""
+    """Several faults, in their order."""
 
     def __init__(self, *faults: Faults) -> None:
         self._faults = faults
 
     def submitted(self, work: Work) -> None:
-        """Pass it on."""
+        """Pass the work to each fault."""
         for fault in self._faults:
             fault.submitted(work)
 
     def begins(self, work: Work) -> None:
-        """Pass it on."""
+        """Pass the work to each fault."""
         for fault in self._faults:
             fault.begins(work)
 
 
 class Armed(Faults):
-    """Another fault, from `arm` to `disarm`: a device can be set up and looked at in peace."""
+    """Another fault, in effect from `arm` to `disarm`: a device can be set up and read without it."""
 
     def __init__(self, fault: Faults | None = None) -> None:
         self._fault = fault or Faults()
         self._armed = False
 
     def arm(self, fault: Faults | None = None) -> None:
-        """Begin, with another one if it is given."""
+        """Put the fault into effect, or the one passed here in its place."""
         self._fault = fault or self._fault
         self._armed = True
 
     def disarm(self) -> None:
-        """End."""
+        """End the fault's effect."""
         self._armed = False
 
     def submitted(self, work: Work) -> None:
-        """Pass it on."""
+        """Pass the work to the fault."""
         if self._armed:
             self._fault.submitted(work)
 
     def begins(self, work: Work) -> None:
-        """Pass it on."""
+        """Pass the work to the fault."""
         if self._armed:
             self._fault.begins(work)
 
 
 class Delays(Faults):
-    """Each piece of work begins late, by up to ``longest_s``; drawn from seed, stream and number alone."""
+    """Makes each piece of work late by up to ``longest_s``, drawn from seed, stream and number alone."""
 
     def __init__(self, seed: int, longest_s: float, which: Which = lambda work: True) -> None:
         self._seed, self._longest_s, self._which = seed, longest_s, which
 
     def begins(self, work: Work) -> None:
-        """Wait."""
+        """Sleep if the work is picked."""
         if self._which(work):
             sleep(Random(f"{self._seed}/{work.stream}/{work.number}").random() * self._longest_s)
 
 
 class Failing(Faults):
-    """Work fails: the ``first .. last`` of what ``which`` picks, counted from 0 (``last`` None: all that follow).
+    """Fails the ``first .. last`` of the work that ``which`` picks, counted from 0 (``last`` None: all that follow).
 
-    ``refused``: already when it is submitted. ``error`` makes the exception.
+    ``refused``: it fails when it is submitted, not when it begins. ``error`` makes the exception.
     """
 
     def __init__(
@@ -119,15 +119,15 @@ class Failing(Faults):
         self._which, self._first, self._last = which, first, last
         self._refused, self._error = refused, error
         self._seen = 0
-        self._lock = threading.Lock()  # streams' threads count together
+        self._lock = threading.Lock()  # all streams' threads count together
 
     def submitted(self, work: Work) -> None:
-        """Raise, if this is one to refuse."""
+        """Raise if this work is to be refused."""
         if self._refused:
             self._fail(work)
 
     def begins(self, work: Work) -> None:
-        """Raise, if this is one to fail."""
+        """Raise if this work is to fail."""
         if not self._refused:
             self._fail(work)
 
@@ -141,12 +141,12 @@ class Failing(Faults):
 
 
 def losing_device(which: Which, at: int = 0) -> Failing:
-    """The device is lost when the ``at``-th piece of work of those picked begins."""
+    """Return a fault that loses the device when the ``at``-th piece of the picked work begins."""
     return Failing(which, at, error=DeviceLostError)
 
 
 def exhausting_device(which: Which, first: int = 0, last: int | None = None, *, refused: bool = True) -> Failing:
-    """The device has no memory for these; see `Failing`."""
+    """Return a fault by which the device has no memory for the picked work; see `Failing`."""
 
     def error(why: str) -> DeviceMemoryError:
         return DeviceMemoryError("simulated:0", asked=None, free=0, total=1 << 30, why=why)
@@ -155,22 +155,22 @@ def exhausting_device(which: Which, first: int = 0, last: int | None = None, *, 
 
 
 class Stall(Faults):
-    """Work that ``which`` picks does not begin before `release`; `reached` waits until some has come that far."""
+    """Holds work that ``which`` picks until `release`; `reached` waits until some is held."""
 
     def __init__(self, which: Which) -> None:
         self._which = which
         self._open, self._reached = threading.Event(), threading.Event()
 
     def begins(self, work: Work) -> None:
-        """Wait."""
+        """Wait for `release` if the work is picked."""
         if self._which(work):
             self._reached.set()
             self._open.wait()
 
     def release(self) -> None:
-        """Let all go on, and all that come."""
+        """Let all work begin, from now on."""
         self._open.set()
 
     def reached(self, timeout_s: float) -> bool:
-        """Whether work is held here within so many seconds."""
+        """Return whether work is held within so many seconds."""
         return self._reached.wait(timeout_s)

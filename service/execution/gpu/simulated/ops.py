@@ -1,4 +1,4 @@
-"""The ops of a simulated device: computed on its memory by its streams, one at a time, whoever implements them."""
+"""The ops of a simulated device: its streams compute them on its memory, one at a time."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,13 +11,13 @@ from service.execution.memory import Kernels
 
 
 class Submitter:
-    """Makes calls the work of a stream. Arrays of the host are refused: see `memory_of`."""
+    """Turns calls into work of a stream. It refuses arrays of the host: see `memory_of`."""
 
     def __init__(self, device: SimulatedDevice, stream: SimulatedStream) -> None:
         self._device, self._stream = device, stream
 
     def __call__(self, name: str, op: Callable[..., None], *arguments: Any, **named: Any) -> None:
-        """Submit ``op`` of what the arguments are on the device."""
+        """Submit ``op``, to be called with the arguments' memory on the device."""
         values = [memory_of(value) for value in arguments]
         named_values = {key: memory_of(value) for key, value in named.items()}
 
@@ -29,7 +29,7 @@ class Submitter:
 
 
 class ModuleOps:
-    """The functions of a kernels module, by their names."""
+    """The functions of a kernels module, by their names, as work of a stream."""
 
     def __init__(self, submit: Submitter, kernels: Kernels) -> None:
         self._submit, self._kernels = submit, kernels
@@ -39,7 +39,7 @@ class ModuleOps:
 
 
 def cuda_ops(submit: Submitter, scratch: Any, processors: int) -> Any:
-    """The CUDA kernels in their simulator. Needs numba-cuda, and ``NUMBA_ENABLE_CUDASIM=1`` from the start."""
+    """Return the CUDA kernels in their simulator. Needs numba-cuda, and ``NUMBA_ENABLE_CUDASIM=1`` from the start."""
     from kernels.cuda import simulator  # noqa: PLC0415
     from kernels.cuda.ops import Ops  # noqa: PLC0415
 

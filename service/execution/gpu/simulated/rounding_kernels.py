@@ -1,7 +1,7 @@
 """The CPU's kernels on arrays of any element type, for a simulated device that serves in half precision.
 
-Narrow arrays are widened, computed on in float32 and rounded once, as on a GPU. Only what changed is written back, for
-other streams copy KV in and out meanwhile.
+Narrow arrays are widened, computed on in float32 and rounded once, as on a GPU. Only what changed is written back,
+because other streams copy KV in and out meanwhile.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ NARROW = ("float16", "bfloat16")
 
 
 class RoundingKernels:
-    """The names of `kernels.cpu`."""
+    """The ops of `kernels.cpu`, by their names."""
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         op = getattr(cpu, name)
@@ -25,9 +25,9 @@ class RoundingKernels:
             pairs = [pair for pair in zip(arguments, wide, strict=True) if pair[0] is not pair[1]]
             before = [array.copy() for _, array in pairs]
             op(*wide)
-            for (given, array), old in zip(pairs, before, strict=True):
+            for (narrow, array), old in zip(pairs, before, strict=True):
                 changed = array.view(np.uint32) != old.view(np.uint32)  # NaN equals itself
-                np.copyto(given, array.astype(given.dtype), where=changed)
+                np.copyto(narrow, array.astype(narrow.dtype), where=changed)
 
         return compute
 

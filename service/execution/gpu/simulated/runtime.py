@@ -1,11 +1,11 @@
-"""A device played on the CPU: NumPy memory, a thread a stream, and the faults that tests inject.
+"""A device played by the CPU: memory of NumPy, a thread for each stream, and the faults that tests inject.
 
-Its ops are those of a kernels module (`kernels.cpu` unless told otherwise), each submitted to its stream, so that it
-computes what the CPU backend computes, to the bit. With ``simulate_kernels`` they are the CUDA kernels in their own
-simulator: numbers as a GPU's, but very slow.
+Its ops are those of a kernels module, by default `kernels.cpu`, each submitted to its stream, so it computes what the
+CPU backend computes, to the bit. With ``simulate_kernels`` they are the CUDA kernels in their own simulator: a GPU's
+numbers, but very slow.
 
-Stricter than CUDA, so that what would go wrong there in silence raises here: work outside of `bound`, copies from or to
-pageable memory, arrays of the host as arguments of ops, reading the device's memory from the host.
+It is stricter than CUDA: what would go wrong there in silence raises here. Examples are work outside of `bound`, copies
+from or to pageable memory, arrays of the host as arguments of ops, reading the device's memory from the host.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ NAME = "simulated:0"
 
 
 class SimulatedRuntime:
-    """See `runtime.Runtime`."""
+    """A `runtime.Runtime`."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class SimulatedRuntime:
         self._simulate_kernels = simulate_kernels
 
     def lose(self, reason: str) -> None:
-        """The device is lost: every call and every wait, also those under way, raises DeviceLostError."""
+        """Lose the device: every call and every wait, also those under way, raises DeviceLostError."""
         self._device.lose(reason)
 
     def free_bytes(self) -> int:
@@ -57,7 +57,7 @@ class SimulatedRuntime:
         return self._device.total_bytes - self._device.taken_bytes
 
     def empty(self, shape: Sequence[int], dtype: DTypeLike) -> DeviceArray:
-        """See `runtime.Runtime`; NaN, or -1."""
+        """See `runtime.Runtime`; the array holds NaN, or -1."""
         num_bytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         return DeviceArray(self._device.take(num_bytes).view(dtype).reshape(shape))
 
@@ -78,7 +78,7 @@ class SimulatedRuntime:
         return SimulatedStream(self._device, next(self._streams))
 
     def ops(self, stream: Any, scratch: Any = None) -> Any:
-        """See `runtime.Runtime`; a `SimulatedStream`."""
+        """See `runtime.Runtime`; ``stream`` is a `SimulatedStream`."""
         submit = Submitter(self._device, stream)
         if self._simulate_kernels:
             return cuda_ops(submit, scratch, self.info.processors)

@@ -1,8 +1,8 @@
-"""Streams of a simulated device, each a thread that works through a queue: they run at once, ordered by events alone.
+"""Streams of a simulated device: each is a thread that works through a queue, and only events order them.
 
-The stream's thread owns the stream's failure. Always true: work after a failure is skipped up to the next event, which
-carries the failure to whoever waits for it, the host or another stream, and with that the stream is clean again. CUDA
-knows no such failures, only refused calls and lost devices: here they are mistakes in the work, or injected.
+The stream's thread owns the stream's failure. Always true: work after a failure is skipped up to the next event. That
+event passes the failure on to the host or stream that waits for it, and the stream works again. CUDA has no such
+failures, only refused calls and lost devices: here they are mistakes in the work, or injected.
 """
 
 import threading
@@ -29,7 +29,7 @@ Action = Callable[[], object]
 
 
 class SimulatedEvent:
-    """A point in a stream's work; passed once, for ever."""
+    """A `runtime.Event`: it passes once, for ever."""
 
     def __init__(self, device: SimulatedDevice, timed: bool = False) -> None:
         self._device = device
@@ -40,12 +40,12 @@ class SimulatedEvent:
 
     @property
     def done(self) -> bool:
-        """Whether all work before it has ended."""
+        """See `runtime.Event`."""
         self._device.require()
         return self._passed
 
     def wait(self) -> None:
-        """Block until then. Raises what failed before it, or DeviceLostError."""
+        """See `runtime.Event`."""
         self._device.wait_until(lambda: self._passed)
         if self._failure is not None:
             raise self._failure
@@ -58,7 +58,7 @@ class SimulatedEvent:
         return seconds
 
     def passed(self, failure: Exception | None) -> None:
-        """The stream got here; called on its thread."""
+        """Mark the event as passed; called on the stream's thread."""
         with self._device.progress:
             self._at, self._passed, self._failure = perf_counter(), True, failure
             self._device.progress.notify_all()
@@ -66,13 +66,13 @@ class SimulatedEvent:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedGraph:
-    """Pieces of work with their names and bytes, in order."""
+    """Captured work with its names and bytes, in order."""
 
-    pieces: tuple[tuple[str, int, Action], ...]
+    works: tuple[tuple[str, int, Action], ...]
 
 
 class SimulatedStream:
-    """A queue of work on a thread that ends with the stream."""
+    """A `runtime.Stream`: a queue of work, and a thread that ends with the stream."""
 
     def __init__(self, device: SimulatedDevice, number: int) -> None:
         self.number = number
@@ -114,7 +114,7 @@ class SimulatedStream:
         return event
 
     def wait(self, event: Any) -> None:
-        """See `runtime.Stream`; a `SimulatedEvent`. What failed before the event fails here too."""
+        """See `runtime.Stream`; ``event`` is a `SimulatedEvent`. A failure before the event fails this stream too."""
         self._refuse_capture("wait")
         self._worker.queue.put(partial(self._worker.wait, event))
 
@@ -130,9 +130,9 @@ class SimulatedStream:
         return SimulatedGraph(tuple(captured))
 
     def replay(self, graph: Any) -> None:
-        """See `runtime.Stream`; a `SimulatedGraph`."""
-        for piece in graph.pieces:
-            self.submit(*piece)
+        """See `runtime.Stream`; ``graph`` is a `SimulatedGraph`."""
+        for work in graph.works:
+            self.submit(*work)
 
     def _refuse_capture(self, call: str) -> None:
         self._device.require_bound()
@@ -160,7 +160,7 @@ def _copy_name(source: Any, destination: Any) -> str:
 
 
 class _Worker:
-    """The stream's other side. It knows its stream only by the queue, so that an abandoned stream's thread ends."""
+    """The thread's side of a stream. It holds only the queue, so that the thread of an unused stream can end."""
 
     def __init__(self, device: SimulatedDevice) -> None:
         self.queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -170,7 +170,7 @@ class _Worker:
     def run(self) -> None:
         while (act := self.queue.get()) is not None:
             act()
-            del act  # or the last one's arrays would be kept while nothing is to do
+            del act  # or its arrays would be kept while the queue is empty
 
     def work(self, work: Work, action: Action) -> None:
         if self._failure is not None or self._device.lost is not None:
@@ -193,6 +193,6 @@ class _Worker:
         try:
             event.wait()
         except DeviceLostError:
-            return  # the host hears of it at whatever it waits for
+            return  # the host learns of it from whatever it waits for
         except Exception as failure:
             self._failure = self._failure or failure

@@ -1,4 +1,4 @@
-"""On a machine without a GPU, what opens one says what is missing; nothing else of it can be tried here."""
+"""Opening a GPU on a machine without one reports what is missing; the rest of the runtime cannot run here."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What a stream does around CuPy's calls, on a device that only notes them."""
+"""What a stream does around CuPy's calls, on a device that only records them."""
 
 import gc
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from service.execution.gpu.runtime import CaptureError
 
 
 class CudaError(RuntimeError):
-    """As CuPy's are."""
+    """An error like CuPy's."""
 
     def __init__(self, status: int) -> None:
         super().__init__(f"cudaError{status}")
@@ -69,7 +69,7 @@ def test_no_garbage_is_collected_in_a_capture(stream: CuPyStream) -> None:
 
 
 @pytest.mark.parametrize("error", [CudaError(900), RuntimeError("cublasGemmEx: EXECUTION_FAILED (13)")])
-def test_what_a_library_refuses_to_have_captured_is_told_as_that(
+def test_a_librarys_refusal_in_a_capture_is_a_capture_error(
     stream: CuPyStream, noted: Noted, error: RuntimeError
 ) -> None:
     with pytest.raises(CaptureError, match=str(error).partition("(")[0]):
@@ -78,7 +78,7 @@ def test_what_a_library_refuses_to_have_captured_is_told_as_that(
     assert gc.isenabled()
 
 
-def test_a_mistake_of_ours_is_none_of_the_device(stream: CuPyStream, noted: Noted) -> None:
+def test_a_mistake_of_ours_stays_what_it_is(stream: CuPyStream, noted: Noted) -> None:
     with pytest.raises(ValueError, match="not contiguous"):
         stream.capture(raising(ValueError("not contiguous")))
     assert noted.calls[-1] == "end"

@@ -1,4 +1,4 @@
-"""The simulated device keeps the order that CUDA keeps, and no other; what would go wrong there in silence raises."""
+"""The simulated device keeps CUDA's order and no other, and raises where CUDA would go wrong in silence."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -17,8 +17,8 @@ from tests.execution.gpu.data_plane import PATIENCE_S, pinned, read, write
 NUMBERS = np.arange(24, dtype=np.float32).reshape(4, 6)
 
 
-class Device(SimulatedRuntime):
-    """A runtime that this thread has bound, with an array and two streams."""
+class BoundDevice(SimulatedRuntime):
+    """A runtime bound to this thread, with an array and two streams."""
 
     def __init__(self, faults: Faults | None = None) -> None:
         super().__init__(faults=faults)
@@ -28,16 +28,16 @@ class Device(SimulatedRuntime):
             self.host = pinned(self, NUMBERS)
 
 
-MakeDevice = Callable[..., Device]
+MakeDevice = Callable[..., BoundDevice]
 
 
 @pytest.fixture
 def make() -> Iterator[MakeDevice]:
-    """Devices, bound until the test is over."""
+    """Makes devices that are bound until the test is over."""
     bound = []
 
-    def make_device(faults: Faults | None = None) -> Device:
-        device = Device(faults)
+    def make_device(faults: Faults | None = None) -> BoundDevice:
+        device = BoundDevice(faults)
         bound.append(device.bound())
         bound[-1].__enter__()
         return device
@@ -109,14 +109,14 @@ def test_filling_with_ones_makes_nan(make: MakeDevice) -> None:
     assert np.isnan(read(device, device.array)).all(axis=1).tolist() == [False, True, True, False]
 
 
-def test_fresh_memory_holds_no_numbers_unless_zeros_were_asked_for(make: MakeDevice) -> None:
+def test_new_memory_holds_no_numbers_unless_it_is_zeroed(make: MakeDevice) -> None:
     device = make()
     assert np.isnan(read(device, device.empty((3,), np.float32))).all()
     assert (read(device, device.empty((3,), np.int32)) == -1).all()
     assert (read(device, device.zeros((3,), np.float32)) == 0).all()
 
 
-def test_a_graph_runs_when_it_is_replayed_each_time_on_what_is_there_then(make: MakeDevice) -> None:
+def test_a_replayed_graph_runs_on_the_contents_of_that_time(make: MakeDevice) -> None:
     device = make()
     graph = device.one.capture(lambda: device.one.copy(device.host, device.array))
     device.one.record().wait()
@@ -138,7 +138,7 @@ def test_a_graph_runs_when_it_is_replayed_each_time_on_what_is_there_then(make: 
     ],
 )
 def test_what_cannot_be_captured_is_refused_and_the_stream_goes_on(
-    make: MakeDevice, submit: Callable[[Device], object]
+    make: MakeDevice, submit: Callable[[BoundDevice], object]
 ) -> None:
     device = make()
     with pytest.raises(CaptureError):
@@ -166,12 +166,12 @@ def test_ops_take_no_arrays_of_the_host(make: MakeDevice) -> None:
         device.ops(device.one).silu_mul(device.host, device.array)
 
 
-def test_the_host_cannot_look_into_the_device(make: MakeDevice) -> None:
+def test_the_host_cannot_read_the_device(make: MakeDevice) -> None:
     with pytest.raises(TypeError, match="copy it to pinned memory"):
         np.asarray(make().array)
 
 
-def test_arrays_of_the_device_are_cut_and_reshaped_as_numpys_are() -> None:
+def test_arrays_of_the_device_are_sliced_and_reshaped_like_numpys() -> None:
     memory = np.arange(24, dtype=np.int32).reshape(2, 3, 4)
     array = DeviceArray(memory)
     assert (len(array), array.shape, array.size, array.ndim, array.nbytes) == (2, (2, 3, 4), 24, 3, 96)
@@ -182,7 +182,7 @@ def test_arrays_of_the_device_are_cut_and_reshaped_as_numpys_are() -> None:
     assert array.view(np.uint8).shape == (2, 3, 16)
     with pytest.raises(ValueError, match="copy"):
         array[:, :, :2].reshape(-1)
-    with pytest.raises(TypeError, match="cut by integers and slices"):
+    with pytest.raises(TypeError, match="indexed by integers and slices"):
         array[np.array([0])]
 
 
@@ -195,14 +195,14 @@ def test_arrays_of_the_device_are_cut_and_reshaped_as_numpys_are() -> None:
     ],
 )
 def test_copies_are_of_contiguous_pinned_or_device_memory_of_one_size(
-    make: MakeDevice, source: Callable[[Device], np.ndarray], message: str
+    make: MakeDevice, source: Callable[[BoundDevice], np.ndarray], message: str
 ) -> None:
     device = make()
     with pytest.raises(ValueError, match=message):
         device.one.copy(source(device), device.array)
 
 
-def test_memory_is_counted_and_an_end_of_it_says_the_numbers() -> None:
+def test_memory_is_counted_and_running_out_reports_the_numbers() -> None:
     runtime = SimulatedRuntime(total_bytes=3 << 20)
     with runtime.bound():
         runtime.empty((1 << 20,), np.uint8)
@@ -239,7 +239,7 @@ def test_time_passes_from_one_event_to_another_that_waits_for_it(make: MakeDevic
     assert first.seconds_since(second) == -second.seconds_since(first)
 
 
-def test_events_that_were_not_timed_or_have_not_passed_know_no_time(make: MakeDevice) -> None:
+def test_events_that_were_not_timed_or_have_not_passed_have_no_time(make: MakeDevice) -> None:
     stall = Stall(on_stream(1))
     device = make(stall)
     timed, untimed = device.one.record(timed=True), device.one.record()
@@ -252,7 +252,7 @@ def test_events_that_were_not_timed_or_have_not_passed_know_no_time(make: MakeDe
     stall.release()
 
 
-def test_a_failure_is_told_by_the_next_event_and_by_no_later_one(make: MakeDevice) -> None:
+def test_a_failure_is_raised_by_the_next_event_and_by_no_later_one(make: MakeDevice) -> None:
     device = make(Failing(lambda work: work.name == "copy-in", last=1))
     device.one.copy(device.host, device.array)
     device.one.fill(device.array, 0xFF)  # skipped: it comes after the failure
@@ -297,7 +297,7 @@ def test_all_faults_of_several_work(make: MakeDevice) -> None:
     device.one.record().wait()
 
 
-def calls(device: Device) -> list[Callable[[], object]]:
+def calls(device: BoundDevice) -> list[Callable[[], object]]:
     event = device.one.record()
     return [
         event.wait,
