@@ -20,8 +20,7 @@ import numpy as np
 import structlog
 
 from allocator import BLOCK_TOKENS, DEVICE, Extent, Move
-from kernels.cuda.moves import Move as Run
-from kernels.cuda.moves import waves
+from kernels.cuda.moves import RunMove, waves
 from service.core.messages.plan import Drawn, Row, SlotOpening, StepPlan, StepResult
 from service.core.messages.sampling import SamplingParams
 from service.execution.batch import Batch, Batcher, SlotMemory, TableChanges
@@ -180,7 +179,7 @@ class GPURunner:
             self._graphs.replay(size)
         return partial(self._arrays.fetch(entry, shape).read, draws) if drawing else list
 
-    def _prepare(self, shape: StepShape, runs: Sequence[Run]) -> None:
+    def _prepare(self, shape: StepShape, runs: Sequence[RunMove]) -> None:
         """What goes before the model. Runs that have nothing to do with each other are moved at once."""
         changes, moves = self._arrays.before(shape)
         self._slots.change(changes, self._kernels)
