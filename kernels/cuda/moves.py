@@ -1,4 +1,4 @@
-"""Which moves of blocks inside a pool may be done at once. Plain numbers, on the host."""
+"""Finds which moves of blocks inside a pool may be done at once. Plain numbers, on the host."""
 
 from collections.abc import Iterable, Iterator
 
