@@ -138,7 +138,10 @@ def _make_set_reach(group):
 
 @cache
 def chunks(elements: Elements, head_dim: int, group: int) -> Kernel:
-    """Attend for rows of several query tokens; `attention` has the others. Grid: KV heads, `tiles`. scale: with log2(e)."""
+    """Attend for rows of several query tokens; `attention` has the others. Grid: KV heads, `tiles`.
+
+    scale includes log2(e).
+    """
     multiply, pack = TYPES[elements]
     vectors, steps, tokens = head_dim // 8, head_dim // 16, LINES // group
     pitch, sum_tiles, score_tiles = vectors | 1, 2 * steps, KEYS // 8
