@@ -1,4 +1,5 @@
-"""Arrays in, arrays out. `kernels.reference` defines every op; `kernels.cpu` implements the same names, fast.
+"""The numerical ops of a model's step: they take arrays and fill arrays.
 
-A runner takes one of these modules as a value. Nothing here knows requests, weights files or the allocator.
+`kernels.reference` defines each op; `kernels.cpu` and `kernels.cuda` implement the same names, fast. A runner takes one
+of them as a value. Nothing here knows requests, weight files or the allocator.
 """

@@ -1,9 +1,10 @@
-"""What every op means, in plain NumPy. Clear before fast: the tests hold the other implementations against this.
+"""Defines every op in plain NumPy, clear rather than fast: the tests compare the other implementations with it.
 
-Arrays are float32 unless said otherwise. Results go to ``out`` or change an argument in place, as each op says, so that
-a caller allocates once. The KV pool is ``kv[block, layer, k_or_v, kv_head, token, head_dim]``; a token's *place* in
-it is ``block * tokens per block + offset``. ``qkv[token, head, head_dim]`` holds the query heads, then the key heads,
-then the value heads of a batch, as one projection leaves them.
+Arrays are float32 unless said otherwise. An op writes to ``out`` or changes an argument in place, so that a caller
+allocates once. The KV pool is ``kv[block, layer, k_or_v, kv_head, token, head_dim]``, and ``slot_mapping[token]`` says
+where a token's K and V are in it: ``block * tokens per block + offset``. The ``slots`` of a batch are something else:
+they index its block tables. ``qkv[token, head, head_dim]`` holds a batch's query heads, then its key heads, then its
+value heads, as one projection leaves them.
 """
 
 import math
@@ -17,50 +18,50 @@ Longs = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 
-def pick_tokens(given: Ints, last: Ints, out: Ints) -> None:
-    """A step's input tokens [tokens], of which ``given`` names those that the host has not seen by their slots.
+def pick_tokens(input_ids: Ints, last: Ints, out: Ints) -> None:
+    """Write a step's input tokens to out [tokens]; input_ids [tokens] names those that the host has not seen by slot.
 
-    ``g >= 0`` is a token, ``g < 0`` stands for slot ``-1 - g``'s newest token in last [slots].
+    An ID of at least 0 is a token; a negative ``i`` stands for the newest token of slot ``-1 - i`` in last [slots].
     """
-    out[:] = np.where(given >= 0, given, last[np.maximum(-1 - given, 0)])
+    out[:] = np.where(input_ids >= 0, input_ids, last[np.maximum(-1 - input_ids, 0)])
 
 
 def put_tokens(tokens: Ints, slots: Ints, last: Ints) -> None:
-    """Remember the tokens drawn: ``last[slots[i]] = tokens[i]``; slots that are not distinct get one of theirs."""
+    """Store the drawn tokens: ``last[slots[i]] = tokens[i]``. A slot that appears twice gets one of its tokens."""
     last[slots] = tokens
 
 
 def count_tokens(tokens: Ints, slots: Ints, counts: Ints) -> None:
-    """One more of each drawn token in its slot's counts [slots, vocab]; slots [tokens] distinct."""
+    """Increment the count of each drawn token in its slot; counts [slots, vocab], slots [tokens] distinct."""
     counts[slots, tokens] += 1
 
 
 def take_rows(table: Array, rows: Ints, out: Array) -> None:
-    """``out[i] = table[rows[i]]``: embedding lookup, and picking the tokens that sample."""
+    """Copy rows: ``out[i] = table[rows[i]]``. Looks up embeddings, and picks the tokens after which one is drawn."""
     out[:] = table[rows]
 
 
 def linear(x: Array, weight: Array, bias: Array | None, out: Array) -> None:
-    """``out = x @ weight.T + bias``; x [tokens, in], weight [out, in], bias [out], out [tokens, out]."""
+    """Compute ``out = x @ weight.T + bias``; x [tokens, in], weight [out, in], bias [out], out [tokens, out]."""
     out[:] = x @ weight.T
     if bias is not None:
         out += bias
 
 
 def rms_norm(x: Array, weight: Array, eps: float, out: Array) -> None:
-    """Root-mean-square norm of each row (Zhang and Sennrich 2019); x, out [tokens, hidden], weight [hidden]."""
+    """Divide rows by their root mean square (Zhang and Sennrich 2019); x, out [tokens, hidden], weight [hidden]."""
     scale = 1 / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + np.float32(eps))
     out[:] = x * scale * weight
 
 
 def add_rms_norm(residual: Array, x: Array, weight: Array, eps: float, out: Array) -> None:
-    """``residual += x``, then its norm into ``out``; all [tokens, hidden]."""
+    """Compute ``residual += x`` and write the sum's `rms_norm` to ``out``; all [tokens, hidden]."""
     residual += x
     rms_norm(residual, weight, eps, out)
 
 
 def head_rms_norm(qkv: Array, first: int, last: int, weight: Array, eps: float) -> None:
-    """Norm each of the heads first..last in place; weight [head_dim]. Qwen3's q and k norms."""
+    """Apply `rms_norm` to each of the heads ``first:last`` in place (Qwen3's q and k norms); weight [head_dim]."""
     rms_norm(qkv[:, first:last], weight, eps, out=qkv[:, first:last])
 
 
@@ -77,23 +78,25 @@ def rope(qkv: Array, heads: int, positions: Ints, cos: Array, sin: Array) -> Non
 
 
 def silu_mul(gate_up: Array, out: Array) -> None:
-    """``silu(gate) * up``; gate_up [tokens, 2 * intermediate] holds gate then up, out [tokens, intermediate]."""
+    """Compute ``silu(gate) * up``; gate_up [tokens, 2 * intermediate] holds both, out [tokens, intermediate]."""
     gate, up = np.split(gate_up, 2, axis=1)
     out[:] = gate / (1 + np.exp(-gate)) * up
 
 
-def store_kv(kv: Array, layer: int, qkv: Array, places: Longs) -> None:
-    """Write a batch's keys and values of one layer to its tokens' places [tokens] in the pool."""
+def store_kv(kv: Array, layer: int, qkv: Array, slot_mapping: Longs) -> None:
+    """Write a batch's keys and values of one layer to the pool, where slot_mapping [tokens] says."""
     k, v = np.split(qkv[:, -2 * kv.shape[3] :], 2, axis=1)
-    blocks, offsets = np.divmod(places, kv.shape[4])
+    blocks, offsets = np.divmod(slot_mapping, kv.shape[4])
     kv[blocks, layer, 0, :, offsets] = k
     kv[blocks, layer, 1, :, offsets] = v
 
 
-def rope_store_kv(kv: Array, layer: int, qkv: Array, positions: Ints, cos: Array, sin: Array, places: Longs) -> None:
-    """`rope` of queries and keys, then `store_kv`. What qkv's keys are afterwards is not defined."""
+def rope_store_kv(
+    kv: Array, layer: int, qkv: Array, positions: Ints, cos: Array, sin: Array, slot_mapping: Longs
+) -> None:
+    """Apply `rope` to queries and keys, then `store_kv`. The keys in qkv are undefined afterwards."""
     rope(qkv, qkv.shape[1] - kv.shape[3], positions, cos, sin)
-    store_kv(kv, layer, qkv, places)
+    store_kv(kv, layer, qkv, slot_mapping)
 
 
 def paged_attention(
@@ -102,22 +105,22 @@ def paged_attention(
     layer: int,
     block_tables: Ints,
     slots: Ints,
-    query_starts: Ints,
-    lengths: Ints,
+    query_start_loc: Ints,
+    seq_lens: Ints,
     scale: float,
     out: Array,
 ) -> None:
-    """Causal attention of a ragged batch over its sequences' blocks; grouped query heads share a KV head.
+    """Compute causal attention of a ragged batch over its sequences' blocks; grouped query heads share a KV head.
 
-    Of qkv only the queries are read; out [tokens, heads, head_dim]. Row r of the batch owns the query tokens, at least
-    one, ``query_starts[r] : query_starts[r + 1]``, which are the last of the ``lengths[r]`` tokens whose blocks
-    ``block_tables[slots[r]]`` lists in order. block_tables [slots, max_blocks], slots [rows], query_starts [rows + 1],
-    lengths [rows].
+    Only the queries of qkv are read; out [tokens, heads, head_dim]. Row r of the batch owns the query tokens, at least
+    one, ``query_start_loc[r] : query_start_loc[r + 1]``. They are the last of the ``seq_lens[r]`` tokens whose blocks
+    ``block_tables[slots[r]]`` lists in order. block_tables [slots, max_blocks], slots [rows], seq_lens [rows],
+    query_start_loc [rows + 1].
     """
     q = qkv[:, : out.shape[1]]
     group = out.shape[1] // kv.shape[3]
     for row, slot in enumerate(slots):
-        begin, end, length = query_starts[row], query_starts[row + 1], lengths[row]
+        begin, end, length = query_start_loc[row], query_start_loc[row + 1], seq_lens[row]
         k, v = (np.repeat(_gather(kv, layer, i, block_tables[slot], length), group, axis=0) for i in (0, 1))
         scores = np.einsum("qhd,htd->hqt", q[begin:end], k) * np.float32(scale)
         positions = np.arange(length - (end - begin), length)
@@ -128,23 +131,23 @@ def paged_attention(
 
 
 def _gather(kv: Array, layer: int, k_or_v: int, table: Ints, length: int) -> Array:
-    """The first ``length`` tokens of a sequence: [kv_heads, length, head_dim]."""
+    """Return K or V of a sequence's first ``length`` tokens: [kv_heads, length, head_dim]."""
     blocks = table[: -(-length // kv.shape[4])]
-    pieces: Array = kv[blocks, layer, k_or_v]  # [blocks, kv_heads, token, head_dim]
-    return pieces.transpose(1, 0, 2, 3).reshape(kv.shape[3], -1, kv.shape[5])[:, :length]
+    gathered: Array = kv[blocks, layer, k_or_v]  # [blocks, kv_heads, token, head_dim]
+    return gathered.transpose(1, 0, 2, 3).reshape(kv.shape[3], -1, kv.shape[5])[:, :length]
 
 
 def move_runs(pool: NDArray[np.generic], moves: Longs) -> None:
     """Move runs of blocks inside a pool [blocks, ...], one after the other, each as memmove does.
 
-    moves [n, 3]: source, destination and length in blocks. What a source held besides is void.
+    moves [n, 3]: source, destination and length in blocks. What remains of a source is undefined.
     """
     for source, destination, length in moves:
         pool[destination : destination + length] = pool[source : source + length].copy()
 
 
 def finite_rows(logits: Array, out: Flags) -> None:
-    """out [rows]: whether all of a row's logits are finite."""
+    """Set out [rows] to whether all of a row's logits are finite."""
     out[:] = np.isfinite(logits).all(axis=1)
 
 
@@ -161,10 +164,10 @@ def add_bias(logits: Array, tokens: Ints, bias: Array) -> None:
 def penalize(
     logits: Array, in_prompt: Flags, counts: Ints, presence: float, frequency: float, repetition: float
 ) -> None:
-    """vLLM's penalties on one row's logits [vocab], in place.
+    """Apply vLLM's penalties to one row's logits [vocab], in place.
 
-    Repetition acts on tokens of prompt (``in_prompt`` [vocab]) and output, presence and frequency on the output alone
-    (``counts`` [vocab]: how often a token was drawn).
+    Repetition acts on tokens of the prompt (``in_prompt`` [vocab]) and the output, presence and frequency act on the
+    output alone (``counts`` [vocab]: how often a token was drawn).
     """
     seen = in_prompt | (counts > 0)
     repeated = np.where(logits > 0, logits / np.float32(repetition), logits * np.float32(repetition))
@@ -174,7 +177,7 @@ def penalize(
 
 
 def uniform(seed: int, position: int) -> float:
-    """A number in [0, 1) that depends on seed and position alone (SplitMix64, Steele et al. 2014)."""
+    """Return a number in [0, 1) that depends on seed and position alone (SplitMix64, Steele et al. 2014)."""
     bits = _mix((seed + _mix(position)) % 2**64)
     return (bits >> 11) * 2.0**-53
 
@@ -198,10 +201,10 @@ def sample(
 ) -> None:
     """Draw a token for each row of logits [rows, vocab]; all other arrays are [rows].
 
-    Temperature 0 takes the first largest logit. Otherwise the filters leave the tokens whose logit reaches a
-    threshold, so that equal ones share their fate: min_p keeps probabilities of at least min_p times the largest,
-    top_k (0 is off) the k largest of these, top_p the smallest set with that share of what is left. The token is
-    drawn from the rest, in order of ids, by ``uniform(seed, position)``.
+    Temperature 0 takes the first largest logit. Otherwise each filter keeps the tokens whose logit reaches a
+    threshold, so equal logits are kept or dropped together: min_p keeps probabilities of at least min_p times the
+    largest, top_k (0 is off) the k largest of these, top_p the smallest set with this share of what is left. The token
+    is drawn from the kept ones, in order of IDs, by ``uniform(seed, position)``.
     """
     for row in range(len(logits)):
         if temperature[row] == 0:
@@ -214,7 +217,7 @@ def sample(
 
 
 def _filtered(logits: Array, temperature: float, top_k: int, top_p: float, min_p: float) -> NDArray[np.float64]:
-    """Unnormalised probabilities [vocab], 0 where a filter dropped the token."""
+    """Return unnormalised probabilities [vocab], 0 where a filter dropped the token."""
     scaled = (logits - logits.max()) / np.float32(temperature)
     weights = np.exp(scaled.astype(np.float64))
     floor = np.float32(math.log(min_p)) if min_p > 0 else np.float32(-np.inf)
@@ -230,10 +233,10 @@ def _filtered(logits: Array, temperature: float, top_k: int, top_p: float, min_p
 
 
 def top_logprobs(logits: Array, rows: Ints, tokens: Ints, chosen: Array, ids: Ints, values: Array) -> None:
-    """Log-probabilities of each row rows[i] of logits [*, vocab]: its drawn token's and the likeliest tokens'.
+    """Compute the log-probabilities of each row rows[i] of logits [*, vocab] for drawn and likeliest tokens.
 
-    tokens [*] is the token drawn from each row of logits, chosen [rows] its log-probability; ids, values
-    [rows, count] the count likeliest and theirs. Of equal logits the lower id comes first.
+    tokens [*] is the token drawn from each row of logits, chosen [rows] its log-probability; ids, values [rows, count]
+    are the count likeliest tokens and their log-probabilities. Of equal logits the lower ID comes first.
     """
     for i, row in enumerate(rows):
         wide = logits[row].astype(np.float64)

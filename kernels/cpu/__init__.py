@@ -1,7 +1,7 @@
 """The ops of `kernels.reference` on the CPU: Numba kernels, compiled at first use and cached on disk.
 
-They run `numba.get_num_threads()` threads. Numba's ``omp`` layer (libgomp) enters a parallel loop in 2 us, its fallback
-``workqueue`` in 80 us, and a decode of 30 layers has 150 such loops. Only one thread may call them at a time.
+They run on `numba.get_num_threads()` threads. Numba's ``omp`` layer (libgomp) enters a parallel loop in 2 us, its
+fallback ``workqueue`` in 80 us, and a decode of 30 layers has 150 such loops. Only one thread at a time may call them.
 """
 
 import os
@@ -35,8 +35,8 @@ __all__ = [
     "top_logprobs",
 ]
 
-# libgomp reads this when the first kernel runs. Its own 300,000 turns (5 ms) take the processor from whoever shares it:
-# with 5 busy processes on 2 cores, 16 streams decode at 11 tokens/s, with 2,000 turns (40 us, just longer than
-# the gaps between kernels) at 119. On an idle machine the two are equal.
+# libgomp reads this when the first kernel runs. Its default of 300,000 spins (5 ms) takes the processor from other
+# processes: beside 5 busy ones on 2 cores, 16 streams decode at 11 tokens/s, and at 119 with 2,000 spins (40 us, just
+# longer than the gaps between kernels). On an idle machine the two are equal.
 if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
     os.environ["GOMP_SPINCOUNT"] = "2000"

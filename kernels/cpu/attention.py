@@ -1,9 +1,9 @@
-"""Causal attention over scattered blocks, prefill chunks and decodes in one call.
+"""Causal attention over scattered blocks, for prefill chunks and decodes in one call.
 
 A unit of work is one KV head and the queries of a few neighbouring tokens that share it: about `TILE_ROWS` rows, so
-that a block is read from memory once for all of them. All scores, then the softmax, then the mix of values: a unit's
-scores fit the cache, and without running maxima nothing is rescaled. Threads take units in turn, which spreads the long
-ones. Everything goes in the order of the sequence, so that a result does not depend on the chunk its token came in.
+that a block is read from memory once for all of them. A unit computes all its scores, then the softmax, then the sum of
+values: the scores fit the cache, and without running maxima nothing is rescaled. Threads take units in turn, which
+spreads the long ones. Sums follow the sequence's order, so a result does not depend on the chunk its token came in.
 """
 
 # mypy: allow-untyped-defs, allow-untyped-calls
@@ -25,7 +25,7 @@ dot_4 = make_dot_tile(4, 4)
 mix_4 = make_mix_tile(4, MIX_VECTORS)
 mix_4_narrow = make_mix_tile(4, 1)
 
-NOTHING = np.float32(-np.inf)
+MINUS_INFINITY = np.float32(-np.inf)
 
 
 def paged_attention(
@@ -34,31 +34,31 @@ def paged_attention(
     layer: int,
     block_tables: Ints,
     slots: Ints,
-    query_starts: Ints,
-    lengths: Ints,
+    query_start_loc: Ints,
+    seq_lens: Ints,
     scale: float,
     out: Array,
 ) -> None:
-    """See `kernels.reference.paged_attention`; kv contiguous, with 16 tokens a block."""
+    """See `kernels.reference.paged_attention`; kv is contiguous and has 16 tokens a block."""
     threads = numba.get_num_threads()
-    _paged_attention(qkv, kv, layer, block_tables, slots, query_starts, lengths, np.float32(scale), out, threads)
+    _paged_attention(qkv, kv, layer, block_tables, slots, query_start_loc, seq_lens, np.float32(scale), out, threads)
 
 
 @njit(nogil=True, parallel=True, cache=True)
-def _paged_attention(qkv, kv, layer, block_tables, slots, query_starts, lengths, scale, out, threads):
+def _paged_attention(qkv, kv, layer, block_tables, slots, query_start_loc, seq_lens, scale, out, threads):
     kv_heads = kv.shape[3]
     group = out.shape[1] // kv_heads
     tile_tokens = max(1, TILE_ROWS // group)
     for thread in prange(threads):
         unit = 0
-        scratch = _scratch(tile_tokens * group, out.shape[2], lengths.max())
+        scratch = _scratch(tile_tokens * group, out.shape[2], seq_lens.max())
         for row in range(len(slots)):
-            end = query_starts[row + 1]
-            for first in range(query_starts[row], end, tile_tokens):
+            end = query_start_loc[row + 1]
+            for first in range(query_start_loc[row], end, tile_tokens):
                 for kv_head in range(kv_heads):
                     if unit % threads == thread:
                         tokens = min(tile_tokens, end - first)
-                        position = lengths[row] - (end - first)
+                        position = seq_lens[row] - (end - first)
                         heads = slice(kv_head * group, (kv_head + 1) * group)
                         queries, outputs = qkv[first : first + tokens, heads], out[first : first + tokens, heads]
                         _attend(
@@ -69,7 +69,7 @@ def _paged_attention(qkv, kv, layer, block_tables, slots, query_starts, lengths,
 
 @njit(nogil=True, cache=True)
 def _scratch(rows, head_dim, length):
-    """queries, mixed [rows, head_dim], masses [rows], scores [rows, length]; rows and length up to whole tiles."""
+    """Return queries, mixed [rows, head_dim], masses [rows], scores [rows, length], all rounded up to whole tiles."""
     rows = (rows + 3) // 4 * 4
     columns = (length + BLOCK - 1) // BLOCK * BLOCK
     queries, mixed = np.zeros((rows, head_dim), np.float32), np.empty((rows, head_dim), np.float32)
@@ -78,7 +78,7 @@ def _scratch(rows, head_dim, length):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _attend(q, kv, layer, block_table, kv_head, position, scale, out, scratch):
-    """q, out [tokens, group, head_dim]: neighbours from ``position`` on, and the heads that share ``kv_head``."""
+    """Attend for the tokens from ``position`` on and the heads that share kv_head; q, out [tokens, group, head_dim]."""
     queries, mixed, masses, scores = scratch
     tokens, group, head_dim = q.shape
     rows, visible = tokens * group, position + tokens
@@ -99,7 +99,7 @@ def _attend(q, kv, layer, block_table, kv_head, position, scale, out, scratch):
 
 @njit(nogil=True, cache=True)
 def _score(queries, rows, kv, at, step, block_table, visible, scores):
-    """``scores[:rows] = queries @ keys``, whole blocks; block b's keys begin at ``at + step * b``."""
+    """Compute ``scores[:rows] = queries @ keys`` by whole blocks; block b's keys begin at ``at + step * b``."""
     head_dim, columns = queries.shape[1], scores.shape[1]
     for number in range((visible + BLOCK - 1) // BLOCK):
         keys = at + step * block_table[number]
@@ -116,12 +116,12 @@ def _score(queries, rows, kv, at, step, block_table, visible, scores):
 
 @njit(nogil=True, cache=True)
 def _softmax(scores, row, own, visible):
-    """Turn a row's ``own`` first scores into weights, the others into 0; returns the sum of the weights."""
+    """Turn a row's first ``own`` scores into weights and the others into 0; return the sum of the weights."""
     columns = scores.shape[1]
     weights = scores[row]
     whole = (own + BLOCK - 1) // BLOCK * BLOCK
-    weights[own:whole] = NOTHING
-    peak = NOTHING
+    weights[own:whole] = MINUS_INFINITY
+    peak = MINUS_INFINITY
     for at in range(0, whole, BLOCK):
         peak = max(peak, largest_of_16(scores, row * columns + at))
     for token in range(own):
@@ -132,7 +132,7 @@ def _softmax(scores, row, own, visible):
 
 @njit(nogil=True, cache=True, fastmath={"reassoc"})
 def _total(weights, count):
-    """Any order, but always the same for a count."""
+    """Sum the first ``count`` weights in an order that depends on the count alone."""
     total = np.float32(0.0)
     for token in range(count):
         total += weights[token]
@@ -141,7 +141,7 @@ def _total(weights, count):
 
 @njit(nogil=True, cache=True)
 def _mix(weights, rows, kv, at, step, block_table, visible, mixed):
-    """``mixed[:rows] += weights @ values``; never reads a token that is not visible."""
+    """Compute ``mixed[:rows] += weights @ values``; tokens that are not visible are never read."""
     head_dim, columns = mixed.shape[1], weights.shape[1]
     for number in range((visible + BLOCK - 1) // BLOCK):
         values = at + step * block_table[number]
@@ -162,7 +162,7 @@ def _mix(weights, rows, kv, at, step, block_table, visible, mixed):
 
 @njit(nogil=True, cache=True)
 def _mix_rest(weights, w_at, count, values, v_at, mixed, row, begin):
-    """The last elements of heads that are no multiple of LANES."""
+    """Do the same for the last elements of heads whose size is no multiple of LANES."""
     head_dim, columns = mixed.shape[1], weights.shape[1]
     for r in range(4):
         for token in range(count):

@@ -1,7 +1,8 @@
-"""Norms, rotary embedding, activation and storing: whatever touches each value once.
+"""Norms, rotary embedding, activation and storing of KV: the ops that touch each value once.
 
-Small batches run on the calling thread, as waking the others would take longer; large ones are shared by tokens.
-``error_model="numpy"`` lets a division by zero be infinite: a check would keep its loop from becoming vector code.
+Small batches run on the calling thread, since waking the others would take longer; threads share the tokens of larger
+ones. ``error_model="numpy"`` lets a division by zero be infinite: a check would keep its loop from becoming
+vector code.
 """
 
 # mypy: allow-untyped-defs, allow-untyped-calls
@@ -16,7 +17,7 @@ from kernels.cpu.scalars import exp32
 from kernels.cpu.tiles import make_dot_tile
 from kernels.reference import Array, Ints, Longs
 
-ALONE_TOKENS = 8  # up to so many tokens one thread does it all
+ALONE_TOKENS = 8  # one thread computes batches of up to this many tokens
 
 dot_single = make_dot_tile(1, 1)
 
@@ -46,15 +47,17 @@ def silu_mul(gate_up: Array, out: Array) -> None:
     _silu_mul(gate_up, out, _threads(len(out)))
 
 
-def store_kv(kv: Array, layer: int, qkv: Array, places: Longs) -> None:
+def store_kv(kv: Array, layer: int, qkv: Array, slot_mapping: Longs) -> None:
     """See `kernels.reference.store_kv`."""
-    _store_kv(kv, layer, qkv, places)
+    _store_kv(kv, layer, qkv, slot_mapping)
 
 
-def rope_store_kv(kv: Array, layer: int, qkv: Array, positions: Ints, cos: Array, sin: Array, places: Longs) -> None:
+def rope_store_kv(
+    kv: Array, layer: int, qkv: Array, positions: Ints, cos: Array, sin: Array, slot_mapping: Longs
+) -> None:
     """See `kernels.reference.rope_store_kv`."""
     rope(qkv, qkv.shape[1] - kv.shape[3], positions, cos, sin)
-    store_kv(kv, layer, qkv, places)
+    store_kv(kv, layer, qkv, slot_mapping)
 
 
 def _threads(tokens: int) -> int:
@@ -69,7 +72,7 @@ def _rms_norm(x, weight, eps, out):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _norm_row(x, weight, eps, out):
-    """x may be out."""
+    """Normalise a row; x and out may be the same array."""
     square = np.empty(1, np.float32)
     dot_single(x, 0, 0, x, 0, 0, x.size, square, 0, 0)
     scale = np.float32(1.0 / math.sqrt(square[0] / x.size + eps))
@@ -158,11 +161,11 @@ def _gate(gate_up, out, begin, end):
 
 
 @njit(nogil=True, cache=True)
-def _store_kv(kv, layer, qkv, places):
+def _store_kv(kv, layer, qkv, slot_mapping):
     kv_heads, block_tokens = kv.shape[3], kv.shape[4]
     first_k = qkv.shape[1] - 2 * kv_heads
-    for token in range(len(places)):
-        block, offset = divmod(places[token], block_tokens)
+    for token in range(len(slot_mapping)):
+        block, offset = divmod(slot_mapping[token], block_tokens)
         for head in range(kv_heads):
             for d in range(kv.shape[5]):
                 kv[block, layer, 0, head, offset, d] = qkv[token, first_k + head, d]

@@ -1,8 +1,8 @@
 """Matrix products with float32 weights [out, in], for one token as for a thousand.
 
-One kernel for all: weights are read once for up to a cache's worth of tokens, each thread having its share of the
-outputs. Two Zen 4 cores, 576 -> 3072: 1 token 28 GB/s of weights (memory reads 31), 16 tokens 105 GFLOP/s, 512 tokens
-190 GFLOP/s. OpenBLAS: 22 GB/s, 57 and 180, and its threads would spin against Numba's.
+One kernel serves all sizes: weights are read once for up to a cache's worth of tokens, and each thread has its share of
+the outputs. On two Zen 4 cores, 576 -> 3072, it reads weights at 28 GB/s for 1 token (memory reads at 31) and reaches
+105 GFLOP/s for 16 tokens, 190 for 512. OpenBLAS has 22 GB/s, 57 and 180, and its threads would spin against Numba's.
 """
 
 # mypy: allow-untyped-defs, allow-untyped-calls
@@ -16,7 +16,7 @@ from kernels.reference import Array
 
 CACHED_ELEMENTS = 128 * 1024  # of x that stay in a core's L2 while the weights stream past: 512 KiB
 OUTPUT_GRANULE = 48  # a multiple of the tiles' widths, so that only the last thread has outputs left over
-ALONE_OUTPUTS = 16 if WIDE else 8  # a token alone waits for memory: many rows in flight gain a fifth
+ALONE_OUTPUTS = 16 if WIDE else 8  # of a token alone, which waits for memory: more rows in flight gain a fifth
 
 dot_4 = make_dot_tile(4, OUTPUTS)
 dot_2 = make_dot_tile(2, OUTPUTS)
@@ -28,7 +28,7 @@ NO_BIAS = np.empty(0, np.float32)
 
 
 def linear(x: Array, weight: Array, bias: Array | None, out: Array) -> None:
-    """See `kernels.reference.linear`; all arrays contiguous."""
+    """See `kernels.reference.linear`; all arrays are contiguous."""
     _linear(x, weight, NO_BIAS if bias is None else bias, out, numba.get_num_threads())
 
 
@@ -51,7 +51,7 @@ def _linear(x, weight, bias, out, threads):
 
 @njit(nogil=True, cache=True)
 def _outputs(x, weight, out, first, last, begin, end):
-    """Outputs begin..end of tokens first..last."""
+    """Compute the outputs ``begin:end`` of the tokens ``first:last``."""
     depth, outputs = x.shape[1], out.shape[1]
     o = begin
     while last - first == 1 and o + ALONE_OUTPUTS <= end:

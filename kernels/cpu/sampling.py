@@ -1,4 +1,4 @@
-"""Drawing tokens. Threads share the rows; thresholds come from a few candidates, not from sorting a vocabulary."""
+"""Draws tokens. Threads share the rows; thresholds come from a few candidates, not from sorting a vocabulary."""
 
 # mypy: allow-untyped-defs, allow-untyped-calls
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from kernels.cpu.scalars import exp32
 from kernels.reference import Array, Flags, Ints, Longs
 
-FIRST_REACH = np.float32(8)  # candidates lie within so many temperatures of the peak; doubled until they suffice
-NOTHING = np.float32(-np.inf)
+FIRST_REACH = np.float32(8)  # candidates lie within this many temperatures of the peak; doubled until they suffice
+MINUS_INFINITY = np.float32(-np.inf)
 
 
 def finite_rows(logits: Array, out: Flags) -> None:
@@ -45,7 +45,7 @@ def sample(
 @njit(nogil=True, cache=True)
 def _finite_rows(logits, out):
     for row in range(len(logits)):
-        # The sum of x * 0 is NaN exactly when some x is not finite; in lanes, for the compiler may not reorder sums.
+        # The sum of x * 0 is NaN exactly if some x is not finite. Lanes: the compiler may not reorder sums by itself.
         lanes = np.zeros(16, np.float32)
         whole = logits.shape[1] // 16 * 16
         for begin in range(0, whole, 16):
@@ -81,7 +81,7 @@ def _sample(logits, temperature, top_k, top_p, min_p, seeds, positions, out, thr
 
 @njit(nogil=True, cache=True)
 def _largest(logits):
-    """Index of the first largest."""
+    """Return the index of the first largest logit."""
     best = 0
     for i in range(1, logits.size):
         if logits[i] > logits[best]:
@@ -91,8 +91,8 @@ def _largest(logits):
 
 @njit(nogil=True, cache=True)
 def _floor(scaled, top_k, top_p, min_p):
-    """The lowest scaled logit that all filters let through."""
-    floor = np.float32(math.log(min_p)) if min_p > 0 else NOTHING
+    """Return the lowest scaled logit that all filters let through."""
+    floor = np.float32(math.log(min_p)) if min_p > 0 else MINUS_INFINITY
     limited = 0 < top_k < scaled.size
     if not limited and top_p >= 1:
         return floor
@@ -111,7 +111,7 @@ def _floor(scaled, top_k, top_p, min_p):
 
 @njit(nogil=True, cache=True)
 def _reaching(descending, least):
-    """The leading elements that are at least ``least``."""
+    """Return the leading elements that are at least ``least``."""
     count = 0
     while count < descending.size and descending[count] >= least:
         count += 1
@@ -120,7 +120,7 @@ def _reaching(descending, least):
 
 @njit(nogil=True, cache=True)
 def _share(weights, top_p, mass):
-    """Where the running sum reaches ``top_p`` of ``mass`` (0: of all weights); their number if it never does."""
+    """Return where the running sum reaches ``top_p`` of ``mass`` (0: of all weights), or their number if nowhere."""
     if top_p >= 1:
         return weights.size
     target = top_p * (mass if mass > 0 else weights.sum())
@@ -134,7 +134,7 @@ def _share(weights, top_p, mass):
 
 @njit(nogil=True, cache=True)
 def _exponentials(scaled):
-    """float64, for the sums' sake."""
+    """Return e^x of each element, as float64 for the sake of their sums."""
     out = np.empty(scaled.size, np.float64)
     for i in range(scaled.size):
         out[i] = exp32(scaled[i])
@@ -143,7 +143,7 @@ def _exponentials(scaled):
 
 @njit(nogil=True, cache=True)
 def _draw(scaled, floor, uniform):
-    """Inverse of the cumulative distribution over the tokens that reach ``floor``, in order of ids."""
+    """Invert the cumulative distribution over the tokens that reach ``floor``, in order of IDs."""
     weights = _exponentials(scaled)
     for i in range(scaled.size):
         if scaled[i] < floor:
@@ -187,7 +187,7 @@ def top_logprobs(logits: Array, rows: Ints, tokens: Ints, chosen: Array, ids: In
 
 
 def _first_largest(logits: Array, count: int) -> Ints:
-    """Ids of the ``count`` largest, of equals the lower id first."""
+    """Return the IDs of the ``count`` largest logits; of equals the lower ID comes first."""
     if count == 0:
         return np.empty(0, np.int32)
     least = np.partition(logits, -count)[-count]

@@ -11,18 +11,16 @@ _LN2_HIGH = np.float32(0.693359375)
 _LN2_LOW = np.float32(-2.12194440e-4)
 _LOWEST = np.float32(-87.0)  # below, float32 has no normal numbers
 _HIGHEST = np.float32(88.0)
-_POLYNOMIAL = tuple(
-    np.float32(c)
-    for c in (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
+_C5, _C4, _C3, _C2, _C1, _C0 = np.array(
+    [1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1], np.float32
 )
-_C5, _C4, _C3, _C2, _C1, _C0 = _POLYNOMIAL
 
 
 @njit(nogil=True, fastmath={"contract"}, inline="always")
 def exp32(x):
-    """e^x within 2 units in the last place, clamped to e^-87 .. e^88; NaN stays NaN.
+    """Return e^x within 2 units in the last place, clamped to e^-87 .. e^88; NaN stays NaN.
 
-    Cephes' polynomial without branches, so that loops over it become vector code: 0.4 ns a value, math.exp 5 ns.
+    This is Cephes' polynomial without branches, so that loops become vector code: 0.4 ns a value, math.exp takes 5.
     """
     x = _LOWEST if x < _LOWEST else x
     x = _HIGHEST if x > _HIGHEST else x

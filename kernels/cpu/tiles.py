@@ -1,11 +1,11 @@
 """The few loops that decide the speed of everything, written in LLVM vectors so that registers and order are fixed.
 
-`dot_tile` is a small matrix product over rows that both run along memory (``x @ w.T``), so nothing needs packing: a
-tile of 4 x 6 keeps 24 sums in registers and reads 10 vectors for 24 multiply-adds. `mix_tile` is the other kind
-(``weights @ values``). Left to the compiler, the first ran at 160 GFLOP/s on two Zen 4 cores, this at 190, OpenBLAS at
-180 (512 tokens); with 16 tokens it is this at 105, OpenBLAS at 57.
+`make_dot_tile` makes a small matrix product over rows that both run along memory (``x @ w.T``), so nothing needs
+packing: a tile of 4 x 6 keeps 24 sums in registers and reads 10 vectors for 24 multiply-adds. `make_mix_tile` makes the
+other kind (``weights @ values``). With 512 tokens on two Zen 4 cores, the first reaches 190 GFLOP/s, 160 when left to
+the compiler, and OpenBLAS 180; with 16 tokens it reaches 105, and OpenBLAS 57.
 
-Every sum is made in the same order whatever the tile: lane i adds the elements i, i + LANES, i + 2 LANES ..., then
+Every sum is computed in the same order whatever the tile: lane i adds the elements i, i + LANES, i + 2 LANES ..., then
 the lanes are added in halves. So a sequence's numbers do not depend on what else is in the batch, bit for bit.
 """
 
@@ -22,7 +22,7 @@ from numba.extending import intrinsic
 
 WIDE = bool(llvmlite.binding.get_host_cpu_features().get("avx512f"))
 LANES = 16 if WIDE else 8
-OUTPUTS = 6 if WIDE else 2  # of a 4-token tile: as many as the vector registers hold (32 of AVX-512, 16 of AVX2)
+OUTPUTS = 6 if WIDE else 2  # of a 4-token tile, as the vector registers hold them (AVX-512 has 32, AVX2 has 16)
 
 CACHE_LINE = 16  # floats
 
@@ -35,10 +35,10 @@ Load = Callable[[ir.Value], ir.Value]
 
 
 def make_dot_tile(rows: int, cols: int) -> Any:
-    """An op ``dot(x, x_at, x_step, w, w_at, w_step, depth, out, out_at, out_step)`` for a tile of rows x cols.
+    """Make ``dot(x, x_at, x_step, w, w_at, w_step, depth, out, out_at, out_step)`` for a tile of rows x cols.
 
-    ``out[out_at + r * out_step + c] = sum over k < depth of x[x_at + r * x_step + k] * w[w_at + c * w_step + k]``:
-    float32 arrays of any shape, addressed by element from their first.
+    ``out[out_at + r * out_step + c] = sum over k < depth of x[x_at + r * x_step + k] * w[w_at + c * w_step + k]``.
+    The arrays are float32 of any shape, addressed by element from their first.
     """
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
@@ -61,9 +61,9 @@ def make_dot_tile(rows: int, cols: int) -> Any:
 
 
 def make_mix_tile(rows: int, vectors: int) -> Any:
-    """An op ``mix(weights, w_at, w_step, count, values, v_at, v_step, out, out_at, out_step)``, vectors * LANES wide.
+    """Make ``mix(weights, w_at, w_step, count, values, v_at, v_step, out, out_at, out_step)``, vectors * LANES wide.
 
-    ``out[out_at + r * out_step + d] +=`` the sum over t < count of
+    It adds to ``out[out_at + r * out_step + d]`` the sum over t < count of
     ``weights[w_at + r * w_step + t] * values[v_at + t * v_step + d]``.
     """
 
@@ -98,7 +98,7 @@ def make_mix_tile(rows: int, vectors: int) -> Any:
 
 
 def _largest_of_16(typing_context, x, at):
-    """``max(x[at : at + 16])``; NaNs are passed over."""
+    """Return ``max(x[at : at + 16])``, passing over NaNs."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
         vector = ir.VectorType(FLOAT, 16)
@@ -115,7 +115,7 @@ largest_of_16: Any = intrinsic(_largest_of_16)
 
 
 def _prefetch(typing_context, x, at, count):
-    """Ask the cache for ``x[at : at + count]``."""
+    """Ask the cache to load ``x[at : at + count]``."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: list[ir.Value]) -> ir.Value:
         byte = ir.IntType(8).as_pointer()
@@ -159,7 +159,7 @@ def _add_product(builder: ir.IRBuilder, total: ir.Value, a: ir.Value, b: ir.Valu
 def _dot_products(
     builder: ir.IRBuilder, x_rows: list[ir.Value], w_rows: list[ir.Value], depth: ir.Value
 ) -> list[ir.Value]:
-    """All rows x cols sums, row by row."""
+    """Return all rows x cols sums, row by row."""
     sums = [cgutils.alloca_once_value(builder, ZEROS) for _ in x_rows for _ in w_rows]
 
     def step(load: Load) -> None:
@@ -178,7 +178,7 @@ def _dot_products(
 
 
 def _load_rest(builder: ir.IRBuilder, pointer: ir.Value, begin: ir.Value, end: ir.Value) -> ir.Value:
-    """The last elements, fewer than LANES, with zeros behind them."""
+    """Load the last elements, fewer than LANES, followed by zeros."""
     buffer = cgutils.alloca_once(builder, VECTOR)
     builder.store(ZEROS, buffer)
     lanes = builder.bitcast(buffer, FLOAT.as_pointer())
@@ -188,7 +188,7 @@ def _load_rest(builder: ir.IRBuilder, pointer: ir.Value, begin: ir.Value, end: i
 
 
 def _add_lanes(builder: ir.IRBuilder, vectors: list[ir.Value]) -> list[ir.Value]:
-    """Each vector's sum. Halves of two vectors share one addition, so that 24 sums take 29 of them and not 96."""
+    """Return each vector's sum. Halves of two vectors share an addition, so that 24 sums take 29 and not 96."""
     count, width = len(vectors), LANES
     while width > 1:
         if len(vectors) > 1 and len(vectors) % 2:

@@ -1,10 +1,10 @@
-"""Causal attention over scattered blocks, each sequence's tokens split among blocks of threads (Flash-Decoding).
+"""Causal attention over scattered blocks; blocks of threads share each sequence's tokens (Flash-Decoding).
 
 `partial` attends for one query token and all the query heads that share a KV head, so that each K and V is read once
 for them: a team of lanes holds one KV token at a time, 16 bytes a lane, teams take tokens in turn, and a running
 maximum keeps each team's sums in range; shared memory merges the teams. `merge` joins the splits. Their units of work
-are a batch's rows, and those of many query tokens are left to `prefill`; or its query tokens, where `prefill` has no
-kernel: right for prompts too, but their K and V are read again for each token.
+are a batch's rows, of which those of many query tokens are left to `prefill`. Where `prefill` has no kernel, the units
+are query tokens: this is right for prompts too, but reads their K and V again for each token.
 
 Registers: `partial` 56 a thread and 2 a query head and element of its vector (queries and sums), `merge` 40.
 """
@@ -29,19 +29,19 @@ MERGE_HEADS = 4
 
 
 @device
-def _query_of_row(row, query_starts, rows):
-    """Row, query token, and whether that is the row's only one."""
-    token = int32(query_starts[row])
-    return row, token, query_starts[row + 1] - token == 1
+def _query_of_row(row, query_start_loc, rows):
+    """Return the row, its first query token, and whether that is its only one."""
+    token = int32(query_start_loc[row])
+    return row, token, query_start_loc[row + 1] - token == 1
 
 
 @device
-def _row_of_query(token, query_starts, rows):
-    """The row that owns a query token, the token, and that it is to be served."""
+def _row_of_query(token, query_start_loc, rows):
+    """Return the row that owns a query token, the token, and True, since every token is served."""
     row, beyond = int32(0), int32(rows)
     while beyond - row > 1:
         middle = int32((row + beyond) >> 1)
-        if query_starts[middle] <= token:
+        if query_start_loc[middle] <= token:
             row = middle
         else:
             beyond = middle
@@ -52,7 +52,7 @@ UNITS = {"rows": _query_of_row, "tokens": _row_of_query}
 
 
 def _make_join(width, head_dim, group):
-    """Join the teams' sums in shared memory, and write head g's to ``out[at + g * step:]``."""
+    """Make a function that joins the teams' sums in shared memory, and writes head g's to ``out[at + g * step:]``."""
     vectors = head_dim // width
     lanes = lanes_for(vectors)
     teams, lane_shift = THREADS // lanes, lanes.bit_length() - 1
@@ -87,7 +87,7 @@ def _make_join(width, head_dim, group):
 
 @cache
 def partial(elements: Elements, head_dim: int, group: int, units: str) -> Kernel:
-    """Grid: units (of `UNITS`) from ``first`` on, KV heads, 2 ** split_shift splits.
+    """Attend to one split. Grid: units (of `UNITS`) from ``first`` on, KV heads, 2 ** split_shift splits.
 
     scale includes log2(e). out [unit, head, split, head_dim + 2]: weighted values, largest score, sum of weights.
     """
@@ -99,11 +99,11 @@ def partial(elements: Elements, head_dim: int, group: int, units: str) -> Kernel
     join = _make_join(width, head_dim, group)
 
     def kernel(
-        qkv, all_heads, kv, layers, kv_heads, layer, tables, max_blocks, slots, starts, lengths, rows, first,
-        split_shift, scale, out,
+        qkv, all_heads, kv, layers, kv_heads, layer, block_tables, max_blocks, slots, query_start_loc, seq_lens, rows,
+        first, split_shift, scale, out,
     ):  # fmt: skip
         unit, kv_head, split = int32(cuda.blockIdx.x), int32(cuda.blockIdx.y), int32(cuda.blockIdx.z)
-        thread, (row, token, served) = int32(cuda.threadIdx.x), find(int32(first + unit), starts, rows)
+        thread, (row, token, served) = int32(cuda.threadIdx.x), find(int32(first + unit), query_start_loc, rows)
         if not served:
             return
         team, lane = thread >> lane_shift, thread & (lanes - 1)
@@ -118,7 +118,7 @@ def partial(elements: Elements, head_dim: int, group: int, units: str) -> Kernel
                 sums[g, i] = float32(0)
             peaks[g], masses[g] = float32(LOWEST), float32(0)
 
-        visible = lengths[row] - (starts[row + 1] - token) + 1
+        visible = seq_lens[row] - (query_start_loc[row + 1] - token) + 1
         blocks = (visible + BLOCK_TOKENS - 1) >> BLOCK_SHIFT
         span = ((blocks + (1 << split_shift) - 1) >> split_shift) << BLOCK_SHIFT
         begin = split * span
@@ -128,7 +128,7 @@ def partial(elements: Elements, head_dim: int, group: int, units: str) -> Kernel
         for base in range(begin, end, teams):
             valid = base + team < end
             at = base + team if valid else begin
-            block = int64(tables[table + (at >> BLOCK_SHIFT)])
+            block = int64(block_tables[table + (at >> BLOCK_SHIFT)])
             key = (((block * layers + layer) * 2 * kv_heads + kv_head) << BLOCK_SHIFT) + (at & (BLOCK_TOKENS - 1))
             load(kv, key * vectors + vector, keys)
             load(kv, key * vectors + vector + side, values)
@@ -157,13 +157,13 @@ def partial(elements: Elements, head_dim: int, group: int, units: str) -> Kernel
 
 @cache
 def merge(elements: Elements, head_dim: int, units: str) -> Kernel:
-    """Grid: units (of `UNITS`) from ``first`` on, groups of heads. A warp a head."""
+    """Join the splits. Grid: units (of `UNITS`) from ``first`` on, groups of heads, a warp a head."""
     find, store, width = UNITS[units], elements.store, elements.width
     vectors, stride = head_dim // width, head_dim + 2
 
-    def kernel(partials, split_shift, heads, starts, rows, first, out):
+    def kernel(partials, split_shift, heads, query_start_loc, rows, first, out):
         unit, lane = int64(cuda.blockIdx.x), int32(cuda.threadIdx.x)
-        _, token, served = find(int32(first + unit), starts, rows)
+        _, token, served = find(int32(first + unit), query_start_loc, rows)
         head = int32(cuda.blockIdx.y) * MERGE_HEADS + int32(cuda.threadIdx.y)
         if served and head < heads and lane < vectors:
             at, splits = ((unit * heads + head) << split_shift) * stride, 1 << split_shift

@@ -1,4 +1,4 @@
-"""Kernels to PTX, ahead of time and without a device."""
+"""Compiles kernels to PTX, ahead of time and without a device."""
 
 # mypy: allow-untyped-calls
 
@@ -12,10 +12,10 @@ from kernels.cuda.kernel import Kernel
 
 
 def to_ptx(kernel: Kernel, architecture: tuple[int, int]) -> str:
-    """For compute capability ``architecture`` (8.0 and later); one compilation at a time in a process."""
+    """Compile for compute capability ``architecture`` (8.0 and later); one compilation at a time in a process."""
     threads = kernel.threads[0] * kernel.threads[1]
-    # Numba asks the current device for its capability when it compiles a device function, though all it makes then
-    # is LLVM's intermediate code.
+    # Numba asks the current device for its capability when it compiles a device function, although it only makes
+    # LLVM's intermediate code then.
     device = SimpleNamespace(compute_capability=architecture)
     with patch.object(dispatcher, "get_current_device", lambda: device):
         text: str = cuda.compile(

@@ -1,7 +1,7 @@
-"""Moves of KV inside a pool, and fragments to and from a staging run. Registers: 40 a thread.
+"""Moves of KV inside a pool, and copies of fragments to and from a staging run. Registers: 40 a thread.
 
 A move by ``distance`` splits into chains that do not meet: unit i goes where unit i - distance was, if that is in the
-run. One thread walks one chain, reading each unit before the one behind takes its place, so an overlapping move needs
+run. One thread walks one chain and reads each unit before the next takes its place, so an overlapping move needs
 no barrier and no second buffer, and has ``distance`` threads' worth of parallel work: a block of KV at least.
 """
 
@@ -19,12 +19,12 @@ REGISTERS = 40
 THREADS = 128
 
 
-# A range() with a step known only at run time would divide 64-bit integers: hence the while loops.
+# Loops are while loops, because a range() with a step known only at run time would divide 64-bit integers.
 
 
 @cache
 def move_runs() -> Kernel:
-    """Grid: pieces, moves. moves [n, 3]: source, destination and length in units of ``vectors`` vectors."""
+    """Move runs. Grid: pieces, moves. moves [n, 3]: source, destination and length in units of ``vectors`` vectors."""
 
     def kernel(pool, moves, vectors):
         move = int32(cuda.blockIdx.y)
@@ -46,7 +46,7 @@ def move_runs() -> Kernel:
 
 @cache
 def copy_runs() -> Kernel:
-    """Grid: pieces, runs. runs [n, 3] as for `move_runs`, from one memory to another."""
+    """Copy runs from one memory to another. Grid: pieces, runs. runs [n, 3] as for `move_runs`."""
 
     def kernel(origin, target, runs, vectors):
         run = int32(cuda.blockIdx.y)

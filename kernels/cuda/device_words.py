@@ -1,4 +1,4 @@
-"""Single machine instructions for kernels; `simulated_words` has the same names in NumPy."""
+"""Single machine instructions for kernels; `simulated.words` has the same names in NumPy."""
 
 # mypy: ignore-errors
 
@@ -9,7 +9,7 @@ from numba.cuda.extending import intrinsic
 I16, I32, I64, F16, F32 = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.HalfType(), ir.FloatType()
 FOUR_WORDS, FOUR_FLOATS = ir.LiteralStructType([I32] * 4), ir.LiteralStructType([F32] * 4)
 SHARED = 3  # NVVM's number of the shared address space
-WHOLE_WARP = ("convergent",)  # the compiler may not move it to where some lanes do not come
+WHOLE_WARP = ("convergent",)  # the compiler may not move it to a place that some lanes do not reach
 
 
 def _instruct(builder, result, operands, text, constraints, ordered=False, attributes=()):
@@ -22,19 +22,19 @@ def _address(builder, memory, vector):
 
 
 def _tuple(builder, four, element):
-    """The registers that an instruction left, as Numba's tuple."""
+    """Return the registers that an instruction filled, as Numba's tuple."""
     out = ir.Constant(ir.ArrayType(element, 4), ir.Undefined)
     for i in range(4):
         out = builder.insert_value(out, builder.extract_value(four, i), i)
     return out
 
 
-def _load(builder, arguments, instruction, ordered):
+def _load(builder, args, instruction, ordered):
     clobber = ",~{memory}" if ordered else ""
     words = _instruct(
         builder,
         FOUR_WORDS,
-        [_address(builder, *arguments)],
+        [_address(builder, *args)],
         instruction + " {$0,$1,$2,$3}, [$4];",
         "=r,=r,=r,=r,l" + clobber,
         ordered,
@@ -44,20 +44,20 @@ def _load(builder, arguments, instruction, ordered):
 
 @intrinsic
 def load_16(typing_context, memory, vector):
-    """Four words, in the order of the program's other loads and stores."""
+    """Load four words, in the order of the program's other loads and stores."""
 
-    def generate(context, builder, signature, arguments):
-        return _load(builder, arguments, "ld.global.v4.u32", True)
+    def generate(context, builder, signature, args):
+        return _load(builder, args, "ld.global.v4.u32", True)
 
     return types.UniTuple(types.uint32, 4)(memory, types.int64), generate
 
 
 @intrinsic
 def load_16_constant(typing_context, memory, vector):
-    """Four words of memory that nobody writes while the kernel runs: the compiler may move the load."""
+    """Load four words that nothing writes while the kernel runs: the compiler may move the load."""
 
-    def generate(context, builder, signature, arguments):
-        return _load(builder, arguments, "ld.global.nc.L1::no_allocate.v4.u32", False)
+    def generate(context, builder, signature, args):
+        return _load(builder, args, "ld.global.nc.L1::no_allocate.v4.u32", False)
 
     return types.UniTuple(types.uint32, 4)(memory, types.int64), generate
 
@@ -66,8 +66,8 @@ def load_16_constant(typing_context, memory, vector):
 def store_16(typing_context, memory, vector, a, b, c, d):
     """Write four words."""
 
-    def generate(context, builder, signature, arguments):
-        operands = [_address(builder, *arguments[:2]), *arguments[2:]]
+    def generate(context, builder, signature, args):
+        operands = [_address(builder, *args[:2]), *args[2:]]
         void = ir.VoidType()
         text, constraints = "st.global.v4.u32 [$0], {$1,$2,$3,$4};", "l,r,r,r,r,~{memory}"
         _instruct(builder, void, operands, text, constraints, True)
@@ -77,20 +77,20 @@ def store_16(typing_context, memory, vector, a, b, c, d):
 
 
 def _from_word(emit):
-    """An intrinsic float32(uint32) from ``emit(builder, word)``."""
+    """Make an intrinsic float32(uint32) from ``emit(builder, word)``."""
 
     def declare(typing_context, word):
-        return types.float32(types.uint32), lambda context, builder, signature, given: emit(builder, given[0])
+        return types.float32(types.uint32), lambda context, builder, signature, args: emit(builder, args[0])
 
     return intrinsic(declare)
 
 
 def _float_operation(text, arity):
-    """An intrinsic on float32 that is one instruction."""
+    """Make an intrinsic on float32 that is one instruction."""
     constraints = "=f" + ",f" * arity
 
-    def generate(context, builder, signature, given):
-        return _instruct(builder, F32, given, text, constraints)
+    def generate(context, builder, signature, args):
+        return _instruct(builder, F32, args, text, constraints)
 
     if arity == 1:
         return intrinsic(lambda typing_context, x: (types.float32(types.float32), generate))
@@ -98,10 +98,10 @@ def _float_operation(text, arity):
 
 
 def _pack(text):
-    """An intrinsic uint32(low, high): two float32 rounded to nearest even, in one word."""
+    """Make an intrinsic uint32(low, high): two float32 rounded to nearest even, in one word."""
 
-    def generate(context, builder, signature, given):
-        return _instruct(builder, I32, [given[1], given[0]], text, "=r,f,f")
+    def generate(context, builder, signature, args):
+        return _instruct(builder, I32, [args[1], args[0]], text, "=r,f,f")
 
     return intrinsic(lambda typing_context, low, high: (types.uint32(types.float32, types.float32), generate))
 
@@ -124,12 +124,12 @@ divide = _float_operation("div.full.f32 $0, $1, $2;", 2)  # within 2 units in th
 
 @intrinsic
 def word_of(typing_context, x):
-    """The bits of a float32."""
-    return types.uint32(types.float32), lambda context, builder, signature, given: builder.bitcast(given[0], I32)
+    """Return the bits of a float32."""
+    return types.uint32(types.float32), lambda context, builder, signature, args: builder.bitcast(args[0], I32)
 
 
 def _shared_address(context, builder, kind, array, vector):
-    """Of a vector of a shared array [words], in the shared window."""
+    """Return the address of a vector of a shared array [words], in the shared window."""
     data = context.make_array(kind)(context, builder, array).data
     window = builder.addrspacecast(data, ir.PointerType(data.type.pointee, SHARED))
     return builder.add(builder.ptrtoint(window, I32), builder.shl(vector, ir.Constant(I32, 4)))
@@ -137,12 +137,12 @@ def _shared_address(context, builder, kind, array, vector):
 
 @intrinsic
 def copy_16_async(typing_context, shared, to, memory, vector, valid):
-    """Start to copy a vector of memory to vector ``to`` of a shared array; zeros, and no access, if it is not valid."""
+    """Start to copy a vector of memory to vector ``to`` of a shared array; if not valid, read nothing, write zeros."""
 
-    def generate(context, builder, signature, given):
-        target = _shared_address(context, builder, signature.args[0], *given[:2])
-        size = builder.select(given[4], ir.Constant(I32, 16), ir.Constant(I32, 0))
-        operands = [target, _address(builder, *given[2:4]), size]
+    def generate(context, builder, signature, args):
+        target = _shared_address(context, builder, signature.args[0], *args[:2])
+        size = builder.select(args[4], ir.Constant(I32, 16), ir.Constant(I32, 0))
+        operands = [target, _address(builder, *args[2:4]), size]
         text = "cp.async.cg.shared.global [$0], [$1], 16, $2;"
         _instruct(builder, ir.VoidType(), operands, text, "r,l,r,~{memory}", True)
         return context.get_dummy_value()
@@ -152,9 +152,9 @@ def copy_16_async(typing_context, shared, to, memory, vector, valid):
 
 @intrinsic
 def wait_for_copies(typing_context):
-    """Until the copies that this thread has started are done. A barrier then shows them to the others."""
+    """Wait until the copies that this thread started are done. A barrier then shows them to the others."""
 
-    def generate(context, builder, signature, given):
+    def generate(context, builder, signature, args):
         _instruct(builder, ir.VoidType(), [], "cp.async.wait_all;", "~{memory}", True)
         return context.get_dummy_value()
 
@@ -162,16 +162,16 @@ def wait_for_copies(typing_context):
 
 
 def _matrices(order):
-    """An intrinsic of a warp that loads four 8x8 matrices of halves from a shared array.
+    """Make an intrinsic of a warp that loads four 8x8 matrices of halves from a shared array.
 
     Lane ``8 * m + r`` names the vector that is row r of matrix m, and gets of each matrix the word ``lane % 4`` of row
-    ``lane / 4``, after transposing if so ordered (PTX ISA, ldmatrix).
+    ``lane / 4``, after transposing if ``order`` says so (PTX ISA, ldmatrix).
     """
     text = f"ldmatrix.sync.aligned.m8n8.x4{order}.shared.b16 {{$0,$1,$2,$3}}, [$4];"
 
     def declare(typing_context, shared, vector):
-        def generate(context, builder, signature, given):
-            address = _shared_address(context, builder, signature.args[0], *given)
+        def generate(context, builder, signature, args):
+            address = _shared_address(context, builder, signature.args[0], *args)
             words = _instruct(builder, FOUR_WORDS, [address], text, "=r,=r,=r,=r,r,~{memory}", True, WHOLE_WARP)
             return _tuple(builder, words, I32)
 
@@ -181,10 +181,10 @@ def _matrices(order):
 
 
 def _multiply(element):
-    """An intrinsic of a warp: ``a @ b + c`` in float32, a [16, 16] and b [16, 8] halves, two in a word.
+    """Make an intrinsic of a warp: ``a @ b + c`` in float32, with halves a [16, 16] and b [16, 8], two in a word.
 
     A lane is in group ``g = lane / 4`` with number ``n = lane % 4``. It holds, and gets of the sum, in the order of the
-    arguments: a[g, 2n:], a[g + 8, 2n:], a[g, 2n + 8:], a[g + 8, 2n + 8:], b[2n:, g], b[2n + 8:, g], each two elements;
+    args: a[g, 2n:], a[g + 8, 2n:], a[g, 2n + 8:], a[g + 8, 2n + 8:], b[2n:, g], b[2n + 8:, g], each two elements;
     c[g, 2n], c[g, 2n + 1], c[g + 8, 2n], c[g + 8, 2n + 1] (PTX ISA, fragments of mma.m16n8k16).
     """
     text = (
@@ -192,9 +192,9 @@ def _multiply(element):
         "{$0,$1,$2,$3}, {$4,$5,$6,$7}, {$8,$9}, {$10,$11,$12,$13};"
     )
 
-    def generate(context, builder, signature, given):
+    def generate(context, builder, signature, args):
         constraints = "=f,=f,=f,=f,r,r,r,r,r,r,f,f,f,f"
-        sums = _instruct(builder, FOUR_FLOATS, given, text, constraints, attributes=WHOLE_WARP)
+        sums = _instruct(builder, FOUR_FLOATS, args, text, constraints, attributes=WHOLE_WARP)
         return _tuple(builder, sums, F32)
 
     kind = types.UniTuple(types.float32, 4)(*[types.uint32] * 6, *[types.float32] * 4)

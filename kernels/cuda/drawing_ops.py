@@ -1,7 +1,7 @@
-"""Launches: the ops of `kernels.reference` from logits to the next step's tokens.
+"""Launches the ops of `kernels.reference` that lead from logits to the next step's tokens.
 
 Logits are float32 [rows, vocab] and begin at a multiple of 16 bytes; a view of one row may begin anywhere. All other
-arrays are as the reference has them, and on the device too: nothing comes back to the host.
+arrays have the reference's shapes and types, and are on the device too: nothing comes back to the host.
 """
 
 # mypy: allow-untyped-calls
@@ -22,9 +22,9 @@ class DrawingOps:
     def __init__(self, launch: Launch) -> None:
         self._launch = launch
 
-    def pick_tokens(self, given: Array, last: Array, out: Array) -> None:
+    def pick_tokens(self, input_ids: Array, last: Array, out: Array) -> None:
         """See `kernels.reference.pick_tokens`."""
-        self._run_each(token_kernels.pick_tokens(), len(given), given, last, len(given), out)
+        self._run_each(token_kernels.pick_tokens(), len(input_ids), input_ids, last, len(input_ids), out)
 
     def put_tokens(self, tokens: Array, slots: Array, last: Array) -> None:
         """See `kernels.reference.put_tokens`."""
@@ -65,22 +65,22 @@ class DrawingOps:
         out: Array,
     ) -> None:
         """See `kernels.reference.sample`; float32, within the tolerance of `kernels.cuda.sampling`."""
-        settings = (temperature, top_k, top_p, min_p, seeds, positions)
-        self._run(sampling.sample(), (len(logits),), logits, logits.shape[1], *settings, out)
+        parameters = (temperature, top_k, top_p, min_p, seeds, positions)
+        self._run(sampling.sample(), (len(logits),), logits, logits.shape[1], *parameters, out)
 
     def top_logprobs(self, logits: Array, rows: Array, tokens: Array, chosen: Array, ids: Array, values: Array) -> None:
         """See `kernels.reference.top_logprobs`; float32, of finite logits."""
         count, vocabulary = ids.shape[1], logits.shape[1]
         if count > vocabulary:
-            raise ValueError(f"the likeliest {count} of {vocabulary} tokens")
+            raise ValueError(f"cannot report the likeliest {count} of {vocabulary} tokens")
         kernel = logprobs.top_logprobs()
         self._run(kernel, (len(rows),), logits, vocabulary, rows, tokens, chosen, count, ids, values)
 
     def _run_each(self, kernel: Kernel, count: int, *arguments: Any) -> None:
-        """A thread for each of ``count``."""
+        """Launch a thread for each of ``count``."""
         self._run(kernel, (-(-count // kernel.threads[0]),), *arguments)
 
     def _run(self, kernel: Kernel, grid: tuple[int, ...], *arguments: Any) -> None:
-        """An empty batch launches nothing: CUDA refuses empty grids."""
+        """Launch a kernel, but nothing for an empty batch: CUDA refuses empty grids."""
         if all(grid):
             self._launch(kernel, grid, *arguments)

@@ -1,4 +1,4 @@
-"""Element types: 16 bytes of memory as float32 numbers in registers, and back. All arithmetic is in float32."""
+"""Element types: they load 16 bytes as float32 numbers, and store these. All arithmetic is in float32."""
 
 # mypy: allow-untyped-defs, allow-untyped-calls, allow-any-generics
 
@@ -12,7 +12,7 @@ from kernels.cuda.words import float_of, store_16, word_of
 
 @dataclass(frozen=True)
 class Elements:
-    """width: elements in 16 bytes. The functions are (memory, vector, values): values [width] is a local array.
+    """An element type. width: elements in 16 bytes. The functions take memory, vector, and a local array [width].
 
     load_constant is for memory that the kernel does not write.
     """

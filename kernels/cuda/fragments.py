@@ -1,9 +1,9 @@
-"""What a warp does for its sixteen lines of `prefill`: scores, softmax and mixing, in the fragments of tensor cores.
+"""What a warp computes for its sixteen lines of `prefill`: scores, softmax and mixing, in tensor cores' fragments.
 
-A *line* is a query token's head. Queries, scores and sums stay in registers. Of scores [16, keys] and of sums [16,
-head_dim] a thread has columns ``2n`` and ``2n + 1`` of every tile of eight, n its number among four neighbouring lanes,
-of two lines, eight apart: its *halves*. Scores become weights in place, and two tiles of them are a left factor as they
-stand. K and V lie in shared memory, ``pitch`` vectors a token.
+A *line* is a query token's head. Queries, scores and sums stay in registers. A thread has two lines, eight apart (its
+*halves*), of scores [16, keys] and sums [16, head_dim], and of each the columns ``2n`` and ``2n + 1`` of every tile of
+eight, where n is its number among four neighbouring lanes. Scores become weights in place, and two tiles of weights
+already have the layout of a left factor. K and V are in shared memory, ``pitch`` vectors a token.
 """
 
 # mypy: allow-untyped-defs, allow-untyped-calls
@@ -13,7 +13,7 @@ from numba.cuda.types import int32
 
 from kernels.cuda.attention import LOWEST
 from kernels.cuda.kernel import device
-from kernels.cuda.reductions import EVERYBODY
+from kernels.cuda.reductions import ALL_LANES
 from kernels.cuda.words import divide, exp2, load_matrices, load_matrices_transposed
 
 KEYS_SHIFT = 6
@@ -21,7 +21,7 @@ KEYS = 1 << KEYS_SHIFT  # tokens of K and V in shared memory at a time
 
 
 def make_add_product(multiply):
-    """A tile of ``sums`` [tiles, 4] += a [16, 16] @ b [16, 8]."""
+    """Make the function that adds a [16, 16] @ b [16, 8] to a tile of ``sums`` [tiles, 4]."""
 
     @device
     def add_product(sums, tile, a0, a1, a2, a3, b0, b1):
@@ -33,7 +33,7 @@ def make_add_product(multiply):
 
 
 def make_load(steps, pitch):
-    """q [steps, 4] words = a warp's lines, from ``line`` on, of shared memory."""
+    """Make the function that loads a warp's lines, from ``line`` on, of shared memory into q [steps, 4] words."""
 
     @device
     def load(lines, line, q):
@@ -46,7 +46,7 @@ def make_load(steps, pitch):
 
 
 def make_clear(sum_tiles):
-    """No weights yet."""
+    """Make the function that starts a thread's lines, without any weights yet."""
 
     @device
     def clear(sums, peaks, masses):
@@ -60,7 +60,7 @@ def make_clear(sum_tiles):
 
 
 def make_score(add_product, steps, pitch):
-    """scores = q @ keys, whose rows in shared memory are the right factor's columns."""
+    """Make ``scores = q @ keys``; the rows of keys in shared memory are the right factor's columns."""
 
     @device
     def score(q, keys, scores):
@@ -79,25 +79,25 @@ def make_score(add_product, steps, pitch):
 
 
 @device
-def hide(scores, half, reach):
-    """Leave a line's scores of columns up to ``reach``, counted from the thread's first."""
+def mask(scores, half, reach):
+    """Hide a line's scores in columns beyond ``reach``, counted from the thread's first."""
     for tile in range(KEYS // 8):
         for i in range(2):
             if tile * 8 + i > reach:
                 scores[tile, 2 * half + i] = LOWEST
 
 
-def make_soften(sum_tiles):
-    """Turn a line's scores into weights, and shrink what it has to its new peak."""
+def make_softmax(sum_tiles):
+    """Make the function that turns a line's scores into weights, and shrinks what it has to its new peak."""
 
     @device
-    def soften(scores, half, scale, sums, peaks, masses):
+    def softmax(scores, half, scale, sums, peaks, masses):
         peak = peaks[half]
         for tile in range(KEYS // 8):
             for i in range(2):
                 peak = max(peak, scores[tile, 2 * half + i])
-        peak = max(peak, cuda.shfl_xor_sync(EVERYBODY, peak, 1))
-        peak = max(peak, cuda.shfl_xor_sync(EVERYBODY, peak, 2))
+        peak = max(peak, cuda.shfl_xor_sync(ALL_LANES, peak, 1))
+        peak = max(peak, cuda.shfl_xor_sync(ALL_LANES, peak, 2))
         top, shrink = peak * scale, exp2((peaks[half] - peak) * scale)
         peaks[half] = peak
         masses[half] *= shrink
@@ -110,11 +110,11 @@ def make_soften(sum_tiles):
             for i in range(2):
                 sums[tile, 2 * half + i] *= shrink
 
-    return soften
+    return softmax
 
 
 def make_mix(add_product, pack, steps, pitch):
-    """sums += weights @ values; the weights are rounded to the values' type."""
+    """Make ``sums += weights @ values``; the weights are rounded to the values' type."""
 
     @device
     def mix(weights, values, sums):
@@ -133,14 +133,14 @@ def make_mix(add_product, pack, steps, pitch):
 
 
 def make_unload(pack, sum_tiles, pitch):
-    """Write the sums over the weights' to a warp's lines, from ``line`` on, of shared memory."""
+    """Make the function that writes sums divided by masses to a warp's lines, from ``line`` on, of shared memory."""
 
     @device
     def unload(sums, masses, line, lines):
         lane = int32(int32(cuda.threadIdx.x) & 31)
         for half in range(2):
-            mass = masses[half] + cuda.shfl_xor_sync(EVERYBODY, masses[half], 1)
-            mass += cuda.shfl_xor_sync(EVERYBODY, mass, 2)
+            mass = masses[half] + cuda.shfl_xor_sync(ALL_LANES, masses[half], 1)
+            mass += cuda.shfl_xor_sync(ALL_LANES, mass, 2)
             at = int32((line + int32(lane >> 2) + 8 * half) * (4 * pitch) + int32(lane & 3))
             for tile in range(sum_tiles):
                 low, high = sums[tile, 2 * half], sums[tile, 2 * half + 1]

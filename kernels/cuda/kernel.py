@@ -1,4 +1,4 @@
-"""What a launch must know of a kernel."""
+"""What a launch needs to know about a kernel."""
 
 # mypy: allow-any-generics
 
@@ -19,16 +19,16 @@ Longs = types.CPointer(types.int64)
 UnsignedLongs = types.CPointer(types.uint64)
 
 BLOCK_SHIFT = 4
-BLOCK_TOKENS = 1 << BLOCK_SHIFT  # in a block of KV; a power of two, so that places need no division
+BLOCK_TOKENS = 1 << BLOCK_SHIFT  # in a block of KV; a power of two, so that slot_mapping needs no division
 
 
 @dataclass(frozen=True)
 class Kernel:
     """A kernel of one specialisation.
 
-    parameters: Numba types; arrays are pointers to their first element. threads: of a block, as (x, y). registers: a
-    thread's at most, on any architecture; the tests that look at the generated code hold the kernel to it. resident:
-    blocks that a multiprocessor shall hold at once, for which the compiler saves registers; 0 if that is its choice.
+    parameters: Numba types; arrays are pointers to their first element. threads: of a block, as (x, y). registers: how
+    many a thread uses at most, on any architecture; the tests of the generated code check it. resident: blocks that a
+    multiprocessor shall hold at once, for which the compiler saves registers; 0 leaves this to the compiler.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Kernel:
 
 
 class Launch(Protocol):
-    """Starts kernels in order, on whatever stream it stands for."""
+    """Starts kernels in order, on the stream that it stands for."""
 
     def __call__(self, kernel: Kernel, grid: tuple[int, ...], *arguments: Any) -> None:
         """Start ``grid`` blocks (up to three dimensions); arguments in the order of ``kernel.parameters``.
@@ -50,7 +50,7 @@ class Launch(Protocol):
 
 
 def device(function: Callable) -> Any:
-    """A function that kernels call: compiled into them, or in the simulator called as it is."""
+    """Mark a function that kernels call: it is compiled into them, or called as it is in the simulator."""
     if SIMULATED:
         return function
     from numba import cuda  # noqa: PLC0415

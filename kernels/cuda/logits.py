@@ -1,4 +1,4 @@
-"""What happens to logits (float32) before a token is drawn. As a row may begin anywhere, single floats are written.
+"""Changes and checks logits (float32) before a draw. Single floats are written, since a row may begin anywhere.
 
 Registers: 40 a thread.
 """
@@ -22,7 +22,7 @@ THREADS = 128
 
 @cache
 def add_bias() -> Kernel:
-    """Grid: pieces of ``count`` tokens, which are distinct."""
+    """Add biases to distinct tokens. Grid: pieces of ``count`` tokens."""
 
     def kernel(logits, tokens, bias, count):
         i = int32(cuda.blockIdx.x) * THREADS + int32(cuda.threadIdx.x)
@@ -34,7 +34,7 @@ def add_bias() -> Kernel:
 
 @cache
 def penalize() -> Kernel:
-    """Grid: pieces of one row of ``vocabulary`` logits."""
+    """Penalize seen tokens. Grid: pieces of one row of ``vocabulary`` logits."""
 
     def kernel(logits, in_prompt, counts, presence, frequency, repetition, vocabulary):
         token = int32(cuda.blockIdx.x) * THREADS + int32(cuda.threadIdx.x)
@@ -52,27 +52,27 @@ def penalize() -> Kernel:
 
 @cache
 def finite_rows() -> Kernel:
-    """Grid: rows of ``vocabulary`` logits."""
+    """Find rows without NaN or infinity. Grid: rows of ``vocabulary`` logits."""
 
     def kernel(logits, vocabulary, out):
         number, thread = int32(cuda.blockIdx.x), int32(cuda.threadIdx.x)
         row, values = row_at(logits, number, vocabulary), cuda.local.array(4, float32)
-        # x * 0 is NaN exactly when x is not finite, and so is a sum with one NaN in it.
-        nothing = float32(0)
+        # x * 0 is NaN exactly if x is not finite, and so is a sum that contains one NaN.
+        zero = float32(0)
         for vector in range(thread, row.vectors, ROW_THREADS):
             load(row, vector, values, float32(0))
             for i in range(4):
-                nothing += values[i] * float32(0)
-        nothing = sum_of_block(nothing, ROW_THREADS // 32, thread)
+                zero += values[i] * float32(0)
+        zero = sum_of_block(zero, ROW_THREADS // 32, thread)
         if thread == 0:
-            out[number] = uint8(1) if nothing == nothing else uint8(0)  # noqa: PLR0124 - NaN differs from itself
+            out[number] = uint8(1) if zero == zero else uint8(0)  # noqa: PLR0124 - NaN differs from itself
 
     return Kernel("finite_rows", kernel, (Bytes, int32, Flags), (ROW_THREADS, 1), REGISTERS)
 
 
 @cache
 def clear_rows() -> Kernel:
-    """Grid: rows of ``vocabulary`` logits."""
+    """Zero rows that are not ok. Grid: rows of ``vocabulary`` logits."""
 
     def kernel(logits, ok, vocabulary):
         row, thread = int64(cuda.blockIdx.x), int32(cuda.threadIdx.x)

@@ -1,8 +1,8 @@
-"""Sums that do not depend on the order of their terms, and the place where a running sum reaches something.
+"""Sums that do not depend on the order of their terms, and the place where a running sum reaches a target.
 
 A *mass* is a weight in units of 2^-40, as int64: integers add up to the same in any order, so what is drawn is the same
 in every run. A block of threads owns `Sums` in shared memory, each in two words: shared memory adds 32 bits in one
-operation, but 64 bits in a loop that starts again when somebody comes between.
+operation, but 64 bits in a loop that starts again when another thread comes between.
 """
 
 # mypy: allow-untyped-defs, allow-untyped-calls
@@ -18,7 +18,7 @@ from kernels.cuda.words import exp2
 
 THREADS_BITS = 10
 THREADS = 1 << THREADS_BITS
-GROUPS = 32  # of sums, and sums in a group: one warp finds its way in two steps
+GROUPS = 32  # of sums, and sums in a group: one warp locates a sum in two steps
 UNIT = 2.0**40
 LOG2_E = 1.4426950408889634
 
@@ -29,19 +29,19 @@ class Sums(NamedTuple):
     low: Any  # [THREADS] uint32
     high: Any  # [THREADS] uint32
     groups: Any  # [GROUPS] int64: the sum of each group
-    group: Any  # [2] int64: a group, GROUPS if there is none, and how much of it
-    found: Any  # [2] int64: a sum, and how much of it
+    group: Any  # [2] int64: a group, GROUPS if there is none, and how much of it is taken
+    found: Any  # [2] int64: a sum, and how much of it is taken
 
 
 @device
 def mass_of(distance):
-    """e^-distance, of a distance of at least 0."""
+    """Return the mass of e^-distance; the distance is at least 0."""
     return int64(exp2(distance * float32(-LOG2_E)) * float32(UNIT))
 
 
 @device
 def new_sums():
-    """To be called once in a kernel; what they hold is undefined."""
+    """Allocate sums, with undefined values. To be called once in a kernel."""
     low, high = cuda.shared.array(THREADS, uint32), cuda.shared.array(THREADS, uint32)
     groups = cuda.shared.array(GROUPS, int64)
     group, found = cuda.shared.array(2, int64), cuda.shared.array(2, int64)
@@ -50,13 +50,13 @@ def new_sums():
 
 @device
 def put(sums, number, mass):
-    """Set a sum that nobody else touches."""
+    """Set a sum that no other thread touches."""
     sums.low[number], sums.high[number] = uint32(mass & 0xFFFFFFFF), uint32(mass >> 32)
 
 
 @device
 def add(sums, number, mass):
-    """Add to a sum beside other threads; exact once all have passed a barrier."""
+    """Add to a sum beside other threads; the sum is exact once all have passed a barrier."""
     low = mass & 0xFFFFFFFF
     before = cuda.atomic.add(sums.low, number, uint32(low))
     cuda.atomic.add(sums.high, number, uint32((mass >> 32) + ((int64(before) + low) >> 32)))
@@ -69,15 +69,15 @@ def _mass_in(sums, number):
 
 @device
 def locate(sums, share, least, thread):
-    """Where the running sum reaches ``share`` of the total, but at least ``least`` (from 1 on).
+    """Find where the running sum reaches ``share`` of the total, but at least ``least`` (from 1 on).
 
     Returns the number of the sum that takes it there, THREADS if none does, and how much of that sum it takes. All
-    threads call it, and one warp does it, between barriers of the block: a barrier of a warp alone costs sm_80 a call.
+    threads call it; one warp works, between barriers of the block: a barrier of a warp alone would cost sm_80 a call.
     """
     cuda.syncthreads()
     if thread < GROUPS:
         mass = int64(0)
-        for i in range(GROUPS):  # each lane begins elsewhere: their sums lie in one bank of the memory
+        for i in range(GROUPS):  # each lane begins elsewhere, as their sums are in one bank of the memory
             mass += _mass_in(sums, thread * GROUPS + ((i + thread) & (GROUPS - 1)))
         sums.groups[thread] = mass
     cuda.syncthreads()
@@ -114,7 +114,7 @@ def _locate_in_group(sums, first, wanted, lane):
 
 @device
 def total_of(sums, mass, thread):
-    """The masses of all threads together."""
+    """Return the sum of all threads' masses."""
     if thread == 0:
         put(sums, 0, int64(0))
     cuda.syncthreads()

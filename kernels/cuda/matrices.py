@@ -1,8 +1,8 @@
 """Matrix products by cuBLAS, called through ctypes: unlike CuPy's wrappers, these calls may be captured into a graph.
 
-A `Cublas` is one handle on one stream, with a workspace that its caller took: it allocates nothing and waits for
+A `Cublas` is one handle on one stream, with a workspace that its caller allocates: it allocates nothing and waits for
 nothing, so what was captured can be replayed. One thread at a time calls it, inside the device's context; stream and
-workspace outlive it and its graphs. `gemm` works out, from shapes and strides alone, which call a product is.
+workspace outlive it and its graphs. `gemm` derives the call for a product from shapes and strides alone.
 """
 
 import ctypes
@@ -12,13 +12,13 @@ from typing import Any, NamedTuple, Protocol
 
 Array = Any  # with shape, dtype, strides, and its address at data.ptr, as CuPy has them
 
-WORKSPACE_BYTES = 32 << 20  # what cuBLAS wants on Hopper; it would do with 4 MiB on older devices
+WORKSPACE_BYTES = 32 << 20  # what cuBLAS wants on Hopper; 4 MiB would do on older devices
 
 # cublas_api.h, library_types.h
 _NORMAL, _TRANSPOSED = 0, 1
 _TYPES = {"float32": 0, "float16": 2, "bfloat16": 14}
 _COMPUTE_32F, _COMPUTE_32F_PEDANTIC = 68, 69
-_FULL_PRECISION_REDUCTIONS = 16  # what several blocks sum up stays float32 until it is complete
+_FULL_PRECISION_REDUCTIONS = 16  # what several blocks sum stays float32 until it is complete
 _DEFAULT_ALGORITHM = -1
 ALLOC_FAILED = 3
 _STATUS = {
@@ -43,7 +43,7 @@ _SIGNATURES: dict[str, list[Any]] = {
 
 
 class CublasError(RuntimeError):
-    """cuBLAS is missing, or refused a call: ``status`` is its answer then."""
+    """cuBLAS is missing (``status`` is None), or refused a call with ``status``."""
 
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
@@ -51,7 +51,7 @@ class CublasError(RuntimeError):
 
 
 class Multiply(Protocol):
-    """Multiplies matrices on whatever stream it stands for."""
+    """Multiplies matrices on the stream that it stands for."""
 
     def __call__(self, x: Array, weight: Array, out: Array, *, accumulate: bool) -> None:
         """``out = x @ weight.T``, added to what ``out`` holds if ``accumulate``; rounded once, from float32 sums.
@@ -61,7 +61,7 @@ class Multiply(Protocol):
 
 
 class Operand(NamedTuple):
-    """A matrix of columns; leading: elements from one to the next."""
+    """A matrix stored by columns; leading: elements from one column to the next."""
 
     type: int
     leading: int
@@ -69,7 +69,7 @@ class Operand(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Gemm:
-    """A product as cublasGemmEx takes it: ``c[m, n] = op(a)[m, k] @ op(b)[k, n]``, all matrices of columns."""
+    """A product as cublasGemmEx takes it: ``c[m, n] = op(a)[m, k] @ op(b)[k, n]``, all stored by columns."""
 
     operation_a: int
     operation_b: int
@@ -83,24 +83,24 @@ class Gemm:
 
 
 def gemm(x: Array, weight: Array, out: Array) -> Gemm:
-    """The call for ``out = x @ weight.T`` of matrices with contiguous rows.
+    """Return the call for ``out = x @ weight.T`` of matrices with contiguous rows.
 
-    In cuBLAS's columns it is ``out.T = weight @ x.T``: rows in memory are columns there, so x is x.T as it lies, and
-    weight has to be transposed back. float32 is multiplied as float32, never as TF32. Raises ValueError.
+    In cuBLAS's columns it is ``out.T = weight @ x.T``: rows in memory are columns there, so x already is x.T, and
+    weight has to be transposed back. float32 is never multiplied as TF32. Raises ValueError if the matrices do not fit.
     """
     (tokens, inner), (outputs, weight_inner) = x.shape, weight.shape
     types = [str(array.dtype) for array in (x, weight, out)]
     if inner != weight_inner or out.shape != (tokens, outputs):
         raise ValueError(f"{_describe(x, weight, out)}: the shapes do not fit")
     if types[0] not in _TYPES or types[1] != types[0] or types[2] not in (types[0], "float32"):
-        raise ValueError(f"{_describe(x, weight, out)}: no such product")
+        raise ValueError(f"{_describe(x, weight, out)}: there is no such product")
     a, b, c = (Operand(_TYPES[str(array.dtype)], _leading(array)) for array in (weight, x, out))
     compute = _COMPUTE_32F_PEDANTIC if types[0] == "float32" else _COMPUTE_32F
     return Gemm(_TRANSPOSED, _NORMAL, outputs, tokens, inner, a, b, c, compute)
 
 
 def _leading(matrix: Array) -> int:
-    """Elements from row to row; of a single row there is no such thing, but cuBLAS wants a number that could be."""
+    """Return the elements from row to row; a single row has no such number, but cuBLAS wants one that is possible."""
     (rows, columns), item = matrix.shape, matrix.dtype.itemsize
     if columns > 1 and matrix.strides[1] != item:
         raise ValueError(f"a matrix {matrix.shape} with strides {matrix.strides}: its rows are not contiguous")
@@ -121,7 +121,7 @@ class Cublas:
         self._one, self._zero = ctypes.c_float(1), ctypes.c_float(0)
         self._call("cublasCreate_v2", ctypes.byref(self._handle))
         self._call("cublasSetStream_v2", self._handle, stream)
-        # After the stream, whose setting takes the workspace away.
+        # The workspace comes after the stream, because setting a stream takes the workspace away.
         self._call("cublasSetWorkspace_v2", self._handle, workspace, workspace_bytes)
         self._call("cublasSetMathMode", self._handle, _FULL_PRECISION_REDUCTIONS)
 
@@ -143,11 +143,11 @@ class Cublas:
 
 
 def load() -> ctypes.CDLL:
-    """CUDA's cuBLAS, wherever it was installed. Raises CublasError."""
+    """Load CUDA's cuBLAS, wherever it was installed. Raises CublasError."""
     try:
         from cuda.pathfinder import DynamicLibNotFoundError, load_nvidia_dynamic_lib  # noqa: PLC0415
     except ImportError as error:
-        raise CublasError("cuBLAS cannot be looked for without cuda-pathfinder: install fastswitch[gpu]") from error
+        raise CublasError("cuBLAS cannot be located without cuda-pathfinder: install fastswitch[gpu]") from error
     try:
         return ctypes.CDLL(load_nvidia_dynamic_lib("cublas").abs_path)
     except (DynamicLibNotFoundError, OSError) as error:

@@ -1,16 +1,16 @@
-"""What may move at once. Plain numbers, on the host."""
+"""Finds which moves of blocks inside a pool may be done at once. Plain numbers, on the host."""
 
 from collections.abc import Iterable, Iterator
 
-Move = tuple[int, int, int]  # source, destination, length, in blocks
+RunMove = tuple[int, int, int]  # source, destination, length, in blocks
 
 
-def waves(moves: Iterable[Move]) -> Iterator[list[Move]]:
-    """Cut moves that are meant one after the other into lists whose moves have nothing to do with each other.
+def waves(moves: Iterable[RunMove]) -> Iterator[list[RunMove]]:
+    """Split moves that are meant one after the other into waves, whose moves are independent of each other.
 
-    A wave is one launch. A move may overlap itself, but what it writes is read and written by no other of its wave.
+    A wave is one launch. A move may overlap itself, but no other move of its wave reads or writes what it writes.
     """
-    wave: list[Move] = []
+    wave: list[RunMove] = []
     for move in moves:
         if any(_meet(move, other) for other in wave):
             yield wave
@@ -20,8 +20,8 @@ def waves(moves: Iterable[Move]) -> Iterator[list[Move]]:
         yield wave
 
 
-def _meet(one: Move, other: Move) -> bool:
-    """Whether the order of the two matters."""
+def _meet(one: RunMove, other: RunMove) -> bool:
+    """Return whether the order of the two matters."""
     (a, b, n), (c, d, m) = one, other
     return _overlap(b, n, c, m) or _overlap(b, n, d, m) or _overlap(a, n, d, m)
 

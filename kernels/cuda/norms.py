@@ -1,4 +1,4 @@
-"""Root-mean-square norms. Bound by memory: 16 bytes a thread and load; the second pass finds its row in the cache.
+"""Root-mean-square norms, bound by memory: a load has 16 bytes a thread, and the second pass finds its row in cache.
 
 Registers: 40 a thread.
 """
@@ -21,7 +21,7 @@ THREADS = 128
 
 @cache
 def rms_norm(elements: Elements) -> Kernel:
-    """Grid: rows. vectors: 16-byte vectors of a row."""
+    """Norm rows. Grid: rows. vectors: 16-byte vectors of a row."""
     load, load_constant, store, width = elements.load, elements.load_constant, elements.store, elements.width
 
     def kernel(x, weight, eps, vectors, out):
@@ -46,7 +46,7 @@ def rms_norm(elements: Elements) -> Kernel:
 
 @cache
 def add_rms_norm(elements: Elements) -> Kernel:
-    """The same of ``residual + x``, which becomes the residual: one kernel reads and writes it once."""
+    """Norm rows of ``residual + x``, which becomes the residual: one kernel reads and writes it once. Grid: rows."""
     load, load_constant, store, width = elements.load, elements.load_constant, elements.store, elements.width
 
     def kernel(residual, x, weight, eps, vectors, out):
@@ -62,7 +62,7 @@ def add_rms_norm(elements: Elements) -> Kernel:
             store(residual, int64(row + vector), values)
         mean = divide(sum_of_block(squares, THREADS // 32, thread), float32(vectors * width))
         scale = inverse_root(mean + eps)
-        # Each thread reads back what it wrote itself, so no barrier stands between.
+        # Each thread reads back what it wrote itself, so no barrier is needed.
         for vector in range(thread, vectors, THREADS):
             load(residual, int64(row + vector), values)
             load_constant(weight, int64(vector), others)
@@ -76,7 +76,7 @@ def add_rms_norm(elements: Elements) -> Kernel:
 
 @cache
 def head_rms_norm(elements: Elements, head_dim: int) -> Kernel:
-    """Grid: tokens, groups of heads. A group of lanes a head; lanes beyond the head's vectors only shuffle."""
+    """Norm heads, a group of lanes each; lanes beyond a head's vectors only shuffle. Grid: tokens, groups of heads."""
     load, load_constant, store, width = elements.load, elements.load_constant, elements.store, elements.width
     vectors = head_dim // width
     lanes = lanes_for(vectors)

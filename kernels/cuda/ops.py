@@ -1,9 +1,8 @@
-"""Launches: the ops of `kernels.reference` for arrays on the device.
+"""Launches the ops of `kernels.reference` for arrays on the device.
 
-Those from logits to tokens stand in `drawing_ops`. Arrays are C-contiguous, with ``shape`` and ``dtype`` as NumPy and
-CuPy have them (bfloat16 is ml_dtypes'). Activations, weights and KV of one call have one element type, of which heads
-and rows fill whole 16-byte vectors, from a multiple of 16 bytes on; cos and sin are float32. Nothing is allocated, and
-nothing waits.
+The ops from logits to tokens are in `drawing_ops`. Arrays are C-contiguous, with ``shape`` and ``dtype`` as NumPy and
+CuPy have them (bfloat16 is ml_dtypes'). Activations, weights and KV of one call have one element type. Heads and rows
+fill whole 16-byte vectors and begin at a multiple of 16 bytes; cos and sin are float32. No op allocates or waits.
 """
 
 # mypy: allow-untyped-calls
@@ -20,15 +19,15 @@ from kernels.cuda.matrices import Multiply
 Array = Any  # NumPy's or CuPy's
 
 VECTOR_BYTES = 16
-SPLIT_BLOCKS = 4  # a split has at least so many blocks of KV, or it costs more to merge than it brings
+SPLIT_BLOCKS = 4  # a split has at least this many blocks of KV, or merging it costs more than it saves
 COPY_PIECES = 64  # blocks of threads that share one run
 
 
 class Ops(DrawingOps):
     """The ops, on the stream that ``launch`` and ``multiply`` stand for.
 
-    scratch: float32 on the device, for the splits of attention: ``heads * (head_dim + 2)`` a query token at least; with
-    more, more of them and of splits go at once. processors: of the device; attention is split until they have work.
+    scratch: float32 on the device, for the splits of attention, at least ``heads * (head_dim + 2)`` for a query token;
+    with more, more tokens and splits go at once. processors: the device's; attention is split until all have work.
     """
 
     def __init__(self, launch: Launch, multiply: Multiply, scratch: Any, processors: int) -> None:
@@ -42,9 +41,9 @@ class Ops(DrawingOps):
         self._run(pointwise.take_rows(), grid, table, rows, vectors, out)
 
     def linear(self, x: Array, weight: Array, bias: Array | None, out: Array) -> None:
-        """See `kernels.reference.linear`; out of x's type, or float32 (logits).
+        """See `kernels.reference.linear`; out has x's type, or is float32 (logits).
 
-        A bias, of out's type, is what the product is added to: so the sum is rounded once.
+        The product is added to the bias, which has out's type: so the sum is rounded once.
         """
         if bias is not None:
             if bias.dtype != out.dtype or len(bias) != out.shape[1]:
@@ -76,21 +75,21 @@ class Ops(DrawingOps):
         grid = (len(qkv), _pieces(heads, kernel.threads[1]))
         self._run(kernel, grid, qkv, qkv.shape[1], heads, positions, cos, sin)
 
-    def store_kv(self, kv: Array, layer: int, qkv: Array, places: Array) -> None:
+    def store_kv(self, kv: Array, layer: int, qkv: Array, slot_mapping: Array) -> None:
         """See `kernels.reference.store_kv`."""
         kernel = rotary.store_kv(_elements(qkv, kv), _head_dim(qkv, halves=2))
         _, layers, _, kv_heads, _, _ = _pool(kv)
         grid = (len(qkv), _pieces(2 * kv_heads, kernel.threads[1]))
-        self._run(kernel, grid, kv, layers, kv_heads, layer, qkv, qkv.shape[1], places)
+        self._run(kernel, grid, kv, layers, kv_heads, layer, qkv, qkv.shape[1], slot_mapping)
 
     def rope_store_kv(
-        self, kv: Array, layer: int, qkv: Array, positions: Array, cos: Array, sin: Array, places: Array
+        self, kv: Array, layer: int, qkv: Array, positions: Array, cos: Array, sin: Array, slot_mapping: Array
     ) -> None:
-        """See `kernels.reference.rope_store_kv`: one pass; in qkv, only the queries change."""
+        """See `kernels.reference.rope_store_kv`; in one pass, and only the queries in qkv change."""
         kernel = rotary.rope_store_kv(_elements(qkv, kv), _head_dim(qkv, halves=2))
         _, layers, _, kv_heads, _, _ = _pool(kv)
         grid = (len(qkv), _pieces(qkv.shape[1], kernel.threads[1]))
-        self._run(kernel, grid, kv, layers, kv_heads, layer, qkv, qkv.shape[1], positions, cos, sin, places)
+        self._run(kernel, grid, kv, layers, kv_heads, layer, qkv, qkv.shape[1], positions, cos, sin, slot_mapping)
 
     def silu_mul(self, gate_up: Array, out: Array) -> None:
         """See `kernels.reference.silu_mul`."""
@@ -105,23 +104,23 @@ class Ops(DrawingOps):
         layer: int,
         block_tables: Array,
         slots: Array,
-        query_starts: Array,
-        lengths: Array,
+        query_start_loc: Array,
+        seq_lens: Array,
         scale: float,
         out: Array,
     ) -> None:
-        """See `kernels.reference.paged_attention`; 16 tokens a block.
+        """See `kernels.reference.paged_attention`; a block has 16 tokens.
 
-        Shapes alone decide what is launched. As many query tokens as rows are decodes, and their launches can be
-        captured. Raises ValueError if the scratch does not hold one token.
+        Shapes alone decide what is launched. A batch of as many query tokens as rows is one of decodes, whose launches
+        can be captured. Raises ValueError if the scratch does not hold one token.
         """
         _, layers, _, kv_heads, _, _ = _pool(kv)
         elements, (tokens, heads, head_dim), rows = _elements(qkv, kv, out), out.shape, len(slots)
         _head_dim(out)
         shape, log2_scale = (elements, head_dim, heads // kv_heads), scale * math.log2(math.e)
         batch = (
-            qkv, qkv.shape[1], kv, layers, kv_heads, layer, block_tables, block_tables.shape[1], slots, query_starts,
-            lengths, rows,
+            qkv, qkv.shape[1], kv, layers, kv_heads, layer, block_tables, block_tables.shape[1], slots, query_start_loc,
+            seq_lens, rows,
         )  # fmt: skip
         if not prefill.serves(*shape):
             self._attend_split("tokens", tokens, shape, batch, log2_scale, out)
@@ -134,9 +133,9 @@ class Ops(DrawingOps):
     def _attend_split(
         self, units: str, count: int, shape: tuple[Elements, int, int], batch: tuple[Any, ...], scale: float, out: Array
     ) -> None:
-        """Each of ``count`` units (rows with one query token, or query tokens) by blocks of its own."""
+        """Attend for ``count`` units (rows with one query token, or query tokens), each by blocks of its own."""
         partial, merge = attention.partial(*shape, units), attention.merge(*shape[:2], units)
-        heads, kv_heads, max_blocks, starts, rows = out.shape[1], batch[4], batch[7], batch[9], batch[11]
+        heads, kv_heads, max_blocks, query_start_loc, rows = out.shape[1], batch[4], batch[7], batch[9], batch[11]
         unit_floats = heads * (shape[1] + 2)
         if self._scratch.size < unit_floats:
             raise ValueError(f"scratch of {self._scratch.size} floats: one token of {heads} heads needs {unit_floats}")
@@ -146,10 +145,10 @@ class Ops(DrawingOps):
             some = min(at_once, count - first)
             self._run(partial, (some, kv_heads, 1 << shift), *batch, first, shift, scale, self._scratch)
             grid = (some, _pieces(heads, merge.threads[1]))
-            self._run(merge, grid, self._scratch, shift, heads, starts, rows, first, out)
+            self._run(merge, grid, self._scratch, shift, heads, query_start_loc, rows, first, out)
 
     def _split_shift(self, units: int, max_blocks: int, floats: int) -> int:
-        """log2 of the splits of each sequence: shapes alone decide, so that a captured graph can be replayed."""
+        """Return log2 of the splits of a sequence; shapes alone decide it, so that a captured graph can be replayed."""
         shift = 0
         while (
             units << shift < 2 * self._processors
@@ -162,14 +161,14 @@ class Ops(DrawingOps):
     def move_runs(self, pool: Array, moves: Array) -> None:
         """Move runs inside a pool [units, ...], each as memmove does; moves [n, 3] int64: source, destination, length.
 
-        Moves of one call must not meet (`moves.waves`).
+        The moves of one call must be independent (`moves.waves`).
         """
         self._run(copying.move_runs(), (COPY_PIECES, len(moves)), pool, moves, _vectors(pool))
 
     def copy_runs(self, origin: Array, target: Array, runs: Array) -> None:
         """Copy runs of units from one memory to another: gather into a staging run, or scatter out of one.
 
-        origin, target [units, ...] with units of one size; runs as in `move_runs`; no two may write one unit.
+        origin, target [units, ...] with units of one size; runs as in `move_runs`; no two may write the same unit.
         """
         if origin.nbytes // len(origin) != target.nbytes // len(target):
             raise ValueError(f"units of {origin.nbytes // len(origin)} and {target.nbytes // len(target)} bytes")
@@ -177,34 +176,34 @@ class Ops(DrawingOps):
 
 
 def _elements(*arrays: Array) -> Elements:
-    """The element type of all the arrays; ValueError if they differ or there is no kernel for it."""
+    """Return the element type of all the arrays; raise ValueError if they differ or there is no kernel for it."""
     names = {str(array.dtype) for array in arrays}
     if len(names) > 1 or not names <= BY_NAME.keys():
-        raise ValueError(f"elements {sorted(names)}: one of {sorted(BY_NAME)} in a call")
+        raise ValueError(f"elements are {sorted(names)}: a call takes one type of {sorted(BY_NAME)}")
     return BY_NAME[names.pop()]
 
 
 def _vectors(array: Array) -> int:
-    """16-byte vectors of a row [rows, ...]."""
+    """Return the number of 16-byte vectors in a row of an array [rows, ...]."""
     row_bytes: int = array.nbytes // len(array) if len(array) else 0
     if row_bytes % VECTOR_BYTES:
-        raise ValueError(f"rows of {row_bytes} bytes: no multiple of {VECTOR_BYTES}")
+        raise ValueError(f"rows have {row_bytes} bytes, which is no multiple of {VECTOR_BYTES}")
     return row_bytes // VECTOR_BYTES
 
 
 def _head_dim(array: Array, halves: int = 1) -> int:
-    """The last dimension, which must be (twice, for halves=2) a multiple of the vector, and at most 128."""
+    """Return the last dimension, which must be a multiple of (twice, for halves=2) the vector, and at most 128."""
     head_dim: int = array.shape[-1]
     least = halves * VECTOR_BYTES // array.dtype.itemsize
     if head_dim % least or head_dim > attention.THREADS:
-        raise ValueError(f"heads of {head_dim} elements: a multiple of {least} up to {attention.THREADS}")
+        raise ValueError(f"heads of {head_dim} elements are no multiple of {least} up to {attention.THREADS}")
     return head_dim
 
 
 def _pool(kv: Array) -> tuple[int, ...]:
-    """The shape of a KV pool."""
+    """Return the shape of a KV pool."""
     if kv.shape[4] != BLOCK_TOKENS:
-        raise ValueError(f"blocks of {kv.shape[4]} tokens: they have {BLOCK_TOKENS}")
+        raise ValueError(f"blocks have {kv.shape[4]} tokens, but must have {BLOCK_TOKENS}")
     shape: tuple[int, ...] = kv.shape
     return shape
 

@@ -1,4 +1,4 @@
-"""What touches each value once, alone. Registers: 40 a thread."""
+"""Ops that touch each value once, by itself. Registers: 40 a thread."""
 
 # mypy: allow-untyped-defs, allow-untyped-calls
 
@@ -18,7 +18,7 @@ LOG2_E = 1.4426950408889634
 
 @cache
 def silu_mul(elements: Elements) -> Kernel:
-    """Grid: tokens, pieces of a row of ``vectors`` vectors."""
+    """Gate rows. Grid: tokens, pieces of a row of ``vectors`` vectors."""
     load, store, width = elements.load_constant, elements.store, elements.width
 
     def kernel(gate_up, vectors, out):
@@ -36,7 +36,7 @@ def silu_mul(elements: Elements) -> Kernel:
 
 @cache
 def repeat_row() -> Kernel:
-    """Grid: rows of out, pieces of ``row``, which has ``vectors`` vectors of any type."""
+    """Copy a row to every row of out. Grid: rows of out, pieces of ``row`` (``vectors`` vectors of any type)."""
 
     def kernel(row, vectors, out):
         copy, vector = int64(cuda.blockIdx.x), int32(cuda.blockIdx.y) * THREADS + int32(cuda.threadIdx.x)
@@ -49,7 +49,7 @@ def repeat_row() -> Kernel:
 
 @cache
 def take_rows() -> Kernel:
-    """Grid: rows, pieces of a row of ``vectors`` vectors of any type."""
+    """Copy rows of a table. Grid: rows, pieces of a row of ``vectors`` vectors of any type."""
 
     def kernel(table, rows, vectors, out):
         row, vector = int32(cuda.blockIdx.x), int32(cuda.blockIdx.y) * THREADS + int32(cuda.threadIdx.x)

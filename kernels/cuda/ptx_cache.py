@@ -1,6 +1,6 @@
-"""PTX on disk: a start compiles only kernels that it has not seen.
+"""PTX on disk: a start compiles only the kernels that are not there.
 
-A file's name says all that decides what is in it: sources, compilers, architecture, kernel. The driver keeps the
+A file's name contains all that decides its text: sources, compilers, architecture, kernel. The driver keeps the
 machine code that it makes of PTX in a cache of its own.
 """
 
@@ -19,7 +19,7 @@ from kernels.cuda.kernel import Kernel
 
 
 def cached_ptx(kernel: Kernel, architecture: tuple[int, int], folder: Path) -> str:
-    """`to_ptx`, from ``folder`` if it is there. A folder that cannot be written to only costs time."""
+    """Return `to_ptx`'s text, from ``folder`` if it is there. A folder that cannot be written to only costs time."""
     path = folder / f"{kernel.name}-sm_{architecture[0]}{architecture[1]}-{fingerprint()}.ptx"
     try:
         return path.read_text(encoding="ascii")
@@ -30,13 +30,13 @@ def cached_ptx(kernel: Kernel, architecture: tuple[int, int], folder: Path) -> s
 
 
 def default_folder() -> Path:
-    """Beside Numba's own cache if that was given a place, else in the user's."""
+    """Return a folder beside Numba's own cache if that is configured, else in the user's."""
     return Path(config.CACHE_DIR or Path.home() / ".cache" / "fastswitch") / "ptx"
 
 
 @cache
 def fingerprint() -> str:
-    """Of the kernels' sources and of what compiles them."""
+    """Return a hash of the kernels' sources and of what compiles them; the folder ``simulated`` is never compiled."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.name.encode() + path.read_bytes())
@@ -47,7 +47,7 @@ def fingerprint() -> str:
 
 
 def _keep(path: Path, text: str) -> None:
-    """Whole or not at all, whoever else writes it at the same time."""
+    """Write all or nothing, even if other processes write the file at the same time."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         mine = path.with_suffix(f".{os.getpid()}")

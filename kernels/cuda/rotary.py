@@ -1,6 +1,6 @@
-"""Rotary embedding and storing of keys and values, apart and in one pass.
+"""Rotary embedding and storing of keys and values, each by itself and in one pass.
 
-A thread turns one vector of a head's first half with its partner in the second. Registers: 64 a thread.
+A thread rotates one vector of a head's first half with its partner in the second. Registers: 64 a thread.
 """
 
 # mypy: allow-untyped-defs, allow-untyped-calls
@@ -17,12 +17,12 @@ REGISTERS = 64
 THREADS = 128
 
 
-def _make_turn(width):
-    """Turn the pairs (first[i], second[i]) by vector ``lane`` of a row of the tables."""
+def _make_rotate(width):
+    """Make the function that rotates the pairs (first[i], second[i]) by vector ``lane`` of a row of cos and sin."""
     load_table, pieces = FLOAT32.load_constant, width // 4
 
     @device
-    def turn(first, second, cos, sin, row, lane):
+    def rotate(first, second, cos, sin, row, lane):
         c, s = cuda.local.array(4, float32), cuda.local.array(4, float32)
         for piece in range(pieces):
             load_table(cos, int64(row + lane * pieces + piece), c)
@@ -32,29 +32,29 @@ def _make_turn(width):
                 first[4 * piece + i] = a * c[i] - b * s[i]
                 second[4 * piece + i] = b * c[i] + a * s[i]
 
-    return turn
+    return rotate
 
 
 @device
-def _place(places, token, layer, layers, kv_heads, number, vectors):
-    """The vector where K/V head ``number`` (keys, then values) of a token begins in the pool."""
-    place = places[token]
-    block, offset = place >> BLOCK_SHIFT, place & (BLOCK_TOKENS - 1)
+def _vector_in_pool(slot_mapping, token, layer, layers, kv_heads, number, vectors):
+    """Return the vector where K/V head ``number`` (keys, then values) of a token begins in the pool."""
+    index = slot_mapping[token]
+    block, offset = index >> BLOCK_SHIFT, index & (BLOCK_TOKENS - 1)
     return ((((block * layers + layer) * 2 * kv_heads + number) << BLOCK_SHIFT) + offset) * vectors
 
 
 def _threads(elements: Elements, head_dim: int) -> tuple[int, int]:
-    """Vectors of half a head, heads at a time."""
+    """Return the vectors of half a head, and the heads at a time."""
     half = head_dim // 2 // elements.width
     return half, THREADS // half
 
 
 @cache
 def rope(elements: Elements, head_dim: int) -> Kernel:
-    """Grid: tokens, groups of heads."""
+    """Rotate heads. Grid: tokens, groups of heads."""
     load, store, width = elements.load, elements.store, elements.width
     half, teams = _threads(elements, head_dim)
-    turn, table = _make_turn(width), head_dim // 2 // 4
+    rotate, table = _make_rotate(width), head_dim // 2 // 4
 
     def kernel(qkv, all_heads, heads, positions, cos, sin):
         token, lane = int32(cuda.blockIdx.x), int32(cuda.threadIdx.x)
@@ -64,7 +64,7 @@ def rope(elements: Elements, head_dim: int) -> Kernel:
             at = (int64(token) * all_heads + head) * 2 * half + lane
             load(qkv, int64(at), first)
             load(qkv, int64(at + half), second)
-            turn(first, second, cos, sin, int64(positions[token]) * table, lane)
+            rotate(first, second, cos, sin, int64(positions[token]) * table, lane)
             store(qkv, int64(at), first)
             store(qkv, int64(at + half), second)
 
@@ -74,17 +74,17 @@ def rope(elements: Elements, head_dim: int) -> Kernel:
 
 @cache
 def store_kv(elements: Elements, head_dim: int) -> Kernel:
-    """Grid: tokens, groups of key and value heads."""
+    """Store keys and values. Grid: tokens, groups of key and value heads."""
     load, store, width = elements.load, elements.store, elements.width
     half, teams = _threads(elements, head_dim)
 
-    def kernel(kv, layers, kv_heads, layer, qkv, all_heads, places):
+    def kernel(kv, layers, kv_heads, layer, qkv, all_heads, slot_mapping):
         token, lane = int32(cuda.blockIdx.x), int32(cuda.threadIdx.x)
         number = int32(cuda.blockIdx.y) * teams + int32(cuda.threadIdx.y)
         if number < 2 * kv_heads:
             values = cuda.local.array(width, float32)
             at = (int64(token) * all_heads + all_heads - 2 * kv_heads + number) * 2 * half + lane
-            to = _place(places, token, layer, layers, kv_heads, number, 2 * half) + lane
+            to = _vector_in_pool(slot_mapping, token, layer, layers, kv_heads, number, 2 * half) + lane
             for piece in range(2):
                 load(qkv, int64(at + piece * half), values)
                 store(kv, int64(to + piece * half), values)
@@ -95,12 +95,12 @@ def store_kv(elements: Elements, head_dim: int) -> Kernel:
 
 @cache
 def rope_store_kv(elements: Elements, head_dim: int) -> Kernel:
-    """Grid: tokens, groups of all heads. Queries turn in place; keys turn on their way to the pool, values just go."""
+    """Rotate queries in place, rotate keys on their way to the pool, store values. Grid: tokens, groups of heads."""
     load, store, width = elements.load, elements.store, elements.width
     half, teams = _threads(elements, head_dim)
-    turn, table = _make_turn(width), head_dim // 2 // 4
+    rotate, table = _make_rotate(width), head_dim // 2 // 4
 
-    def kernel(kv, layers, kv_heads, layer, qkv, all_heads, positions, cos, sin, places):
+    def kernel(kv, layers, kv_heads, layer, qkv, all_heads, positions, cos, sin, slot_mapping):
         token, lane = int32(cuda.blockIdx.x), int32(cuda.threadIdx.x)
         head = int32(cuda.blockIdx.y) * teams + int32(cuda.threadIdx.y)
         number = head - (all_heads - 2 * kv_heads)
@@ -110,12 +110,12 @@ def rope_store_kv(elements: Elements, head_dim: int) -> Kernel:
             load(qkv, int64(at), first)
             load(qkv, int64(at + half), second)
             if number < kv_heads:
-                turn(first, second, cos, sin, int64(positions[token]) * table, lane)
+                rotate(first, second, cos, sin, int64(positions[token]) * table, lane)
             if number < 0:
                 store(qkv, int64(at), first)
                 store(qkv, int64(at + half), second)
             else:
-                to = _place(places, token, layer, layers, kv_heads, number, 2 * half) + lane
+                to = _vector_in_pool(slot_mapping, token, layer, layers, kv_heads, number, 2 * half) + lane
                 store(kv, int64(to), first)
                 store(kv, int64(to + half), second)
 

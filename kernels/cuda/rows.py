@@ -1,8 +1,7 @@
 """Rows of logits, read by one block of threads: 16 bytes at a time, wherever a row begins.
 
-A vocabulary may be no multiple of 4; where 16 bytes hold another row's logits too, they are read one by one. The
-*distance* of a token is how far its scaled logit lies under the largest, its *key* are that number's bits, which order
-as distances do.
+A vocabulary may be no multiple of 4; where 16 bytes hold another row's logits too, they are read one by one. A token's
+*distance* is how far its scaled logit is below the largest. Its *key* is the bits of the distance, in the same order.
 """
 
 # mypy: allow-untyped-defs, allow-untyped-calls
@@ -19,13 +18,13 @@ from kernels.cuda.masses import THREADS, mass_of
 from kernels.cuda.words import float_of, word_of
 
 FURTHEST = 0x7F800000  # the key of an infinite distance
-NOBODY = 0x7FFFFFFF  # no token
+NO_ID = 0x7FFFFFFF  # no token: above all token IDs
 
 load_vector = FLOAT32.load_constant
 
 
-class Row(NamedTuple):
-    """The floats ``begin .. end`` of ``logits``, which lie in ``vectors`` vectors from ``first`` on."""
+class LogitsRow(NamedTuple):
+    """The floats ``begin .. end`` of ``logits``, which are in ``vectors`` vectors from ``first`` on."""
 
     logits: Any
     begin: Any  # int64, like the next two
@@ -34,8 +33,8 @@ class Row(NamedTuple):
     vectors: Any  # int32
 
 
-class Scale(NamedTuple):
-    """How logits become distances: float32."""
+class Scaling(NamedTuple):
+    """How logits become distances; both are float32."""
 
     peak: Any  # the largest logit
     inverse: Any  # 1 / temperature
@@ -43,16 +42,16 @@ class Scale(NamedTuple):
 
 @device
 def row_at(logits, number, vocabulary):
-    """The row ``number`` of logits [rows, vocabulary]."""
+    """Return the row ``number`` of logits [rows, vocabulary]."""
     begin = int64(number) * vocabulary
     end = begin + vocabulary
     first = begin >> 2
-    return Row(logits, begin, end, first, int32(((end + 3) >> 2) - first))
+    return LogitsRow(logits, begin, end, first, int32(((end + 3) >> 2) - first))
 
 
 @device
 def load(row, vector, values, beyond):
-    """Four logits; those that are not this row's are ``beyond``."""
+    """Load four logits; those that are not this row's become ``beyond``."""
     at = (row.first + vector) << 2
     if at >= row.begin and at + 4 <= row.end:
         load_vector(row.logits, int64(row.first + vector), values)
@@ -64,23 +63,23 @@ def load(row, vector, values, beyond):
 
 @device
 def token_at(row, vector, i):
-    """Whose logit it is."""
+    """Return the token whose logit is element i of a vector."""
     return int32(((row.first + vector) << 2) + i - row.begin)
 
 
 @device
 def _ordered(x):
-    """Bits that order as the numbers do, the two zeros being equal."""
+    """Return bits that order as the numbers do; both zeros are equal."""
     bits = word_of(x + float32(0))
     return uint32(bits ^ uint32(0xFFFFFFFF)) if bits >> 31 else uint32(bits ^ uint32(0x80000000))
 
 
 @device
 def largest(row, bound, bound_token, thread):
-    """The first of the largest logits among those that come after (bound, bound_token): smaller, or equal and later."""
+    """Return the first token of the largest logit after (bound, bound_token): smaller, or equal and later."""
     peak, first = cuda.shared.array(1, uint32), cuda.shared.array(1, int32)
     values = cuda.local.array(4, float32)
-    best, token = float32(-math.inf), int32(NOBODY)
+    best, token = float32(-math.inf), int32(NO_ID)
     for vector in range(thread, row.vectors, THREADS):
         load(row, vector, values, float32(-math.inf))
         for i in range(4):
@@ -90,31 +89,31 @@ def largest(row, bound, bound_token, thread):
     key = _ordered(best)
     cuda.syncthreads()
     if thread == 0:
-        peak[0], first[0] = uint32(0), int32(NOBODY)
+        peak[0], first[0] = uint32(0), int32(NO_ID)
     cuda.syncthreads()
     cuda.atomic.max(peak, 0, key)
     cuda.syncthreads()
     if key == peak[0]:
         cuda.atomic.min(first, 0, token)
     cuda.syncthreads()
-    return first[0] if first[0] != NOBODY else int32(0)  # nothing is larger than minus infinity
+    return first[0] if first[0] != NO_ID else int32(0)  # nothing is larger than minus infinity
 
 
 @device
 def distance_of(scale, logit):
-    """At least 0, for a finite peak."""
+    """Return the distance, at least 0 for a finite peak."""
     return (scale.peak - logit) * scale.inverse
 
 
 @device
 def key_of(distance):
-    """The sign, of minus zero, does not count."""
+    """Return the key of a distance; the sign of minus zero does not count."""
     return int32(word_of(distance) & 0x7FFFFFFF)
 
 
 @device
 def kept_mass(row, scale, limit, begin, end, step):
-    """What the kept tokens of the vectors begin, begin + step .. weigh."""
+    """Return the mass of the kept tokens of the vectors ``begin:end:step``."""
     values, mass = cuda.local.array(4, float32), int64(0)
     vector = begin
     while vector < end:

@@ -1,11 +1,11 @@
-"""Drawing tokens: a block of threads a row, which reads its logits twice, and two to four times more for each filter.
+"""Draws tokens: a block of threads a row, which reads its logits twice, and two to four times more for each filter.
 
 The draw finds its place in a running sum in steps: the warp, the thread, the token. Distances are products with
-1 / temperature, and masses come from ex2.approx, both within some 2^-22 of the reference's. So a draw can differ from
-the reference's where the number drawn, or top_p, lies within a few 10^-6 of all mass from a token's edge. Tokens with
-less than 2^-40 of the likeliest's probability are never drawn.
+1 / temperature, and masses come from ex2.approx; both are within some 2^-22 of the reference's. So a draw can differ
+from the reference's where the number drawn, or top_p, is within a few 10^-6 of all mass from a token's edge. Tokens
+with less than 2^-40 of the likeliest's probability are never drawn.
 
-Registers: 32 a thread, so that a processor holds two blocks.
+Registers: 32 a thread, so that a multiprocessor holds two blocks.
 """
 
 # mypy: allow-untyped-defs, allow-untyped-calls
@@ -19,12 +19,12 @@ from numba.cuda.types import float32, float64, int32, int64, uint64
 from kernels.cuda.filters import limit_of
 from kernels.cuda.kernel import Bytes, Floats, Ints, Kernel, Longs, UnsignedLongs, device
 from kernels.cuda.masses import THREADS, THREADS_BITS, add, locate, mass_of, new_sums, put
-from kernels.cuda.rows import FURTHEST, NOBODY, Scale, distance_of, kept_mass, key_of, largest, load, row_at, token_at
+from kernels.cuda.rows import FURTHEST, NO_ID, Scaling, distance_of, kept_mass, key_of, largest, load, row_at, token_at
 from kernels.cuda.words import divide, float_of
 
 REGISTERS = 32
 WARPS_BITS = 5
-SMALLEST, LARGEST = 1e-38, 3e38  # of 1 / temperature: its product with 0 or infinity is a number
+SMALLEST, LARGEST = 1e-38, 3e38  # of 1 / temperature, so that its product with 0 or infinity is not NaN
 
 
 @device
@@ -43,8 +43,8 @@ def _uniform(seed, position):
 
 @device
 def _draw(row, scale, limit, uniform, sums, thread):
-    """The token drawn, for the one thread that finds it; NOBODY for the others, and for all if nothing has mass."""
-    size = (row.vectors + 31) >> WARPS_BITS  # of a warp's vectors, which lie together
+    """Return the drawn token to the one thread that finds it; NO_ID to the others, and to all if nothing has mass."""
+    size = (row.vectors + 31) >> WARPS_BITS  # of a warp's vectors, which are contiguous
     warp, lane = thread >> 5, thread & 31
     mass = kept_mass(row, scale, limit, warp * size + lane, min((warp + 1) * size, row.vectors), 32)
     put(sums, thread, int64(0))
@@ -52,19 +52,19 @@ def _draw(row, scale, limit, uniform, sums, thread):
     add(sums, warp, mass)
     warp, wanted = locate(sums, uniform, int64(1), thread)
     if warp == THREADS:
-        return int32(NOBODY)
+        return int32(NO_ID)
     piece = (size + THREADS - 1) >> THREADS_BITS
     begin = warp * size + thread * piece
     end = min(begin + piece, (warp + 1) * size, row.vectors)
     put(sums, thread, kept_mass(row, scale, limit, begin, end, 1))
-    winner, wanted = locate(sums, float64(0), wanted, thread)
-    return _walk(row, scale, limit, begin, end, wanted) if thread == winner else int32(NOBODY)
+    owner, wanted = locate(sums, float64(0), wanted, thread)
+    return _walk(row, scale, limit, begin, end, wanted) if thread == owner else int32(NO_ID)
 
 
 @device
 def _walk(row, scale, limit, begin, end, wanted):
-    """The token of the vectors begin .. end at which the kept mass reaches ``wanted``."""
-    values, token = cuda.local.array(4, float32), int32(NOBODY)
+    """Return the token of the vectors ``begin:end`` at which the kept mass reaches ``wanted``."""
+    values, token = cuda.local.array(4, float32), int32(NO_ID)
     for vector in range(begin, end):
         load(row, vector, values, float32(-math.inf))
         for i in range(4):
@@ -78,7 +78,7 @@ def _walk(row, scale, limit, begin, end, wanted):
 
 @cache
 def sample() -> Kernel:
-    """Grid: rows of ``vocabulary`` logits."""
+    """Draw tokens. Grid: rows of ``vocabulary`` logits."""
 
     def kernel(logits, vocabulary, temperature, top_k, top_p, min_p, seeds, positions, out):
         number, thread = int32(cuda.blockIdx.x), int32(cuda.threadIdx.x)
@@ -89,7 +89,7 @@ def sample() -> Kernel:
         if temperature[number] == 0:
             return
         inverse = min(max(divide(float32(1), temperature[number]), float32(SMALLEST)), float32(LARGEST))
-        scale = Scale(float_of(logits[row.begin + best]), inverse)
+        scale = Scaling(float_of(logits[row.begin + best]), inverse)
         limit = int32(FURTHEST)
         if min_p[number] > 0:
             limit = key_of(float32(math.log(float64(min_p[number]))))
@@ -97,7 +97,7 @@ def sample() -> Kernel:
             if (top_k[number] > 0) if counting else (top_p[number] < 1):
                 limit = limit_of(row, scale, limit, counting, top_k[number], top_p[number], sums, thread)
         token = _draw(row, scale, limit, _uniform(seeds[number], positions[number]), sums, thread)
-        if token != NOBODY:
+        if token != NO_ID:
             out[number] = token
 
     parameters = (Bytes, int32, Floats, Ints, Floats, Floats, UnsignedLongs, Longs, Ints)

@@ -15,12 +15,12 @@ THREADS = 128
 
 @cache
 def pick_tokens() -> Kernel:
-    """Grid: pieces of ``count`` tokens."""
+    """Look up the input IDs that are slots. Grid: pieces of ``count`` tokens."""
 
-    def kernel(given, last, count, out):
+    def kernel(input_ids, last, count, out):
         i = int32(cuda.blockIdx.x) * THREADS + int32(cuda.threadIdx.x)
         if i < count:
-            token = given[i]
+            token = input_ids[i]
             out[i] = token if token >= 0 else last[-1 - token]
 
     return Kernel("pick_tokens", kernel, (Ints, Ints, int32, Ints), (THREADS, 1), REGISTERS)
@@ -28,7 +28,7 @@ def pick_tokens() -> Kernel:
 
 @cache
 def put_tokens() -> Kernel:
-    """Grid: pieces of ``count`` tokens."""
+    """Store drawn tokens in their slots. Grid: pieces of ``count`` tokens."""
 
     def kernel(tokens, slots, count, last):
         i = int32(cuda.blockIdx.x) * THREADS + int32(cuda.threadIdx.x)
@@ -40,7 +40,7 @@ def put_tokens() -> Kernel:
 
 @cache
 def count_tokens() -> Kernel:
-    """Grid: pieces of ``count`` tokens. The slots are distinct, so nobody else adds to a number."""
+    """Count drawn tokens. Grid: pieces of ``count`` tokens. Slots are distinct, so one thread adds to a count."""
 
     def kernel(tokens, slots, count, vocabulary, counts):
         i = int32(cuda.blockIdx.x) * THREADS + int32(cuda.threadIdx.x)

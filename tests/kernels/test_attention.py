@@ -1,4 +1,4 @@
-"""Paged attention: against its definition, against poison around it, and one by one against all at once."""
+"""Paged attention equals its definition, reads no poison around it, and computes one as it computes many."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ class Case:
 
     qkv: np.ndarray
     kv: np.ndarray
-    tables: tuple[np.ndarray, ...]  # block_tables, slots, query_starts, lengths
+    tables: tuple[np.ndarray, ...]  # block_tables, slots, query_start_loc, seq_lens
     heads: int
 
     def attend(self, module: object, layer: int = 1) -> np.ndarray:
@@ -35,7 +35,7 @@ class Case:
 
 
 def build(model: str, rows: list[tuple[int, int]], seed: int = 0) -> Case:
-    """Rows as (query tokens, length)."""
+    """Build a batch of rows, each (query tokens, length)."""
     heads, kv_heads, head_dim = MODELS[model]
     rng = np.random.default_rng(seed)
     needed = [-(-length // 16) for _, length in rows]
@@ -47,10 +47,10 @@ def build(model: str, rows: list[tuple[int, int]], seed: int = 0) -> Case:
         tables[slot, :blocks], free = free[:blocks], free[blocks:]
         for token in range(length):
             kv[tables[slot, token // 16], 1, :, :, token % 16] = rng.standard_normal((2, kv_heads, head_dim))
-    starts = np.cumsum([0] + [queries for queries, _ in rows]).astype(np.int32)
-    qkv = rng.standard_normal((starts[-1], heads + 2 * kv_heads, head_dim), dtype=np.float32)
-    lengths = np.array([length for _, length in rows], np.int32)
-    return Case(qkv, kv, (tables, slots, starts, lengths), heads)
+    query_start_loc = np.cumsum([0] + [queries for queries, _ in rows]).astype(np.int32)
+    qkv = rng.standard_normal((query_start_loc[-1], heads + 2 * kv_heads, head_dim), dtype=np.float32)
+    seq_lens = np.array([length for _, length in rows], np.int32)
+    return Case(qkv, kv, (tables, slots, query_start_loc, seq_lens), heads)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -80,9 +80,9 @@ def test_large_scores_do_not_overflow() -> None:
 def test_a_query_alone_and_in_any_company_is_the_same_to_the_bit() -> None:
     case = build("smollm2", [(100, 230), (1, 17)])
     together = case.attend(cpu)
-    tables, slots, _, lengths = case.tables
+    tables, slots, _, seq_lens = case.tables
     for first, last in ((0, 1), (7, 23), (99, 100)):
-        length = lengths[:1] - (100 - last)
+        length = seq_lens[:1] - (100 - last)
         part = (tables, slots[:1], np.array([0, last - first], np.int32), length.astype(np.int32))
         alone = Case(case.qkv[first:last], case.kv, part, case.heads).attend(cpu)
         np.testing.assert_array_equal(alone, together[first:last])

@@ -1,4 +1,4 @@
-"""Norms, rotary embedding, activation and storing: the fast kernels against their definitions."""
+"""Norms, rotary embedding, activation and storing: the fast kernels equal their definitions."""
 
 import numpy as np
 import pytest
@@ -87,11 +87,11 @@ def test_silu_survives_extreme_gates() -> None:
 
 
 @pytest.mark.parametrize("module", [reference, cpu], ids=["reference", "cpu"])
-def test_store_kv_touches_only_the_tokens_places(module: object) -> None:
+def test_store_kv_writes_only_where_slot_mapping_says(module: object) -> None:
     kv = np.full((5, 2, 2, 3, 16, 8), np.nan, np.float32)
     qkv = random(3, 4 + 6, 8)
-    places = np.array([4 * 16 + 15, 0, 2 * 16 + 7], np.int64)
-    module.store_kv(kv, 1, qkv, places)
+    slot_mapping = np.array([4 * 16 + 15, 0, 2 * 16 + 7], np.int64)
+    module.store_kv(kv, 1, qkv, slot_mapping)
     for token, (block, offset) in enumerate([(4, 15), (0, 0), (2, 7)]):
         np.testing.assert_array_equal(kv[block, 1, 0, :, offset], qkv[token, 4:7])
         np.testing.assert_array_equal(kv[block, 1, 1, :, offset], qkv[token, 7:])
@@ -101,11 +101,11 @@ def test_store_kv_touches_only_the_tokens_places(module: object) -> None:
 @pytest.mark.parametrize("module", [reference, cpu], ids=["reference", "cpu"])
 def test_rope_and_store_in_one_are_the_two(module: object) -> None:
     kv, qkv, angles = np.full((5, 2, 2, 3, 16, 8), np.nan, np.float32), random(3, 4 + 6, 8), random(40, 4)
-    positions, places = np.array([39, 0, 17], np.int32), np.array([4 * 16 + 15, 0, 2 * 16 + 7], np.int64)
+    positions, slot_mapping = np.array([39, 0, 17], np.int32), np.array([4 * 16 + 15, 0, 2 * 16 + 7], np.int64)
     pool, both = kv.copy(), qkv.copy()
-    module.rope_store_kv(kv, 1, qkv, positions, np.cos(angles), np.sin(angles), places)
+    module.rope_store_kv(kv, 1, qkv, positions, np.cos(angles), np.sin(angles), slot_mapping)
     module.rope(both, 7, positions, np.cos(angles), np.sin(angles))
-    module.store_kv(pool, 1, both, places)
+    module.store_kv(pool, 1, both, slot_mapping)
     np.testing.assert_array_equal(kv, pool)
     np.testing.assert_array_equal(qkv[:, :4], both[:, :4])
 

@@ -1,4 +1,4 @@
-"""Matrix products: the fast kernel against its definition, for the tiles' whole and leftover sizes."""
+"""Matrix products: the fast kernel equals its definition, for sizes that fill whole tiles and others."""
 
 import numpy as np
 import pytest

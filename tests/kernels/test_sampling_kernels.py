@@ -1,4 +1,4 @@
-"""Drawing tokens: what the filters let through, what the noise depends on, and cpu against reference."""
+"""Drawing tokens: what the filters let through, what the noise depends on, and that cpu equals reference."""
 
 from itertools import product
 from types import ModuleType
@@ -14,7 +14,7 @@ MODULES = pytest.mark.parametrize("module", [reference, cpu], ids=["reference", 
 
 
 def draw(module: ModuleType, logits: np.ndarray, seeds: range | list[int], **settings: float) -> np.ndarray:
-    """One draw a seed from the same logits [vocab], at position 7 unless told."""
+    """Draw once for each seed from the same logits [vocab], at position 7 by default."""
     rows = len(seeds)
     out = np.full(rows, -1, np.int32)
     module.sample(

@@ -19,7 +19,7 @@ import numpy as np
 import structlog
 
 from allocator import BLOCK_TOKENS, DEVICE, Extent, Move
-from kernels.cuda.moves import waves
+from kernels.cuda.moves import RunMove, waves
 from service.core.messages.plan import Drawn, Row, SlotOpening, StepPlan, StepResult
 from service.core.messages.sampling import SamplingParams
 from service.execution.batch import Batch, Batcher, SlotMemory, TableChanges
@@ -176,7 +176,7 @@ class GPURunner:
             self._graphs.replay(size)
         return partial(self._arrays.fetch(entry, shape).read, draws) if drawing else list
 
-    def _prepare(self, shape: StepShape, runs: Sequence[tuple[int, int, int]]) -> None:
+    def _prepare(self, shape: StepShape, runs: Sequence[RunMove]) -> None:
         """Change block tables and move blocks. Runs of blocks that are independent of each other move at once."""
         self._slots.change(self._arrays.inputs(TableChanges, shape), self._kernels)
         on_device, first = self._arrays.inputs(Moves, shape).runs, 0

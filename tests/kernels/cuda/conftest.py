@@ -1,8 +1,8 @@
-"""CUDA kernels know no shares of work."""
+"""CUDA kernels do not split their work into shares."""
 
 import pytest
 
 
 @pytest.fixture(autouse=True)
 def shares() -> None:
-    """In place of the CPU kernels' fixture, which would run everything twice."""
+    """Replace the CPU kernels' fixture, which would run everything twice."""

@@ -1,7 +1,7 @@
 """The CUDA kernels' own tests, in processes of their own: each file of ``inside`` is one test here.
 
-They need ``.venv-cuda`` (`make cuda-tools`): a gigabyte that the main environment can do without. And Numba reads at
-its import whether it simulates.
+They need ``.venv-cuda`` (`make cuda-tools`), a gigabyte that the main environment can do without; and Numba reads once,
+at its import, whether it simulates.
 """
 
 import os

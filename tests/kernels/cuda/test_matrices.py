@@ -1,4 +1,4 @@
-"""Which call of cuBLAS a product is, and that the call is made so: against a cuBLAS of columns written in NumPy."""
+"""Products become the right calls of cuBLAS: a model of cuBLAS in NumPy computes what is called."""
 
 import ctypes
 import sys
@@ -26,7 +26,7 @@ class DeviceArray:
 
 
 def columns(address: int, kind: int, rows: int, count: int, leading: int) -> np.ndarray:
-    """The matrix [rows, count] whose columns stand ``leading`` elements apart."""
+    """Return the matrix [rows, count] whose columns are ``leading`` elements apart."""
     dtype = DTYPES[kind]
     assert leading >= rows
     size = leading * (count - 1) + rows
@@ -112,7 +112,7 @@ def test_float32_is_never_tf32_and_sums_are_never_half(model: ModelOfCublas) -> 
 
 
 def test_the_workspace_is_given_after_the_stream(model: ModelOfCublas) -> None:
-    """Setting the stream takes it away."""
+    """Setting the stream takes the workspace away."""
     Cublas(model, 70, 80, 90)
     calls = [call for call in model.calls if call[0] in ("cublasSetStream_v2", "cublasSetWorkspace_v2")]
     assert calls == [("cublasSetStream_v2", None, 70), ("cublasSetWorkspace_v2", None, 80, 90)]

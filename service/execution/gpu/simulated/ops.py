@@ -40,8 +40,8 @@ class ModuleOps:
 
 def cuda_ops(submit: Submitter, scratch: Any, processors: int) -> Any:
     """Return the CUDA kernels in their simulator. Needs numba-cuda, and ``NUMBA_ENABLE_CUDASIM=1`` from the start."""
-    from kernels.cuda import simulator  # noqa: PLC0415
     from kernels.cuda.ops import Ops  # noqa: PLC0415
+    from kernels.cuda.simulated import simulator  # noqa: PLC0415
 
     def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any) -> None:
         submit(kernel.name, partial(simulator.launch, kernel, grid), *arguments)

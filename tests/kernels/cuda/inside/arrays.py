@@ -1,16 +1,16 @@
 """Arrays for kernels of any element type, and what the reference makes of them.
 
-TOLERANCES: of results of order 1, by type: the reference computes in float32 on the same rounded inputs, so what is
-left is the rounding of the result (2^-9 of it for bfloat16, 2^-12 for float16), and for float32 the order of the sums.
-Where weights are rounded before they meet what they weigh, as tensor cores want them, it is as much of each summand:
+TOLERANCES are those of results of order 1, by type. The reference computes in float32 on the same rounded inputs, so
+what differs is the rounding of the result (2^-9 of it for bfloat16, 2^-12 for float16), and for float32 the order of
+the sums. Tensor cores want weights that are rounded before they are applied, which adds as much for each summand:
 ``spread`` widens the absolute tolerance.
 """
 
 import ml_dtypes
 import numpy as np
 
-from kernels.cuda import simulator
 from kernels.cuda.ops import Ops
+from kernels.cuda.simulated import simulator
 
 DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 TOLERANCES = {"float32": (1e-5, 2e-6), "float16": (2**-10, 2**-13), "bfloat16": (2**-7, 2**-10)}

@@ -1,4 +1,4 @@
-"""PTX that was compiled once is found again, until anything that decides what it is has changed."""
+"""PTX that was compiled once is found again, until anything that it depends on has changed."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from kernels.cuda.kernel import Kernel
 
 @pytest.fixture
 def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the kernels that were compiled."""
+    """Return the names of the kernels that were compiled."""
     names = []
 
     def to_ptx(kernel: Kernel, architecture: tuple[int, int]) -> str:
@@ -36,7 +36,7 @@ def test_other_sources_are_compiled_anew(tmp_path: Path, compiled: list[str], mo
     assert compiled == ["penalize", "penalize"]
 
 
-def test_a_place_that_cannot_be_written_to_costs_time_alone(tmp_path: Path, compiled: list[str]) -> None:
+def test_a_folder_that_cannot_be_written_to_only_costs_time(tmp_path: Path, compiled: list[str]) -> None:
     (tmp_path / "file").touch()
     for _ in range(2):
         assert ptx_cache.cached_ptx(logits.penalize(), (9, 0), tmp_path / "file" / "ptx")

@@ -25,7 +25,7 @@ from kernels.cuda.elements import BFLOAT16, BY_NAME, FLOAT16, FLOAT32, Elements
 from kernels.cuda.kernel import Kernel, Longs
 
 SHARED_BYTES = 48 << 10  # a block's, without asking the driver for more
-# Head sizes, and query heads a KV head, as models have them.
+# Head sizes, and query heads of a KV head, that models have.
 GROUPS = [
     *((64, group) for group in (1, 2, 3, 4, 7, 8)),
     *((80, 1), (96, 1)),
@@ -41,7 +41,7 @@ UNTYPED = [
     *(pointwise.take_rows(), pointwise.repeat_row(), copying.move_runs(), copying.copy_runs()),
     *(logits.finite_rows(), sampling.sample(), logprobs.top_logprobs()),
 ]
-VECTORS = {  # loads and stores of 16 bytes that a kernel has at least, by how its name begins; the first that fits
+VECTORS = {  # the fewest 16-byte loads and stores of a kernel, by how its name begins; the first entry that fits counts
     "attention_chunks": (16, 2),
     "attention_merge": (0, 1),  # merges single floats
     "add_rms_norm": (3, 2),
@@ -110,7 +110,7 @@ def test_no_spills_no_calls_16_bytes_and_registers_in_budget(name: str, architec
 
 
 def test_both_products_of_a_tile_are_written_out(tmp_path: Path) -> None:
-    """An index into registers that is known when the program runs only would move them to memory."""
+    """An index into registers that is known only at run time would move them to memory."""
     code = assemble(prefill.chunks(BFLOAT16, 128, 4), (9, 0), tmp_path)
     assert code.products == 2 * (fragments.KEYS // 8) * (128 // 16)
 
@@ -124,7 +124,7 @@ def test_single_numbers_neither_spill_nor_call(make: Callable[[], Kernel], archi
 
 
 def test_a_division_of_64_bits_is_seen(tmp_path: Path) -> None:
-    """The gate can fail."""
+    """The check can fail."""
 
     def divide(values: object, by: int) -> None:
         values[cuda.threadIdx.x] //= by

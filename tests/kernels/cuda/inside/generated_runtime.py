@@ -1,4 +1,4 @@
-"""What the CuPy runtime takes for granted of compiled kernels, CUDA's errors and CuPy itself: no device is asked."""
+"""What the CuPy runtime assumes of compiled kernels, CUDA's errors and CuPy itself: no device is needed."""
 
 import re
 from pathlib import Path
@@ -38,7 +38,7 @@ def test_arguments_have_the_sizes_of_the_parameters(kernel: Kernel) -> None:
 
 
 def errors() -> dict[int, tuple[str, str]]:
-    """CUDA's statuses: name, comment."""
+    """Return the name and the comment of each of CUDA's statuses."""
     text = cuda_header("driver_types.h")
     found = ERROR.findall(text[text.index("cudaSuccess") :])
     return {int(status): (name, " ".join(comment.replace("*", " ").split())) for comment, name, status in found}
@@ -59,16 +59,16 @@ def test_other_statuses_are_those_of_the_header() -> None:
 
 
 def asked_of_cupy() -> set[tuple[str, str]]:
-    """Names that our sources ask CuPy for, with where they look."""
+    """Return the names that our sources take from CuPy, with the module of each."""
     folder = Path(cuda_device.__file__).parent
     return {(where, name) for path in folder.glob("*.py") for where, name in ASKED.findall(path.read_text())}
 
 
 def test_cupy_has_what_it_is_asked_for() -> None:
-    places = {"cupy": cupy, "cuda": cupy.cuda, "runtime": cupy.cuda.runtime}
+    modules = {"cupy": cupy, "cuda": cupy.cuda, "runtime": cupy.cuda.runtime}
     asked = asked_of_cupy()
     assert {("runtime", "memcpyAsync"), ("cuda", "PinnedMemoryPointer"), ("cupy", "ndarray")} <= asked
-    assert [(where, name) for where, name in asked if not hasattr(places[where], name)] == []
+    assert [(where, name) for where, name in asked if not hasattr(modules[where], name)] == []
     error = cupy.cuda.runtime.CUDARuntimeError(700)
     assert (error.status, isinstance(error, RuntimeError)) == (700, True)
     assert issubclass(cupy.cuda.driver.CUDADriverError, RuntimeError)

@@ -1,4 +1,4 @@
-"""From a kernel to what an assembler says of it: no device is asked."""
+"""Compiles and assembles a kernel, and reads the result: no device is needed."""
 
 import re
 import subprocess
@@ -13,7 +13,7 @@ from kernels.cuda.kernel import Kernel
 
 @dataclass(frozen=True)
 class MachineCode:
-    """What the gates look at.
+    """What the tests check.
 
     products: instructions of tensor cores. calls: targets of calls that leave the kernel, such as divisions of 64 bits.
     """
@@ -29,19 +29,19 @@ class MachineCode:
 
 @cache
 def tool(name: str) -> Path:
-    """A program of the CUDA toolkit that came as a package."""
-    places = find_spec("nvidia").submodule_search_locations
-    return next(path for place in places for path in Path(place).glob(f"*/bin/{name}"))
+    """Return a program of the CUDA toolkit that came as a package."""
+    folders = find_spec("nvidia").submodule_search_locations
+    return next(path for folder in folders for path in Path(folder).glob(f"*/bin/{name}"))
 
 
 def cuda_header(name: str) -> str:
-    """The text of a header that came with the compilers."""
-    places = find_spec("nvidia").submodule_search_locations
-    return next(path for place in places for path in Path(place).glob(f"*/include/{name}")).read_text()
+    """Return the text of a header that came with the compilers."""
+    folders = find_spec("nvidia").submodule_search_locations
+    return next(path for folder in folders for path in Path(folder).glob(f"*/include/{name}")).read_text()
 
 
 def assemble(kernel: Kernel, architecture: tuple[int, int], folder: Path) -> MachineCode:
-    """Raises CalledProcessError, with the assembler's words, when it refuses."""
+    """Compile and assemble a kernel. Raises CalledProcessError, with the assembler's words, if it refuses."""
     ptx, cubin = folder / "kernel.ptx", folder / "kernel.cubin"
     ptx.write_text(to_ptx(kernel, architecture))
     report = _run(tool("ptxas"), "-v", f"-arch=sm_{architecture[0]}{architecture[1]}", "-o", cubin, ptx).stderr

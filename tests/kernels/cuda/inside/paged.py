@@ -22,7 +22,7 @@ class Case:
 
     qkv: np.ndarray
     kv: np.ndarray
-    tables: tuple[np.ndarray, ...]  # block_tables, slots, query_starts, lengths
+    tables: tuple[np.ndarray, ...]  # block_tables, slots, query_start_loc, seq_lens
     heads: int
     dtype: str
 
@@ -45,7 +45,7 @@ class Case:
 
 
 def build(dtype: str, sizes: tuple[int, int, int], rows: list[tuple[int, int]]) -> Case:
-    """Sizes as in MODELS; rows as (query tokens, length)."""
+    """Build a batch of rows, each (query tokens, length); sizes are those of MODELS."""
     heads, kv_heads, head_dim = sizes
     rng = np.random.default_rng(0)
     needed = [-(-length // 16) for _, length in rows]
@@ -57,7 +57,7 @@ def build(dtype: str, sizes: tuple[int, int, int], rows: list[tuple[int, int]]) 
         tables[slot, :blocks], free = free[:blocks], free[blocks:]
         for token in range(length):
             kv[tables[slot, token // 16], 1, :, :, token % 16] = rng.standard_normal((2, kv_heads, head_dim))
-    starts = np.cumsum([0] + [queries for queries, _ in rows]).astype(np.int32)
-    qkv = random(dtype, int(starts[-1]), heads + 2 * kv_heads, head_dim)
-    lengths = np.array([length for _, length in rows], np.int32)
-    return Case(qkv, kv, (tables, slots, starts, lengths), heads, dtype)
+    query_start_loc = np.cumsum([0] + [queries for queries, _ in rows]).astype(np.int32)
+    qkv = random(dtype, int(query_start_loc[-1]), heads + 2 * kv_heads, head_dim)
+    seq_lens = np.array([length for _, length in rows], np.int32)
+    return Case(qkv, kv, (tables, slots, query_start_loc, seq_lens), heads, dtype)

@@ -14,7 +14,7 @@ def pool(units: int = UNITS, seed: int = 0) -> np.ndarray:
 
 
 def moved(array: np.ndarray, moves: list[tuple[int, int, int]]) -> np.ndarray:
-    """What memmove would make of it."""
+    """Return what memmove would make of it."""
     out = array.copy()
     for source, destination, length in moves:
         out[destination : destination + length] = array[source : source + length]
@@ -39,7 +39,7 @@ def test_moves_apart_go_at_once_in_any_order(seed: int) -> None:
     check([(4, 2, 6), (12, 14, 7), (30, 25, 3), (39, 0, 1)], seed)
 
 
-def test_a_move_to_its_own_place_changes_nothing() -> None:
+def test_a_move_onto_itself_changes_nothing() -> None:
     check([(5, 5, 4)])
 
 
@@ -53,7 +53,7 @@ def test_sliding_down_in_waves_is_sliding_down_one_by_one() -> None:
     np.testing.assert_array_equal(array, expected)
 
 
-def test_waves_hold_moves_that_do_not_meet() -> None:
+def test_the_moves_of_a_wave_are_independent() -> None:
     assert list(waves([(5, 0, 3), (10, 20, 2)])) == [[(5, 0, 3), (10, 20, 2)]]
     assert list(waves([(5, 0, 7), (14, 7, 6)])) == [[(5, 0, 7)], [(14, 7, 6)]]  # writes what the first reads
     assert list(waves([(5, 0, 3), (2, 30, 3)])) == [[(5, 0, 3)], [(2, 30, 3)]]  # reads what the first writes

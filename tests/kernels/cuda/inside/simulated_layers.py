@@ -35,7 +35,7 @@ def test_add_rms_norm_updates_the_residual(dtype: str, hidden: int) -> None:
     reference.add_rms_norm(theirs, wide(x), wide(weight), 1e-5, expected)
     ops().add_rms_norm(residual, x, weight, 1e-5, out)
     close(residual, theirs, dtype)
-    close(out, expected, dtype, factor=2)  # of the residual as it was rounded
+    close(out, expected, dtype, factor=2)  # ours is the norm of the rounded residual
 
 
 @every_type
@@ -69,26 +69,26 @@ def test_rope_leaves_the_other_heads(dtype: str, model: str) -> None:
 
 
 def stored(dtype: str, model: str, call: object) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The pool after ``call(kv, qkv, places)`` and before, qkv before, places: scattered over blocks of NaN."""
+    """Return the pool after and before ``call(kv, qkv, slot_mapping)``, qkv before it, and a scattered slot_mapping."""
     heads, kv_heads, head_dim = HEADS[model]
     kv = fill(dtype, 4, 2, 2, kv_heads, 16, head_dim)
     before, qkv = kv.copy(), random(dtype, 3, heads + 2 * kv_heads, head_dim)
-    places = np.array([3 * 16 + 15, 0, 16 + 7], np.int64)
-    given = qkv.copy()
-    call(kv, qkv, places)
-    return kv, before, given, places
+    slot_mapping = np.array([3 * 16 + 15, 0, 16 + 7], np.int64)
+    original = qkv.copy()
+    call(kv, qkv, slot_mapping)
+    return kv, before, original, slot_mapping
 
 
-def expect_stored(kv: np.ndarray, before: np.ndarray, qkv: np.ndarray, places: np.ndarray) -> None:
-    """K and V of qkv stand in layer 1 and nothing else has changed, to the byte."""
-    reference.store_kv(before, 1, qkv, places)
+def expect_stored(kv: np.ndarray, before: np.ndarray, qkv: np.ndarray, slot_mapping: np.ndarray) -> None:
+    """Assert that K and V of qkv are in layer 1 and nothing else has changed, to the byte."""
+    reference.store_kv(before, 1, qkv, slot_mapping)
     assert kv.tobytes() == before.tobytes()
 
 
 @every_type
 @every_model
-def test_store_kv_writes_its_places_alone(dtype: str, model: str) -> None:
-    expect_stored(*stored(dtype, model, lambda kv, qkv, places: ops().store_kv(kv, 1, qkv, places)))
+def test_store_kv_writes_only_where_slot_mapping_says(dtype: str, model: str) -> None:
+    expect_stored(*stored(dtype, model, lambda kv, qkv, slot_mapping: ops().store_kv(kv, 1, qkv, slot_mapping)))
 
 
 @every_type
@@ -97,14 +97,14 @@ def test_rope_and_store_in_one_are_the_two(dtype: str, model: str) -> None:
     heads, kv_heads, head_dim = HEADS[model]
     positions, tables, queries = np.array([39, 0, 17], np.int32), angles(head_dim), []
 
-    def call(kv: np.ndarray, qkv: np.ndarray, places: np.ndarray) -> None:
-        ops().rope_store_kv(kv, 1, qkv, positions, *tables, places)
+    def call(kv: np.ndarray, qkv: np.ndarray, slot_mapping: np.ndarray) -> None:
+        ops().rope_store_kv(kv, 1, qkv, positions, *tables, slot_mapping)
         queries.append(qkv[:, :heads].copy())
 
-    kv, before, qkv, places = stored(dtype, model, call)
+    kv, before, qkv, slot_mapping = stored(dtype, model, call)
     ops().rope(qkv, heads + kv_heads, positions, *tables)
     assert queries[0].tobytes() == qkv[:, :heads].tobytes()
-    expect_stored(kv, before, qkv, places)
+    expect_stored(kv, before, qkv, slot_mapping)
 
 
 @every_type

@@ -1,4 +1,4 @@
-"""Matrix products with and without bias: what is around cuBLAS, which the simulator plays with NumPy."""
+"""Matrix products with and without bias: all but cuBLAS itself, which the simulator replaces by NumPy."""
 
 import numpy as np
 import pytest

@@ -1,16 +1,17 @@
-"""The simulator: what shuffles and barriers do, and that it raises where a GPU would go wrong in silence."""
+"""The simulator executes shuffles and barriers, and raises where a GPU would go wrong in silence."""
 
 import numpy as np
 import pytest
 from numba import cuda
 from numba.cuda.types import float32, int32
 
-from kernels.cuda import reductions, simulator
+from kernels.cuda import reductions
 from kernels.cuda.kernel import Bytes, Floats, Ints, Kernel
+from kernels.cuda.simulated import simulator
 
 
 class _Names:
-    """``cuda`` in this file's kernels: it is no kernel module, whose name the simulator would exchange."""
+    """Stands for ``cuda`` in this file, which is no kernel module: the simulator replaces the name in those alone."""
 
     def __getattr__(self, name: str) -> object:
         return getattr(reductions.cuda, name)

@@ -1,4 +1,4 @@
-"""The instructions that fill and multiply fragments: the simulator's do what the PTX ISA says of the device's."""
+"""The simulator's instructions that fill and multiply fragments do what the PTX ISA says of the device's."""
 
 import ml_dtypes
 import numpy as np
@@ -6,12 +6,13 @@ import pytest
 from numba import cuda
 from numba.cuda.types import uint32
 
-from kernels.cuda import reductions, simulator, words
+from kernels.cuda import reductions, words
 from kernels.cuda.kernel import Bytes, Floats, Kernel
+from kernels.cuda.simulated import simulator
 
 
 class _Names:
-    """``cuda`` in this file's kernels: it is no kernel module, whose name the simulator would exchange."""
+    """Stands for ``cuda`` in this file, which is no kernel module: the simulator replaces the name in those alone."""
 
     def __getattr__(self, name: str) -> object:
         return getattr(reductions.cuda, name)
@@ -27,7 +28,7 @@ def launch(function: object, *arrays: np.ndarray) -> None:
 
 
 def place_a(lane: int, i: int) -> tuple[int, int]:
-    """Row and column of element i of A's fragment ("Matrix Fragments for mma.m16n8k16")."""
+    """Return row and column of element i of A's fragment ("Matrix Fragments for mma.m16n8k16")."""
     group, number = lane >> 2, lane % 4
     return group + (0 if i < 2 or 4 <= i < 6 else 8), number * 2 + (i & 1) + (8 if i >= 4 else 0)
 
@@ -88,7 +89,7 @@ def test_four_matrices_come_by_rows_that_lanes_name(transposed: bool) -> None:
 
 
 def copied(wait: bool, valid: bool = True) -> np.ndarray:
-    """What a thread sees of the four words that it had copied to shared memory."""
+    """Return what a thread sees of the four words that it had copied to shared memory."""
 
     def kernel(source: np.ndarray, out: np.ndarray) -> None:
         shared, thread = cuda.shared.array(32 * 4, uint32, alignment=16), cuda.threadIdx.x

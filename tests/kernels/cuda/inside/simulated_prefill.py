@@ -5,13 +5,20 @@ import pytest
 from arrays import close, fill
 from paged import MODELS, Case, build
 
-from kernels.cuda import prefill, simulator
+from kernels.cuda import prefill
 from kernels.cuda.kernel import Kernel
 from kernels.cuda.ops import Ops
+from kernels.cuda.simulated import simulator
 
-SPREAD = 4  # weights are rounded to the type before they meet the values
+SPREAD = 4  # weights are rounded to the type before they multiply the values
 SMALL = (1, 1, 64)
-CUT = {"llama-8b": (8, 2, 128), "qwen-32b": (5, 1, 128), "smollm2": (6, 2, 64), "80": (2, 2, 80), "96": (8, 1, 96)}
+FEWER_HEADS = {
+    "llama-8b": (8, 2, 128),
+    "qwen-32b": (5, 1, 128),
+    "smollm2": (6, 2, 64),
+    "80": (2, 2, 80),
+    "96": (8, 1, 96),
+}
 CHUNKS = (1, 15, 16, 17, 64, 100)
 MIXED = [(17, 33), (1, 17), (2, 67), (16, 16)]
 every_model = pytest.mark.parametrize("model", MODELS)
@@ -24,7 +31,7 @@ def test_chunks_of_all_sizes_after_a_prefix_equal_the_reference(prefix: int) -> 
 
 @every_model
 def test_chunks_beside_decodes_equal_the_reference(model: str) -> None:
-    build("bfloat16", CUT[model], MIXED).check(SPREAD)
+    build("bfloat16", FEWER_HEADS[model], MIXED).check(SPREAD)
 
 
 def test_chunks_in_float16_equal_the_reference() -> None:
@@ -41,12 +48,12 @@ def test_all_heads_in_all_chunks_after_a_long_prefix(model: str) -> None:
 @every_model
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_lengths_in_thousands(model: str, dtype: str) -> None:
-    build(dtype, CUT[model], [(20, 2100), (1, 2049), (5, 3000)]).check(SPREAD)
+    build(dtype, FEWER_HEADS[model], [(20, 2100), (1, 2049), (5, 3000)]).check(SPREAD)
 
 
 @pytest.mark.parametrize("junk", [np.nan, np.inf])
 def test_what_lies_beyond_a_sequence_does_not_reach_it(junk: float) -> None:
-    """Its weight is 0, and 0 times either is NaN."""
+    """Its weight is 0, and 0 times NaN or infinity is NaN."""
     case = build("bfloat16", SMALL, [(3, 19)])
     expected = case.attend()
     block = case.kv[case.tables[0][case.tables[1][0], 1], 1]
@@ -90,7 +97,7 @@ def test_one_sequences_nan_stays_its_own() -> None:
 
 
 def launches(rows: list[tuple[int, int]]) -> list[tuple[str, tuple[int, ...], list[object]]]:
-    """Kernel, grid and scalars of each launch."""
+    """Return kernel, grid and scalars of each launch."""
     seen: list[tuple[str, tuple[int, ...], list[object]]] = []
 
     def launch(kernel: Kernel, grid: tuple[int, ...], *arguments: object) -> None:
@@ -105,7 +112,7 @@ def launches(rows: list[tuple[int, int]]) -> list[tuple[str, tuple[int, ...], li
 
 
 def test_decodes_alone_are_launched_alike_whatever_their_lengths() -> None:
-    """So that a captured graph can be replayed."""
+    """Only then can a captured graph be replayed."""
     assert launches([(1, 5), (1, 90)]) == launches([(1, 300), (1, 1)])
     assert not any("chunks" in name for name, _, _ in launches([(1, 5), (1, 90)]))
 

@@ -13,7 +13,7 @@ Settings = dict[str, float]
 
 
 def arrays(settings: list[Settings]) -> tuple[np.ndarray, ...]:
-    """Those of `kernels.reference.sample`, with a seed of its own for each row."""
+    """Return the arrays of `kernels.reference.sample`, with a seed of its own for each row."""
     rows = len(settings)
     of = {name: [row.get(name, plain) for row in settings] for name, plain in PLAIN.items()}
     return (
@@ -124,21 +124,21 @@ def test_the_order_in_which_warps_run_changes_nothing() -> None:
 
 
 def logprobs(logits: np.ndarray, rows: list[int], count: int) -> None:
-    """Holds ours against the reference's."""
-    asked, tokens = np.array(rows, np.int32), np.arange(len(logits), dtype=np.int32)
+    """Compare ours with the reference's."""
+    wanted, tokens = np.array(rows, np.int32), np.arange(len(logits), dtype=np.int32)
     ours, theirs = (
         (np.full(len(rows), np.nan, np.float32), np.full((len(rows), count), -1, np.int32)) for _ in range(2)
     )
     values, expected = (np.full((len(rows), count), np.nan, np.float32) for _ in range(2))
-    reference.top_logprobs(logits, asked, tokens, *theirs, expected)
-    ops().top_logprobs(logits, asked, tokens, *ours, values)
+    reference.top_logprobs(logits, wanted, tokens, *theirs, expected)
+    ops().top_logprobs(logits, wanted, tokens, *ours, values)
     np.testing.assert_array_equal(ours[1], theirs[1])
     close(values, expected, "float32")
     close(ours[0], theirs[0], "float32")
 
 
 @pytest.mark.parametrize("count", [0, 1, 5])
-def test_logprobs_of_the_rows_that_ask(count: int) -> None:
+def test_logprobs_of_the_rows_that_want_them(count: int) -> None:
     logits = 3 * random("float32", 4, 301)
     logits[0] = np.nan
     logits[3, [5, 300]] = logits[3].max() + 1

@@ -1,7 +1,7 @@
 """Whole steps by the CUDA kernels, on a simulated device: the runner's order of them, its arrays, its graphs.
 
-Two layers of random weights with heads of 16 and a vocabulary of 211, which is no multiple of a vector. Against the
-runner of the CPU on the reference's ops, with the same rounded weights in float32.
+The model has two layers of random weights, heads of 16 and a vocabulary of 211, which is no multiple of a vector. Its
+results equal those of the CPU's runner on the reference's ops, with the same rounded weights in float32.
 """
 
 import numpy as np
@@ -38,7 +38,7 @@ def model(**options: object) -> tuple[ModelConfig, ModelWeights]:
 
 
 def close(got: Drawn, expected: Drawn, tolerance: float) -> None:
-    """The same token, with log-probabilities of the same alternatives as far as these are apart."""
+    """Assert that the tokens are equal, and their log-probabilities and the likeliest ones within the tolerance."""
     assert got.token == expected.token
     if expected.logprobs is not None:
         assert got.logprobs.logprob == pytest.approx(expected.logprobs.logprob, abs=tolerance)
@@ -47,7 +47,7 @@ def close(got: Drawn, expected: Drawn, tolerance: float) -> None:
 
 
 def test_a_conversation_in_float32_has_the_references_tokens() -> None:
-    """A prompt in chunks beside one that decodes, one greedy, one with all that can be asked for."""
+    """A prompt in chunks beside one that decodes, one greedy, one with every sampling parameter."""
     plans = [
         StepPlan(
             0,
@@ -68,7 +68,7 @@ def test_a_conversation_in_float32_has_the_references_tokens() -> None:
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 0.1), ("float16", 0.0125)])
 def test_logits_of_short_types_are_near_those_of_float32(dtype: str, tolerance: float) -> None:
-    """Which are of order 3, after sums of up to 256 products in eight matrices. Chunks go through tensor cores."""
+    """Logits are of order 3, after sums of up to 256 products in eight matrices. Chunks go through tensor cores."""
     config, weights = model(qk_norm=True, head_dim=64)
     weights = rounded(weights, dtype)
     sampling = SamplingParams(temperature=0, logprobs=20)

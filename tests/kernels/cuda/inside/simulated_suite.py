@@ -1,4 +1,4 @@
-"""`make gpu-test` checks the very ops that a GPU runs: its checks of ops, here on the kernels in their simulator."""
+"""`make gpu-test` checks the ops that a GPU runs; these tests run its checks on the kernels in their simulator."""
 
 from dataclasses import replace
 

@@ -11,7 +11,7 @@ from service.execution.models.architecture import ModelConfig
 
 
 def config(head_dim: int = 64, hidden_size: int = 64) -> ModelConfig:
-    """A model of two heads."""
+    """Return the config of a model of two heads."""
     sizes = {"num_heads": 2, "num_kv_heads": 2, "vocab_size": 10, "max_position_embeddings": 64}
     return ModelConfig(
         architecture="llama",
@@ -34,17 +34,19 @@ def is_supported(config: ModelConfig, dtype: type) -> bool:
 
 
 def ops() -> Ops:
-    """Which launch nothing: what is refused is refused before."""
+    """Return ops that launch nothing: shapes are refused before a launch."""
     return Ops(lambda *launch: None, lambda *product: None, np.empty(1 << 16, np.float32), processors=1)
 
 
 def takes_heads(head_dim: int, dtype: type) -> bool:
     qkv, kv = np.zeros((1, 6, head_dim), dtype), np.zeros((1, 1, 2, 2, 16, head_dim), dtype)
-    one, place, angles = np.zeros(1, np.int32), np.zeros(1, np.int64), np.zeros((1, head_dim // 2), np.float32)
+    one, slot_mapping, angles = np.zeros(1, np.int32), np.zeros(1, np.int64), np.zeros((1, head_dim // 2), np.float32)
     try:
-        ops().rope_store_kv(kv, 0, qkv, one, angles, angles, place)
-        starts = np.array([0, 1], np.int32)
-        ops().paged_attention(qkv, kv, 0, one[None], one, starts, one + 1, 1.0, np.zeros((1, 2, head_dim), dtype))
+        ops().rope_store_kv(kv, 0, qkv, one, angles, angles, slot_mapping)
+        query_start_loc = np.array([0, 1], np.int32)
+        ops().paged_attention(
+            qkv, kv, 0, one[None], one, query_start_loc, one + 1, 1.0, np.zeros((1, 2, head_dim), dtype)
+        )
     except ValueError:
         return False
     return True

@@ -10,11 +10,11 @@ COUNT = 150  # more than a block of threads
 
 def test_tokens_are_picked_by_value_or_by_slot() -> None:
     rng = np.random.default_rng(0)
-    given, last = rng.integers(-40, 1000, COUNT, np.int32), rng.integers(0, 1000, 40, np.int32)
-    given[:3] = 0, -1, -40
+    input_ids, last = rng.integers(-40, 1000, COUNT, np.int32), rng.integers(0, 1000, 40, np.int32)
+    input_ids[:3] = 0, -1, -40
     out, expected = np.full(COUNT, -1, np.int32), np.empty(COUNT, np.int32)
-    reference.pick_tokens(given, last, expected)
-    ops().pick_tokens(given, last, out)
+    reference.pick_tokens(input_ids, last, expected)
+    ops().pick_tokens(input_ids, last, out)
     np.testing.assert_array_equal(out, expected)
 
 

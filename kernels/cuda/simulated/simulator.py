@@ -1,10 +1,10 @@
 """Runs kernels on the CPU, to see what they compute: one greenlet a CUDA thread, one block after the other.
 
-Numba's own simulator has no shuffles and starts an operating-system thread a CUDA thread; this one takes the place of
-its launch, in a process with ``NUMBA_ENABLE_CUDASIM=1``. It raises where a GPU would go wrong in silence: an access
-out of bounds, a barrier or an instruction of a whole warp that not all threads reach. Blocks, and warps between two
-barriers, run in an order drawn from a seed, and shared and local memory begin as NaN, so that what depends on either
-shows. Nothing about speed follows from it, and it checks no types: `compiling` does.
+Numba's own simulator has no shuffles and starts an operating-system thread a CUDA thread; this one replaces its launch,
+in a process with ``NUMBA_ENABLE_CUDASIM=1``. It raises where a GPU would go wrong in silence: at an access out of
+bounds, and at a barrier or an instruction of a whole warp that not all threads reach. Blocks, and warps between two
+barriers, run in an order drawn from a seed, and shared and local memory begin as NaN, so that a result that depends on
+either shows. It says nothing about speed and checks no types: `compiling` does.
 """
 
 # mypy: allow-untyped-defs, allow-untyped-calls
@@ -27,11 +27,11 @@ BARRIER = "barrier"
 
 
 class DivergenceError(RuntimeError):
-    """Some threads wait where others do not come."""
+    """Some threads wait at a place that others do not reach."""
 
 
-class Memory:
-    """A flat view of an array that knows its bounds; plays the part of a pointer."""
+class CheckedPointer:
+    """A flat view of an array that checks its bounds; kernels get it as a pointer."""
 
     def __init__(self, array: np.ndarray, dtype: Any) -> None:
         self._items = array.reshape(-1).view(dtype)
@@ -56,7 +56,7 @@ class _Dimensions:
 
 
 class _Thread(greenlet):  # type: ignore[misc]
-    """A CUDA thread; ``state`` is what it waits for, with its place in the program; ``copies`` it has started."""
+    """A CUDA thread. state: what it waits for, with its place in the program; copies: those that it has started."""
 
     def __init__(self, number: int, block: "_Block", arguments: list[Any]) -> None:
         super().__init__(lambda: block.function(*arguments))
@@ -64,9 +64,9 @@ class _Thread(greenlet):  # type: ignore[misc]
         width = block.dimensions.x
         self.index = _Dimensions(number % width, number // width, 0)
         self.state: Any = None
-        self.given: Any = None
-        self.work: Any = None
-        self.answer: Any = None
+        self.value: Any = None
+        self.combine: Any = None
+        self.result: Any = None
         self.copies: list[Any] = []
 
 
@@ -83,7 +83,7 @@ class _Block:
             while not all(thread.dead for thread in threads):
                 for warp in rng.permutation(len(warps)):
                     _run_to_barrier(warps[warp])
-                _agree(threads)
+                _require_same_place(threads)
         finally:
             for thread in threads:
                 if not thread.dead:
@@ -98,14 +98,14 @@ def _run_to_barrier(warp: list[_Thread]) -> None:
                 thread.switch()
         if all(thread.dead or thread.state[0] == BARRIER for thread in warp):
             return
-        _agree(warp)
-        answers = warp[0].work([thread.given for thread in warp])
-        for thread, answer in zip(warp, answers, strict=True):
-            thread.answer = answer
+        _require_same_place(warp)
+        results = warp[0].combine([thread.value for thread in warp])
+        for thread, result in zip(warp, results, strict=True):
+            thread.result = result
 
 
-def _agree(threads: list[_Thread]) -> None:
-    """All wait at one place of the program, or all are done."""
+def _require_same_place(threads: list[_Thread]) -> None:
+    """Raise DivergenceError unless all wait at one place of the program, or all are done."""
     states = {("done",) if thread.dead else thread.state for thread in threads}
     if len(states) > 1:
         raise DivergenceError(f"threads of one group are at {sorted(map(str, states))}")
@@ -122,11 +122,11 @@ def _syncthreads() -> None:
     _wait(BARRIER, sys._getframe(1))
 
 
-def collective(name: str, value: Any, work: Callable[[list[Any]], Sequence[Any]]) -> Any:
-    """An instruction of the whole warp: ``work`` makes of its lanes' values an answer for each."""
+def collective(name: str, value: Any, combine: Callable[[list[Any]], Sequence[Any]]) -> Any:
+    """Execute an instruction of the whole warp: ``combine`` turns its lanes' values into a result for each."""
     thread = getcurrent()
-    thread.given, thread.work = value, work
-    return _wait(name, sys._getframe(2)).answer
+    thread.value, thread.combine = value, combine
+    return _wait(name, sys._getframe(2)).result
 
 
 def _shuffle_xor(mask: int, value: Any, lanes: int) -> Any:
@@ -136,14 +136,14 @@ def _shuffle_xor(mask: int, value: Any, lanes: int) -> Any:
 
 
 def _poisoned(shape: Any, kind: Any) -> np.ndarray:
-    array: np.ndarray = np.empty(shape, _number(kind))
+    array: np.ndarray = np.empty(shape, _numpy_type(kind))
     array.view(np.uint8)[...] = 0xFF
     return array
 
 
 class _Shared:
     def array(self, shape: Any, dtype: Any, alignment: int = 0) -> np.ndarray:
-        """One array a block for each place that asks: two on one line differ."""
+        """Return one array a block for each call in the program, even if two are on one line."""
         frame = sys._getframe(1)
         shared: dict[Any, np.ndarray] = getcurrent().block.shared
         key = (frame.f_code, frame.f_lasti)
@@ -157,14 +157,13 @@ class _Local:
 
 
 class _Atomic:
-    """A thread runs until it waits, so nothing comes between. All return what was there."""
+    """Atomic operations, which return the old value. A thread runs until it waits, so nothing comes between."""
 
     @staticmethod
     def add(array: Any, index: int, value: Any) -> Any:
         before = array[index]
-        array[index] = (np.full(1, before) + before.dtype.type(value))[
-            0
-        ]  # unlike numbers, arrays wrap round in silence
+        # Arrays of numbers wrap round in silence, single numbers do not.
+        array[index] = (np.full(1, before) + before.dtype.type(value))[0]
         return before
 
     @staticmethod
@@ -192,42 +191,40 @@ class _Grid:
     shfl_xor_sync = staticmethod(_shuffle_xor)
 
 
-def _see_this_grid() -> None:
-    """Let every kernel module's ``cuda`` be `_Grid`, and its types NumPy's: Numba's take 4 us to convert a number."""
+def _install_grid() -> None:
+    """Make every kernel module's ``cuda`` a `_Grid`, and its types NumPy's: Numba's take 4 us to convert a number."""
     grid = _Grid()
     for name, module in list(sys.modules.items()):
         if name.startswith("kernels.cuda.") and getattr(module, "cuda", None) is cuda and name != __name__:
-            numbers = {key: _number(value) for key, value in vars(module).items() if isinstance(value, types.Number)}
+            numbers = {key: _numpy_type(kind) for key, kind in vars(module).items() if isinstance(kind, types.Number)}
             vars(module).update(numbers, cuda=grid)
 
 
-def _number(kind: Any) -> Any:
-    """NumPy's type of a number, of Numba's or already NumPy's."""
+def _numpy_type(kind: Any) -> Any:
+    """Return NumPy's type for a number type of Numba's or NumPy's."""
     return numpy_support.as_dtype(kind).type if isinstance(kind, types.Number) else kind
 
 
 def launch(kernel: Kernel, grid: tuple[int, ...], *arguments: Any, seed: int = 0) -> None:
-    """A `kernel.Launch` on NumPy arrays; returns when the kernel has ended."""
-    _see_this_grid()
-    given = [_argument(kind, value) for kind, value in zip(kernel.parameters, arguments, strict=True)]
+    """Run a kernel on NumPy arrays, as a `kernel.Launch`; return when it has ended."""
+    _install_grid()
+    converted = [_converted(kind, value) for kind, value in zip(kernel.parameters, arguments, strict=True)]
     rng = np.random.default_rng(seed)
     for number in rng.permutation(int(np.prod(grid))):
         index = np.unravel_index(number, grid)
-        _Block(kernel, tuple(map(int, index)), grid).run(given, rng)
+        _Block(kernel, tuple(map(int, index)), grid).run(converted, rng)
 
 
-def _argument(kind: Any, value: Any) -> Any:
-    """Pointers and scalars of the type that the kernel declares."""
+def _converted(kind: Any, value: Any) -> Any:
+    """Return a pointer or a scalar of the type that the kernel declares."""
     if isinstance(kind, types.CPointer):
         if kind == Bytes and value.ctypes.data % VECTOR_BYTES:
-            raise ValueError(
-                f"an array of shape {value.shape} begins within {VECTOR_BYTES} bytes that are read at once"
-            )
-        return Memory(value, _number(kind.dtype))
-    return _number(kind)(value)
+            raise ValueError(f"an array {value.shape} begins within {VECTOR_BYTES} bytes that are read at once")
+        return CheckedPointer(value, _numpy_type(kind.dtype))
+    return _numpy_type(kind)(value)
 
 
 def multiply(x: np.ndarray, weight: np.ndarray, out: np.ndarray, *, accumulate: bool) -> None:
-    """A `matrices.Multiply` on NumPy arrays."""
+    """Multiply NumPy arrays, as a `matrices.Multiply`."""
     product = x.astype(np.float32) @ weight.astype(np.float32).T
     out[...] = product + out.astype(np.float32) if accumulate else product

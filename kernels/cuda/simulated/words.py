@@ -1,11 +1,11 @@
-"""What `device_words` does, in NumPy, for the simulator."""
+"""The instructions of `device_words` in NumPy, for the simulator."""
 
 # mypy: allow-untyped-defs, allow-untyped-calls
 
 import numpy as np
 from greenlet import getcurrent
 
-from kernels.cuda.simulator import collective
+from kernels.cuda.simulated.simulator import collective
 
 
 def load_16(memory, vector):
@@ -23,47 +23,47 @@ def store_16(memory, vector, a, b, c, d):
 
 
 def float_of(word):
-    """See `device_words`, like all below."""
+    """See `device_words.float_of`."""
     return np.uint32(word).view(np.float32)
 
 
 def word_of(x):
-    """The bits of a float32."""
+    """Return the bits of a float32."""
     return np.float32(x).view(np.uint32)
 
 
 def bf16_low(word):
-    """The lower half as bfloat16."""
+    """Return the lower half, a bfloat16."""
     return np.uint32((int(word) & 0xFFFF) << 16).view(np.float32)
 
 
 def bf16_high(word):
-    """The upper half as bfloat16."""
+    """Return the upper half, a bfloat16."""
     return np.uint32(int(word) & 0xFFFF0000).view(np.float32)
 
 
 def f16_low(word):
-    """The lower half as float16."""
+    """Return the lower half, a float16."""
     return np.float32(np.uint16(int(word) & 0xFFFF).view(np.float16))
 
 
 def f16_high(word):
-    """The upper half as float16."""
+    """Return the upper half, a float16."""
     return np.float32(np.uint16(int(word) >> 16).view(np.float16))
 
 
 def pack_f16(low, high):
-    """Two float32 rounded to float16."""
+    """Round two float32 to float16."""
     return np.uint32(int(np.float16(low).view(np.uint16)) | int(np.float16(high).view(np.uint16)) << 16)
 
 
 def pack_bf16(low, high):
-    """Two float32 rounded to bfloat16."""
+    """Round two float32 to bfloat16."""
     return np.uint32(_bf16_bits(low) | _bf16_bits(high) << 16)
 
 
 def _bf16_bits(x):
-    """Rounded to nearest even; every NaN becomes the one that the instruction makes."""
+    """Round to nearest even; every NaN becomes the one that the instruction makes."""
     if np.isnan(x):
         return 0x7FFF
     bits = int(np.float32(x).view(np.uint32))
@@ -71,22 +71,22 @@ def _bf16_bits(x):
 
 
 def exp2(x):
-    """2^x."""
+    """Return 2^x."""
     return np.exp2(np.float32(x))
 
 
 def inverse_root(x):
-    """1 / sqrt(x)."""
+    """Return 1 / sqrt(x)."""
     return np.float32(1) / np.sqrt(np.float32(x))
 
 
 def divide(x, y):
-    """Their quotient."""
+    """Return x / y."""
     return np.float32(x) / np.float32(y)
 
 
 def copy_16_async(shared, to, memory, vector, valid):
-    """See `device_words.copy_16_async`. What was there is spoilt at once, what comes is there after the wait."""
+    """See `device_words.copy_16_async`. The target is poisoned at once; the copy is there after the wait."""
     target = _vector(shared, to)
     target[:] = 0xFFFFFFFF
     words = load_16(memory, vector) if valid else 0
@@ -102,7 +102,7 @@ def wait_for_copies():
 
 
 def _vector(shared, number):
-    """Four words of a shared array."""
+    """Return four words of a shared array."""
     if not 0 <= number < len(shared) // 4:
         raise IndexError(f"{number} is not among {len(shared) // 4} vectors")
     return shared[4 * int(number) : 4 * int(number) + 4]
@@ -147,7 +147,7 @@ def _f16_pairs(words):
 
 
 def _multiply(lanes, pairs):
-    """From the fragments of 32 lanes to those of the sum: lanes are groups of four, registers are halves of an axis."""
+    """Multiply the fragments of 32 lanes: lanes are groups of four, registers are halves of an axis."""
     words = pairs(np.array([lane[:6] for lane in lanes], np.uint32))  # [lane, register, element]
     a = words[:, :4].reshape(8, 4, 2, 2, 2)  # [group, number, half of columns, half of rows, element]
     b = words[:, 4:].reshape(8, 4, 2, 2)  # [group, number, half of rows, element]
