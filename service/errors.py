@@ -263,6 +263,9 @@ class InternalError(RequestError):
 
     code = "internal_error"
 
+    def __init__(self, message: str = "an internal error; the server's log has it under the request id") -> None:
+        super().__init__(message)
+
 
 def readable(num_bytes: int) -> str:
     """Bytes as people read them."""

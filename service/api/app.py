@@ -2,9 +2,7 @@
 
 import asyncio
 import socket
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from aiohttp import web
 
@@ -19,7 +17,6 @@ from service.api.context import (
     CONNECTIONS,
     DOCUMENT,
     DOOR,
-    EXECUTOR,
     HISTORY,
     KEYS,
     LIMITS,
@@ -29,6 +26,7 @@ from service.api.context import (
     Limits,
     ServedModel,
 )
+from service.api.executor import executor_context
 from service.api.lifecycle import part_when_draining
 from service.api.middleware import account, add_request_id, errors_as_json
 from service.api.openapi import document
@@ -44,9 +42,6 @@ from service.core.messages.events import Event
 from service.engine import Turn
 from service.telemetry.metrics import Metrics
 from service.telemetry.trace_recorder import TraceRecorder
-
-# Rendering and tokenising take a core each; more threads would only take cores from the model.
-PREPARING_THREADS = 2
 
 
 def create_app(
@@ -84,7 +79,7 @@ def create_app(
         app.cleanup_ctx.append(metrics_site(metrics_listener, metrics))
     if recorder is not None:
         app.on_cleanup.append(_closing(recorder))
-    app.cleanup_ctx.extend([_executor, _engine, _loop_lag])
+    app.cleanup_ctx.extend([executor_context, _engine, _loop_lag])
     return app
 
 
@@ -112,20 +107,6 @@ def _closing(recorder: TraceRecorder) -> Callable[[web.Application], Awaitable[N
         await asyncio.to_thread(recorder.close)
 
     return close
-
-
-async def _executor(app: web.Application) -> AsyncIterator[None]:
-    with ThreadPoolExecutor(PREPARING_THREADS, thread_name_prefix="prepare") as executor:
-        _start_threads(executor)
-        app[EXECUTOR] = executor
-        yield
-
-
-def _start_threads(executor: ThreadPoolExecutor) -> None:
-    """All of them now, rather than at the first moment when all are busy."""
-    met = threading.Barrier(PREPARING_THREADS)
-    for _ in range(PREPARING_THREADS):
-        executor.submit(met.wait)
 
 
 async def _engine(app: web.Application) -> AsyncIterator[None]:

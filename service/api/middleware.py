@@ -58,7 +58,7 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
         raise asyncio.CancelledError from None
     except Exception:
         log.exception("handler_failed")
-        error = InternalError("an internal error; the server's log has it under the request id")
+        error = InternalError()
     if BEGUN in request:
         cut(request)
         raise error

@@ -15,8 +15,8 @@ from aiohttp import web
 from hypothesis import settings
 from schemathesis import Case, HookContext
 
-from service.api.app import PREPARING_THREADS
 from service.api.context import DOOR, METRICS
+from service.api.executor import PREPARING_THREADS
 from service.api.openapi import document
 from service.api.routes import OPERATIONS
 from service.api.server import app_runner

@@ -14,8 +14,7 @@ from service.api.body import with_body
 from service.api.context import BEGUN, CALLER, DOOR, LIMITS, MODEL, REQUEST_ID, STREAMS, ServedModel
 from service.api.errors import error_body
 from service.api.openai.answer import Answer, Json
-from service.api.openai.prepare import Prepared, prepare_chat
-from service.api.openai.prepare_completion import prepare_completion
+from service.api.openai.prepare import Prepared, prepare_chat, prepare_completion
 from service.api.openai.usage import Tally
 from service.api.slow_readers import bounded_write, cut
 from service.api.sse import EventStream, compact

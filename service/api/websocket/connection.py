@@ -9,9 +9,10 @@ from aiohttp import WSMessage, WSMsgType, web
 from service.api.access.auth import authenticate
 from service.api.access.caller import Caller
 from service.api.access.tenants import Tenant
-from service.api.context import CALLER, DOOR, EXECUTOR, LIMITS, MODEL, REQUEST_ID
+from service.api.context import CALLER, DOOR, LIMITS, MODEL, REQUEST_ID
 from service.api.errors import close_code_of
-from service.api.openai.prepare import check_history
+from service.api.executor import in_executor
+from service.api.openai.turns import check_history
 from service.api.websocket.codec import Codec
 from service.api.websocket.frames import (
     AckFrame,
@@ -91,7 +92,7 @@ class Connection:
             error = next(each for each in group.exceptions if isinstance(each, RequestError))
         except* Exception:
             log.exception("websocket_failed")
-            error = InternalError("an internal error; the server's log has it under the request id")
+            error = InternalError()
         finally:
             self._leave_session()
         await self._close(error)
@@ -168,8 +169,7 @@ class Connection:
     async def _check_history(self, frame: OpenFrame) -> None:
         """Keep nothing that could never be answered."""
         texts = [message.text for message in frame.messages]
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._app[EXECUTOR], check_history, texts, self._app[MODEL])
+        await in_executor(self._app, check_history, texts, self._app[MODEL])
 
     def _caller(self) -> Caller:
         """Who asks, by the keys of now. Raises `AuthenticationError`."""

@@ -1,6 +1,5 @@
 """Runs one turn: prepares it, follows it through the engine, and says how it ended."""
 
-import asyncio
 import secrets
 from collections.abc import Sequence
 
@@ -8,8 +7,9 @@ import structlog
 from aiohttp import web
 
 from service.api.access.caller import Caller
-from service.api.context import DOOR, EXECUTOR, LIMITS, MODEL, STREAMS, ServedModel
-from service.api.openai.prepare import answer_room, check_model, encode_chat, make_turns
+from service.api.context import DOOR, LIMITS, MODEL, STREAMS, ServedModel
+from service.api.executor import in_executor
+from service.api.openai.turns import GenerationRequest, check_model, encode_chat, make_turns
 from service.api.streams import Stream
 from service.api.websocket.frames import DoneFrame, ErrorFrame, TurnFrame, TurnTimings, TurnUsage, error_frame
 from service.api.websocket.session import ChatMessage, ChatSession
@@ -46,7 +46,7 @@ class RunningTurn:
         """Answer ``messages``. Whatever happens, the session is told the end, but for its own end."""
         try:
             with self._app[DOOR].enter(self._caller.tenant):
-                turn = await self._prepare(messages)
+                turn = await in_executor(self._app, self._prepare, messages, self._app[MODEL])
                 if not self._stopped:
                     await self._answer(turn)
             end = self._end()
@@ -54,27 +54,18 @@ class RunningTurn:
             end = self._failed(error)
         except Exception:
             log.exception("turn_failed", request_id=self.request_id)
-            end = self._failed(InternalError("an internal error; the server's log has it under the request id"))
+            end = self._failed(InternalError())
         self._session.finish(end)
 
-    async def _prepare(self, messages: Sequence[ChatMessage]) -> EngineTurn:
-        loop, model = asyncio.get_running_loop(), self._app[MODEL]
-        return await loop.run_in_executor(self._app[EXECUTOR], self._make, messages, model)
-
-    def _make(self, messages: Sequence[ChatMessage], model: ServedModel) -> EngineTurn:
-        """On a thread of the executor."""
-        check_model(self._frame.model, model)
-        prompt = encode_chat(messages, model, self._frame.chat_template_kwargs)
-        (turn,) = make_turns(
-            self._frame,
-            prompt=prompt,
-            max_tokens=answer_room(len(prompt), self._frame.answer_limit, model),
-            logprobs=None,
-            model=model,
-            request_id=self.request_id,
-            caller=self._caller,
-            session=self._session.name,
+    def _prepare(self, messages: Sequence[ChatMessage], model: ServedModel) -> EngineTurn:
+        """Render, tokenise and bound, on a thread of the executor."""
+        frame, session = self._frame, self._session.name
+        check_model(frame.model, model)
+        prompts = [encode_chat(messages, model, frame.chat_template_kwargs)]
+        asked = GenerationRequest(
+            self.request_id, frame, prompts, "messages", max_tokens=frame.answer_limit, session=session
         )
+        (turn,) = make_turns(asked, model, self._caller)
         return turn
 
     async def _answer(self, turn: EngineTurn) -> None:

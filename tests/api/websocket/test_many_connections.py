@@ -18,8 +18,8 @@ import psutil
 import pytest
 from aiohttp import web
 
-from service.api.app import PREPARING_THREADS
 from service.api.context import DOOR, EXECUTOR
+from service.api.executor import PREPARING_THREADS
 from service.api.operations.history import Record
 
 IDLE, ACTIVE, BROKEN = 500, 64, 200
