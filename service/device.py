@@ -44,7 +44,7 @@ class _Stop:
     """Asks a thread to end."""
 
 
-class Device:
+class DeviceThreads:
     """A runner and a copier, and the threads that call them. ``report`` is called on those threads.
 
     ``submit_s``: spent on starting copies, ever. The threads are daemons: a device that hangs must not keep the process

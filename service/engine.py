@@ -25,7 +25,7 @@ from service.core.messages.commands import Cancel, CloseScope, CloseSession, Ins
 from service.core.messages.events import Event, Finished, StepDone, TokenOut
 from service.core.messages.plan import CopyResult, StepPlan, StepResult
 from service.core.messages.ports import Copier, Runner
-from service.device import Broken, Device, StepFailed
+from service.device import Broken, DeviceThreads, StepFailed
 from service.errors import DeviceLostError, DeviceMemoryError, OutOfMemoryError, RequestError
 from service.execution.models.text import TextStage
 
@@ -103,7 +103,7 @@ class Engine:
         self._clock = clock
         self._check_every_step = check_every_step
         self._inbox: SimpleQueue[_Item] = SimpleQueue()
-        self._device = Device(runner, copier, self._inbox.put, clock)
+        self._device = DeviceThreads(runner, copier, self._inbox.put, clock)
         self._turns: dict[str, Turn] = {}
         self._launched: deque[_Launched] = deque()  # oldest first; at most one more than the runner's depth
         self._device_free_since: float | None = None  # None: running, or there was nothing to run

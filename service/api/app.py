@@ -35,7 +35,7 @@ from service.api.operations.loop_lag import LoopLag
 from service.api.operations.metrics_site import metrics_site
 from service.api.page.route import add_page
 from service.api.routes import METRICS_ROUTE, ROUTES
-from service.api.streams import Engine, Streams
+from service.api.streams import EnginePort, Streams
 from service.api.websocket.route import chat_stream
 from service.api.websocket.sessions import SESSIONS, ChatSessions
 from service.core.messages.events import Event
@@ -45,7 +45,7 @@ from service.telemetry.trace_recorder import TraceRecorder
 
 
 def create_app(
-    engine: Engine,
+    engine: EnginePort,
     model: ServedModel,
     metrics: Metrics,
     limits: Limits,
@@ -83,7 +83,7 @@ def create_app(
     return app
 
 
-def _streams(engine: Engine, app: web.Application, recorder: TraceRecorder | None) -> Streams:
+def _streams(engine: EnginePort, app: web.Application, recorder: TraceRecorder | None) -> Streams:
     """Streams that those who keep accounts watch."""
     metrics, accounts = app[METRICS], app[ACCOUNTS]
     writers: list[History | TraceRecorder] = [app[HISTORY], *([] if recorder is None else [recorder])]

@@ -1,9 +1,9 @@
 """What handlers find in the application: the model that is served, its limits, and the way to the engine."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from aiohttp import web
 
@@ -14,39 +14,10 @@ from service.api.access.door import Door
 from service.api.access.keys import Keys
 from service.api.operations.history import History
 from service.api.streams import Streams
+from service.execution.models.chat_template import ChatTemplate
+from service.execution.models.tokenizer import Tokenizer
 from service.execution.serving_device import ServingDevice
 from service.telemetry.metrics import Metrics
-
-
-class Tokenizer(Protocol):
-    """What the edge needs of a tokenizer; called from several threads."""
-
-    def encode(self, text: str) -> list[int]:
-        """Token ids of a text, special tokens in it included."""
-
-    def encode_prompt(self, text: str) -> list[int]:
-        """The same with the special tokens that the model wants around a bare prompt."""
-
-    def decode(self, token_ids: Iterable[int], skip_special: bool) -> str:
-        """The text of tokens, with or without that of special ones."""
-
-    def token_bytes(self, token_id: int) -> bytes:
-        """What a token stands for; for log-probabilities."""
-
-    def token_text(self, token_id: int) -> str:
-        """The same as text, each byte that is not UTF-8 as U+FFFD."""
-
-
-class ChatTemplate(Protocol):
-    """Turns messages into one prompt text."""
-
-    def render(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        add_generation_prompt: bool = True,
-        variables: Mapping[str, Any] | None = None,
-    ) -> str:
-        """Raises `InvalidRequestError` if the model has no template or it refuses the messages."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from aiohttp.typedefs import Handler
 from service.api.access.origins import check_origin
 from service.api.context import BEGUN, LIMITS, METRICS, REQUEST_ID
 from service.api.errors import error_response, from_http, status_of
-from service.api.slow_readers import cut
+from service.api.slow_readers import abort_connection
 from service.errors import InternalError, RequestError
 
 log = structlog.get_logger(__name__)
@@ -60,7 +60,7 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
         log.exception("handler_failed")
         error = InternalError()
     if BEGUN in request:
-        cut(request)
+        abort_connection(request)
         raise error
     return error_response(error, request[REQUEST_ID], headers)
 

@@ -16,11 +16,11 @@ async def bounded_write(request: web.Request, timeout_s: float) -> AsyncIterator
         async with asyncio.timeout(timeout_s):
             yield
     except TimeoutError:
-        cut(request)
+        abort_connection(request)
         raise SlowReaderError(f"nothing was read for {timeout_s:g} s") from None
 
 
-def cut(request: web.Request) -> None:
+def abort_connection(request: web.Request) -> None:
     """Drop the connection and what waits in its buffers."""
     if request.transport is not None:
         request.transport.abort()

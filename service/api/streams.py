@@ -1,8 +1,8 @@
 """The event loop's side of the engine: turns go in, each request's outputs come out in order.
 
-The engine thread hands over a step's outputs in one call, which costs the loop one wake-up. A `Stream` keeps what its
-handler has not taken yet, up to a bound: a handler that stands still, because its client does not read, loses its turn
-rather than filling the memory. Leaving a stream, however it happens, cancels what is unfinished.
+The engine thread hands over a step's outputs in one call, which costs the loop one wake-up. An `AnswerStream` keeps
+what its handler has not taken yet, up to a bound: a handler that stands still, because its client does not read, loses its
+turn rather than filling the memory. Leaving a stream, however it happens, cancels what is unfinished.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ BUFFERED_STEPS = 32
 ENGINE_FAILED = "the engine has failed; the server must be restarted"
 
 
-class Engine(Protocol):
+class EnginePort(Protocol):
     """What the edge needs of `service.engine.Engine`."""
 
     failed: BaseException | None
@@ -58,14 +58,14 @@ class Streams:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: EnginePort,
         observe: Callable[[Event], None],
         admit: Callable[[Sequence[Turn]], None] = lambda turns: None,
     ) -> None:
         self._engine = engine
         self._observe = observe
         self._admit = admit
-        self._by_request: dict[str, Stream] = {}
+        self._by_request: dict[str, AnswerStream] = {}
         self._questions: dict[int, asyncio.Future[Snapshot]] = {}
         self._numbers = count()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -90,7 +90,7 @@ class Streams:
         """Stop the engine. No stream should be open any more."""
         await asyncio.to_thread(self._engine.stop)
 
-    def open(self, turns: Sequence[Turn]) -> "Stream":
+    def open(self, turns: Sequence[Turn]) -> "AnswerStream":
         """Post turns that are one request's choices.
 
         Raises `InternalError` or `DeviceLostError` if the engine is broken, the error that the streams were closed
@@ -102,7 +102,7 @@ class Streams:
             raise self._failure()
         self._admit(turns)
         limit = max(BUFFERED_OUTPUTS, BUFFERED_STEPS * len(turns))
-        stream = Stream(self, [turn.submit.request_id for turn in turns], limit)
+        stream = AnswerStream(self, [turn.submit.request_id for turn in turns], limit)
         for turn in turns:
             self._by_request[turn.submit.request_id] = stream
             self._engine.post(turn)
@@ -181,7 +181,7 @@ class Streams:
             answer.set_result(snapshot)
 
 
-class Stream:
+class AnswerStream:
     """One request's outputs, those of all its choices in the order they came. A context manager: leaving it cancels."""
 
     def __init__(self, streams: Streams, request_ids: Sequence[str], limit: int) -> None:

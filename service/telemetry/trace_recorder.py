@@ -22,7 +22,7 @@ import structlog
 from clients.trace import Conversation, Trace, Turn, conversation_line, header_line
 from service.core.messages.commands import Submit
 from service.core.messages.events import Event, Finished, FinishReason, Refused
-from service.engine import Turn as Posted
+from service.engine import Turn as EngineTurn
 from service.errors import ConfigError
 
 log = structlog.get_logger(__name__)
@@ -85,7 +85,7 @@ class TraceRecorder:
         self._thread = threading.Thread(target=self._write, args=(file, idle_s), name="trace", daemon=True)
         self._thread.start()
 
-    def admit(self, turns: Sequence[Posted]) -> None:
+    def admit(self, turns: Sequence[EngineTurn]) -> None:
         """Turns are posted."""
         now = self._clock()
         for turn in turns:

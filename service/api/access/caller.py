@@ -36,7 +36,7 @@ class Caller:
 
         Raises `PriorityError` if it asks for a better one than its tenant may have.
         """
-        best = self.tenant.max_priority
+        best = self.tenant.best_priority
         if asked is None:
             return max(0, best)
         if asked < best:

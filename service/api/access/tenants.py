@@ -18,7 +18,8 @@ class Tenant(BaseModel):
 
     name: str
     weight: float = Field(default=1.0, gt=0)  # share against other tenants
-    max_priority: int = Field(default=0, ge=LOWEST_PRIORITY, lt=2**31)  # the best that it may ask for; lower is better
+    # The best that it may ask for, which is the lowest number; the key file calls it by its older name.
+    best_priority: int = Field(default=0, ge=LOWEST_PRIORITY, lt=2**31, alias="max_priority")
     admin: bool = False  # may read metrics and debug views, which show all tenants
     max_requests: int | None = Field(default=None, ge=1)  # open at once
     max_queue: int | None = Field(default=None, ge=1)  # answers that wait for their first step

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.api.context import Tokenizer
 from service.api.openai.responses import Head, UsageCounts
 from service.core.messages.events import Finished, TokenOut
 from service.engine import Output
+from service.execution.models.tokenizer import Tokenizer
 
 Json = Mapping[str, Any]
 
@@ -18,7 +18,7 @@ IMPOSSIBLE_LOGPROB = -9999.0
 
 
 @dataclass(slots=True)
-class Answer:
+class CollectedChoice:
     """One choice of a plain answer while it comes in. ``tokens``: those with log-probabilities."""
 
     texts: list[str] = field(default_factory=list)
@@ -60,7 +60,7 @@ class AnswerFormat(ABC):
         """The last chunk, for those who asked for it."""
 
     @abstractmethod
-    def whole(self, answers: Sequence[Answer], usage: UsageCounts) -> Json:
+    def whole(self, answers: Sequence[CollectedChoice], usage: UsageCounts) -> Json:
         """Everything at once."""
 
 

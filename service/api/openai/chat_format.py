@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from service.api.openai.answer import Answer, AnswerFormat, json_logprob
+from service.api.openai.answer import AnswerFormat, CollectedChoice, json_logprob
 from service.api.openai.responses import (
     ChatChoice,
     ChatChunk,
@@ -42,12 +42,12 @@ class ChatFormat(AnswerFormat):
         """A chunk of no choice."""
         return {**self.head, "object": "chat.completion.chunk", "choices": [], "usage": usage}
 
-    def whole(self, answers: Sequence[Answer], usage: UsageCounts) -> ChatCompletion:
+    def whole(self, answers: Sequence[CollectedChoice], usage: UsageCounts) -> ChatCompletion:
         """The completion."""
         choices = [self._choice(index, answer) for index, answer in enumerate(answers)]
         return {**self.head, "object": "chat.completion", "choices": choices, "usage": usage}
 
-    def _choice(self, index: int, answer: Answer) -> ChatChoice:
+    def _choice(self, index: int, answer: CollectedChoice) -> ChatChoice:
         return {
             "index": index,
             "message": {"role": "assistant", "content": answer.text, "refusal": None},

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from service.api.openai.answer import Answer, AnswerFormat, json_logprob
+from service.api.openai.answer import AnswerFormat, CollectedChoice, json_logprob
 from service.api.openai.responses import TextChoice, TextChunk, TextCompletion, TextLogprobs, UsageCounts
 from service.core.messages.events import Finished, TokenOut
 from service.core.messages.sampling import TokenLogprobs
@@ -38,12 +38,12 @@ class CompletionFormat(AnswerFormat):
         """A chunk of no choice."""
         return {**self.head, "object": "text_completion", "choices": [], "usage": usage}
 
-    def whole(self, answers: Sequence[Answer], usage: UsageCounts) -> TextCompletion:
+    def whole(self, answers: Sequence[CollectedChoice], usage: UsageCounts) -> TextCompletion:
         """The completion."""
         choices = [self._whole_choice(index, answer) for index, answer in enumerate(answers)]
         return {**self.head, "object": "text_completion", "choices": choices, "usage": usage}
 
-    def _whole_choice(self, index: int, answer: Answer) -> TextChoice:
+    def _whole_choice(self, index: int, answer: CollectedChoice) -> TextChoice:
         logprobs = self._logprobs(index, answer.tokens)
         return _choice(index, self.echoes[index] + answer.text, logprobs, answer.finish_reason)
 

@@ -13,12 +13,12 @@ from service.api.access.caller import Caller
 from service.api.body import with_body
 from service.api.context import BEGUN, CALLER, DOOR, LIMITS, MODEL, REQUEST_ID, STREAMS, ServedModel
 from service.api.errors import error_body
-from service.api.openai.answer import Answer, Json
+from service.api.openai.answer import CollectedChoice, Json
 from service.api.openai.prepare import Prepared, prepare_chat, prepare_completion
 from service.api.openai.usage import Tally
-from service.api.slow_readers import bounded_write, cut
+from service.api.slow_readers import abort_connection, bounded_write
 from service.api.sse import EventStream, compact
-from service.api.streams import Delivery, Stream
+from service.api.streams import AnswerStream, Delivery
 from service.core.messages.events import Preempted, Resumed
 from service.errors import RequestError, SlowReaderError
 
@@ -52,9 +52,9 @@ async def _generate(request: web.Request, prepare: Prepare, prefix: str) -> web.
         return await _send_whole(request, whole)
 
 
-async def _collect(stream: Stream, prepared: Prepared, tally: Tally) -> Json:
+async def _collect(stream: AnswerStream, prepared: Prepared, tally: Tally) -> Json:
     """Wait for all choices to end."""
-    answers = [Answer() for _ in prepared.turns]
+    answers = [CollectedChoice() for _ in prepared.turns]
     while not stream.done:
         for delivery in await stream.take():
             tally.note(delivery.choice, delivery.output.event)
@@ -71,13 +71,13 @@ async def _send_whole(request: web.Request, whole: Json) -> web.StreamResponse:
     return response
 
 
-async def _streamed(request: web.Request, stream: Stream, chunks: "_Chunks") -> web.StreamResponse:
+async def _streamed(request: web.Request, stream: AnswerStream, chunks: "_Chunks") -> web.StreamResponse:
     """Chunks as they come. An error before the first of them is an ordinary answer, later it is an event."""
     events = EventStream(request, request.app[LIMITS].write_timeout_s)
     try:
         await _pump(stream, events, chunks, request.app[LIMITS].keep_alive_s)
     except SlowReaderError:
-        cut(request)
+        abort_connection(request)
         raise
     except RequestError as error:
         if not events.response.prepared:
@@ -86,7 +86,7 @@ async def _streamed(request: web.Request, stream: Stream, chunks: "_Chunks") -> 
     return events.response
 
 
-async def _pump(stream: Stream, events: EventStream, chunks: "_Chunks", keep_alive_s: float) -> None:
+async def _pump(stream: AnswerStream, events: EventStream, chunks: "_Chunks", keep_alive_s: float) -> None:
     while not stream.done:
         deliveries = await stream.take(keep_alive_s)
         if not deliveries:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
-class Answer:
+class NumberedAnswer:
     """Piece n has number ``first + n``: the text of a token, or what was held back until the end. Some are empty.
 
     ``newest``: the last number that was ever given; numbers of pieces that were cut off are not given again.
@@ -36,6 +36,6 @@ class Answer:
         """What follows the piece of that number."""
         return "".join(self.pieces[max(0, number + 1 - self.first) :])
 
-    def cut(self, number: int) -> None:
+    def truncate(self, number: int) -> None:
         """Forget what follows the piece of that number. Nothing can be added any more."""
         del self.pieces[max(0, number + 1 - self.first) :]

@@ -132,7 +132,7 @@ class Connection:
             case AckFrame(last=last):
                 session.acknowledge(last)
             case CancelFrame(last=last):
-                session.cut(last)
+                session.truncate(last)
                 if session.turn is not None:
                     session.turn.stop()
             case CloseFrame():

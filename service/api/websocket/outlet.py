@@ -24,7 +24,7 @@ class Outlet:
         self.eject = eject
         self.news = asyncio.Event()
         self._session = session
-        self._told_preempted = False
+        self._reported_preempted = False
         self.news.set()
 
     @property
@@ -54,9 +54,9 @@ class Outlet:
     def _changes(self) -> list[ServerFrame]:
         """Whether the turn was preempted or resumed since then."""
         reason = self._session.preempted
-        if (reason is not None) == self._told_preempted:
+        if (reason is not None) == self._reported_preempted:
             return []
-        self._told_preempted = reason is not None
+        self._reported_preempted = reason is not None
         if reason is not None:
             return [PreemptedFrame(reason=reason)]
         return [ResumedFrame(stalled_s=self._session.last_stall_s)] if self._session.end is None else []

@@ -9,7 +9,7 @@ Numbers grow through the session: one for each token, one for each turn's end.
 from collections.abc import Sequence
 from typing import Protocol
 
-from service.api.websocket.answer import Answer
+from service.api.websocket.answer import NumberedAnswer
 from service.api.websocket.frames import DoneFrame, ErrorFrame
 from service.errors import InvalidRequestError, RequestError, SessionBusyError
 
@@ -17,7 +17,7 @@ ChatMessage = dict[str, str]
 Owner = tuple[str, str]  # (tenant, user)
 
 
-class Turn(Protocol):
+class LiveTurn(Protocol):
     """The answer under way."""
 
     def stop(self, error: RequestError | None = None) -> None:
@@ -50,14 +50,14 @@ class ChatSession:
         self.name = name
         self.history = list(history)
         self.question: list[ChatMessage] = []
-        self.answer = Answer(first=1)
+        self.answer = NumberedAnswer(first=1)
         self.end: DoneFrame | ErrorFrame | None = None
-        self.turn: Turn | None = None
+        self.turn: LiveTurn | None = None
         self.turns = 0
         self.preempted: str | None = None  # the reason, while it lasts
         self.last_stall_s = 0.0
         self.reader: Reader | None = None
-        self._given = 0  # the last number that a connection was given, of those that are gone
+        self._sent_before = 0  # the last number that a connection was given, of those that are gone
 
     @property
     def newest(self) -> int:
@@ -68,10 +68,10 @@ class ChatSession:
     def ahead(self) -> int:
         """Tokens that the client has not been given, or not read if it says what it reads."""
         if self.reader is None:
-            return self.newest - self._given
+            return self.newest - self._sent_before
         return self.newest - (self.reader.sent if self.reader.read is None else self.reader.read)
 
-    def begin(self, turn: Turn, question: Sequence[ChatMessage]) -> list[ChatMessage]:
+    def begin(self, turn: LiveTurn, question: Sequence[ChatMessage]) -> list[ChatMessage]:
         """Start a turn; returns the messages that it answers. Raises `SessionBusyError`.
 
         A turn whose end has not been sent is still under way in the client's eyes.
@@ -95,13 +95,13 @@ class ChatSession:
         self.turn, self.preempted, self.end = None, None, end
         self.wake()
 
-    def cut(self, last: int | None) -> None:
+    def truncate(self, last: int | None) -> None:
         """The client wants no more: the answer ends at the last number it read, or that it was sent."""
-        sent = self._given if self.reader is None else self.reader.sent
+        sent = self._sent_before if self.reader is None else self.reader.sent
         if last is not None and last > sent:
             raise InvalidRequestError(f"last: number {last} has not been sent", param="last")
         if last is not None or self.turn is not None:
-            self.answer.cut(sent if last is None else last)
+            self.answer.truncate(sent if last is None else last)
 
     def acknowledge(self, last: int) -> None:
         """The client has read so far."""
@@ -117,7 +117,7 @@ class ChatSession:
     def detach(self) -> None:
         """Nobody reads any more."""
         if self.reader is not None:
-            self._given = self.reader.sent
+            self._sent_before = self.reader.sent
             self.reader = None
 
     def wake(self) -> None:
@@ -129,5 +129,5 @@ class ChatSession:
         """The last turn becomes history, unless it came to nothing."""
         if text := self.answer.text:
             self.history += [*self.question, {"role": "assistant", "content": text}]
-        self.answer = Answer(first=self.newest + 1)
+        self.answer = NumberedAnswer(first=self.newest + 1)
         self.end = None

@@ -10,12 +10,11 @@ from service.api.access.caller import Caller
 from service.api.context import DOOR, LIMITS, MODEL, STREAMS, ServedModel
 from service.api.executor import in_executor
 from service.api.openai.turns import GenerationRequest, check_model, encode_chat, make_turns
-from service.api.streams import Stream
+from service.api.streams import AnswerStream
 from service.api.websocket.frames import DoneFrame, ErrorFrame, TurnFrame, TurnTimings, TurnUsage, error_frame
 from service.api.websocket.session import ChatMessage, ChatSession
 from service.core.messages.events import Finished, FinishReason, Preempted, Resumed, Timings, TokenOut, Usage
-from service.engine import Output
-from service.engine import Turn as EngineTurn
+from service.engine import Output, Turn
 from service.errors import InternalError, RequestError, SlowReaderError
 
 log = structlog.get_logger(__name__)
@@ -30,7 +29,7 @@ class RunningTurn:
         self._session = session
         self._frame = frame.model_copy(update={"user": session.owner[1] or None})  # it was told when the session opened
         self._caller = caller
-        self._stream: Stream | None = None
+        self._stream: AnswerStream | None = None
         self._stopped = False
         self._error: RequestError | None = None  # why it was stopped
         self._account = _Account(app[MODEL].block_bytes)
@@ -57,7 +56,7 @@ class RunningTurn:
             end = self._failed(InternalError())
         self._session.finish(end)
 
-    def _prepare(self, messages: Sequence[ChatMessage], model: ServedModel) -> EngineTurn:
+    def _prepare(self, messages: Sequence[ChatMessage], model: ServedModel) -> Turn:
         """Render, tokenise and bound, on a thread of the executor."""
         frame, session = self._frame, self._session.name
         check_model(frame.model, model)
@@ -68,7 +67,7 @@ class RunningTurn:
         (turn,) = make_turns(asked, model, self._caller)
         return turn
 
-    async def _answer(self, turn: EngineTurn) -> None:
+    async def _answer(self, turn: Turn) -> None:
         with self._app[STREAMS].open([turn]) as self._stream:
             while not self._stream.done:
                 for delivery in await self._stream.take():

@@ -39,7 +39,7 @@ def test_a_tenant_has_what_its_table_says_and_defaults_otherwise():
     ring = parse_ring("[tenants.a]\nweight = 2.5\nadmin = true\nmax_requests = 3\n" + entry("a", OLD_KEY))
     tenant = ring.find(OLD_KEY)
     assert (tenant.weight, tenant.admin, tenant.max_requests) == (2.5, True, 3)
-    assert (tenant.max_priority, tenant.max_queue, tenant.tokens_per_minute) == (0, None, None)
+    assert (tenant.best_priority, tenant.max_queue, tenant.tokens_per_minute) == (0, None, None)
 
 
 def test_a_tenant_may_have_several_keys_and_no_table():

@@ -20,7 +20,7 @@ def sessions(live):
     return list(live.app[SESSIONS]._by_id.values())
 
 
-def cut(live) -> None:
+def break_connections(live) -> None:
     """Break every connection."""
     for connection in live.app[SESSIONS]._connections:
         connection._transport.abort()
@@ -30,7 +30,7 @@ def restart(live) -> None:
     """Forget every session, as a restart does."""
     for session in sessions(live):
         live.app[SESSIONS].remove(session)
-    cut(live)
+    break_connections(live)
 
 
 async def say(conversation, text, **options) -> str:
@@ -62,7 +62,7 @@ async def test_a_connection_that_breaks_in_mid_turn_changes_nothing(serve, stepp
             for break_after in (5, 10, 20):
                 stepped.allow(break_after)
                 await anext(pieces)
-                cut(live)
+                break_connections(live)
             stepped.allow()
             async for _ in pieces:
                 pass
@@ -78,7 +78,7 @@ async def test_a_connection_that_breaks_between_turns_is_not_noticed(live):
     async with ChatSocket(live.url, backoff=QUICK) as socket:
         conversation = Conversation(socket, max_tokens=8)
         await say(conversation, "Hello")
-        cut(live)
+        break_connections(live)
         await say(conversation, "And?")
         assert conversation.turns[1].usage.cached_tokens > 0
 
@@ -171,7 +171,7 @@ async def test_a_refused_turn_is_a_typed_error_and_the_conversation_goes_on(serv
             assert refused.value.details.request_id
         turn = asyncio.create_task(say(conversation, "Hello"))
         await live.until(lambda _: sessions(live)[0].turns == 2)
-        cut(live)  # the turn is there, and is not asked for again
+        break_connections(live)  # the turn is there, and is not asked for again
         await live.until(lambda gauges: gauges["chat_reconnects_total"] == 1)
         stepped.allow()
         await turn
@@ -203,7 +203,7 @@ async def test_a_server_that_stays_away_is_given_up(serve, stepped):
         turn = asyncio.create_task(say(Conversation(socket, **LONG), "Hello"))
         await live.until(lambda _: [session.turns for session in sessions(live)] == [1])
         live.app[DOOR].closed = True
-        cut(live)
+        break_connections(live)
         with pytest.raises(ConnectionLostError, match="503"):
             await turn
 

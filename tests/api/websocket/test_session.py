@@ -57,7 +57,7 @@ def test_numbers_that_were_cut_off_are_not_given_again(session: ChatSession) -> 
     for text in "abcd":
         session.add(text)
     session.reader.take()
-    session.cut(2)
+    session.truncate(2)
     session.finish(done(session.newest + 1))
     session.reader.take()
     session.begin(IdleTurn(), [USER])
@@ -70,7 +70,7 @@ def test_a_reader_that_comes_back_after_a_cut_gets_what_is_left(session: ChatSes
     for text in "abcd":
         session.add(text)
     session.reader.take()
-    session.cut(3)
+    session.truncate(3)
     session.finish(done(5))
     assert texts(Outlet(session, 1, lambda error: None).take()) == [("bc", 3)]
 
@@ -79,7 +79,7 @@ def test_a_cancel_without_a_number_keeps_what_was_sent(session: ChatSession) -> 
     session.add("a")
     session.reader.take()
     session.add("b")
-    session.cut(None)
+    session.truncate(None)
     assert session.answer.text == "a"
     assert session.reader.take() == []
 
@@ -89,7 +89,7 @@ def test_nobody_has_read_what_was_not_sent(session: ChatSession, last: int) -> N
     session.add("a")
     session.reader.take()
     session.add("b")
-    for refuse in (session.cut, session.acknowledge):
+    for refuse in (session.truncate, session.acknowledge):
         with pytest.raises(InvalidRequestError):
             refuse(last)
 
