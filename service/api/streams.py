@@ -1,8 +1,8 @@
 """The event loop's side of the engine: turns go in, each request's outputs come out in order.
 
 The engine thread hands over a step's outputs in one call, which costs the loop one wake-up. An `AnswerStream` keeps
-what its handler has not taken yet, up to a bound: a handler that stands still, because its client does not read, loses its
-turn rather than filling the memory. Leaving a stream, however it happens, cancels what is unfinished.
+what its handler has not taken yet, up to a bound: a handler that stands still, because its client does not read, loses
+its turn rather than filling the memory. Leaving a stream, however it happens, cancels what is unfinished.
 """
 
 import asyncio

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from service.api.access.key_ring import KeyRing, digest, new_key, parse_given, parse_ring
+from service.api.access.key_ring import KeyRing, digest, new_key, parse_inline, parse_ring
 from service.api.access.keys import Keys
 from service.errors import ConfigError
 
@@ -74,15 +74,15 @@ def test_a_mistake_is_told_without_the_value(text, complaint):
 
 
 def test_keys_of_the_environment_name_their_tenant_or_are_the_defaults():
-    given = parse_given(f"search:{OLD_KEY}, {NEW_KEY}\n")
-    ring = parse_ring("[tenants.search]\nweight = 4.0\n", given)
+    pairs = parse_inline(f"search:{OLD_KEY}, {NEW_KEY}\n")
+    ring = parse_ring("[tenants.search]\nweight = 4.0\n", pairs)
     assert (ring.find(OLD_KEY).weight, ring.find(NEW_KEY).name) == (4.0, "default")
 
 
 @pytest.mark.parametrize("text", ["short", "a b:fsk-x", "a/b:" + "k" * 30])
 def test_a_bad_key_of_the_environment_is_told_without_quoting_it(text):
     with pytest.raises(ConfigError, match=r"key [12]") as caught:
-        parse_given(text)
+        parse_inline(text)
     assert not re.search("short|kkk|fsk", caught.value.message)
 
 
@@ -196,4 +196,4 @@ def test_at_the_start_a_bad_file_is_an_error(tmp_path, content):
 @pytest.mark.parametrize("given", ["", " ", ",", ", ,"])
 def test_keys_that_are_none_open_no_door(given: str) -> None:
     with pytest.raises(ConfigError, match="holds no key"):
-        Keys(given=given)
+        Keys(inline=given)
