@@ -211,7 +211,7 @@ class ServeSettings(BaseSettings):
         return preset
 
     @model_validator(mode="after")
-    def _refuse_open_door(self) -> "ServeSettings":
+    def _require_keys_if_reachable(self) -> "ServeSettings":
         if not self.has_keys and not self.allow_anonymous and not is_loopback(self.host):
             raise ValueError(
                 f"--host {self.host} can be reached from other machines, and no API keys are configured: "

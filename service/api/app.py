@@ -1,4 +1,4 @@
-"""The aiohttp application: the routes with what lives as long as they do."""
+"""The aiohttp application: its routes, and the objects that live as long as it does."""
 
 import asyncio
 import socket
@@ -27,7 +27,7 @@ from service.api.context import (
     ServedModel,
 )
 from service.api.executor import executor_context
-from service.api.lifecycle import part_when_draining
+from service.api.lifecycle import close_when_draining
 from service.api.middleware import account, add_request_id, errors_as_json
 from service.api.openapi import document
 from service.api.operations.history import History
@@ -53,10 +53,9 @@ def create_app(
     metrics_listener: socket.socket | None = None,
     recorder: TraceRecorder | None = None,
 ) -> web.Application:
-    """An application that starts ``engine`` when it starts and stops it when it ends.
+    """Return an application that starts ``engine`` when it starts, and stops it and closes ``recorder`` when it ends.
 
-    ``keys``: None lets everybody in. Metrics move to ``metrics_listener`` if there is one. The end closes
-    ``recorder``.
+    ``keys``: None means that no key is required. Metrics move to ``metrics_listener`` if there is one.
     """
     app = web.Application(client_max_size=limits.max_body, middlewares=[account, errors_as_json, identify])
     app[MODEL] = model
@@ -72,9 +71,9 @@ def create_app(
     operations = ROUTES if metrics_listener is not None else (*ROUTES, METRICS_ROUTE)
     app[DOCUMENT] = document(operations, app[KEYS].required)
     app.router.add_routes(operation.route() for operation in operations)
-    app.router.add_get("/v1/chat/stream", chat_stream, allow_head=False)  # docs/wire.md; OpenAPI has no words for it
+    app.router.add_get("/v1/chat/stream", chat_stream, allow_head=False)  # docs/wire.md; OpenAPI cannot describe it
     add_page(app)
-    app.on_response_prepare.extend([add_request_id, part_when_draining])
+    app.on_response_prepare.extend([add_request_id, close_when_draining])
     if metrics_listener is not None:
         app.cleanup_ctx.append(metrics_site(metrics_listener, metrics))
     if recorder is not None:
@@ -84,7 +83,7 @@ def create_app(
 
 
 def _streams(engine: EnginePort, app: web.Application, recorder: TraceRecorder | None) -> Streams:
-    """Streams that those who keep accounts watch."""
+    """Return streams whose turns and events reach metrics, accounts, history and recorder."""
     metrics, accounts = app[METRICS], app[ACCOUNTS]
     writers: list[History | TraceRecorder] = [app[HISTORY], *([] if recorder is None else [recorder])]
 

@@ -1,4 +1,4 @@
-"""What handlers find in the application: the model that is served, its limits, and the way to the engine."""
+"""What handlers find in the application: the served model, the limits, and the way to the engine."""
 
 from collections.abc import Mapping
 from concurrent.futures import Executor
@@ -22,14 +22,14 @@ from service.telemetry.metrics import Metrics
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """One model as clients see it. ``capacity_tokens``: what the device's KV memory holds, ``block_bytes`` a block.
+    """The model as clients see it.
 
-    ``sampling_defaults``: of the fields that say how to draw, where a request leaves them out; the others are OpenAI's.
+    ``sampling_defaults``: values of sampling fields that a request leaves out; the other fields have OpenAI's.
     """
 
     name: str
     max_model_len: int
-    capacity_tokens: int
+    capacity_tokens: int  # that the device's KV memory holds
     vocab_size: int  # of the model's output, which may be more than the tokenizer's
     stop_tokens: frozenset[int]
     tokenizer: Tokenizer
@@ -37,15 +37,15 @@ class ServedModel:
     longest_token_bytes: int
     created: int  # Unix seconds
     device: ServingDevice
-    block_bytes: int = 0
+    block_bytes: int = 0  # of KV
     sampling_defaults: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds at the edge: bytes, seconds, requests."""
+    """The limits that the API enforces."""
 
-    max_body: int
+    max_body: int  # bytes
     max_open_requests: int  # being prepared, queued or running
     write_timeout_s: float
     keep_alive_s: float
@@ -69,8 +69,8 @@ CONNECTIONS = web.AppKey("connections", Connections)
 KEYS = web.AppKey("keys", Keys)
 ACCOUNTS = web.AppKey("accounts", Accounts)
 HISTORY = web.AppKey("history", History)
-DOCUMENT = web.AppKey("document", dict[str, Any])  # OpenAPI's
+DOCUMENT = web.AppKey("document", dict[str, Any])  # the OpenAPI document
 
 REQUEST_ID = web.RequestKey("request_id", str)
-CALLER = web.RequestKey("caller", Caller)  # on every route but the open ones
+CALLER = web.RequestKey("caller", Caller)  # on every route but those open to all
 BEGUN = web.RequestKey("begun", web.StreamResponse)  # a response whose headers are out: no other can follow

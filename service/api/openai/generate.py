@@ -1,6 +1,6 @@
-"""What all routes that generate share: a prepared request goes to the engine, its answer comes back, whole or streamed.
+"""The handlers that generate: a prepared request goes to the engine, and its answer comes back, whole or streamed.
 
-The routes differ in what they make of the body and in the form of the answer; `Prepared` holds both.
+They differ only in what they make of the body and in the form of the answer; `Prepared` holds both.
 """
 
 import secrets
@@ -36,7 +36,7 @@ async def completions(request: web.Request) -> web.StreamResponse:
 
 
 async def _generate(request: web.Request, prepare: Prepare, prefix: str) -> web.StreamResponse:
-    """The client's leaving, at any point, cancels all turns."""
+    """Prepare, run and answer a request. A client that leaves, at any point, cancels all turns."""
     answer_id = f"{prefix}-{secrets.token_hex(16)}"
     # The engine knows the turns by the answer's id: this ties its log lines to the request's.
     structlog.contextvars.bind_contextvars(answer_id=answer_id)
@@ -53,7 +53,7 @@ async def _generate(request: web.Request, prepare: Prepare, prefix: str) -> web.
 
 
 async def _collect(stream: AnswerStream, prepared: Prepared, tally: Tally) -> Json:
-    """Wait for all choices to end."""
+    """Return the whole answer once all choices have ended."""
     answers = [CollectedChoice() for _ in prepared.turns]
     while not stream.done:
         for delivery in await stream.take():
@@ -72,7 +72,7 @@ async def _send_whole(request: web.Request, whole: Json) -> web.StreamResponse:
 
 
 async def _streamed(request: web.Request, stream: AnswerStream, chunks: "_Chunks") -> web.StreamResponse:
-    """Chunks as they come. An error before the first of them is an ordinary answer, later it is an event."""
+    """Send chunks as they come. An error before the first is an ordinary answer; a later one is an event."""
     events = EventStream(request, request.app[LIMITS].write_timeout_s)
     try:
         await _pump(stream, events, chunks, request.app[LIMITS].keep_alive_s)
@@ -101,7 +101,7 @@ async def _pump(stream: AnswerStream, events: EventStream, chunks: "_Chunks", ke
 
 
 class _Chunks:
-    """Turns deliveries into chunks; remembers whether any came before and what it cost."""
+    """Turns deliveries into chunks, opening chunks first, and counts their tokens."""
 
     def __init__(self, prepared: Prepared, tally: Tally) -> None:
         self._form = prepared.form
@@ -110,7 +110,7 @@ class _Chunks:
         self._begun = False
 
     def of(self, deliveries: Sequence[Delivery]) -> Iterator[Json]:
-        """The chunks that these make."""
+        """Yield the chunks that deliveries make."""
         if not self._begun:
             self._begun = True
             for choice, chunk in self._form.opening():
@@ -121,7 +121,7 @@ class _Chunks:
                 yield self._counted(delivery.choice, chunk)
 
     def last(self) -> list[Json]:
-        """What follows all choices: their token counts, if asked for."""
+        """Return what follows all choices: their token counts, if asked for."""
         return [self._form.usage_chunk(self._tally.total())] if self._body.wants_usage else []
 
     def _counted(self, choice: int, chunk: Json) -> Json:

@@ -1,4 +1,4 @@
-"""GET /v1/models: the model that is served."""
+"""GET /v1/models: the served model."""
 
 from aiohttp import web
 

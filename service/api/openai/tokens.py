@@ -1,4 +1,4 @@
-"""POST /tokenize and /detokenize, in vLLM's forms: what the model makes of a text."""
+"""POST /tokenize and /detokenize, in vLLM's form: a text as the model's tokens, and back."""
 
 from aiohttp import web
 
