@@ -1,4 +1,4 @@
-"""Runs one turn: prepares it, follows it through the engine, and says how it ended."""
+"""One turn of a chat session: it is prepared, runs in the engine, and ends with a frame."""
 
 import secrets
 from collections.abc import Sequence
@@ -21,13 +21,15 @@ log = structlog.get_logger(__name__)
 
 
 class RunningTurn:
-    """One answer, from the frame that asks for it to the frame that ends it."""
+    """Runs one turn, from the frame that asks for an answer to the frame that ends it."""
 
     def __init__(self, app: web.Application, session: ChatSession, frame: TurnFrame, caller: Caller) -> None:
         self.request_id = f"turn-{secrets.token_hex(16)}"
         self._app = app
         self._session = session
-        self._frame = frame.model_copy(update={"user": session.owner[1] or None})  # it was told when the session opened
+        self._frame = frame.model_copy(
+            update={"user": session.owner[1] or None}
+        )  # the user was named when the session opened
         self._caller = caller
         self._stream: AnswerStream | None = None
         self._stopped = False
@@ -35,14 +37,14 @@ class RunningTurn:
         self._account = _Account(app[MODEL].block_bytes)
 
     def stop(self, error: RequestError | None = None) -> None:
-        """End it; what is still to come is not part of the answer."""
+        """End the turn. Later outputs are not part of the answer."""
         self._stopped = True
         self._error = self._error or error
         if self._stream is not None:
             self._stream.stop_answer()
 
     async def run(self, messages: Sequence[ChatMessage]) -> None:
-        """Answer ``messages``. Whatever happens, the session is told the end, but for its own end."""
+        """Answer ``messages``. Whatever happens, the session receives an end, unless the session itself ends."""
         try:
             with self._app[DOOR].enter(self._caller.tenant):
                 turn = await in_executor(self._app, self._prepare, messages, self._app[MODEL])
@@ -85,9 +87,9 @@ class RunningTurn:
                 session.wake()
         if not self._stopped and (isinstance(event, TokenOut) or output.text):
             session.add(output.text)
-            self._bound()
+            self._stop_if_far_ahead()
 
-    def _bound(self) -> None:
+    def _stop_if_far_ahead(self) -> None:
         limit = self._app[LIMITS].reconnect_buffer
         if self._session.ahead > limit:
             self.stop(SlowReaderError(f"the client is {limit} tokens behind"))
@@ -102,7 +104,7 @@ class RunningTurn:
 
 
 class _Account:
-    """What a turn took, by the events it caused. ``block_bytes``: what a block of KV takes."""
+    """The usage and timings of a turn, from its events. ``block_bytes``: of a KV block."""
 
     def __init__(self, block_bytes: int) -> None:
         self._block_bytes = block_bytes
@@ -117,7 +119,7 @@ class _Account:
                 self._finished = output.event
 
     def done(self, number: int, stopped: bool) -> DoneFrame:
-        """The end of a turn that went well, or that was ``stopped``, maybe before core heard of it."""
+        """Return the end of a turn that succeeded, or that was ``stopped``, maybe before core learned of it."""
         finished = self._finished
         reason = FinishReason.CANCELLED if stopped or finished is None else finished.reason
         return DoneFrame(number=number, finish_reason=reason, usage=self._usage(), timings=self._timings())
