@@ -1,4 +1,4 @@
-"""The flags of ``fastswitch chat``: one for each of the terminal client's settings."""
+"""The flags of ``fastswitch chat``, one for each of the terminal client's settings."""
 
 import argparse
 
@@ -13,10 +13,10 @@ class _ChatFlags(Flags, ChatSettings):
 
 
 def add_chat_flags(parser: argparse.ArgumentParser) -> CliSettingsSource[_ChatFlags]:
-    """Give ``parser`` one flag a setting."""
+    """Add one flag for each setting to ``parser``."""
     return CliSettingsSource(_ChatFlags, root_parser=parser)
 
 
 def resolve_chat(flags: argparse.Namespace, source: CliSettingsSource[_ChatFlags]) -> ChatSettings:
-    """Settings from parsed flags. Raises `ConfigError`."""
+    """Return the settings from parsed flags. Raises `ConfigError`."""
     return resolve_flags(_ChatFlags, flags, source)

@@ -1,4 +1,4 @@
-"""Settings from flags alone: what all commands but ``serve`` have in common. The environment is not read."""
+"""Settings from flags alone, as all commands but ``serve`` have them. The environment is not read."""
 
 import argparse
 from typing import Any, TypeVar
@@ -22,7 +22,7 @@ FORM = SettingsConfigDict(
 
 
 class Flags(BaseSettings):
-    """Comes before a class of settings among the bases of one that has a flag for each of them, and `FORM`."""
+    """Base of a class with a flag for each setting; comes before the class of settings, and goes with `FORM`."""
 
     @classmethod
     def settings_customise_sources(
@@ -33,12 +33,12 @@ class Flags(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags alone: ``FASTSWITCH_MODEL`` and its like are the server's."""
+        """Read flags alone, because ``FASTSWITCH_MODEL`` and its like belong to the server."""
         return (init_settings,)
 
 
 def resolve_flags(kind: type[_S], flags: argparse.Namespace, source: CliSettingsSource[Any]) -> _S:
-    """Settings from parsed flags. Raises `ConfigError`."""
+    """Return the settings from parsed flags. Raises `ConfigError`."""
     try:
         return CliApp.run(kind, cli_args=flags, cli_settings_source=source)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""The flags of ``fastswitch load`` and ``fastswitch workload``: one for each setting."""
+"""The flags of ``fastswitch load`` and ``fastswitch workload``, one for each setting."""
 
 import argparse
 from pathlib import Path
@@ -20,21 +20,21 @@ class _WorkloadFlags(Flags, WorkloadSettings):
 
 
 def add_load_flags(parser: argparse.ArgumentParser) -> CliSettingsSource[Any]:
-    """Give ``parser`` one flag a setting."""
+    """Add one flag for each setting to ``parser``."""
     return CliSettingsSource(_LoadFlags, root_parser=parser)
 
 
 def add_workload_flags(parser: argparse.ArgumentParser) -> CliSettingsSource[Any]:
-    """Give ``parser`` one flag a setting, and ``--out``."""
+    """Add one flag for each setting, and ``--out``, to ``parser``."""
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="trace file to write")
     return CliSettingsSource(_WorkloadFlags, root_parser=parser)
 
 
 def resolve_load(flags: argparse.Namespace, source: CliSettingsSource[Any]) -> LoadSettings:
-    """Settings from parsed flags. Raises `ConfigError`."""
+    """Return the settings from parsed flags. Raises `ConfigError`."""
     return resolve_flags(_LoadFlags, flags, source)
 
 
 def resolve_workload(flags: argparse.Namespace, source: CliSettingsSource[Any]) -> WorkloadSettings:
-    """Settings from parsed flags. Raises `ConfigError`."""
+    """Return the settings from parsed flags. Raises `ConfigError`."""
     return resolve_flags(_WorkloadFlags, flags, source)

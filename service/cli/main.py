@@ -1,6 +1,6 @@
-"""Flags in, exit code out.
+"""The command line: parses the flags, runs a command and returns its exit code.
 
-Whatever is heavy to import waits until the flags are known to be good: a typo is answered at once.
+Heavy imports wait until the flags are known to be valid, so that a typo is answered at once.
 """
 
 import argparse
@@ -27,21 +27,21 @@ from service.machine.malloc import limit_heaps
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
-# Read by Numba, OpenMP and OpenBLAS when they are loaded, and never again.
+# Numba, OpenMP and OpenBLAS read these when they are loaded, and never again.
 THREAD_VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 Command = Callable[[argparse.Namespace], int]
 
 
 class _Parser(argparse.ArgumentParser):
-    """Errors are one line."""
+    """Writes errors in one line."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 2 and one line on stderr if it cannot start."""
+    """Run a command and return the exit code, which is 2, with one line on stderr, if it cannot start."""
     parser, commands = _parser()
     flags = parser.parse_args(arguments)
     try:
@@ -63,8 +63,8 @@ def _parser() -> tuple[_Parser, dict[str, Command]]:
     load = add_load_flags(loading)
     actions = loading.add_subparsers(dest="action", metavar="compare")
     add_compare_flags(actions.add_parser("compare", help="put reports side by side", allow_abbrev=False))
-    workload = add_workload_flags(commands.add_parser("workload", help="write a trace for it", allow_abbrev=False))
-    status = commands.add_parser("status", help="show who runs and who waits on a server", allow_abbrev=False)
+    workload = add_workload_flags(commands.add_parser("workload", help="write a trace for load", allow_abbrev=False))
+    status = commands.add_parser("status", help="show what runs and what waits on a server", allow_abbrev=False)
     _add_status_flags(status)
     add_keys_flags(commands.add_parser("keys", help="make API keys", allow_abbrev=False))
     return parser, {
@@ -99,13 +99,13 @@ def _serve(settings: ServeSettings) -> int:
     began = time.perf_counter()
     limit_threads(settings.threads, os.environ)
     limit_heaps()
-    from service.cli.serve import serve  # noqa: PLC0415 - heavy, and the threads above are read when it is loaded
+    from service.cli.serve import serve  # noqa: PLC0415 - heavy, and reads the variables above when it is loaded
 
     return serve(settings, began)
 
 
 def limit_threads(asked: int | None, environment: MutableMapping[str, str]) -> None:
-    """Set the variables: to what was asked for, else, where they are not set, to the cores there are."""
+    """Set `THREAD_VARIABLES` to ``asked``; if that is None, set those that are unset to the usable cores."""
     for name in THREAD_VARIABLES:
         if asked is not None:
             environment[name] = str(asked)

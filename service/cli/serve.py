@@ -1,4 +1,4 @@
-"""``fastswitch serve``: loads the model, builds the objects, runs the server."""
+"""``fastswitch serve`` loads the model, builds the objects and runs the server."""
 
 import socket
 import time
@@ -25,7 +25,7 @@ from service.telemetry.trace_recorder import TraceRecorder
 
 
 def serve(settings: ServeSettings, began: float) -> int:
-    """Run until told to stop; ``began`` is when the start was asked for, by `time.perf_counter`.
+    """Run until a signal stops it. ``began``: the time of the command's start, by `time.perf_counter`.
 
     Raises `StartupError` and `MachineMemoryError`.
     """
@@ -52,10 +52,10 @@ def serve(settings: ServeSettings, began: float) -> int:
 
 
 def _recorder(settings: ServeSettings) -> TraceRecorder | None:
-    """With the policy and all that its priority updates hang on. Raises `ConfigError`."""
-    told = {name: getattr(settings, name) for name in ("policy", "priority_update_every", "priority_seed")}
+    """Return the recorder, if any; its trace names the policy and what updates depend on. Raises `ConfigError`."""
+    source = {name: getattr(settings, name) for name in ("policy", "priority_update_every", "priority_seed")}
     path = settings.record_trace
-    return None if path is None else TraceRecorder(path, settings.session_ttl, source=told)
+    return None if path is None else TraceRecorder(path, settings.session_ttl, source=source)
 
 
 def build(
@@ -65,12 +65,12 @@ def build(
     recorder: TraceRecorder | None = None,
     devices: Devices | None = None,
 ) -> web.Application:
-    """Everything behind the socket. Raises `StartupError` and `MachineMemoryError`.
+    """Build everything behind the socket. Raises `StartupError` and `MachineMemoryError`.
 
     ``devices``: the GPUs to choose from, NVIDIA's if None.
     """
     model = open_model(settings.model)
-    # What can be wrong with the settings comes before anything large is loaded.
+    # These may raise, and so come before anything large is loaded.
     max_model_len, defaults = wiring.max_model_len(settings, model), wiring.sampling_defaults(settings, model)
     backend = open_backend(settings, model, devices)
     core = Core(wiring.core_settings(settings, backend.device_blocks, backend.host_blocks), wiring.policy(settings))
@@ -86,7 +86,7 @@ def build(
 def greeting(
     model: str, device: ServingDevice, host: str, port: int, seconds: float, metrics_port: int | None = None
 ) -> str:
-    """What a person who just started the server needs to know."""
+    """Return what a person who just started the server needs to know."""
     url = local_url(host, port)
     chat = "fastswitch chat" if url == "http://127.0.0.1:8000" else f"fastswitch chat --url {url}"
     return (
