@@ -1,4 +1,4 @@
-"""Runs the application on a socket, from before its model is loaded until it is told to stop.
+"""Runs the application on a socket, from before its model is loaded until a signal stops it.
 
     signal          while loading          first after that          second
     SIGTERM/SIGINT  exit at once           drain, then exit 0        exit at once

@@ -52,7 +52,7 @@ def words() -> set[str]:
         *(name for kind in typed for name in kind.__annotations__),
         *(get_args(kind.__annotations__["event"])[0] for kind in notes),
         *(field.name for view in views for field in fields(view)),
-        *Tenant.model_fields,
+        *(field.alias or name for name, field in Tenant.model_fields.items()),  # as in key files
         *STATUS_AND_TYPE,
         *get_args(State),
         *EVENT.findall(sources),
