@@ -191,12 +191,12 @@ class Tenants:
         return {"Authorization": f"Bearer {self.key[name]}"}
 
     async def chat(self, live: Live, name: str, content: str = "Hi there", **fields: Any) -> aiohttp.ClientResponse:
-        """POST a one-message conversation, in somebody's name."""
+        """POST a one-message conversation, with a tenant's key."""
         body = {"messages": [{"role": "user", "content": content}], "max_tokens": 8, **fields}
         return await live.http.post("/v1/chat/completions", json=body, headers=self.headers(name))
 
     async def get(self, live: Live, path: str, name: str = "ops") -> Any:
-        """The JSON of a view, asked for by the operator unless told otherwise."""
+        """The JSON of a view, by default as the operator sees it."""
         async with live.http.get(path, headers=self.headers(name)) as response:
             return await response.json()
 

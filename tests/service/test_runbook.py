@@ -89,7 +89,7 @@ def test_a_word_of_code_exists(word: str) -> None:
     assert word in words()
 
 
-def test_every_error_that_tells_of_a_limit_is_explained() -> None:
+def test_every_error_about_a_limit_is_explained() -> None:
     limits = {code for code, (status, _) in STATUS_AND_TYPE.items() if status == 429}
     assert limits <= NAMED
 

@@ -67,7 +67,7 @@ def test_entries_can_be_appended_after_anything():
         (entry("a", OLD_KEY) + entry("b", OLD_KEY), "more than once"),
     ],
 )
-def test_a_mistake_is_told_without_the_value(text, complaint):
+def test_a_mistake_is_reported_without_the_value(text, complaint):
     with pytest.raises(ConfigError, match=complaint) as caught:
         parse_ring(text)
     assert "fsk-" not in caught.value.message
@@ -80,7 +80,7 @@ def test_keys_of_the_environment_name_their_tenant_or_are_the_defaults():
 
 
 @pytest.mark.parametrize("text", ["short", "a b:fsk-x", "a/b:" + "k" * 30])
-def test_a_bad_key_of_the_environment_is_told_without_quoting_it(text):
+def test_a_bad_key_of_the_environment_is_reported_without_quoting_it(text):
     with pytest.raises(ConfigError, match=r"key [12]") as caught:
         parse_inline(text)
     assert not re.search("short|kkk|fsk", caught.value.message)
@@ -99,11 +99,11 @@ def test_new_keys_are_long_and_fit_for_headers_and_subprotocols():
     assert new_key() != new_key()
 
 
-def test_without_file_and_keys_nobody_needs_one():
+def test_without_file_and_keys_no_key_is_needed():
     assert not Keys().required
 
 
-def test_an_empty_file_lets_nobody_in(tmp_path):
+def test_an_empty_file_lets_no_client_in(tmp_path):
     file = tmp_path / "keys.toml"
     file.touch()
     keys = Keys(file)
@@ -193,7 +193,7 @@ def test_at_the_start_a_bad_file_is_an_error(tmp_path, content):
     assert "\n" not in caught.value.message
 
 
-@pytest.mark.parametrize("given", ["", " ", ",", ", ,"])
-def test_keys_that_are_none_open_no_door(given: str) -> None:
+@pytest.mark.parametrize("inline", ["", " ", ",", ", ,"])
+def test_a_setting_without_a_key_is_refused(inline: str) -> None:
     with pytest.raises(ConfigError, match="holds no key"):
-        Keys(inline=given)
+        Keys(inline=inline)

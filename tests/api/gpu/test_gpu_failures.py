@@ -1,4 +1,4 @@
-"""What clients and operators are told over HTTP when a simulated GPU fails them."""
+"""What clients and operators see over HTTP when a simulated GPU fails."""
 
 import asyncio
 from typing import Any

@@ -168,5 +168,5 @@ def test_an_answer_gets_what_it_asked_for_or_all_there_is(prompt, asked, length,
         with pytest.raises(NeverFitsError):
             answer_limit(prompt, asked, model, "messages")
     else:
-        given = answer_limit(prompt, asked, model, "messages")
-        assert given == asked or (asked is None and prompt + given == min(length, room))
+        limit = answer_limit(prompt, asked, model, "messages")
+        assert limit == asked or (asked is None and prompt + limit == min(length, room))

@@ -11,7 +11,7 @@ def states(tab) -> list[str]:
     return tab.texts("#live .state")
 
 
-def test_who_runs_who_waits_and_who_rests_is_shown(page, browse, stepped):
+def test_what_runs_waits_and_rests_is_shown(page, browse, stepped):
     tab = browse(page(stepped, core={"max_num_seqs": 1}).url)
     tab.say("Hello", max_tokens=4)
     stepped.allow(10)

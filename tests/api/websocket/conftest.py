@@ -77,7 +77,7 @@ class Peer:
         return self.socket.close_code
 
     def kill(self) -> None:
-        """Cut the TCP connection without a word."""
+        """Abort the TCP connection without a close frame."""
         assert self.socket._response.connection is not None
         self.socket._response.connection.transport.abort()
 

@@ -94,7 +94,7 @@ async def earlier_tests_over() -> None:
     """Threads have ended that only waited for something of other tests to be collected."""
     gc.collect()
     threads = 0
-    while threads != (threads := threading.active_count()):  # noqa: ASYNC110 - threads tell nobody
+    while threads != (threads := threading.active_count()):  # noqa: ASYNC110 - threads have no event for it
         await asyncio.sleep(0.2)
 
 

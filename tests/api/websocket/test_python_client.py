@@ -83,7 +83,7 @@ async def test_a_connection_that_breaks_between_turns_is_not_noticed(live):
         assert conversation.turns[1].usage.cached_tokens > 0
 
 
-async def test_a_server_that_lost_the_session_is_told_the_history(live):
+async def test_a_server_that_lost_the_session_gets_the_history_again(live):
     async with ChatSocket(live.url, backoff=QUICK) as socket:
         conversation = Conversation(socket, max_tokens=8)
         await say(conversation, "Hello")
@@ -190,13 +190,13 @@ async def test_a_session_that_was_taken_over_is_not_fought_for(serve, connect, s
         assert ended.value.status == 409
 
 
-async def test_no_server_is_told_at_once(closed_url):
+async def test_a_missing_server_is_reported_at_once(closed_url):
     async with ChatSocket(closed_url) as socket:
         with pytest.raises(UnreachableError):
             await say(Conversation(socket), "Hello")
 
 
-async def test_a_server_that_stays_away_is_given_up(serve, stepped):
+async def test_a_server_that_stays_away_ends_the_attempts(serve, stepped):
     live = await serve(stepped)
     backoff = Backoff(first_s=0.001, longest_s=0.001, attempts=3)
     async with ChatSocket(live.url, backoff=backoff) as socket:

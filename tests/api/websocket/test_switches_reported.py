@@ -1,4 +1,4 @@
-"""What clients and operators are told of context switches, on the tiny model with real copies between two pools."""
+"""What clients and operators see of context switches, on the tiny model with real copies between two pools."""
 
 import math
 
@@ -37,7 +37,7 @@ async def test_a_stream_says_when_it_stands_still_in_comments_that_clients_skip(
     assert comments == [": preempted", ": resumed"] * EVICTIONS
 
 
-async def test_usage_tells_what_the_switches_did(live):
+async def test_usage_reports_what_the_switches_did(live):
     async with await live.chat(max_tokens=TOKENS) as response:
         usage = (await response.json())["usage"]
     figures = usage["fastswitch"]
@@ -46,7 +46,7 @@ async def test_usage_tells_what_the_switches_did(live):
     assert figures["swapped_bytes"] == await swapped_bytes(live) > 0
 
 
-async def test_done_tells_the_same_on_the_chat_stream(live, connect):
+async def test_done_reports_the_same_on_the_chat_stream(live, connect):
     peer = await connect(live)
     end = await peer.turn("Hi", max_tokens=TOKENS)
     assert (end["usage"]["preemptions"], end["usage"]["recomputed_tokens"]) == (EVICTIONS, 0)
