@@ -113,7 +113,7 @@ def _frame(kind: type[BaseModel], table: str) -> str:
 
 def _field_lines(kind: type[BaseModel], with_default: bool) -> Iterator[str]:
     properties = kind.model_json_schema()["properties"]
-    for name, field in kind.model_fields.items():
+    for name, field in sorted(kind.model_fields.items(), key=lambda item: item[0] not in kind.__annotations__):
         if field.description:
             default = "" if field.default in (None, PydanticUndefined) else f"`{field.default}`"
             defaults = ["required" if field.is_required() else default] if with_default else []

@@ -128,9 +128,7 @@ class ServeSettings(BaseSettings):
         256, ge=1, le=65536, description="Most tokens that one step computes; longer prompts take several steps"
     )
     preset: str = Field(DEFAULT_PRESET, description=f"How KV moves when ranks change: {', '.join(PRESETS)}")
-    policy: str = Field(
-        "priority", description=f"Which requests go first when not all fit: {', '.join(sorted(POLICIES))}"
-    )
+    policy: str = Field("priority", description=f"Order of requests when not all fit: {', '.join(sorted(POLICIES))}")
     priority_update_every: int = Field(
         50, ge=1, description="Steps after which the policies random and markov draw new priorities"
     )
@@ -162,10 +160,7 @@ class ServeSettings(BaseSettings):
         description="Seconds of silence before a WebSocket client is pinged; it must answer within half of that",
     )
     reconnect_grace: float = Field(
-        60.0,
-        ge=0,
-        allow_inf_nan=False,
-        description="Seconds that an answer goes on after its WebSocket connection broke",
+        60.0, ge=0, allow_inf_nan=False, description="Seconds that an answer goes on after its WebSocket breaks"
     )
     reconnect_buffer: int = Field(
         4096, ge=1, description="Tokens that an answer may be ahead of its WebSocket client before it is cancelled"
@@ -184,9 +179,7 @@ class ServeSettings(BaseSettings):
         description="File that arrivals and lengths, but no text, are recorded in for `fastswitch load --trace`",
     )
     threads: int | None = Field(
-        None,
-        ge=1,
-        description="Threads that compute the model. Unset: one for each core of the process's affinity and CPU quota",
+        None, ge=1, description="Threads that compute the model. Unset: one for each core that the process may use"
     )
     emulate_link: Literal["pcie4"] | None = Field(
         None, description="Makes copies between the KV pools take at least the time of this link, for experiments"
@@ -275,10 +268,7 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> CliSettingsSource[ServeS
 
 
 def resolve(flags: argparse.Namespace, source: CliSettingsSource[ServeSettings]) -> ServeSettings:
-    """Return the settings from parsed flags and the sources below them.
-
-    Raises `ConfigError`, whose one line names every bad setting.
-    """
+    """Return the settings from all sources. Raises `ConfigError`, whose one line names every bad setting."""
     file_values = {} if flags.config is None else _read_toml(Path(flags.config))
 
     class Sourced(ServeSettings):

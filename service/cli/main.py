@@ -16,9 +16,8 @@ from clients.load.settings import LoadSettings
 from clients.reporting.compare.flags import add_compare_flags
 from clients.terminal.chat_settings import ChatSettings
 from clients.workload.settings import WorkloadSettings
-from service.cli.chat_flags import add_chat_flags, resolve_chat
+from service.cli.flags import ChatFlags, LoadFlags, WorkloadFlags, add_flags, resolve_flags
 from service.cli.keys_command import add_keys_flags, run_keys
-from service.cli.load_flags import add_load_flags, add_workload_flags, resolve_load, resolve_workload
 from service.config import ServeSettings, add_serve_flags, resolve
 from service.errors import MachineMemoryError, StartupError
 from service.machine.cpus import usable_cpus
@@ -58,20 +57,22 @@ def _parser() -> tuple[_Parser, dict[str, Command]]:
     parser.add_argument("--version", action="version", version=f"fastswitch {_version()}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     serve = add_serve_flags(commands.add_parser("serve", help="run the server", allow_abbrev=False))
-    chat = add_chat_flags(commands.add_parser("chat", help="chat in the terminal", allow_abbrev=False))
+    chat = add_flags(ChatFlags, commands.add_parser("chat", help="chat in the terminal", allow_abbrev=False))
     loading = commands.add_parser("load", help="load a server and report; compare reports", allow_abbrev=False)
-    load = add_load_flags(loading)
+    load = add_flags(LoadFlags, loading)
     actions = loading.add_subparsers(dest="action", metavar="compare")
     add_compare_flags(actions.add_parser("compare", help="put reports side by side", allow_abbrev=False))
-    workload = add_workload_flags(commands.add_parser("workload", help="write a trace for load", allow_abbrev=False))
+    writing = commands.add_parser("workload", help="write a trace for load", allow_abbrev=False)
+    writing.add_argument("--out", type=Path, required=True, metavar="FILE", help="trace file to write")
+    workload = add_flags(WorkloadFlags, writing)
     status = commands.add_parser("status", help="show what runs and what waits on a server", allow_abbrev=False)
     _add_status_flags(status)
     add_keys_flags(commands.add_parser("keys", help="make API keys", allow_abbrev=False))
     return parser, {
         "serve": lambda flags: _serve(resolve(flags, serve)),
-        "chat": lambda flags: _chat(resolve_chat(flags, chat)),
-        "load": lambda flags: _compare(flags) if flags.action else _load(resolve_load(flags, load)),
-        "workload": lambda flags: _workload(resolve_workload(flags, workload), flags.out),
+        "chat": lambda flags: _chat(resolve_flags(ChatFlags, flags, chat)),
+        "load": lambda flags: _compare(flags) if flags.action else _load(resolve_flags(LoadFlags, flags, load)),
+        "workload": lambda flags: _workload(resolve_flags(WorkloadFlags, flags, workload), flags.out),
         "status": _status,
         "keys": run_keys,
     }

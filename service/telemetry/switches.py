@@ -59,25 +59,16 @@ class SwitchMetrics:
         for direction in DIRECTIONS:
             self.blocks_per_copy.labels(direction)
         self.failures = counter("swap_failures", "Swaps that failed.", "direction", DIRECTIONS)
-        self.busy = counter(
-            "link_busy_seconds", "Time that copies took; its rate is the link's utilization.", "direction", DIRECTIONS
-        )
+        self.busy = counter("link_busy_seconds", "Time spent on copies; its rate is the load.", "direction", DIRECTIONS)
         self.reused = counter(
-            "swap_reused_blocks",
-            "Blocks that a swap did not copy, since the other side had them.",
-            "direction",
-            DIRECTIONS,
+            "swap_reused_blocks", "Blocks not copied by a swap, since the other side had them.", "direction", DIRECTIONS
         )
-        self.contaminated = counter(
-            "contaminated_blocks", "Blocks of host copies that were dropped to free host blocks."
-        )
+        self.contaminated = counter("contaminated_blocks", "Blocks of host copies dropped to free host blocks.")
         self.compacted = counter("compacted_blocks", "Blocks moved inside the device pool to join free ones.")
         self.dropped = counter(
             "kv_dropped_tokens", "Tokens whose KV was dropped and must be computed again, by reason.", "reason", DROPS
         )
-        self.updates = counter(
-            "priority_updates", "Steps in which the order of requests that were already there had changed."
-        )
+        self.updates = counter("priority_updates", "Steps before which the order of the older requests changed.")
         self.shadow_preemptions = counter("shadow_preemptions", "Preemptions that the shadow policy would have caused.")
         self.shadow_bytes = counter("shadow_swap_bytes", "Bytes that the shadow policy would have swapped out.")
         self.copy_wait = counter("copy_wait_seconds", "Time that the device waited for copies.")

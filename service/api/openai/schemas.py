@@ -207,12 +207,22 @@ class SamplingFields(Body):
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
 
-class ChatRequest(SamplingFields):
+class ConversationFields(SamplingFields):
+    """The fields that a chat request shares with a turn of the chat stream."""
+
+    max_completion_tokens: int | None = Field(None, ge=1, description="Another name of max_tokens, which it overrides")
+    chat_template_kwargs: TemplateVariables = Field({}, description="Variables that the chat template reads")
+
+    @property
+    def answer_limit(self) -> int | None:
+        """The limit of the answer under either of its names, in tokens."""
+        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+
+
+class ChatRequest(ConversationFields):
     """The body of POST /v1/chat/completions."""
 
     messages: list[Message] = Field(min_length=1)
-    chat_template_kwargs: TemplateVariables = {}
-    max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool = False
     top_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
 
@@ -221,11 +231,6 @@ class ChatRequest(SamplingFields):
         if self.top_logprobs is not None and not self.logprobs:
             raise ValueError("top_logprobs needs logprobs to be true")
         return self
-
-    @property
-    def answer_limit(self) -> int | None:
-        """The bound on the answer under either of its names, in tokens."""
-        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
 
 
 AnyBody = TypeVar("AnyBody", bound=Body)

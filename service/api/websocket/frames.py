@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from service.api.errors import STATUS_AND_TYPE, retry_after
-from service.api.openai.schemas import Message, SamplingFields, TemplateVariables, refusal, refuse_unsupported
+from service.api.openai.schemas import ConversationFields, Message, refusal, refuse_unsupported
 from service.core.messages.events import FinishReason
 from service.errors import RequestError
 
@@ -40,7 +40,7 @@ class OpenFrame(_Control):
         return self
 
 
-class TurnFrame(SamplingFields):
+class TurnFrame(ConversationFields):
     """Adds messages to the history and asks for the answer, which ends with `done`, or with an `error` with a number.
 
     It takes the sampling fields of `/v1/chat/completions`, except `n`, `stream`, `user` and `logprobs`.
@@ -51,8 +51,6 @@ class TurnFrame(SamplingFields):
     messages: list[Message] | None = Field(
         None, min_length=1, description="Several messages of any role, in place of `content`"
     )
-    max_completion_tokens: int | None = Field(None, ge=1, description="Another name of max_tokens, which it overrides")
-    chat_template_kwargs: TemplateVariables = Field({}, description="Variables that the chat template reads")
     n: Literal[1] = 1
 
     @model_validator(mode="after")
@@ -70,11 +68,6 @@ class TurnFrame(SamplingFields):
         if self.messages is None:
             return [{"role": "user", "content": self.content or ""}]
         return [message.for_template() for message in self.messages]
-
-    @property
-    def answer_limit(self) -> int | None:
-        """The limit of the answer under either of its names, in tokens."""
-        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
 
 
 class AckFrame(_Control):
