@@ -56,7 +56,7 @@ class Limits:
     reconnect_buffer: int  # tokens
     ping_s: float
     only_local: bool  # the listener is a loopback address, and no keys are configured
-    body_timeout_s: float = 60.0  # no setting
+    body_timeout_s: float = 60.0  # not a setting
 
 
 MODEL = web.AppKey("model", ServedModel)

@@ -19,8 +19,7 @@ from service.errors import AuthenticationError, NotAllowedError
 
 OPEN_ROUTES = frozenset({"/health", "/ready", *FILES})
 
-# The only header that a browser's WebSocket can set is this list. The answer names the chosen protocol, never this
-# item.
+# A browser's WebSocket can set no other header. The answer names the chosen protocol, never this item.
 KEY_SUBPROTOCOL = "fastswitch.key."
 
 FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP")

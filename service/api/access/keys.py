@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 # A file can change twice within one tick of its time stamp, so a younger stamp proves nothing yet.
 SETTLED_NS = 1_000_000_000
 
-TROUBLES = (ConfigError, OSError, UnicodeDecodeError)
+LOAD_ERRORS = (ConfigError, OSError, UnicodeDecodeError)
 
 _Stamp = tuple[int, int, int]  # modified in ns, inode, size
 
@@ -35,11 +35,11 @@ class Keys:
         self._ring = parse_ring("", self._inline)
         self._stamp: _Stamp | None = None
         self._text: str | None = None  # as last read, good or bad
-        self._trouble = ""  # as last logged
+        self._logged = ""  # the last problem
         if path is not None:
             try:
                 self._load(path)
-            except TROUBLES as error:
+            except LOAD_ERRORS as error:
                 raise ConfigError(f"--keys {path}: {_reason(error)}") from error
 
     @property
@@ -56,17 +56,17 @@ class Keys:
     def _refresh(self, path: Path) -> None:
         try:
             changed = self._load(path)
-        except TROUBLES as error:
-            if (trouble := _reason(error)) != self._trouble:
-                self._trouble = trouble
-                log.error("keys_not_reloaded", problem=trouble)
+        except LOAD_ERRORS as error:
+            if (problem := _reason(error)) != self._logged:
+                self._logged = problem
+                log.error("keys_not_reloaded", problem=problem)
             return
-        self._trouble = ""  # it is over, even if the old content came back
+        self._logged = ""  # it is over, even if the old content came back
         if changed:
             log.info("keys_loaded", keys=len(self._ring.tenants))
 
     def _load(self, path: Path) -> bool:
-        """Read the file if it has changed; return whether its keys have. Raises one of `TROUBLES`."""
+        """Read the file if it has changed; return whether its keys have. Raises one of `LOAD_ERRORS`."""
         status = path.stat()
         stamp = (status.st_mtime_ns, status.st_ino, status.st_size)
         if stamp == self._stamp:

@@ -1,4 +1,7 @@
-"""From the body of a chat or completion request to its turns and the form of its answer. Runs in an executor."""
+"""The preparation of chat and completion requests: a body becomes turns and the form of their answer.
+
+It runs in an executor, since it tokenises.
+"""
 
 import time
 from collections.abc import Sequence

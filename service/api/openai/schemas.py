@@ -139,7 +139,7 @@ class Body(_Model):
     @model_validator(mode="before")
     @classmethod
     def _null_is_default(cls, values: Any) -> Any:
-        """Drop nulls, which mean "unset" in every field of OpenAI's."""
+        """Drop nulls, which mean "unset" in every one of OpenAI's fields."""
         return {k: v for k, v in values.items() if v is not None} if isinstance(values, dict) else values
 
     @classmethod

@@ -1,7 +1,7 @@
 """The path that every route takes to the engine: what was asked for is bounded, and becomes turns.
 
-A route says what is its own in a `GenerationRequest`; `make_turns` does the rest. Runs in an executor, since tokenising
-takes long. A request that could never be served is refused here, before core learns of it.
+A route states what differs in a `GenerationRequest`; `make_turns` does the rest. Requests that could never be served
+are refused here, before core learns of them. The functions run in an executor, since tokenising takes long.
 """
 
 import secrets

@@ -27,9 +27,7 @@ class RunningTurn:
         self.request_id = f"turn-{secrets.token_hex(16)}"
         self._app = app
         self._session = session
-        self._frame = frame.model_copy(
-            update={"user": session.owner[1] or None}
-        )  # the user was named when the session opened
+        self._frame = frame.model_copy(update={"user": session.owner[1] or None})  # named by the session's opening
         self._caller = caller
         self._stream: AnswerStream | None = None
         self._stopped = False
