@@ -1,4 +1,4 @@
-"""Loading, ready, draining, hung: what probes, newcomers and those inside see."""
+"""Loading, ready, draining, hung: what probes, new requests and open ones see."""
 
 import asyncio
 import os

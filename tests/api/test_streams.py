@@ -1,4 +1,4 @@
-"""Between the engine's thread and the handlers: order, bounds, endings."""
+"""Outputs between the engine's thread and the handlers: their order, bounds and ends."""
 
 import threading
 from dataclasses import replace
@@ -24,7 +24,7 @@ from service.errors import InternalError, LoadingError, NeverFitsError, SlowRead
 
 @pytest.fixture
 def buffers() -> None:
-    """As they are."""
+    """Leave the buffers as they are."""
 
 
 class Desk:

@@ -1,4 +1,4 @@
-"""The memory that may still be taken: the machine's, or what the container's limit leaves."""
+"""The available memory: the machine's, or what the container's limit leaves."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What serves: which device, in which type, with how much memory; and what is refused before anything is served."""
+"""The backend: its device, element type and memory, and what is refused at the start."""
 
 import re
 import subprocess

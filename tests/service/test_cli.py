@@ -124,7 +124,7 @@ def test_settings_that_the_model_does_not_fit_are_one_line(tiny_model_path, flag
 
 
 def wanting(model: Path, directory: Path, temperature: float) -> Path:
-    """The model with a generation_config.json that says so."""
+    """The model with a generation_config.json of this content."""
     copy = Path(shutil.copytree(model, directory / "model"))
     (copy / "generation_config.json").write_text(json.dumps({"temperature": temperature}))
     return copy

@@ -1,4 +1,4 @@
-"""Keys from the command line to the door, as processes."""
+"""Keys from the command line to a running server, as processes."""
 
 import asyncio
 import os
@@ -27,7 +27,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 def make_key(tenant: str, file: Path) -> str:
-    """What a person does: append the entry, keep the key."""
+    """Do what a person does: append the entry, keep the key."""
     made = run("keys", "new", "--name", tenant)
     with file.open("a") as keys:
         keys.write(made.stdout)

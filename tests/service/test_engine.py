@@ -60,7 +60,7 @@ def test_text_held_back_for_a_stop_string_comes_with_the_end(start: Start, token
 
 
 def test_the_last_to_leave_shows_in_the_gauges(start: Start) -> None:
-    """A cancel that is taken in after a step's commit is followed by no step that could tell."""
+    """No step that could report it follows a cancel that arrives after a step's commit."""
     engine, inbox = start(SimulatedRunner(200))
     engine.post(turn("a", max_tokens=700))
     engine.post(Cancel("a"))

@@ -24,7 +24,7 @@ class Device(SimulatedRunner):
         self._count = count(1)
 
     def let_out(self, steps: int = 1000) -> None:
-        """The next results may come."""
+        """Release the next results."""
         for _ in range(steps):
             self._results.put(None)
 

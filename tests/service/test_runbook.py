@@ -32,7 +32,7 @@ LABELS = {"code", "phase", "prefill", "decode", "user", "request_id"}
 
 
 def metrics() -> set[str]:
-    """All names that `/metrics` may show, by the page of which a test says that it is current."""
+    """Return all names that `/metrics` may show, from the page that another test keeps current."""
     page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
     return set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE))
 
@@ -43,7 +43,7 @@ def routes() -> set[str]:
 
 
 def words() -> set[str]:
-    """What stands in views, answers, key files and log lines."""
+    """Return the words of views, answers, key files and log lines."""
     sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "service").rglob("*.py"))
     notes = get_args(get_args(Note)[0])
     typed = [DebugState, CoreState, RequestRecord, *notes]

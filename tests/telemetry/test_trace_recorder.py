@@ -1,4 +1,4 @@
-"""What the server writes of its traffic, and that a load test replays it."""
+"""The trace that the server records, which a load test can replay."""
 
 import os
 from pathlib import Path

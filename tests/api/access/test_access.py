@@ -17,7 +17,7 @@ ADMINS = {"/metrics", "/debug/state", "/debug/requests/{id}"}
 
 
 def served() -> dict[str, str]:
-    """Path and method of all that the application answers: whatever becomes a route is tried here."""
+    """Return path and method of every route, so that a new route is tried, too."""
     app = create_app(None, None, Metrics(), make_limits())
     return {route.resource.canonical: route.method for route in app.router.routes() if route.method != "HEAD"}
 

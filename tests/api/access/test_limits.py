@@ -16,7 +16,7 @@ from service.telemetry.metrics import Metrics
 
 
 class Desk:
-    """Accounts with a clock that the test turns, and short ways to say what happens."""
+    """Accounts with a clock that the test sets, and short names for events."""
 
     def __init__(self, **limits) -> None:
         self.now = 1000.0

@@ -1,4 +1,4 @@
-"""Whose pages may talk to us."""
+"""Which sites' pages may use the server."""
 
 from pathlib import Path
 

@@ -32,7 +32,7 @@ async def test_a_secret_is_seen_by_no_other_tenant(log, serve, tenants, case):
 
 
 async def everything(live, tenants) -> str:
-    """All that bob and the operator can get to see."""
+    """Return everything that bob and the operator can see."""
     texts = []
     routes = [route.resource.canonical for route in live.app.router.routes() if route.method == "GET"]
     for name in ("bob", "ops"):

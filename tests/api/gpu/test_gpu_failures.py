@@ -15,7 +15,7 @@ LEAST_KV = 1024  # bytes: what leaves the device is KV, or what a step drew, whi
 
 
 def leaves(work: Work) -> bool:
-    """Whether KV is copied out."""
+    """Return whether KV is being swapped out."""
     return work.name == "copy-out" and work.num_bytes >= LEAST_KV
 
 

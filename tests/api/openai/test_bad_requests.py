@@ -1,4 +1,4 @@
-"""Whatever clients send: a typed error with the request's id, and a server that goes on."""
+"""Any bad request gets a typed error with the request's id, and the server goes on."""
 
 import asyncio
 import gzip

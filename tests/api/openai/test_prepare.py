@@ -1,4 +1,4 @@
-"""From body to turns."""
+"""Bodies become turns."""
 
 import json
 
@@ -19,7 +19,7 @@ CPU = ServingDevice("cpu", "simulated", "float32")
 
 
 class Letters:
-    """A token a character."""
+    """A tokenizer with a token for each character."""
 
     def encode(self, text: str) -> list[int]:
         return [ord(character) % 100 for character in text]

@@ -1,4 +1,4 @@
-"""What operators see of the inside is true, and it is numbers."""
+"""The debug views are correct, and hold ids and numbers only."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ async def state(live):
 
 
 async def settled(live, holds):
-    """The state once it is as expected."""
+    """Return the state once it is as expected."""
     async with asyncio.timeout(PATIENCE_S):
         view = await state(live)
         while not holds(view["core"]):
@@ -134,7 +134,7 @@ async def test_the_prompts_and_choices_of_a_completion_are_found_together(live):
 
 
 def all_of(kind, raw):
-    """What the type takes in of a JSON text, as it would write it: whatever it does not know is missing."""
+    """Return a JSON text without what the type does not know."""
     adapter = TypeAdapter(kind)
     return json.loads(adapter.dump_json(adapter.validate_json(raw)))
 

@@ -1,4 +1,4 @@
-"""Probes, metrics, models; routes that are none; ids on every answer."""
+"""Probes, metrics and models; unknown routes; ids on every answer."""
 
 import re
 

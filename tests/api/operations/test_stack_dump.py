@@ -1,4 +1,4 @@
-"""A signal makes the server say where it stands."""
+"""A signal makes the server dump its stacks."""
 
 import asyncio
 import os

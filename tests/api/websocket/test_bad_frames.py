@@ -1,4 +1,4 @@
-"""Whatever comes over a WebSocket: an error frame or a close code, and a server that goes on."""
+"""Any input over a WebSocket gets an error frame or a close code, and the server goes on."""
 
 import aiohttp
 import msgpack

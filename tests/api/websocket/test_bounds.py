@@ -1,4 +1,4 @@
-"""What bounds a connection: silence, slowness, numbers, the server's end."""
+"""The bounds of a connection: silence, slow reading, the number of connections, the server's end."""
 
 import asyncio
 import socket

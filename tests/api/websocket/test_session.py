@@ -26,7 +26,7 @@ def done(number: int) -> DoneFrame:
 
 @pytest.fixture
 def session() -> ChatSession:
-    """With a turn under way and a reader."""
+    """A session with a turn under way and a reader."""
     session = ChatSession("secret", ("tenant", "user"), "chat-0", [])
     session.attach(Outlet(session, 0, lambda error: None))
     session.begin(IdleTurn(), [USER])

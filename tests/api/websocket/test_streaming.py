@@ -1,4 +1,4 @@
-"""Conversations over a WebSocket that stays: turns, their account, and what ends them."""
+"""Conversations over one WebSocket connection: turns, their usage, and what ends them."""
 
 import pytest
 

@@ -23,7 +23,7 @@ def model(tiny_model_path):
 
 @pytest.fixture
 async def live(serve, model):
-    """A server that drives every request off the device again and again."""
+    """A server that preempts and swaps out every request again and again."""
     sizes = {"num_blocks": 100, "num_slots": 4, "max_batched_tokens": 256, "host_blocks": 100}
     runner = CPURunner(model.config, model.weights, **sizes)
     core = {"device_blocks": 100, "host_blocks": 100, "max_num_seqs": 4, "debug_preempt_every": EVERY}

@@ -1,4 +1,4 @@
-"""Keys on the chat stream: who may connect, whose sessions are whose, what limits hold."""
+"""Keys on the chat stream: who may connect, which sessions belong to whom, and which limits hold."""
 
 import re
 
