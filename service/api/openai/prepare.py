@@ -50,9 +50,8 @@ def prepare_chat(raw: bytes, model: ServedModel, answer_id: str, caller: Caller)
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         logprobs_field="top_logprobs",
     )
-    return Prepared(
-        body, make_turns(asked, model, caller), ChatFormat(_head(answer_id, model), model.tokenizer, body.n)
-    )
+    form = ChatFormat(_head(answer_id, model), model.tokenizer, body.n)
+    return Prepared(body, make_turns(asked, model, caller), form)
 
 
 def prepare_completion(raw: bytes, model: ServedModel, answer_id: str, caller: Caller) -> Prepared:

@@ -56,7 +56,7 @@ def make_turns(asked: GenerationRequest, model: ServedModel, caller: Caller) -> 
     refuse_unknown_tokens(body.logit_bias or (), model, "logit_bias")
     refuse_unknown_tokens(body.stop_token_ids or (), model, "stop_token_ids")
     scope, priority = caller.scope(body.user), caller.priority(body.priority)
-    drawing = _with_defaults(body, model.sampling_defaults)
+    sampling_fields = _with_defaults(body, model.sampling_defaults)
     stop_tokens = frozenset(body.stop_token_ids or ()) | (frozenset() if body.ignore_eos else model.stop_tokens)
 
     def turn(request_id: str, prompt: tuple[int, ...], max_tokens: int, seed: int) -> Turn:
@@ -64,7 +64,7 @@ def make_turns(asked: GenerationRequest, model: ServedModel, caller: Caller) -> 
             request_id=request_id,
             prompt=prompt,
             max_tokens=max_tokens,
-            sampling_params=_sampling_params(drawing, seed & _SEED_MASK, asked.logprobs, model),
+            sampling_params=_sampling_params(sampling_fields, seed & _SEED_MASK, asked.logprobs, model),
             stop_tokens=stop_tokens,
             scope=scope if asked.is_conversation else None,
             priority=priority,

@@ -51,7 +51,7 @@ def test_a_wrong_key_is_named_and_a_tenants_opens_the_chat_alone(page, browse, t
     tab.shows("#alert", "needs an API key")
     tab.find("#key-input").send_keys(new_key())
     tab.click("#key button")
-    tab.shows("#alert", "the API key is not known here")
+    tab.shows("#alert", "the API key is unknown")
     tab.find("#key-input").send_keys(tenants.key["alice"])
     tab.click("#key button")
     tab.until(lambda: not tab.find("#key").is_displayed())
