@@ -1,4 +1,4 @@
-"""Writes docs/{settings,metrics,api,wire}.md from the code: ``python docs/generate.py``. A test keeps them current."""
+"""``python docs/generate.py`` writes docs/{settings,metrics,api,wire}.md from the code. A test keeps them current."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,11 +20,11 @@ SETTINGS_HEAD = f"""\
 # Settings of `fastswitch serve`
 
 Each setting is a flag, an environment variable with the prefix `{ENV_PREFIX}`, and a key of the TOML file that
-`--config` (or `{ENV_PREFIX}CONFIG`) names. A flag wins over the environment, the environment over the file, the file
-over the default. An unknown flag or key is an error, and so is a value out of range: one line, exit code 2.
+`--config` (or `{ENV_PREFIX}CONFIG`) names. Flags take precedence over the environment, the environment over the file,
+and the file over the defaults. An unknown flag or key, or a value out of range, is an error: one line, exit code 2.
 
-In Kubernetes set `enableServiceLinks: false`: a service called `fastswitch` would otherwise set `{ENV_PREFIX}PORT` to
-an address.
+In Kubernetes set `enableServiceLinks: false`; otherwise a service called `fastswitch` sets `{ENV_PREFIX}PORT` to an
+address.
 
 This file is written by `python docs/generate.py`.
 
@@ -35,7 +35,7 @@ This file is written by `python docs/generate.py`.
 METRICS_HEAD = """\
 # Metrics
 
-`GET /metrics` answers in Prometheus' text format. Histograms also have `_bucket`, `_sum` and `_count`. No label ever
+`GET /metrics` answers in Prometheus' text format. Histograms also have `_bucket`, `_sum` and `_count`. No label
 holds what a user wrote.
 
 This file is written by `python docs/generate.py`.
@@ -49,15 +49,15 @@ API_HEAD = """\
 # HTTP API
 
 `GET /openapi.json` describes every field, answer and error in OpenAPI 3.1. Fields are OpenAI's, and vLLM's where OpenAI
-has none; an unknown field is ignored, one that would change the answer and is not supported is refused. `temperature`,
-`top_p`, `top_k`, `min_p` and `repetition_penalty` are, where a request leaves them out, what the model's
-`generation_config.json` says, as with vLLM; `--generation-config vllm` turns that off. Every answer has an
-`X-Request-Id`, the client's own if it sent one that is fit for a log; errors and log lines have it too.
+has none. An unknown field is ignored; an unsupported one that would change the answer is refused. If a request leaves
+out `temperature`, `top_p`, `top_k`, `min_p` or `repetition_penalty`, it gets what the model's `generation_config.json`
+says, as with vLLM; `--generation-config vllm` turns that off. Every answer has an `X-Request-Id`, which is the client's
+own if that is fit for a log; errors and log lines have it too.
 
 While the model loads and while the server drains, `/health` is 200 and `/ready` is 503; other requests get 503 with
 `Retry-After`. `/health` is 503 once the engine has failed, and while a step takes longer than `--hang-timeout`. The
-first SIGTERM or SIGINT drains: answers under way get `--drain-timeout` seconds, then end with the error
-`shutting_down`. The second ends the process at once, with exit code 128 and the signal's number.
+first SIGTERM or SIGINT starts the drain: answers under way have `--drain-timeout` seconds, then end with the error
+`shutting_down`. The second signal ends the process at once, with exit code 128 plus the signal's number.
 
 `GET /v1/chat/stream` is the WebSocket of [wire.md](wire.md), `GET /` the chat page.
 
@@ -74,12 +74,12 @@ ERRORS_HEAD = """
 
 
 def settings_page() -> str:
-    """The table of settings."""
+    """Return the page of settings."""
     return SETTINGS_HEAD + "".join(_setting_line(name) for name in ServeSettings.model_fields)
 
 
 def all_metrics() -> Metrics:
-    """Every metric with a sample: labels show in samples only."""
+    """Return every metric with a sample, because only samples show labels."""
     metrics = Metrics()
     metrics.http_answered("/health", "GET", 200)
     metrics.device.show_device("cpu", "x86_64", "float32")
@@ -90,13 +90,13 @@ def all_metrics() -> Metrics:
 
 
 def metrics_page() -> str:
-    """The catalogue of metrics."""
+    """Return the catalogue of metrics."""
     metrics = all_metrics()
     return METRICS_HEAD + "".join(_metric_line(metric) for metric in metrics.registry.collect())
 
 
 def api_page() -> str:
-    """The table of routes and that of errors."""
+    """Return the page of routes and errors."""
     named = {error for operation in OPERATIONS for error in operation.errors}
     errors = sorted(named, key=lambda error: (STATUS_AND_TYPE[error.code], error.code))
     return "".join([API_HEAD, *map(_route_line, OPERATIONS), ERRORS_HEAD, *map(_error_line, errors)])
@@ -138,7 +138,7 @@ def _row(*cells: str) -> str:
 
 
 def write(pages: Iterable[tuple[str, str]]) -> None:
-    """Put pages where they belong."""
+    """Write pages into the folder docs."""
     for name, text in pages:
         (DOCS / name).write_text(text, encoding="utf-8")
 

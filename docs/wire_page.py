@@ -1,4 +1,4 @@
-"""docs/wire.md: the frames and errors of the chat stream, from their types. `generate` writes it."""
+"""The page docs/wire.md: the frames and errors of the chat stream, from their types. `generate` writes it."""
 
 from collections.abc import Iterator
 from typing import Any, get_args
@@ -12,16 +12,17 @@ from service.api.websocket import frames
 WIRE_HEAD = """\
 # The chat stream: `GET /v1/chat/stream`
 
-A conversation over a WebSocket. The server keeps its history, and the KV of it; the client sends only what is new. A
-connection may break at any point: the answer goes on, and the client that comes back gets exactly what it lacks.
+The chat stream is a conversation over a WebSocket. The server keeps the history and its KV; the client sends only what
+is new. A connection may break at any point: the answer goes on, and a client that comes back gets exactly what it
+lacks.
 
 Offer one of two subprotocols: `fastswitch.v1.json`, whose frames are text messages with a JSON object each, or
-`fastswitch.v1.msgpack`, whose frames are binary messages with a MessagePack map each. They say the same. Without one of
-them the upgrade is refused with 400, from a page of another site with 403, by a full server with 429, by a stopping one
-with 503, in each case with the error body of the HTTP routes.
+`fastswitch.v1.msgpack`, whose frames are binary messages with a MessagePack map each. Their contents are the same. The
+upgrade is refused with 400 if neither is offered, with 403 if a page of another site asks, with 429 if the server is
+full, and with 503 if it is shutting down, in each case with the error body of the HTTP routes.
 
-Where keys are needed, send `Authorization: Bearer KEY` with the upgrade, or, from a browser, which cannot, offer the
-subprotocol `fastswitch.key.KEY` beside the other; without a good key the upgrade is refused with 401. A key that is
+If the server requires keys, send `Authorization: Bearer KEY` with the upgrade. A browser cannot; it offers the
+subprotocol `fastswitch.key.KEY` beside the other. Without a valid key the upgrade is refused with 401. A key that is
 withdrawn later ends the connection with 4401 at its next turn. A session belongs to the key's tenant and to the `user`
 that opened it.
 
@@ -39,33 +40,33 @@ client                                              server
                                                     {"type":"token","text":" upon a time","number":9}
 ```
 
-**Numbers.** Each token of an answer has a number, and so has each end of a turn; they grow through the session. Text
+**Numbers.** Each token of an answer has a number, and so has each end of a turn; numbers grow through the session. Text
 that was held back, because it might have begun a stop string, comes with the end and has a number of its own. A `token`
-frame may hold several tokens: a slow client gets fewer and longer ones.
+frame may hold several tokens: a slow client gets fewer and longer frames.
 
-**Coming back.** `open` with the session and the last number that you have. What follows that number is sent again, a
-missed end included. `opened.turns` says whether your last `turn` arrived; if not, send it again. Coming back takes the
-session over from a connection that is still there, which is closed with 4409. A server that does not know the session
-any more (it was restarted, or nobody came for too long) answers `session_lost`: open a new one, on the same connection,
-with the history in `messages`.
+**Coming back.** Send `open` with the session and the last number that you have. The server sends what follows that
+number again, a missed end included. `opened.turns` says whether your last `turn` arrived; if not, send it again. Coming
+back takes the session over from a connection that is still open, which is closed with 4409. A server that does not know
+the session any more (it was restarted, or the session expired) answers `session_lost`: open a new one, on the same
+connection, with the history in `messages`.
 
-**While nobody reads** a turn goes on for `--reconnect-grace` seconds, and at most `--reconnect-buffer` tokens ahead of
-what the client was sent, or has acknowledged if it sends `ack`; then it is cancelled, and what there is of it can still
-be fetched. A session that nobody reads is forgotten after `--session-ttl` seconds.
+**Without a connection** a turn goes on for `--reconnect-grace` seconds, and at most `--reconnect-buffer` tokens ahead
+of what was sent to the client, or of what it acknowledged if it sends `ack`. Then the turn is cancelled, and the answer
+so far can still be fetched. A session without a connection is forgotten after `--session-ttl` seconds.
 
 **The history** grows by a turn's messages and its answer; a turn without any text leaves no trace. After a `cancel` the
-answer ends at the number that the client names, or else at the last one that was sent, even if the cancel crossed the
-end.
+answer ends at the number that the client names, or else at the last one that was sent, even if the `cancel` and the end
+crossed on the way.
 
-**One at a time.** A `turn` during a turn is refused with `session_busy`, and the first goes on. There is one session a
-connection, and one connection a session.
+**One at a time.** A `turn` during a turn is refused with `session_busy`, and the first goes on. A connection has one
+session, and a session one connection.
 
 **Keep-alive.** The server pings after `--ping-interval` seconds of silence and drops a client that does not answer
 within half of that. A client that does not read for `--write-timeout` seconds loses its turn and its connection. Every
 WebSocket library answers pings by itself, as long as it is reading.
 
-A frame that is wrong is answered by an `error` without a number, and nothing else happens. One that is larger than
-`--max-body` closes the connection with 1009, text that is not UTF-8 with 1007, what is no frame at all with 1002.
+A wrong frame is answered by an `error` without a number, and changes nothing. A message larger than `--max-body` closes
+the connection with 1009, text that is not UTF-8 with 1007, and bytes that are not a WebSocket frame with 1002.
 
 This page is written by `python docs/generate.py`.
 
@@ -77,9 +78,9 @@ SERVER_TABLE = "| Field | Type | What it is |\n|---|---|---|\n"
 WIRE_ERRORS = """\
 ## Errors and close codes
 
-The code of an `error` frame, the HTTP status that stands for it, and the code by which a connection is closed where the
-error ends it: the standard's where it has one, else 4000 and the status. A connection that ends as it should is closed
-with 1000.
+The table lists the codes of `error` frames, the HTTP status that stands for each, and the code with which a connection
+is closed if the error ends it: the standard one if there is one, else 4000 plus the status. A connection that ends
+without an error is closed with 1000.
 
 | Code | Status | Close code | What it is |
 |---|---|---|---|
@@ -87,7 +88,7 @@ with 1000.
 
 
 def wire_page() -> str:
-    """The chat stream's frames and errors."""
+    """Return the page of the chat stream's frames and errors."""
     client, _ = get_args(frames.ClientFrame)
     sections = [
         WIRE_HEAD,
@@ -112,7 +113,7 @@ def _frame(kind: type[BaseModel], table: str) -> str:
 
 def _field_lines(kind: type[BaseModel], with_default: bool) -> Iterator[str]:
     properties = kind.model_json_schema()["properties"]
-    for name, field in kind.model_fields.items():
+    for name, field in sorted(kind.model_fields.items(), key=lambda item: item[0] not in kind.__annotations__):
         if field.description:
             default = "" if field.default in (None, PydanticUndefined) else f"`{field.default}`"
             defaults = ["required" if field.is_required() else default] if with_default else []
@@ -120,7 +121,7 @@ def _field_lines(kind: type[BaseModel], with_default: bool) -> Iterator[str]:
 
 
 def _type_of(schema: dict[str, Any]) -> str:
-    """A JSON schema in a word or two."""
+    """Return a JSON schema in a word or two."""
     if "anyOf" in schema:
         return " or ".join(_type_of(each) for each in schema["anyOf"])
     if "$ref" in schema:

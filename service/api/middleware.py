@@ -1,4 +1,4 @@
-"""Around every handler: a request id, the origin's check, errors as JSON, a count and a log line."""
+"""What happens around every handler: request id, origin check, errors as JSON, a count and a log line."""
 
 import asyncio
 import re
@@ -12,20 +12,20 @@ from aiohttp.typedefs import Handler
 from service.api.access.origins import check_origin
 from service.api.context import BEGUN, LIMITS, METRICS, REQUEST_ID
 from service.api.errors import error_response, from_http, status_of
-from service.api.slow_readers import cut
+from service.api.slow_readers import abort_connection
 from service.errors import InternalError, RequestError
 
 log = structlog.get_logger(__name__)
 
 CLIENT_LEFT = 499  # nginx's status for it
-QUIET_ROUTES = {"/health", "/ready", "/metrics", "/debug/state"}  # asked every few seconds: logged at debug level
+QUIET_ROUTES = {"/health", "/ready", "/metrics", "/debug/state"}  # polled every few seconds: logged at debug level
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 @web.middleware
 async def account(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Outermost: name the request, then count and log how it ended."""
+    """Give the request its id, then count and log how it ended. The outermost middleware."""
     request[REQUEST_ID] = _request_id(request)
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=request[REQUEST_ID])
@@ -35,7 +35,7 @@ async def account(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = await handler(request)
         status = response.status
         return response
-    except RequestError as error:  # a response had begun and could not be finished
+    except RequestError as error:  # a response had begun and cannot be finished
         status = status_of(error)
         return request[BEGUN]
     finally:
@@ -44,7 +44,7 @@ async def account(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 @web.middleware
 async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn whatever a handler raises into an answer, or cut the connection if half of one is out."""
+    """Turn whatever a handler raises into an answer, or abort the connection if part of one was sent."""
     headers: dict[str, str] = {}
     try:
         check_origin(request.headers.get("Origin"), request.host, request.app[LIMITS].only_local)
@@ -58,22 +58,22 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
         raise asyncio.CancelledError from None
     except Exception:
         log.exception("handler_failed")
-        error = InternalError("an internal error; the server's log has it under the request id")
+        error = InternalError()
     if BEGUN in request:
-        cut(request)
+        abort_connection(request)
         raise error
     return error_response(error, request[REQUEST_ID], headers)
 
 
 async def add_request_id(request: web.Request, response: web.StreamResponse) -> None:
-    """Every response, streams too, tells the request's id. A signal handler: runs before headers are sent."""
+    """Put the request's id into a response, which may be a stream. A signal handler: runs before headers are sent."""
     response.headers["X-Request-Id"] = request[REQUEST_ID]
 
 
 def _request_id(request: web.Request) -> str:
-    """The client's own if it is fit for a log, else a new one."""
-    given = request.headers.get("X-Request-Id", "")
-    return given if _SANE_ID.fullmatch(given) else f"req-{secrets.token_hex(12)}"
+    """Return the client's own id if it is fit for a log, else a new one."""
+    requested = request.headers.get("X-Request-Id", "")
+    return requested if _SANE_ID.fullmatch(requested) else f"req-{secrets.token_hex(12)}"
 
 
 def _note(request: web.Request, status: int, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""The OpenAPI document of the routes, made from what serves them: body schemas, answer types, the error table."""
+"""The OpenAPI document, made from what serves the routes: body schemas, answer types and the error table."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -34,10 +34,10 @@ _BY_STATUS = {
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A route: who handles it, what it takes and what it gives.
+    """A route: its handler, and the types of its body and answers.
 
-    ``answer``: type of the JSON of a 200; None is plain text. ``event``: type of the events if the body asks for a
-    stream. ``unavailable``: type of the JSON of a 503 that is no error.
+    ``answer``: type of a 200's JSON; None means plain text. ``event``: type of the events if the body asks for a
+    stream. ``unavailable``: type of a 503's JSON that is not an error.
     """
 
     method: str
@@ -50,21 +50,21 @@ class Operation:
     errors: tuple[ErrorType, ...] = ()
 
     def route(self) -> web.RouteDef:
-        """As aiohttp wants it."""
+        """Return the route as aiohttp wants it."""
         return web.route(self.method, self.path, self.handler)
 
     def types(self) -> Iterator[tuple[Any, Mode]]:
-        """All types that it takes or gives, with pydantic's mode."""
+        """Yield all types of its bodies and answers, with pydantic's mode."""
         if self.body is not None:
             yield self.body, "validation"
-        for given in (self.answer, self.event, self.unavailable):
-            if given is not None:
-                yield given, "serialization"
+        for sent in (self.answer, self.event, self.unavailable):
+            if sent is not None:
+                yield sent, "serialization"
 
 
 @cache
 def document(operations: tuple[Operation, ...], with_keys: bool) -> Json:
-    """The OpenAPI 3.1 document of ``operations``. ``with_keys``: whether this server asks for them."""
+    """Return the OpenAPI 3.1 document of ``operations``. ``with_keys``: whether this server requires keys."""
     error: tuple[Any, Mode] = (ErrorBody, "serialization")
     types = dict.fromkeys([error, *(each for operation in operations for each in operation.types())])
     adapters = [(kind, mode, TypeAdapter(kind)) for kind, mode in types]
@@ -83,7 +83,7 @@ def document(operations: tuple[Operation, ...], with_keys: bool) -> Json:
 
 
 class _Writer:
-    """Writes operations; ``schemas``: each type's schema, mostly a reference."""
+    """Describes operations. ``schemas``: each type's schema, mostly a reference."""
 
     def __init__(self, schemas: dict[Any, Json], with_keys: bool) -> None:
         self._schemas = schemas

@@ -1,4 +1,4 @@
-"""The table of routes: what the application serves and what `/openapi.json` says of it."""
+"""The table of routes: what the application serves, and what `/openapi.json` says about it."""
 
 from typing import Any
 
@@ -79,6 +79,6 @@ ROUTES = (
     Operation("GET", "/openapi.json", openapi, answer=dict[str, Any], errors=WITH_KEY),
 )
 
-# Unless metrics have a listener of their own.
+# Served unless metrics have a listener of their own.
 METRICS_ROUTE = Operation("GET", "/metrics", show_metrics, errors=ADMINS)
 OPERATIONS = (*ROUTES, METRICS_ROUTE)

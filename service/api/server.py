@@ -1,9 +1,9 @@
-"""Runs the application on a socket, from before its model is loaded until it is told to stop.
+"""Runs the application on a socket, from before its model is loaded until a signal stops it.
 
     signal          while loading          first after that          second
     SIGTERM/SIGINT  exit at once           drain, then exit 0        exit at once
 
-*At once* is with 128 and the signal's number, as shells have it, and whatever is under way is lost.
+*At once* means with exit code 128 plus the signal's number, as shells have it; whatever is under way is lost.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ BACKLOG = 1024
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket that listens: who comes before `run` waits. Raises `ConfigError`."""
+    """Return a socket that listens. Clients that connect before `run` wait. Raises `ConfigError`."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -54,16 +54,16 @@ def run(
 ) -> None:
     """Serve until SIGTERM or SIGINT: ``loading`` until ``load``, in a thread of its own, returns the application.
 
-    ``announce`` is called when requests are taken. Requests that run when the server is stopped get ``drain_s``
-    seconds. On ``metrics_listener``, which is then the application's own affair, ``loading`` answers as well. Raises
-    what ``load`` raises.
+    ``announce`` is called when the application takes requests. Requests that run when the server is stopped get
+    ``drain_s`` seconds. ``loading`` also answers on ``metrics_listener``, which the application itself serves later.
+    Raises what ``load`` raises.
     """
     with asyncio.Runner(loop_factory=_fastest_loop()) as runner:
         runner.run(serve(loading, load, listener, drain_s, announce, metrics_listener))
 
 
 def app_runner(app: web.Application) -> web.AppRunner:
-    """Runs ``app`` as it needs: a client's leaving cancels its handler, and logs are the middleware's."""
+    """Return a runner that cancels the handler of a client that leaves; the middleware writes the access log."""
     return web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=GRACE_S)
 
 
@@ -75,13 +75,13 @@ async def serve(
     announce: Callable[[web.Application], None],
     metrics_listener: socket.socket | None = None,
 ) -> None:
-    """`run` on a loop of the main thread."""
+    """Do what `run` does, on a running loop of the main thread."""
     _on_signals(_leave)
     with listener, stack_dumps(asyncio.get_running_loop()):
         stand_in = await _listen(loading, *(each.dup() for each in (listener, metrics_listener) if each is not None))
         try:
             app = await _in_daemon(load)
-            runner = await _listen(app, listener)  # both listen for a moment: nobody is turned away
+            runner = await _listen(app, listener)  # both listen for a moment, so no client is refused
         finally:
             await stand_in.cleanup()
         stop = _stop_at_signal()
@@ -100,21 +100,21 @@ async def _listen(app: web.Application, *listeners: socket.socket) -> web.AppRun
 
 
 def _in_daemon(load: Callable[[], web.Application]) -> asyncio.Future[web.Application]:
-    """Load in a thread that does not keep the process alive."""
-    outcome: concurrent.futures.Future[web.Application] = concurrent.futures.Future()
+    """Run ``load`` in a thread that does not keep the process alive."""
+    loaded: concurrent.futures.Future[web.Application] = concurrent.futures.Future()
 
     def work() -> None:
         try:
-            outcome.set_result(load())
+            loaded.set_result(load())
         except BaseException as error:
-            outcome.set_exception(error)
+            loaded.set_exception(error)
 
     threading.Thread(target=work, name="load", daemon=True).start()
-    return asyncio.wrap_future(outcome)
+    return asyncio.wrap_future(loaded)
 
 
 def _stop_at_signal() -> asyncio.Event:
-    """An event that the first signal sets; the second ends the process."""
+    """Return an event that the first signal sets; the second ends the process."""
     stop = asyncio.Event()
 
     def first(number: int) -> None:
@@ -132,7 +132,7 @@ def _on_signals(react: Callable[[int], object]) -> None:
 
 
 def _leave(number: int) -> NoReturn:
-    """End the process now: no thread is waited for, since any may hang."""
+    """End the process now, without waiting for threads, since any may hang."""
     log.warning("leaving_at_once", signal=signal.Signals(number).name)
     logging.shutdown()
     sys.stdout.flush()
@@ -140,9 +140,9 @@ def _leave(number: int) -> NoReturn:
 
 
 def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's where it is installed; None is asyncio's own."""
+    """Return uvloop's loop if it is installed; None means asyncio's own."""
     try:
-        import uvloop  # noqa: PLC0415 - not there on every platform
+        import uvloop  # noqa: PLC0415 - not available on every platform
     except ImportError:
         return None
     return uvloop.new_event_loop

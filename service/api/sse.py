@@ -1,4 +1,4 @@
-"""Server-sent events, the writing side."""
+"""Server-sent events, as a server writes them."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -17,7 +17,7 @@ HEADERS = {
 
 
 class EventStream:
-    """One response of ``data:`` events. The first write sends the headers; one that blocks raises `SlowReaderError`."""
+    """One response of ``data:`` events. The first write sends the headers. A blocked write raises `SlowReaderError`."""
 
     def __init__(self, request: web.Request, write_timeout_s: float) -> None:
         self.response = web.StreamResponse(headers=HEADERS)
@@ -25,15 +25,15 @@ class EventStream:
         self._write_timeout_s = write_timeout_s
 
     async def send(self, events: Iterable[Mapping[str, Any]]) -> None:
-        """Write events in one go."""
+        """Write events, all at once."""
         await self._write("".join(f"data: {compact(event)}\n\n" for event in events))
 
     async def comment(self, text: str) -> None:
-        """A line that clients skip: proof that the silence is the queue's, or a switch's, and not the network's."""
+        """Write a line that clients skip, as proof that the queue or a switch, not the network, is silent."""
         await self._write(f": {text}\n\n")
 
     async def done(self) -> None:
-        """OpenAI's end mark."""
+        """Write OpenAI's end mark."""
         await self._write("data: [DONE]\n\n")
 
     async def _write(self, text: str) -> None:
@@ -45,5 +45,5 @@ class EventStream:
 
 
 def compact(value: Any) -> str:
-    """JSON without blanks; text stays UTF-8. Raises ValueError on NaN rather than writing what is not JSON."""
+    """Return JSON without blanks and ASCII escapes. Raises ValueError for NaN, which JSON does not have."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))

@@ -1,8 +1,8 @@
-"""The event loop's side of the engine: turns go in, each request's outputs come out in order.
+"""The event loop's side of the engine: turns go in, and each request's outputs come out in order.
 
-The engine thread hands over a step's outputs in one call, which costs the loop one wake-up. A `Stream` keeps what its
-handler has not taken yet, up to a bound: a handler that stands still, because its client does not read, loses its turn
-rather than filling the memory. Leaving a stream, however it happens, cancels what is unfinished.
+The engine thread hands over a step's outputs in one call, which costs the loop one wake-up. An `AnswerStream` keeps
+what its handler has not taken yet, up to a bound: a handler that stands still, because its client does not read, loses
+its turn rather than filling the memory. Leaving a stream, however it happens, cancels what is unfinished.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from service.core.messages.events import Event, Finished, FinishReason, Refused,
 from service.engine import Listener, Output, Turn
 from service.errors import DeviceLostError, InternalError, RequestError, SlowReaderError
 
-# Outputs that may wait for a handler, a token being one: at least so many, and those of so many steps of all choices.
+# Outputs (a token is one) that may wait for a handler: at least this many, and those of this many steps of all choices.
 BUFFERED_OUTPUTS = 1024
 BUFFERED_STEPS = 32
 
@@ -26,28 +26,28 @@ BUFFERED_STEPS = 32
 ENGINE_FAILED = "the engine has failed; the server must be restarted"
 
 
-class Engine(Protocol):
-    """What the edge needs of `service.engine.Engine`."""
+class EnginePort(Protocol):
+    """What the API needs of `service.engine.Engine`."""
 
     failed: BaseException | None
 
     @property
     def step_age_s(self) -> float:
-        """Seconds that the step under way has taken, 0 if there is none; from any thread."""
+        """Seconds that the step under way has taken, 0 if there is none. Any thread may ask."""
 
     def start(self, listener: Listener) -> None:
-        """Begin; ``listener`` is called on the engine's thread."""
+        """Start the engine. ``listener`` is called on the engine's thread."""
 
     def post(self, item: Turn | Cancel | CloseSession | CloseScope | Inspect) -> None:
-        """From any thread."""
+        """Put an item into the engine's inbox, from any thread."""
 
     def stop(self) -> None:
-        """End after the step under way; blocks until then."""
+        """End after the step under way, and block until then."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """An output and the number of the choice it belongs to."""
+    """An output and the number of its choice."""
 
     choice: int
     output: Output
@@ -58,14 +58,14 @@ class Streams:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: EnginePort,
         observe: Callable[[Event], None],
         admit: Callable[[Sequence[Turn]], None] = lambda turns: None,
     ) -> None:
         self._engine = engine
         self._observe = observe
         self._admit = admit
-        self._by_request: dict[str, Stream] = {}
+        self._by_request: dict[str, AnswerStream] = {}
         self._questions: dict[int, asyncio.Future[Snapshot]] = {}
         self._numbers = count()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -82,19 +82,19 @@ class Streams:
         return self._engine.failed is None
 
     def start(self) -> None:
-        """Start the engine; its outputs come to the running loop."""
+        """Start the engine, whose outputs come to the running loop."""
         self._loop = asyncio.get_running_loop()
         self._engine.start(self.listen)
 
     async def stop(self) -> None:
-        """Stop the engine. No stream should be open any more."""
+        """Stop the engine. No stream should still be open."""
         await asyncio.to_thread(self._engine.stop)
 
-    def open(self, turns: Sequence[Turn]) -> "Stream":
-        """Post turns that are one request's choices.
+    def open(self, turns: Sequence[Turn]) -> "AnswerStream":
+        """Post turns that are one request's choices, and return the stream of their outputs.
 
-        Raises `InternalError` or `DeviceLostError` if the engine is broken, the error that the streams were closed
-        with, or the `RequestError` by which ``admit`` keeps the turns out.
+        Raises `InternalError` or `DeviceLostError` if the engine has failed, the error that `close` was called with, or
+        the `RequestError` with which ``admit`` refuses the turns.
         """
         if self._closed is not None:
             raise self._closed
@@ -102,19 +102,19 @@ class Streams:
             raise self._failure()
         self._admit(turns)
         limit = max(BUFFERED_OUTPUTS, BUFFERED_STEPS * len(turns))
-        stream = Stream(self, [turn.submit.request_id for turn in turns], limit)
+        stream = AnswerStream(self, [turn.submit.request_id for turn in turns], limit)
         for turn in turns:
             self._by_request[turn.submit.request_id] = stream
             self._engine.post(turn)
         return stream
 
     def cancel(self, request_id: str) -> None:
-        """Forget a request; it ends as soon as the engine hears of it."""
+        """Forget a request, and have the engine end it."""
         if self._by_request.pop(request_id, None) is not None:
             self._engine.post(Cancel(request_id))
 
     async def snapshot(self) -> Snapshot:
-        """All of core as it is between two of the engine's moves. Waits for as long as the engine is silent."""
+        """Return all of core's state at one moment. Waits for as long as the engine does not answer."""
         number = next(self._numbers)
         answer: asyncio.Future[Snapshot] = asyncio.get_running_loop().create_future()
         self._questions[number] = answer
@@ -125,20 +125,20 @@ class Streams:
             del self._questions[number]
 
     def stop_answer(self, request_id: str) -> None:
-        """End a request and wait for the account of it: its stream goes on until `Finished`."""
+        """Have the engine end a request, whose stream goes on until `Finished`."""
         if request_id in self._by_request:
             self._engine.post(Cancel(request_id))
 
     def close_session(self, name: str) -> None:
-        """Forget a session that turns of this name ran in."""
+        """Have core forget the session of this name."""
         self._engine.post(CloseSession(name))
 
     def close_scope(self, scope: tuple[str, str]) -> None:
-        """Forget what only this scope could continue."""
+        """Have core forget the sessions that only this scope could continue."""
         self._engine.post(CloseScope(scope))
 
     def close(self, error: RequestError) -> None:
-        """End every open stream, and each that would be opened, with ``error``."""
+        """End every open stream, and refuse every further one, with ``error``."""
         self._closed = error
         for stream in set(self._by_request.values()):
             stream.fail(error)
@@ -147,11 +147,11 @@ class Streams:
                 question.set_exception(error)
 
     def listen(self, outputs: list[Output]) -> None:
-        """Called by the engine's thread."""
+        """Pass outputs to the event loop. The engine's thread calls this."""
         assert self._loop is not None
         try:
             self._loop.call_soon_threadsafe(self._deliver, outputs)
-        except RuntimeError:  # the loop is closed: nobody is left to tell
+        except RuntimeError:  # the loop is closed, and no handler is left
             return
 
     def _deliver(self, outputs: list[Output]) -> None:
@@ -171,18 +171,18 @@ class Streams:
             self.close(self._failure())
 
     def _failure(self) -> RequestError:
-        """Why the engine serves nobody any more."""
+        """Return the error that says why the engine serves nothing any more."""
         failed = self._engine.failed
         return failed if isinstance(failed, DeviceLostError) else InternalError(ENGINE_FAILED)
 
     def _answer(self, snapshot: Snapshot) -> None:
         answer = self._questions.get(snapshot.number)
-        if answer is not None and not answer.done():  # whoever asked may have left
+        if answer is not None and not answer.done():  # the caller may have given up
             answer.set_result(snapshot)
 
 
-class Stream:
-    """One request's outputs, those of all its choices in the order they came. A context manager: leaving it cancels."""
+class AnswerStream:
+    """The outputs of one request, all its choices in order of arrival. Leaving its ``with`` block cancels the rest."""
 
     def __init__(self, streams: Streams, request_ids: Sequence[str], limit: int) -> None:
         self._streams = streams
@@ -202,18 +202,19 @@ class Stream:
 
     @property
     def done(self) -> bool:
-        """Every choice has ended and was taken."""
+        """Whether every choice has ended and all outputs were taken."""
         return not self._unfinished and not self._buffer and self._error is None
 
     def stop_answer(self) -> None:
-        """End what is unfinished; the last deliveries tell how far it came."""
+        """Have the engine end what is unfinished; the last deliveries report how far it came."""
         for request_id in self._unfinished:
             self._streams.stop_answer(request_id)
 
     async def take(self, timeout_s: float | None = None) -> list[Delivery]:
-        """All that came since the last call, waiting for at least one; nothing after ``timeout_s`` of silence.
+        """Return all that came since the last call, waiting for at least one; nothing after ``timeout_s`` of silence.
 
-        Raises the `RequestError` that ended the stream: refused, broken, or taken from too slowly (`SlowReaderError`).
+        Raises the `RequestError` that ended the stream: a refusal, a failure, or `SlowReaderError` if outputs were
+        taken too slowly.
         """
         try:
             async with asyncio.timeout(timeout_s):
@@ -227,10 +228,10 @@ class Stream:
         return taken
 
     def push(self, request_id: str, output: Output) -> None:
-        """Add an output, or end the stream if it is bad news or too many wait."""
+        """Add an output, or end the stream if the output is an error or too many wait."""
         if isinstance(output.event, Finished | Refused):
             self._unfinished.discard(request_id)
-        if error := _bad_news(output):
+        if error := _error_in(output):
             self.fail(error)
         elif len(self._buffer) >= self._limit:
             self.fail(SlowReaderError(f"{self._limit} outputs were not read in time"))
@@ -239,7 +240,7 @@ class Stream:
             self._news.set()
 
     def fail(self, error: RequestError) -> None:
-        """End it now: cancel what is unfinished, drop what is buffered, raise ``error`` at the next `take`."""
+        """End the stream: cancel what is unfinished, drop what is buffered, raise ``error`` at the next `take`."""
         for request_id in self._unfinished:
             self._streams.cancel(request_id)
         self._unfinished.clear()
@@ -248,8 +249,8 @@ class Stream:
         self._news.set()
 
 
-def _bad_news(output: Output) -> RequestError | None:
-    """The error in an output that ends a request without an answer."""
+def _error_in(output: Output) -> RequestError | None:
+    """Return the error of an output that ends a request without an answer, else None."""
     match output.event:
         case Refused(code=code, message=message):
             return from_code(code, message)

@@ -1,4 +1,4 @@
-"""The command ``fastswitch``. With `service.api.app` the only place that builds objects."""
+"""The command ``fastswitch``, which builds the service's objects. Read `main` first, then `serve` and `wiring`."""
 
 from service.cli.main import main
 

@@ -1,4 +1,4 @@
-"""What computes, as the rest of the service takes it: the same whether it is the CPU or a GPU."""
+"""The data plane as the rest of the service sees it, the same for the CPU and for GPUs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,10 +13,10 @@ from service.execution.serving_device import ServingDevice
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A data plane that holds a model, warm. Blocks are those that core may give away.
+    """A warm data plane that holds a model. The blocks are those that core may assign.
 
-    ``memory``: a GPU's, in bytes by `service.telemetry.devices.MEMORY_KINDS`; nothing on the CPU, whose
-    memory is not its own.
+    ``memory``: a GPU's, in bytes by `service.telemetry.devices.MEMORY_KINDS`; empty on the CPU, which shares the
+    host's.
     """
 
     device: ServingDevice
@@ -29,7 +29,7 @@ class Backend:
 
 
 def device_blocks(device_kv: Size, block_bytes: int) -> int:
-    """Blocks in so many bytes. Raises `ConfigError` if there is not one."""
+    """Return the blocks that fit into ``device_kv``. Raises `ConfigError` if none does."""
     blocks = int(device_kv) // block_bytes
     if not blocks:
         raise ConfigError(f"--device-kv {device_kv} is too small for one block of {BLOCK_TOKENS} tokens")
@@ -37,10 +37,10 @@ def device_blocks(device_kv: Size, block_bytes: int) -> int:
 
 
 def host_blocks(host_kv: Size, block_bytes: int, settings: ServeSettings) -> int:
-    """Blocks in so many bytes; none under a preset that does not swap."""
+    """Return the blocks that fit into ``host_kv``; none under a preset that does not swap."""
     return int(host_kv) // block_bytes if PRESETS[settings.preset].swap else 0
 
 
 def copies_by_layer(settings: ServeSettings) -> bool:
-    """Whether a copy moves a block's layer and side (K or V), as systems without block groups must."""
+    """Return whether each copy moves one layer and side (K or V) of a block, as without block groups it must."""
     return not PRESETS[settings.preset].groups

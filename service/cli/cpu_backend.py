@@ -1,4 +1,4 @@
-"""The CPU: both KV pools are its memory, and everything is float32."""
+"""The CPU's data plane: both KV pools are in its memory, and everything is float32."""
 
 from service.cli.backend import Backend, copies_by_layer, device_blocks, host_blocks
 from service.config import ServeSettings, Size
@@ -15,7 +15,7 @@ HOST_KV = Size(256 << 20)
 
 
 def cpu_backend(settings: ServeSettings, opened: OpenedModel) -> Backend:
-    """Raises `ConfigError` if the settings do not fit the model or the machine, and `ModelLoadError`."""
+    """Return the CPU's backend. Raises `ModelLoadError`, and `ConfigError` for settings that do not fit."""
     if settings.dtype not in ("auto", "float32"):
         raise ConfigError(f"--dtype {settings.dtype} is for GPUs: the CPU computes in float32")
     block_bytes = kv_bytes_per_block(opened.config)
@@ -33,7 +33,7 @@ def _sizes(settings: ServeSettings) -> tuple[Size, Size]:
 
 
 def _runner(loaded: LoadedModel, settings: ServeSettings, blocks: int, swapped: int) -> CPURunner:
-    """The data plane, warm."""
+    """Return a warm runner."""
     try:
         runner = CPURunner(
             loaded.config,
@@ -45,7 +45,7 @@ def _runner(loaded: LoadedModel, settings: ServeSettings, blocks: int, swapped: 
         )
     except MemoryError as error:
         sizes = "--device-kv {} and --host-kv {}".format(*_sizes(settings))
-        raise ConfigError(f"{sizes} are more memory than this machine gives") from error
+        raise ConfigError(f"{sizes} are more memory than this machine has") from error
     runner.warm_up()
     return runner
 

@@ -1,17 +1,18 @@
-"""Settings from flags alone: what all commands but ``serve`` have in common. The environment is not read."""
+"""The flags of all commands but ``serve``: one for each of the client's settings. The environment is not read."""
 
 import argparse
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, CliApp, CliSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from clients.load.settings import LoadSettings
+from clients.terminal.chat_settings import ChatSettings
+from clients.workload.settings import WorkloadSettings
 from service.config import one_line
 from service.errors import ConfigError
 
-_S = TypeVar("_S", bound="Flags")
-
-FORM = SettingsConfigDict(
+_FORM = SettingsConfigDict(
     frozen=True,
     extra="forbid",
     cli_kebab_case=True,
@@ -21,8 +22,8 @@ FORM = SettingsConfigDict(
 )
 
 
-class Flags(BaseSettings):
-    """Comes before a class of settings among the bases of one that has a flag for each of them, and `FORM`."""
+class _Flags(BaseSettings):
+    """Comes before a class of settings among the bases of one that has a flag for each of them."""
 
     @classmethod
     def settings_customise_sources(
@@ -33,12 +34,38 @@ class Flags(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags alone: ``FASTSWITCH_MODEL`` and its like are the server's."""
+        """Read flags alone, because ``FASTSWITCH_MODEL`` and its like belong to the server."""
         return (init_settings,)
 
 
-def resolve_flags(kind: type[_S], flags: argparse.Namespace, source: CliSettingsSource[Any]) -> _S:
-    """Settings from parsed flags. Raises `ConfigError`."""
+class ChatFlags(_Flags, ChatSettings):
+    """The flags of ``fastswitch chat``."""
+
+    model_config = _FORM
+
+
+class LoadFlags(_Flags, LoadSettings):
+    """The flags of ``fastswitch load``."""
+
+    model_config = _FORM
+
+
+class WorkloadFlags(_Flags, WorkloadSettings):
+    """The flags of ``fastswitch workload``, apart from ``--out``."""
+
+    model_config = _FORM
+
+
+_F = TypeVar("_F", bound=_Flags)
+
+
+def add_flags(kind: type[_F], parser: argparse.ArgumentParser) -> CliSettingsSource[_F]:
+    """Add one flag for each setting of ``kind`` to ``parser``."""
+    return CliSettingsSource(kind, root_parser=parser)
+
+
+def resolve_flags(kind: type[_F], flags: argparse.Namespace, source: CliSettingsSource[_F]) -> _F:
+    """Return the settings from parsed flags. Raises `ConfigError`."""
     try:
         return CliApp.run(kind, cli_args=flags, cli_settings_source=source)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""A GPU: its KV pool is on the device, the host's is page-locked; weights and KV have one element type."""
+"""A GPU's data plane. The host's KV pool is page-locked; weights and KV have one element type."""
 
 from typing import Any
 
@@ -26,7 +26,9 @@ HOST_KV = Size(4 << 30)
 def gpu_backend(settings: ServeSettings, opened: OpenedModel, runtime: Runtime) -> Backend:
     """Return a GPU's backend. Raises `ConfigError`, `ModelLoadError` and `MachineMemoryError`."""
     if settings.emulate_link is not None:
-        raise ConfigError(f"--emulate-link is for the CPU, and {runtime.info.device} has a link: say --device cpu")
+        raise ConfigError(
+            f"--emulate-link is for the CPU, and {runtime.info.device} has a link of its own: add --device cpu"
+        )
     try:
         return _backend(settings, opened, runtime)
     except DeviceLostError as error:
@@ -66,7 +68,7 @@ def _free_bytes(runtime: Runtime) -> int:
 
 
 def _memory(runtime: Runtime, before: int, *, weights: int, kv: int) -> dict[str, int]:
-    """What became of the ``before`` bytes that were free: all that is neither weights nor KV is what steps work in."""
+    """Return the use of the ``before`` bytes that were free: all but weights and KV is the steps' workspace."""
     free = _free_bytes(runtime)
     return {"weights": weights, "kv": kv, "workspace": before - free - weights - kv, "free": free}
 
@@ -74,7 +76,7 @@ def _memory(runtime: Runtime, before: int, *, weights: int, kv: int) -> dict[str
 def _device_blocks(
     settings: ServeSettings, runtime: Runtime, opened: OpenedModel, dtype: np.dtype[Any], free: int
 ) -> int:
-    """Blocks of the device's pool, which has ``free`` bytes: as many as asked for, or as fit."""
+    """Return the blocks of the device's pool: as many as asked for, or as fit into the ``free`` bytes."""
     info, block_bytes = runtime.info, kv_bytes_per_block(opened.config, dtype)
     sizes = StepSizes(
         opened.config, free // block_bytes, settings.max_num_seqs, settings.max_num_batched_tokens, info.processors
@@ -93,9 +95,9 @@ def _device_blocks(
 
 
 def _host_kv(settings: ServeSettings, available: int | None) -> Size:
-    """What was asked for, or 4 GiB, or half of what the host has to spare.
+    """Return what was asked for, or 4 GiB, or half of the host's available memory if that is less.
 
-    Raises `ConfigError` for more than there is: page-locked memory that is not there costs some process its life.
+    Raises `ConfigError` for more than is available: page-locking that much would get some process killed.
     """
     if settings.host_kv is None:
         return HOST_KV if available is None else min(HOST_KV, Size(available // 2))

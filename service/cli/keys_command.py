@@ -1,8 +1,8 @@
-"""``fastswitch keys new``: a fresh key on stderr, its entry for the key file on stdout.
+"""``fastswitch keys new`` writes a new key to stderr, and its entry for the key file to stdout.
 
     fastswitch keys new --name search >> keys.toml
 
-shows the key, once, and keeps only its hash.
+shows the key once, and keeps only its hash.
 """
 
 import argparse
@@ -16,14 +16,16 @@ from service.errors import ConfigError
 
 
 def add_keys_flags(parser: argparse.ArgumentParser) -> None:
-    """Give ``parser`` its subcommand."""
+    """Add the subcommand to ``parser``."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     new = actions.add_parser("new", help="make a key; append what stdout says to the key file", allow_abbrev=False)
-    new.add_argument("--name", required=True, metavar="TENANT", help="tenant that the key belongs to; may have several")
+    new.add_argument(
+        "--name", required=True, metavar="TENANT", help="tenant that the key belongs to; a tenant may have several"
+    )
 
 
 def run_keys(flags: argparse.Namespace) -> int:
-    """Make a key. Raises `ConfigError` if the tenant cannot be called so."""
+    """Make a key. Raises `ConfigError` if the tenant's name is not allowed."""
     if not re.fullmatch(TENANT_NAME, flags.name):
         raise ConfigError(f"--name {flags.name}: a tenant's name has 1 to 64 letters, digits, - and _")
     key = new_key()
@@ -33,5 +35,5 @@ def run_keys(flags: argparse.Namespace) -> int:
 
 
 def entry(tenant: str, key: str, made: datetime) -> str:
-    """What the key file has to say of a key."""
+    """Return a key's entry for the key file."""
     return f'\n[[keys]]  # made {made:%Y-%m-%d}\ntenant = "{tenant}"\nsha256 = "{digest(key)}"'

@@ -1,6 +1,6 @@
-"""Flags in, exit code out.
+"""The command line: parses the flags, runs a command and returns its exit code.
 
-Whatever is heavy to import waits until the flags are known to be good: a typo is answered at once.
+Heavy imports wait until the flags are known to be valid, so that a typo is answered at once.
 """
 
 import argparse
@@ -16,9 +16,8 @@ from clients.load.settings import LoadSettings
 from clients.reporting.compare.flags import add_compare_flags
 from clients.terminal.chat_settings import ChatSettings
 from clients.workload.settings import WorkloadSettings
-from service.cli.chat_flags import add_chat_flags, resolve_chat
+from service.cli.flags import ChatFlags, LoadFlags, WorkloadFlags, add_flags, resolve_flags
 from service.cli.keys_command import add_keys_flags, run_keys
-from service.cli.load_flags import add_load_flags, add_workload_flags, resolve_load, resolve_workload
 from service.config import ServeSettings, add_serve_flags, resolve
 from service.errors import MachineMemoryError, StartupError
 from service.machine.cpus import usable_cpus
@@ -27,21 +26,21 @@ from service.machine.malloc import limit_heaps
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
-# Read by Numba, OpenMP and OpenBLAS when they are loaded, and never again.
+# Numba, OpenMP and OpenBLAS read these when they are loaded, and never again.
 THREAD_VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 Command = Callable[[argparse.Namespace], int]
 
 
 class _Parser(argparse.ArgumentParser):
-    """Errors are one line."""
+    """Writes errors in one line."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 2 and one line on stderr if it cannot start."""
+    """Run a command and return the exit code, which is 2, with one line on stderr, if it cannot start."""
     parser, commands = _parser()
     flags = parser.parse_args(arguments)
     try:
@@ -58,20 +57,22 @@ def _parser() -> tuple[_Parser, dict[str, Command]]:
     parser.add_argument("--version", action="version", version=f"fastswitch {_version()}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     serve = add_serve_flags(commands.add_parser("serve", help="run the server", allow_abbrev=False))
-    chat = add_chat_flags(commands.add_parser("chat", help="chat in the terminal", allow_abbrev=False))
+    chat = add_flags(ChatFlags, commands.add_parser("chat", help="chat in the terminal", allow_abbrev=False))
     loading = commands.add_parser("load", help="load a server and report; compare reports", allow_abbrev=False)
-    load = add_load_flags(loading)
+    load = add_flags(LoadFlags, loading)
     actions = loading.add_subparsers(dest="action", metavar="compare")
     add_compare_flags(actions.add_parser("compare", help="put reports side by side", allow_abbrev=False))
-    workload = add_workload_flags(commands.add_parser("workload", help="write a trace for it", allow_abbrev=False))
-    status = commands.add_parser("status", help="show who runs and who waits on a server", allow_abbrev=False)
+    writing = commands.add_parser("workload", help="write a trace for load", allow_abbrev=False)
+    writing.add_argument("--out", type=Path, required=True, metavar="FILE", help="trace file to write")
+    workload = add_flags(WorkloadFlags, writing)
+    status = commands.add_parser("status", help="show what runs and what waits on a server", allow_abbrev=False)
     _add_status_flags(status)
     add_keys_flags(commands.add_parser("keys", help="make API keys", allow_abbrev=False))
     return parser, {
         "serve": lambda flags: _serve(resolve(flags, serve)),
-        "chat": lambda flags: _chat(resolve_chat(flags, chat)),
-        "load": lambda flags: _compare(flags) if flags.action else _load(resolve_load(flags, load)),
-        "workload": lambda flags: _workload(resolve_workload(flags, workload), flags.out),
+        "chat": lambda flags: _chat(resolve_flags(ChatFlags, flags, chat)),
+        "load": lambda flags: _compare(flags) if flags.action else _load(resolve_flags(LoadFlags, flags, load)),
+        "workload": lambda flags: _workload(resolve_flags(WorkloadFlags, flags, workload), flags.out),
         "status": _status,
         "keys": run_keys,
     }
@@ -99,13 +100,13 @@ def _serve(settings: ServeSettings) -> int:
     began = time.perf_counter()
     limit_threads(settings.threads, os.environ)
     limit_heaps()
-    from service.cli.serve import serve  # noqa: PLC0415 - heavy, and the threads above are read when it is loaded
+    from service.cli.serve import serve  # noqa: PLC0415 - heavy, and reads the variables above when it is loaded
 
     return serve(settings, began)
 
 
 def limit_threads(asked: int | None, environment: MutableMapping[str, str]) -> None:
-    """Set the variables: to what was asked for, else, where they are not set, to the cores there are."""
+    """Set `THREAD_VARIABLES` to ``asked``; if that is None, set those that are unset to the usable cores."""
     for name in THREAD_VARIABLES:
         if asked is not None:
             environment[name] = str(asked)

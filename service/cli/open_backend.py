@@ -1,4 +1,4 @@
-"""Which device serves: the one asked for, or the first that can."""
+"""The choice of the device: the one that was asked for, or the first that works."""
 
 from pathlib import Path
 from typing import Protocol
@@ -23,20 +23,20 @@ class Devices(Protocol):
     """The GPUs of a machine, by number."""
 
     def count(self) -> int:
-        """How many there are. Raises DeviceNotFoundError where there can be none."""
+        """Return how many there are. Raises DeviceNotFoundError if this machine cannot have any."""
 
     def open(self, number: int) -> Runtime:
-        """One of them. Raises DeviceNotFoundError if it is not there or does not work."""
+        """Return one of them. Raises DeviceNotFoundError if it is missing or does not work."""
 
 
 def open_backend(settings: ServeSettings, opened: OpenedModel, devices: Devices | None = None) -> Backend:
-    """Return what the settings ask for; ``devices`` are NVIDIA's if None. Raises as `build` in `serve.py` does."""
+    """Return the backend that the settings ask for; ``devices`` are NVIDIA's if None. Raises as `serve.build` does."""
     runtime = choose(settings.device, devices or NvidiaDevices())
     return cpu_backend(settings, opened) if runtime is None else gpu_backend(settings, opened, runtime)
 
 
 def choose(device: str, devices: Devices) -> Runtime | None:
-    """The GPU that ``device`` (auto, cpu, cuda, cuda:N) means; None: the CPU. Raises DeviceNotFoundError."""
+    """Return the GPU that ``device`` (auto, cpu, cuda, cuda:N) means, None for the CPU. Raises DeviceNotFoundError."""
     if device == "cpu":
         return None
     if device != "auto":
@@ -44,7 +44,7 @@ def choose(device: str, devices: Devices) -> Runtime | None:
     try:
         return _first_that_works(devices)
     except DeviceNotFoundError as error:
-        if NVIDIA_DRIVER.exists():  # somebody has a GPU, and would wonder
+        if NVIDIA_DRIVER.exists():  # the machine has a GPU, so its owner would wonder
             log.warning("gpu_not_used", why=error.message)
         return None
 

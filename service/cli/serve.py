@@ -1,39 +1,31 @@
-"""``fastswitch serve``: loads the model, builds the objects, runs the server."""
+"""``fastswitch serve`` loads the model, builds the objects and runs the server."""
 
 import socket
 import time
-from collections.abc import Mapping
 from dataclasses import asdict
 
-import structlog
 from aiohttp import web
 
-from allocator import BLOCK_TOKENS
 from service.api import server
 from service.api.access.keys import Keys
 from service.api.app import create_app
-from service.api.context import MODEL, ServedModel
+from service.api.context import MODEL
 from service.api.loading import create_loading_app
-from service.api.openai.schemas import checked_defaults
 from service.cli import wiring
-from service.cli.backend import Backend
 from service.cli.open_backend import Devices, open_backend
 from service.config import ServeSettings, local_url
 from service.core.core import Core
 from service.engine import Engine
-from service.errors import ConfigError, InvalidRequestError, ModelLoadError
-from service.execution.models.loading import ModelDescription, open_model
+from service.execution.models.loading import open_model
 from service.execution.models.text import TextStage
 from service.execution.serving_device import ServingDevice
 from service.telemetry.logs import configure_logs
 from service.telemetry.metrics import Metrics
 from service.telemetry.trace_recorder import TraceRecorder
 
-log = structlog.get_logger(__name__)
-
 
 def serve(settings: ServeSettings, began: float) -> int:
-    """Run until told to stop; ``began`` is when the start was asked for, by `time.perf_counter`.
+    """Run until a signal stops it. ``began``: the time of the command's start, by `time.perf_counter`.
 
     Raises `StartupError` and `MachineMemoryError`.
     """
@@ -60,10 +52,10 @@ def serve(settings: ServeSettings, began: float) -> int:
 
 
 def _recorder(settings: ServeSettings) -> TraceRecorder | None:
-    """With the policy and all that its priority updates hang on. Raises `ConfigError`."""
-    told = {name: getattr(settings, name) for name in ("policy", "priority_update_every", "priority_seed")}
+    """Return the recorder, if any; its trace names the policy and what updates depend on. Raises `ConfigError`."""
+    source = {name: getattr(settings, name) for name in ("policy", "priority_update_every", "priority_seed")}
     path = settings.record_trace
-    return None if path is None else TraceRecorder(path, settings.session_ttl, source=told)
+    return None if path is None else TraceRecorder(path, settings.session_ttl, source=source)
 
 
 def build(
@@ -73,12 +65,13 @@ def build(
     recorder: TraceRecorder | None = None,
     devices: Devices | None = None,
 ) -> web.Application:
-    """Everything behind the socket. Raises `StartupError` and `MachineMemoryError`.
+    """Build everything behind the socket. Raises `StartupError` and `MachineMemoryError`.
 
     ``devices``: the GPUs to choose from, NVIDIA's if None.
     """
     model = open_model(settings.model)
-    max_model_len, defaults = _max_model_len(model, settings), _sampling_defaults(model, settings)
+    # These may raise, and so come before anything large is loaded.
+    max_model_len, defaults = wiring.max_model_len(settings, model), wiring.sampling_defaults(settings, model)
     backend = open_backend(settings, model, devices)
     core = Core(wiring.core_settings(settings, backend.device_blocks, backend.host_blocks), wiring.policy(settings))
     engine = Engine(core, backend.runner, TextStage(model.tokenizer), backend.copier)
@@ -86,59 +79,14 @@ def build(
     metrics.set_capacity(backend.device_blocks, backend.host_blocks)
     metrics.device.show_device(**asdict(backend.device))
     metrics.device.show_memory(backend.memory)
-    served = _served(model, max_model_len, defaults, backend, settings)
+    served = wiring.served_model(settings, model, backend, max_model_len, defaults)
     return create_app(engine, served, metrics, wiring.limits(settings), keys, metrics_listener, recorder)
-
-
-def _max_model_len(model: ModelDescription, settings: ServeSettings) -> int:
-    """Tokens. Raises `ConfigError`, before anything large is loaded."""
-    max_model_len = settings.max_model_len or model.max_context
-    if max_model_len > model.max_context:
-        raise ConfigError(f"--max-model-len {max_model_len}: the model's own limit is {model.max_context} tokens")
-    return max_model_len
-
-
-def _sampling_defaults(model: ModelDescription, settings: ServeSettings) -> dict[str, float]:
-    """Those of the model's authors, if wanted. Raises `ModelLoadError`, before anything large is loaded."""
-    if settings.generation_config == "vllm":
-        return {}
-    try:
-        defaults = checked_defaults(model.sampling_defaults)
-    except InvalidRequestError as error:
-        raise ModelLoadError(f"{model.name}: generation_config.json: {error.message}") from None
-    if defaults:
-        log.info("sampling_defaults", **defaults)
-    return defaults
-
-
-def _served(
-    model: ModelDescription,
-    max_model_len: int,
-    sampling_defaults: Mapping[str, float],
-    backend: Backend,
-    settings: ServeSettings,
-) -> ServedModel:
-    tokenizer = model.tokenizer
-    return ServedModel(
-        name=settings.served_model_name or model.name,
-        max_model_len=max_model_len,
-        capacity_tokens=backend.device_blocks * BLOCK_TOKENS,
-        vocab_size=model.config.vocab_size,
-        stop_tokens=model.stop_tokens,
-        tokenizer=tokenizer,
-        chat_template=model.chat_template,
-        longest_token_bytes=max(len(tokenizer.token_bytes(token)) for token in range(tokenizer.vocab_size)),
-        created=int(time.time()),
-        device=backend.device,
-        block_bytes=backend.block_bytes,
-        sampling_defaults=sampling_defaults,
-    )
 
 
 def greeting(
     model: str, device: ServingDevice, host: str, port: int, seconds: float, metrics_port: int | None = None
 ) -> str:
-    """What a person who just started the server needs to know."""
+    """Return what a person who just started the server needs to know."""
     url = local_url(host, port)
     chat = "fastswitch chat" if url == "http://127.0.0.1:8000" else f"fastswitch chat --url {url}"
     return (

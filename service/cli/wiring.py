@@ -1,12 +1,24 @@
-"""What the rooms receive of the settings, which alone hold the defaults."""
+"""What each room receives of the settings, which alone hold the defaults."""
 
-from service.api.context import Limits
+import time
+from collections.abc import Mapping
+
+import structlog
+
+from allocator import BLOCK_TOKENS
+from service.api.context import Limits, ServedModel
+from service.api.openai.schemas import checked_defaults
+from service.cli.backend import Backend
 from service.config import ServeSettings, is_loopback
 from service.core.core import CoreSettings
 from service.core.policies import POLICIES, Policy
 from service.core.policies.priority_trace import TraceSettings
 from service.core.policies.ranking import Patience
 from service.core.switching.mechanisms import PRESETS
+from service.errors import ConfigError, InvalidRequestError, ModelLoadError
+from service.execution.models.loading import ModelDescription
+
+log = structlog.get_logger(__name__)
 
 
 def core_settings(settings: ServeSettings, device_blocks: int, host_blocks: int) -> CoreSettings:
@@ -46,3 +58,49 @@ def limits(settings: ServeSettings) -> Limits:
         ping_s=settings.ping_interval,
         only_local=is_loopback(settings.host) and not settings.has_keys,
     )
+
+
+def served_model(
+    settings: ServeSettings,
+    model: ModelDescription,
+    backend: Backend,
+    max_model_len: int,
+    sampling_defaults: Mapping[str, float],
+) -> ServedModel:
+    """Return the model as clients see it."""
+    tokenizer = model.tokenizer
+    return ServedModel(
+        name=settings.served_model_name or model.name,
+        max_model_len=max_model_len,
+        capacity_tokens=backend.device_blocks * BLOCK_TOKENS,
+        vocab_size=model.config.vocab_size,
+        stop_tokens=model.stop_tokens,
+        tokenizer=tokenizer,
+        chat_template=model.chat_template,
+        longest_token_bytes=max(len(tokenizer.token_bytes(token)) for token in range(tokenizer.vocab_size)),
+        created=int(time.time()),
+        device=backend.device,
+        block_bytes=backend.block_bytes,
+        sampling_defaults=sampling_defaults,
+    )
+
+
+def max_model_len(settings: ServeSettings, model: ModelDescription) -> int:
+    """Return the longest prompt and answer together, in tokens. Raises `ConfigError`."""
+    asked = settings.max_model_len or model.max_context
+    if asked > model.max_context:
+        raise ConfigError(f"--max-model-len {asked}: the model's own limit is {model.max_context} tokens")
+    return asked
+
+
+def sampling_defaults(settings: ServeSettings, model: ModelDescription) -> dict[str, float]:
+    """Return the sampling fields that the model's authors want, if the settings want them. Raises `ModelLoadError`."""
+    if settings.generation_config == "vllm":
+        return {}
+    try:
+        defaults = checked_defaults(model.sampling_defaults)
+    except InvalidRequestError as error:
+        raise ModelLoadError(f"{model.name}: generation_config.json: {error.message}") from None
+    if defaults:
+        log.info("sampling_defaults", **defaults)
+    return defaults

@@ -1,1 +1,4 @@
-"""What the process takes of the machine that it runs on, and may take."""
+"""What the process may use of its machine, and how it behaves there.
+
+`cpus` and `host_memory` ask the machine and, by `cgroups`, the container for their limits; `malloc` bounds the heap.
+"""

@@ -1,4 +1,4 @@
-"""How much of the host's memory this process may still take."""
+"""The host's memory that this process may still use."""
 
 from pathlib import Path
 
@@ -8,19 +8,19 @@ MEMINFO = Path("/proc/meminfo")
 
 
 def available_memory(meminfo: Path = MEMINFO, cgroups: Path = CGROUPS, own: Path = OWN_CGROUP) -> int | None:
-    """Bytes, by the machine and by its container's limit, whichever is less; None where nobody says."""
-    says = [_of_machine(meminfo), *map(_of_group, own_groups(cgroups, own))]
-    return min((available for available in says if available is not None), default=None)
+    """Return the bytes that the machine or the container's limit leaves, whichever is less; None if unknown."""
+    limits = [_of_machine(meminfo), *map(_of_group, own_groups(cgroups, own))]
+    return min((available for available in limits if available is not None), default=None)
 
 
 def _of_machine(meminfo: Path) -> int | None:
-    """``MemAvailable:   22334455 kB``: what can be had without swapping, page cache included."""
+    """Return the bytes of ``MemAvailable:   22334455 kB``: what can be used without swapping, page cache included."""
     kib = _value(meminfo, "MemAvailable:")
     return None if kib is None else 1024 * kib
 
 
 def _of_group(group: Path) -> int | None:
-    """What its limit leaves; pages of files that nobody used of late are given back before it is reached."""
+    """Return what its limit leaves. Inactive pages of files count as free: the kernel drops them before the limit."""
     try:
         limit = (group / "memory.max").read_text().strip()
         used = int((group / "memory.current").read_text())

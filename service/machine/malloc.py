@@ -1,8 +1,8 @@
-"""The C library's heap, kept from spreading.
+"""A bound on the heaps of the C library.
 
-glibc gives threads heaps of their own, up to eight for each core, and memory that one thread took and another gave back
-stays in the first one's heap: a server whose event loop, engine and copy threads hand arrays to each other creeps up
-for hours. Two heaps are enough for it: most of its small objects are Python's own allocator's business.
+glibc gives threads heaps of their own, up to eight for each core, and memory that one thread allocates and another
+frees stays in the first one's heap. The memory of a server whose event loop, engine and copy threads pass arrays to
+each other therefore grows for hours. Two heaps are enough, since Python's own allocator handles most small objects.
 """
 
 import ctypes
@@ -13,7 +13,7 @@ ARENAS = 2
 
 
 def limit_heaps() -> bool:
-    """To `ARENAS`, unless ``MALLOC_ARENA_MAX`` says otherwise; for heaps made from now on. False: not glibc."""
+    """Limit new heaps to `ARENAS`, unless ``MALLOC_ARENA_MAX`` is set. Return False if the library is not glibc."""
     if "MALLOC_ARENA_MAX" in os.environ:
         return True
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

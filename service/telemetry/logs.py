@@ -1,7 +1,7 @@
-"""JSON logs on stderr, one object a line, for our own log calls and for those of libraries alike.
+"""JSON logs on stderr, one object a line, for the service's own log calls and those of libraries alike.
 
-What users write never gets into a log. Our own calls pass ids, counts and codes; the texts of exceptions are left out,
-because they may quote the input (a validator's does): a traceback is logged as its type and its frames.
+What users write never gets into a log. The service's calls pass ids, counts and codes. The texts of exceptions are left
+out, because they may quote the input, as a validator's does: a traceback is logged as its type and its frames.
 """
 
 import logging
@@ -50,7 +50,7 @@ def configure_logs(level: str, stream: TextIO | None = None) -> None:
 
 
 def first_line(logger: Any, method: str, event: EventDict) -> EventDict:
-    """Of a library's message the template alone: its arguments, and what asyncio appends below it, may quote input."""
+    """Keep a library message's template alone: its arguments, and what asyncio appends below, may quote input."""
     event["event"] = event["event"].partition("\n")[0]
     return event
 
@@ -66,7 +66,7 @@ def traceback_without_text(logger: Any, method: str, event: EventDict) -> EventD
 
 
 def _exc_info(value: Any) -> ExcInfo | None:
-    """What loggers accept as ``exc_info``: True, an exception or a triple."""
+    """Return the triple for what loggers accept as ``exc_info``: True, an exception or a triple."""
     if isinstance(value, BaseException):
         return type(value), value, value.__traceback__
     if isinstance(value, tuple) and value[0] is not None:

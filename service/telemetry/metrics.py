@@ -1,7 +1,7 @@
-"""What Prometheus sees. An observer: it is told of outputs and HTTP answers and nobody asks it anything.
+"""The metrics that Prometheus reads. They only observe: nothing in the service depends on them.
 
-Everything lives in a registry of its own, so two servers in one process (tests) do not meet. Labels take values from
-closed sets only: reasons, error codes, routes, status codes. docs/metrics.md is the catalogue.
+Each server has a registry of its own, so that two servers in one process, as in tests, stay apart. Labels take values
+from closed sets only: reasons, error codes, routes, status codes. docs/metrics.md is the catalogue.
 """
 
 from prometheus_client import (
@@ -40,13 +40,13 @@ OVERHEAD_BUCKETS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01
 LAG_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each of ours that nobody charts
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second, unused series for each metric
 
 
 class Metrics:
-    """All metrics of one server. Not thread-safe in its order: `observe` belongs to one thread.
+    """All metrics of one server. `observe` belongs to one thread, since the order of events matters.
 
-    ``block_bytes``: what a block of KV takes, 0 before that is known.
+    ``block_bytes``: of a KV block, 0 before that is known.
     """
 
     def __init__(self, block_bytes: int = 0) -> None:
@@ -70,7 +70,7 @@ class Metrics:
             case Gauges():
                 self._show(event)
             case Snapshot():
-                pass  # an answer, not something that happened
+                pass  # an answer to a question, not an event
             case _:
                 self._requests.observe(event)
 
@@ -79,32 +79,32 @@ class Metrics:
         self._edge.http_requests.labels(route, method, str(status)).inc()
 
     def loop_lagged(self, seconds: float) -> None:
-        """The event loop ran a timer this late."""
+        """Record how late the event loop ran a timer."""
         self._edge.loop_lag.observe(seconds)
 
     def websocket_opened(self) -> None:
-        """A WebSocket connection was accepted."""
+        """Count a WebSocket connection that was accepted."""
         self._edge.connections.inc()
 
     def websocket_closed(self) -> None:
-        """A WebSocket connection ended."""
+        """Count a WebSocket connection that ended."""
         self._edge.connections.dec()
 
     def chat_reopened(self) -> None:
-        """A client came back to its session."""
+        """Count a client that came back to its session."""
         self._edge.reconnects.inc()
 
     def count_chat_sessions(self, sessions: int) -> None:
-        """So many conversations are kept at the edge."""
+        """Set the number of conversations that the API keeps."""
         self._edge.chat_sessions.set(sessions)
 
     def set_capacity(self, blocks: int, host_blocks: int = 0) -> None:
-        """Blocks there are, before the first step tells."""
+        """Set the numbers of blocks, before the first step reports them."""
         self._state.blocks_total.set(blocks)
         self._switches.host_total.set(host_blocks)
 
     def exposition(self) -> bytes:
-        """The text format that Prometheus scrapes."""
+        """Return the text that Prometheus scrapes."""
         return generate_latest(self.registry)
 
     def _show(self, gauges: Gauges) -> None:
@@ -119,13 +119,15 @@ class _StateGauges:
 
         self.running = gauge("num_requests_running", "Requests in the batch.")
         self.waiting = gauge("num_requests_waiting", "Requests that wait for their first step.")
-        self.preempted = gauge("num_requests_preempted", "Requests that lost their place in the batch and wait for it.")
+        self.preempted = gauge("num_requests_preempted", "Preempted requests that wait to be resumed.")
         self.idle_sessions = gauge("idle_sessions", "Conversations between turns that keep their KV.")
         self.usage = gauge("kv_cache_usage_ratio", "Share of the device's KV blocks that hold KV, 0 to 1.")
         self.blocks_total = gauge("kv_blocks_total", "KV blocks of 16 tokens on the device.")
         self.blocks_used = gauge("kv_blocks_used", "KV blocks that hold KV, of requests and of idle sessions.")
         self.largest_free = gauge("kv_largest_free_blocks", "KV blocks of the device's longest free extent.")
-        self.blocks_reserved = gauge("kv_blocks_reserved", "KV blocks held for growth; given up when others need room.")
+        self.blocks_reserved = gauge(
+            "kv_blocks_reserved", "KV blocks reserved for growth; released when other requests need them."
+        )
 
     def show(self, gauges: Gauges) -> None:
         self.running.set(gauges.running)
@@ -152,7 +154,7 @@ class _RequestMetrics:
         self.reused = counter("reused_tokens", "Prompt tokens whose KV an earlier turn had left.")
         self.recomputed = counter("recomputed_tokens", "Tokens whose KV was computed again after a preemption.")
         self.ended = counter("request_success", "Requests that ended, by reason.", "finished_reason")
-        self.refused = counter("requests_refused", "Requests that were not taken in, by error code.", "code")
+        self.refused = counter("requests_refused", "Requests that core refused, by error code.", "code")
         self.dropped = counter("sessions_dropped", "Idle conversations that lost their KV, by reason.", "reason")
         self.ttft = histogram("time_to_first_token_seconds", "From arrival to the first token.", TTFT_BUCKETS)
         self.gaps = histogram(
@@ -195,10 +197,10 @@ class _StepMetrics:
         def histogram(name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
             return Histogram(f"fastswitch_{name}", text, buckets=buckets, registry=registry)
 
-        self.step = histogram("step_seconds", "A step: planned, run and committed.", STEP_BUCKETS)
+        self.step = histogram("step_seconds", "Planning, running and committing a step.", STEP_BUCKETS)
         self.plan = histogram("plan_seconds", "Planning a step.", OVERHEAD_BUCKETS)
         self.commit = histogram("commit_seconds", "Committing a step.", OVERHEAD_BUCKETS)
-        self.device = histogram("device_seconds", "A step on the device.", STEP_BUCKETS)
+        self.device = histogram("device_seconds", "Running a step on the device.", STEP_BUCKETS)
         self.idle = Counter(
             "fastswitch_device_idle_seconds", "Time that the device waited although there was work.", registry=registry
         )
@@ -222,7 +224,7 @@ class _EdgeMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.http_requests = Counter(
             "fastswitch_http_requests",
-            "HTTP requests answered; status 499 is a client that left first.",
+            "HTTP requests answered; status 499 means that the client left first.",
             ("route", "method", "status"),
             registry=registry,
         )

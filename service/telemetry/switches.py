@@ -1,4 +1,4 @@
-"""What Prometheus sees of context switches: preemptions, copies between the pools, and what they cost."""
+"""Metrics of context switches: preemptions, copies between the KV pools, and what they cost."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -16,7 +16,7 @@ from service.core.messages.events import (
     StepDone,
 )
 
-# Seconds. A switch takes from a copy on a GPU's link to the recomputation of a long prompt on a CPU.
+# Seconds. The shortest switch is a copy over a GPU's link, the longest a long prompt recomputed on a CPU.
 SWITCH_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 STALL_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160)
 BLOCKS_BUCKETS = (0.02, 0.1, 0.5, 1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -27,7 +27,7 @@ DROPS = ("no_swap", "host_full", "copy_failed", "link_busy")
 
 
 class SwitchMetrics:
-    """``block_bytes``: what a block of KV takes."""
+    """The metrics of switches. ``block_bytes``: of a KV block."""
 
     def __init__(self, registry: CollectorRegistry, block_bytes: int) -> None:
         def counter(name: str, text: str, label: str | None = None, values: tuple[str, ...] = ()) -> Counter:
@@ -45,10 +45,10 @@ class SwitchMetrics:
         self._block_bytes = block_bytes
         self._updates_seen = 0
         self.preemptions = counter(
-            "num_preemptions", "Times that a running request lost its place, by reason.", "reason", PREEMPTIONS
+            "num_preemptions", "Preemptions of running requests, by reason.", "reason", PREEMPTIONS
         )
         self.switch = histogram(
-            "switch_seconds", "From when a preempted request should run to when it does.", SWITCH_BUCKETS
+            "switch_seconds", "From when a preempted request is due to run to when it runs.", SWITCH_BUCKETS
         )
         self.stall = histogram("stall_seconds", "How long a preempted request was out of the batch.", STALL_BUCKETS)
         self.copies = counter("swap_copies", "Contiguous copies between the KV pools.", "direction", DIRECTIONS)
@@ -59,19 +59,19 @@ class SwitchMetrics:
         for direction in DIRECTIONS:
             self.blocks_per_copy.labels(direction)
         self.failures = counter("swap_failures", "Swaps that failed.", "direction", DIRECTIONS)
-        self.busy = counter("link_busy_seconds", "Time that copies took; its rate is the use.", "direction", DIRECTIONS)
+        self.busy = counter("link_busy_seconds", "Time spent on copies; its rate is the load.", "direction", DIRECTIONS)
         self.reused = counter(
-            "swap_reused_blocks", "Blocks that a swap spared, since the other side had them.", "direction", DIRECTIONS
+            "swap_reused_blocks", "Blocks not copied by a swap, since the other side had them.", "direction", DIRECTIONS
         )
-        self.contaminated = counter("contaminated_blocks", "Blocks of host copies given up to make host room.")
-        self.compacted = counter("compacted_blocks", "Blocks moved inside the device pool to bring free ones together.")
+        self.contaminated = counter("contaminated_blocks", "Blocks of host copies dropped to free host blocks.")
+        self.compacted = counter("compacted_blocks", "Blocks moved inside the device pool to join free ones.")
         self.dropped = counter(
-            "kv_dropped_tokens", "Tokens whose KV was given up, to be computed again, by reason.", "reason", DROPS
+            "kv_dropped_tokens", "Tokens whose KV was dropped and must be computed again, by reason.", "reason", DROPS
         )
-        self.updates = counter("priority_updates", "Steps in which the order of those already there had changed.")
-        self.shadow_preemptions = counter("shadow_preemptions", "Preemptions that the policy in the shadow would do.")
-        self.shadow_bytes = counter("shadow_swap_bytes", "Bytes that it would copy out for them.")
-        self.copy_wait = counter("copy_wait_seconds", "Time that the device stood still for copies.")
+        self.updates = counter("priority_updates", "Steps before which the order of the older requests changed.")
+        self.shadow_preemptions = counter("shadow_preemptions", "Preemptions that the shadow policy would have caused.")
+        self.shadow_bytes = counter("shadow_swap_bytes", "Bytes that the shadow policy would have swapped out.")
+        self.copy_wait = counter("copy_wait_seconds", "Time that the device waited for copies.")
         self.swap_overhead = counter("swap_manager_seconds", "Time the engine spent on starting and ending copies.")
         self.swapped = gauge("num_requests_swapped", "Preempted requests whose KV is not all on the device.")
         self.in_flight = gauge("swaps_in_flight", "Swaps under way.")
@@ -79,7 +79,7 @@ class SwitchMetrics:
         self.host_used = gauge("host_kv_blocks_used", "KV blocks on the host that hold a copy.")
 
     def show(self, gauges: Gauges) -> None:
-        """The state of things."""
+        """Show the current state."""
         self.swapped.set(gauges.swapped)
         self.in_flight.set(gauges.copies_in_flight)
         self.host_total.set(gauges.host_blocks_total)

@@ -1,4 +1,4 @@
-"""What Prometheus sees of each tenant. The label takes names from the operator's key file only, so it stays small."""
+"""Metrics of each tenant. The label takes names from the operator's key file only, so there are few series."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 @dataclass(frozen=True, slots=True)
 class TenantMeter:
-    """One tenant's series."""
+    """The series of one tenant."""
 
     prompt_tokens: Counter
     generated: Counter
@@ -17,7 +17,7 @@ class TenantMeter:
 
 
 class TenantMetrics:
-    """All tenants' series, none while no keys are configured."""
+    """The series of all tenants; there are none while no keys are configured."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         def counter(name: str, text: str, *labels: str) -> Counter:
@@ -28,14 +28,14 @@ class TenantMetrics:
 
         self._prompt_tokens = counter("prompt_tokens", "Prompt tokens charged to a tenant.")
         self._generated = counter("generation_tokens", "Tokens generated for a tenant.")
-        self._preempted = counter("preemptions", "Times that a tenant's request lost its place, by reason.", "reason")
-        self._limited = counter("limited", "Requests that a tenant's own limits turned away, by error code.", "code")
+        self._preempted = counter("preemptions", "Preemptions of a tenant's requests, by reason.", "reason")
+        self._limited = counter("limited", "Requests that a tenant's own limits refused, by error code.", "code")
         self._open = gauge("open_requests", "Requests of a tenant that are being prepared, queued or answered.")
         self._waiting = gauge("waiting_requests", "Answers of a tenant that wait for their first step.")
         self._sessions = gauge("open_sessions", "WebSocket sessions of a tenant that are open.")
 
     def meter(self, tenant: str) -> TenantMeter:
-        """The series of a tenant, from now on shown even while they are 0."""
+        """Return the series of a tenant, which are shown from now on even while they are 0."""
         return TenantMeter(
             prompt_tokens=self._prompt_tokens.labels(tenant),
             generated=self._generated.labels(tenant),
@@ -45,9 +45,9 @@ class TenantMetrics:
         )
 
     def preempted(self, tenant: str, reason: str) -> None:
-        """A running request of the tenant lost its place."""
+        """Count a preemption of a tenant's request."""
         self._preempted.labels(tenant, reason).inc()
 
     def limited(self, tenant: str, code: str) -> None:
-        """A limit of the tenant's own turned a request away."""
+        """Count a request that one of the tenant's limits refused."""
         self._limited.labels(tenant, code).inc()

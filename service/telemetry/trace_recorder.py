@@ -1,8 +1,9 @@
-"""``fastswitch serve --record-trace``: who came when with how many tokens, as a trace that `fastswitch load` replays.
+"""``fastswitch serve --record-trace``: the arrivals and lengths of turns, as a trace that `fastswitch load` replays.
 
-An observer. The event loop only puts what happened into a queue; a thread links turns to conversations and writes. A
-conversation is written when it has been silent for as long as a session is kept, when too many are open, or at the end;
-what a crash leaves unwritten is those. The file holds numbers and the names of tenants: no text, no tokens, no keys.
+The recorder is an observer. The event loop only puts events into a queue; a thread links turns to conversations and
+writes them. A conversation is written when it has been silent for as long as a session is kept, when too many are open,
+or at the end; a crash loses those that are open. The file holds numbers and the names of tenants, but no text, no
+tokens and no keys.
 """
 
 import threading
@@ -22,7 +23,7 @@ import structlog
 from clients.trace import Trace, TraceConversation, TraceTurn, conversation_line, header_line
 from service.core.messages.commands import Submit
 from service.core.messages.events import Event, Finished, FinishReason, Refused
-from service.engine import Turn as Posted
+from service.engine import Turn as EngineTurn
 from service.errors import ConfigError
 
 log = structlog.get_logger(__name__)
@@ -34,9 +35,10 @@ _Item = tuple[float, Submit | Finished | Refused] | None  # None: the end
 
 @dataclass(slots=True)
 class _Open:
-    """A conversation so far. ``known``: the newest prompt that was answered, ``answered``: with how many tokens.
+    """A conversation so far.
 
-    ``end_s``: when its newest turn ended; None while it is under way.
+    ``known``: its newest answered prompt. ``answered``: the tokens of that answer. ``end_s``: when its newest turn
+    ended; None while that is under way.
     """
 
     name: str
@@ -52,7 +54,7 @@ class _Open:
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    """A turn under way. ``before_s``: when the one before it ended; None for the first."""
+    """A turn under way. ``before_s``: when the previous turn ended; None for the first."""
 
     conversation: _Open
     submit: Submit
@@ -71,12 +73,13 @@ class TraceRecorder:
         clock: Callable[[], float] = time.monotonic,
         source: Mapping[str, str | int] = MappingProxyType({}),
     ) -> None:
-        """Open ``path`` anew. ``idle_s``: how long a conversation may be silent. Raises `ConfigError`.
+        """Open ``path`` anew. Raises `ConfigError`.
 
-        ``source``: what else the header says of where the trace comes from.
+        ``idle_s``: how long a conversation may be silent. ``source``: what else the header says about the trace's
+        origin.
         """
         try:
-            file = path.open("w", encoding="utf-8", buffering=1)  # lines: a crash loses none that is written
+            file = path.open("w", encoding="utf-8", buffering=1)  # by lines: a crash loses none that is written
         except OSError as error:
             raise ConfigError(f"--record-trace {path}: {error.strerror}") from error
         self._clock = clock
@@ -85,8 +88,8 @@ class TraceRecorder:
         self._thread = threading.Thread(target=self._write, args=(file, idle_s), name="trace", daemon=True)
         self._thread.start()
 
-    def admit(self, turns: Sequence[Posted]) -> None:
-        """Turns are posted."""
+    def admit(self, turns: Sequence[EngineTurn]) -> None:
+        """Note turns that are posted."""
         now = self._clock()
         for turn in turns:
             self._items.put((now, turn.submit))
@@ -102,7 +105,7 @@ class TraceRecorder:
         self._thread.join()
 
     def _write(self, file: TextIO, idle_s: float) -> None:
-        """The thread. A full disk ends the trace, not the service."""
+        """Run the thread. A full disk ends the trace, not the service."""
         try:
             with file:
                 file.write(header_line(Trace((), source=self._source)))
@@ -117,11 +120,11 @@ class TraceRecorder:
 
 
 class _Links:
-    """Which turn belongs to which conversation; belongs to the thread.
+    """Links turns to conversations. Belongs to the thread.
 
-    ``_open`` holds the conversations that are not written, the one whose last turn began first in front. A turn goes
-    on with the one of its session's name, or else with one of its scope whose newest answered prompt its own begins
-    with: clients leave a turn without an answer out of the history.
+    ``_open`` holds the conversations that are not written yet, in the order in which their last turns began. A turn
+    continues the conversation of its session's name, or else one of its scope whose newest answered prompt its own
+    prompt begins with, since clients leave turns without an answer out of the history.
     """
 
     def __init__(self, file: TextIO, idle_s: float) -> None:
@@ -133,7 +136,7 @@ class _Links:
         self._pending: dict[str, _Pending] = {}
 
     def take(self, now: float, what: Submit | Finished | Refused) -> None:
-        """Take an item in, then write what has been silent for too long."""
+        """Process an item, then write conversations that have been silent for too long."""
         self._start_s = now if self._start_s is None else self._start_s
         now -= self._start_s
         match what:
@@ -146,7 +149,7 @@ class _Links:
         self._write_silent(now)
 
     def flush(self) -> None:
-        """Write everything but turns under way."""
+        """Write all conversations, without turns under way."""
         for conversation in self._open.values():
             self._write(conversation)
 
@@ -159,7 +162,7 @@ class _Links:
         conversation.end_s = None
 
     def _take_back(self, pending: _Pending) -> None:
-        """A refused turn never was."""
+        """Undo a turn that was refused."""
         pending.conversation.end_s = pending.before_s
         if pending.before_s is None:
             self._open.pop(pending.conversation.name, None)
@@ -199,7 +202,7 @@ class _Links:
 
 
 def _end(pending: _Pending, finished: Finished, now: float) -> None:
-    """Add the turn to its conversation: with the answer's length, or, if it was cancelled, with where."""
+    """Add a turn to its conversation, with its answer's length; if it was cancelled, with the length until then."""
     conversation, asked = pending.conversation, pending.submit
     conversation.end_s = now
     if finished.usage.completion:
@@ -217,7 +220,7 @@ def _end(pending: _Pending, finished: Finished, now: float) -> None:
 
 
 def _key(submit: Submit) -> tuple[str, ...]:
-    """What turns of one conversation share; empty if nothing can follow this one."""
+    """Return what the turns of one conversation share; empty if no turn can follow this one."""
     if submit.session is not None:
         return ("session", submit.session)
     return () if submit.scope is None else ("scope", *submit.scope)

@@ -111,7 +111,7 @@ class PoisonedRunner(DirectRunner):
 
 
 class TalkativeRunner(DirectRunner):
-    """A data plane that says the same token for ever, with much to say about it: kilobytes a token on the wire."""
+    """A data plane that draws one token for ever, with log-probabilities of kilobytes per token."""
 
     def run(self, plan: StepPlan) -> StepResult:
         logprobs = TokenLogprobs(-1.0, tuple((token, -2.0) for token in range(100, 120)))
@@ -177,7 +177,7 @@ class Tenants:
         self.key = {name: new_key() for name in ("alice", "bob", "ops")}
 
     def keys(self, tables: str = "", names: Sequence[str] = ("alice", "bob", "ops")) -> Keys:
-        """What the file says, newly written: ``tables`` and an entry for each of ``names``."""
+        """Write the file, with ``tables`` and an entry for each of ``names``, and return its keys."""
         self.write(tables, names)
         return Keys(self.file)
 
@@ -187,16 +187,16 @@ class Tenants:
         self.file.write_text("[tenants.ops]\nadmin = true\n" + tables + "".join(entries))
 
     def headers(self, name: str) -> dict[str, str]:
-        """As OpenAI's clients send a key."""
+        """Return a key in the header that OpenAI's clients send."""
         return {"Authorization": f"Bearer {self.key[name]}"}
 
     async def chat(self, live: Live, name: str, content: str = "Hi there", **fields: Any) -> aiohttp.ClientResponse:
-        """POST a one-message conversation, in somebody's name."""
+        """POST a one-message conversation, with a tenant's key."""
         body = {"messages": [{"role": "user", "content": content}], "max_tokens": 8, **fields}
         return await live.http.post("/v1/chat/completions", json=body, headers=self.headers(name))
 
     async def get(self, live: Live, path: str, name: str = "ops") -> Any:
-        """The JSON of a view, asked for by the operator unless told otherwise."""
+        """The JSON of a view, by default as the operator sees it."""
         async with live.http.get(path, headers=self.headers(name)) as response:
             return await response.json()
 
@@ -213,7 +213,7 @@ Serve = Callable[..., Awaitable[Live]]
 
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
-    """What the server writes; the test runner's own handlers come back afterwards."""
+    """The server's log; the test runner's own handlers come back afterwards."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     written = io.StringIO()
@@ -231,7 +231,7 @@ def tenants(tmp_path: Path) -> Tenants:
 
 @pytest.fixture(autouse=True)
 def buffers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Streams lose nothing when this machine stands still for a moment, in which the simulated model goes on."""
+    """Enlarge the streams' buffers, so that a pause of this machine, while the model goes on, loses nothing."""
     monkeypatch.setattr("service.api.streams.BUFFERED_OUTPUTS", 1 << 20)
 
 

@@ -35,7 +35,7 @@ def test_the_tree_in_the_docstring_is_this_tree():
     for kind in all_request_errors():
         (line,) = [line for line in lines if f" {kind.__name__} " in line]
         assert f" {kind.code} " in line
-        assert str(status_of(kind("why"))) in line or "the stream is cut" in line
+        assert str(status_of(kind("why"))) in line or "the stream is aborted" in line
 
 
 def test_busy_answers_say_when_to_come_back():

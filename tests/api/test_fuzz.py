@@ -15,8 +15,8 @@ from aiohttp import web
 from hypothesis import settings
 from schemathesis import Case, HookContext
 
-from service.api.app import PREPARING_THREADS
 from service.api.context import DOOR, METRICS
+from service.api.executor import PREPARING_THREADS
 from service.api.openapi import document
 from service.api.routes import OPERATIONS
 from service.api.server import app_runner
@@ -57,7 +57,7 @@ class Served:
         self._loop.close()
 
     def check(self) -> None:
-        """Every route that was tried has also said yes, and nothing is left behind."""
+        """Check that every route that was tried also succeeded once, and that nothing is left behind."""
         assert [path for path, statuses in self.statuses.items() if 200 not in statuses] == []
         assert [path for path in self.statuses if path in WITH_BODY and self.statuses[path].total() < EXAMPLES] == []
         left = ("num_requests_running", "num_requests_waiting", "num_requests_preempted", "idle_sessions")
@@ -100,7 +100,7 @@ def http() -> Iterator[requests.Session]:
 
 @SCHEMA.hook
 def map_body(context: HookContext, body: Any) -> Any:
-    """Names and token ids are seldom the model's own: make most of them so, or 400 and 404 would be all there is."""
+    """Replace most names and token ids by the model's own; at random, nearly all would give 400 or 404."""
     if not isinstance(body, dict):
         return body
     own = {key: _own_tokens(value) if key in ("prompt", "tokens") else value for key, value in body.items()}
@@ -109,7 +109,7 @@ def map_body(context: HookContext, body: Any) -> Any:
 
 @SCHEMA.hook
 def map_path_parameters(context: HookContext, path_parameters: Any) -> Any:
-    """The same in paths."""
+    """Do the same in paths."""
     if path_parameters and len(str(path_parameters.get("id"))) == 1:
         return {"id": "tiny"}
     return path_parameters
@@ -122,7 +122,7 @@ def _own_tokens(value: Any) -> Any:
 
 
 def _leave_a_record(served: Served, http: requests.Session) -> None:
-    """A request whose name the fuzzer asks for."""
+    """Send a request whose id the fuzzer asks for."""
     body = {"prompt": "x", "max_tokens": 1}
     http.post(f"{served.url}/v1/completions", json=body, headers={"X-Request-Id": "tiny"}).raise_for_status()
 

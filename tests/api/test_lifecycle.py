@@ -1,4 +1,4 @@
-"""Loading, ready, draining, hung: what probes, newcomers and those inside see."""
+"""Loading, ready, draining, hung: what probes, new requests and open ones see."""
 
 import asyncio
 import os
@@ -61,7 +61,7 @@ async def test_a_server_answers_before_its_model_is_there_and_ends_on_a_signal(b
 @pytest.mark.parametrize(
     ("method", "path"), [("POST", "/v1/chat/completions"), ("GET", "/v1/models"), ("GET", "/metrics"), ("PUT", "/")]
 )
-async def test_while_loading_all_else_is_told_to_come_back(build, listener, method, path):
+async def test_while_loading_all_else_gets_503(build, listener, method, path):
     loading = Loading(build)
     serving = asyncio.create_task(loading.serve(listener))
     async with aiohttp.ClientSession(f"http://127.0.0.1:{listener.getsockname()[1]}") as http:
@@ -88,7 +88,7 @@ async def test_the_chat_page_is_there_while_the_model_loads(build, listener):
     await serving
 
 
-async def test_scrapers_on_a_port_of_their_own_are_told_to_come_back_while_it_loads(build, listener):
+async def test_scrapers_on_a_port_of_their_own_get_503_while_it_loads(build, listener):
     loading = Loading(build)
     with server.bind("127.0.0.1", 0) as metrics_listener:
         loading.app.cleanup_ctx.append(metrics_site(metrics_listener, loading.app[METRICS]))

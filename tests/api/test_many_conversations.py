@@ -1,4 +1,4 @@
-"""More conversations than KV memory: everyone is served, nobody gets another's text, nothing is left behind.
+"""More conversations than KV memory: all are served, none gets another's text, nothing is left behind.
 
 The simulated data plane draws every token from a hash of the whole sequence before it, and the engine checks all
 invariants after each step. So a conversation answers as it does alone only if every block it reads is its own.

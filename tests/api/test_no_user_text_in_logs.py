@@ -1,4 +1,4 @@
-"""A canary is sent along every way in; neither the log nor the metrics may ever sing it."""
+"""A canary text is sent in every kind of input; neither the log nor the metrics may ever contain it."""
 
 import asyncio
 import io

@@ -11,7 +11,7 @@ CHAT = "/v1/chat/completions"
 
 @pytest.fixture
 def buffers() -> None:
-    """As they are: they are what is tested."""
+    """Leave the buffers as they are, since they are what is tested."""
 
 
 async def ask_and_read_nothing(live, **fields) -> socket.socket:
@@ -38,7 +38,7 @@ def answered(live, status: str) -> float | None:
 
 @pytest.mark.parametrize("limits", [{"write_timeout_s": 0.05}, {"write_timeout_s": 600.0}])
 async def test_a_stream_that_is_not_read_is_cancelled(talkative, limits):
-    """By the time-out of a write, or by its full buffer, whichever comes first."""
+    """The end comes from a write's time-out or a full buffer, whichever is first."""
     live = await talkative(limits=limits)
     client = await ask_and_read_nothing(live, stream=True, n=2, max_tokens=90_000)
     gauges = await live.until(lambda gauges: cancelled(live) == 2 and not gauges["num_requests_running"])

@@ -1,4 +1,4 @@
-"""Between the engine's thread and the handlers: order, bounds, endings."""
+"""Outputs between the engine's thread and the handlers: their order, bounds and ends."""
 
 import threading
 from dataclasses import replace
@@ -24,7 +24,7 @@ from service.errors import InternalError, LoadingError, NeverFitsError, SlowRead
 
 @pytest.fixture
 def buffers() -> None:
-    """As they are."""
+    """Leave the buffers as they are."""
 
 
 class Desk:
@@ -92,7 +92,7 @@ async def test_outputs_may_come_from_another_thread(desk, streams):
         assert len(await stream.take()) == 1
 
 
-async def test_choices_share_a_stream_and_are_told_apart(desk, streams):
+async def test_choices_share_a_stream_and_keep_their_numbers(desk, streams):
     with streams.open([turn("a-0"), turn("a-1")]) as stream:
         desk.listener([token("a-1"), token("a-0")])
         assert [delivery.choice for delivery in await stream.take()] == [1, 0]
@@ -125,7 +125,7 @@ async def test_what_comes_after_leaving_is_observed_and_dropped(desk, streams, s
     assert [type(event) for event in seen] == [TokenOut, Finished, Finished]
 
 
-async def test_events_of_nobodys_request_are_observed(desk, streams, seen):
+async def test_events_of_unknown_requests_are_observed(desk, streams, seen):
     with streams.open([turn("a")]) as stream:
         desk.listener([Output(SessionDropped("room", 5)), token("a")])
         await stream.take()

@@ -1,4 +1,4 @@
-"""The cores that the process may use, by affinity and by the share that its container is given."""
+"""The cores that the process may use, by affinity and by its container's share."""
 
 import os
 from pathlib import Path

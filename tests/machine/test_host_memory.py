@@ -1,4 +1,4 @@
-"""The memory that may still be taken: the machine's, or what the container's limit leaves."""
+"""The available memory: the machine's, or what the container's limit leaves."""
 
 from pathlib import Path
 
@@ -55,5 +55,5 @@ def test_more_used_than_allowed_is_nothing(machine: Path) -> None:
     assert available(machine) == 0
 
 
-def test_where_nobody_says_it_is_unknown(tmp_path: Path) -> None:
+def test_memory_that_no_file_states_is_unknown(tmp_path: Path) -> None:
     assert available(tmp_path) is None

@@ -28,7 +28,7 @@ ctypes.CDLL(None).malloc_stats()
 
 
 def heaps(**environment: str) -> int:
-    """As the C library counts them, after eight threads at once have asked it for memory."""
+    """Return the heaps that the C library counts after eight threads at once asked it for memory."""
     environment = {**os.environ, **environment}
     done = subprocess.run([sys.executable, "-c", HEAPS], env=environment, capture_output=True, text=True, check=True)
     return done.stderr.count("Arena ")

@@ -1,4 +1,4 @@
-"""An engine on real threads with the simulated data plane, and what its listener heard."""
+"""An engine on real threads with the simulated data plane, and the outputs that its listener got."""
 
 import queue
 from collections import defaultdict
@@ -21,7 +21,7 @@ PATIENCE_S = 60
 
 
 class Inbox:
-    """What a listener heard, by request."""
+    """The outputs that a listener got, by request."""
 
     def __init__(self) -> None:
         self.batches: queue.Queue[list[Output]] = queue.Queue()
@@ -34,7 +34,7 @@ class Inbox:
             self.hear()
 
     def hear(self) -> None:
-        """Take one batch in."""
+        """Add one batch."""
         for output in self.batches.get(timeout=PATIENCE_S):
             if isinstance(output.event, StepDone):
                 self.steps.append(output.event)

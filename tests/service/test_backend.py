@@ -1,4 +1,4 @@
-"""What serves: which device, in which type, with how much memory; and what is refused before anything is served."""
+"""The backend: its device, element type and memory, and what is refused at the start."""
 
 import re
 import subprocess
@@ -44,14 +44,14 @@ def gpu(**options: Any) -> SimulatedRuntime:
 
 @pytest.fixture(autouse=True)
 def small_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A host that nobody knows the memory of, of which a GPU takes 4 MiB."""
+    """A host whose memory is unknown, of which a GPU takes 4 MiB."""
     monkeypatch.setattr(gpu_backend, "available_memory", lambda: None)
     monkeypatch.setattr(gpu_backend, "HOST_KV", Size(4 * MIB))
 
 
 @pytest.fixture
 def opened(tiny_model_path: Path) -> Open:
-    """Opens the backend that flags ask for, of the tiny model, on machines with the GPUs given."""
+    """Opens the backend that flags ask for, of the tiny model, on machines with certain GPUs."""
 
     def open_it(*flags: str, gpus: tuple[SimulatedRuntime | None, ...] = (), model: Path = tiny_model_path) -> Backend:
         small = ("--max-num-seqs", "4", "--max-num-batched-tokens", "32")
@@ -75,7 +75,7 @@ def test_auto_is_the_cpu_where_no_gpu_works(gpus: tuple[None, ...]) -> None:
     assert choose("auto", SimulatedDevices(*gpus)) is None
 
 
-def test_a_gpu_that_is_not_used_is_told_where_there_is_a_driver(
+def test_a_gpu_that_is_not_used_is_reported_where_there_is_a_driver(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with capture_logs() as logs:
@@ -121,7 +121,7 @@ def test_the_cpu_has_no_other_type(opened: Open, dtype: str) -> None:
     ("asked", "served"),
     [("auto", "bfloat16"), ("bfloat16", "bfloat16"), ("float16", "float16"), ("float32", "float32")],
 )
-def test_a_gpu_serves_in_bfloat16_unless_told_otherwise(opened: Open, asked: str, served: str) -> None:
+def test_a_gpu_serves_in_bfloat16_by_default(opened: Open, asked: str, served: str) -> None:
     runtime = gpu(kernels=RoundingKernels())
     assert opened("--dtype", asked, "--device-kv", "1MiB", gpus=(runtime,)).device.dtype == served
 
@@ -147,7 +147,7 @@ def test_kv_of_a_size_that_is_asked_for_takes_no_more(opened: Open) -> None:
     assert backend.device_blocks == 3 * MIB // backend.block_bytes
 
 
-def test_all_memory_that_was_free_is_told_by_what_took_it(opened: Open) -> None:
+def test_all_memory_that_was_free_is_reported_by_use(opened: Open) -> None:
     runtime = gpu()
     memory = opened("--dtype", "float32", "--device-kv", "3MiB", gpus=(runtime,)).memory
     assert sum(memory.values()) == runtime.info.total_bytes
@@ -156,7 +156,7 @@ def test_all_memory_that_was_free_is_told_by_what_took_it(opened: Open) -> None:
 
 
 @pytest.mark.parametrize("flags", [("--device-kv", "250MiB"), ("--gpu-memory-utilization", "0.1"), ()])
-def test_what_does_not_fit_is_told_before_it_is_loaded(opened: Open, flags: tuple[str, ...]) -> None:
+def test_what_does_not_fit_is_refused_before_it_is_loaded(opened: Open, flags: tuple[str, ...]) -> None:
     runtime = gpu() if flags else gpu(total_bytes=30 * MIB)
     with pytest.raises(DeviceMemoryError, match=r"simulated:0: .* asked for, .* weights \d.*iB, activations .*, KV of"):
         opened("--dtype", "float32", *flags, gpus=(runtime,))

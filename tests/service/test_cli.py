@@ -63,7 +63,7 @@ async def start(tiny_model_path: Path) -> AsyncIterator[Start]:
         await process.communicate()
 
 
-def test_the_version_is_told():
+def test_the_version_is_printed():
     result = run("--version")
     assert result.returncode == 0
     assert result.stdout.startswith("fastswitch ")
@@ -99,7 +99,7 @@ def test_what_cannot_start_is_one_line_and_code_2(arguments, complaint):
     assert line.startswith("fastswitch")
 
 
-def test_a_port_in_use_is_told_before_a_model_is_loaded():
+def test_a_port_in_use_is_reported_before_a_model_is_loaded():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -124,7 +124,7 @@ def test_settings_that_the_model_does_not_fit_are_one_line(tiny_model_path, flag
 
 
 def wanting(model: Path, directory: Path, temperature: float) -> Path:
-    """The model with a generation_config.json that says so."""
+    """The model with a generation_config.json of this content."""
     copy = Path(shutil.copytree(model, directory / "model"))
     (copy / "generation_config.json").write_text(json.dumps({"temperature": temperature}))
     return copy
@@ -133,7 +133,7 @@ def wanting(model: Path, directory: Path, temperature: float) -> Path:
 @pytest.mark.parametrize(
     ("flags", "expected"), [((), {"temperature": 0.5}), (("--generation-config", "vllm"), {})], ids=["auto", "vllm"]
 )
-def test_the_models_authors_say_how_to_draw_unless_told_otherwise(tiny_model_path, tmp_path, flags, expected):
+def test_the_models_authors_say_how_to_sample_unless_a_flag_differs(tiny_model_path, tmp_path, flags, expected):
     model = wanting(tiny_model_path, tmp_path, 0.5)
     app = build(parse(["--model", str(model), "--device", "cpu", *SMALL, *flags]))
     assert app[MODEL].sampling_defaults == expected
@@ -216,7 +216,7 @@ async def test_a_second_signal_ends_the_process_at_once(start):
 
 
 async def test_a_server_that_still_loads_ends_at_once(tmp_path):
-    os.mkfifo(tmp_path / "config.json")  # nobody ever writes to it: the loader waits
+    os.mkfifo(tmp_path / "config.json")  # nothing ever writes to it, so the loader waits
     arguments = [*COMMAND, "serve", "--model", str(tmp_path), "--port", "0"]
     process = await asyncio.create_subprocess_exec(*arguments, stderr=PIPE, cwd=ROOT, env=ENVIRONMENT)
     while not (listening := psutil.Process(process.pid).net_connections("tcp")):  # noqa: ASYNC110

@@ -1,4 +1,4 @@
-"""Keys from the command line to the door, as processes."""
+"""Keys from the command line to a running server, as processes."""
 
 import asyncio
 import os
@@ -27,7 +27,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 def make_key(tenant: str, file: Path) -> str:
-    """What a person does: append the entry, keep the key."""
+    """Do what a person does: append the entry, keep the key."""
     made = run("keys", "new", "--name", tenant)
     with file.open("a") as keys:
         keys.write(made.stdout)
@@ -67,7 +67,7 @@ async def server(tiny_model_path: Path, file: Path) -> AsyncIterator[Running]:
     await process.communicate()
 
 
-def test_a_new_key_is_told_once_and_its_entry_is_ready_to_append(file: Path) -> None:
+def test_a_new_key_is_shown_once_and_its_entry_is_ready_to_append(file: Path) -> None:
     keys = [make_key("search", file), make_key("mail-2", file)]
     ring = parse_ring(file.read_text())
     assert [ring.find(key).name for key in keys] == ["search", "mail-2"]

@@ -1,4 +1,4 @@
-"""Settings: where they come from, who wins, what is refused."""
+"""Settings: their sources, which source takes precedence, and what is refused."""
 
 import argparse
 import re

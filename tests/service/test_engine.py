@@ -15,7 +15,7 @@ from tests.service.conftest import PATIENCE_S, Start, turn
 
 
 class Scripted(DirectRunner):
-    """A data plane that says what it is told, token by token, to everyone."""
+    """A data plane that answers every request with the same tokens."""
 
     def __init__(self, tokens: list[int]) -> None:
         self._tokens = tokens
@@ -60,7 +60,7 @@ def test_text_held_back_for_a_stop_string_comes_with_the_end(start: Start, token
 
 
 def test_the_last_to_leave_shows_in_the_gauges(start: Start) -> None:
-    """A cancel that is taken in after a step's commit is followed by no step that could tell."""
+    """No step that could report it follows a cancel that arrives after a step's commit."""
     engine, inbox = start(SimulatedRunner(200))
     engine.post(turn("a", max_tokens=700))
     engine.post(Cancel("a"))
@@ -97,7 +97,7 @@ def test_a_cancel_ends_a_long_answer(start: Start) -> None:
     assert inbox.last("a").reason is FinishReason.CANCELLED
 
 
-def test_what_core_refuses_is_told_and_the_engine_goes_on(start: Start) -> None:
+def test_what_core_refuses_is_reported_and_the_engine_goes_on(start: Start) -> None:
     engine, inbox = start(SimulatedRunner(200))
     engine.post(turn("large", max_tokens=5000))
     engine.post(turn("small"))
@@ -148,7 +148,7 @@ def test_every_step_is_accounted_for(start: Start) -> None:
 
 
 class Stuck(DirectRunner):
-    """A data plane that hangs until it is told to go on."""
+    """A data plane that hangs until it is released."""
 
     def __init__(self) -> None:
         self.entered, self.go_on = threading.Event(), threading.Event()

@@ -14,7 +14,7 @@ from tests.service.conftest import PATIENCE_S, Inbox, Start, turn
 
 
 class Device(SimulatedRunner):
-    """A data plane whose results come when they are let out, and which can be told to fail."""
+    """A data plane whose results come when they are released, and which can be made to fail."""
 
     def __init__(self) -> None:
         super().__init__(200, depth=1)
@@ -24,7 +24,7 @@ class Device(SimulatedRunner):
         self._count = count(1)
 
     def let_out(self, steps: int = 1000) -> None:
-        """The next results may come."""
+        """Release the next results."""
         for _ in range(steps):
             self._results.put(None)
 
@@ -91,10 +91,10 @@ NO_MEMORY = DeviceMemoryError("cuda:0", asked=None, free=0, total=1)
 
 
 @pytest.mark.parametrize(
-    ("failure", "told"), [(RuntimeError("private"), None), (NO_MEMORY, OutOfMemoryError(NO_MEMORY.message))]
+    ("failure", "reported"), [(RuntimeError("private"), None), (NO_MEMORY, OutOfMemoryError(NO_MEMORY.message))]
 )
 def test_a_step_that_cannot_be_launched_fails_after_those_before_it(
-    start: Start, failure: Exception, told: RequestError | None
+    start: Start, failure: Exception, reported: RequestError | None
 ) -> None:
     class Refuses(Device):
         def launch(self, plan: StepPlan) -> Callable[[], StepResult]:
@@ -112,7 +112,7 @@ def test_a_step_that_cannot_be_launched_fails_after_those_before_it(
     inbox.until_ended("a")
     assert inbox.last("a").reason is FinishReason.ERROR
     error = inbox.outputs["a"][-1].error
-    assert (type(error), error and error.message) == (type(told), told and told.message)
+    assert (type(error), error and error.message) == (type(reported), reported and reported.message)
     assert len(tokens(inbox, "a")) == 1
     assert engine.failed is None
 

@@ -1,4 +1,4 @@
-"""Pages that are written from the code are what the code says now."""
+"""The pages that are written from the code are current."""
 
 import importlib
 from pathlib import Path

@@ -32,7 +32,7 @@ LABELS = {"code", "phase", "prefill", "decode", "user", "request_id"}
 
 
 def metrics() -> set[str]:
-    """All names that `/metrics` may show, by the page of which a test says that it is current."""
+    """Return all names that `/metrics` may show, from the page that another test keeps current."""
     page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
     return set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE))
 
@@ -43,7 +43,7 @@ def routes() -> set[str]:
 
 
 def words() -> set[str]:
-    """What stands in views, answers, key files and log lines."""
+    """Return the words of views, answers, key files and log lines."""
     sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "service").rglob("*.py"))
     notes = get_args(get_args(Note)[0])
     typed = [DebugState, CoreState, RequestRecord, *notes]
@@ -52,7 +52,7 @@ def words() -> set[str]:
         *(name for kind in typed for name in kind.__annotations__),
         *(get_args(kind.__annotations__["event"])[0] for kind in notes),
         *(field.name for view in views for field in fields(view)),
-        *Tenant.model_fields,
+        *(field.alias or name for name, field in Tenant.model_fields.items()),  # as in key files
         *STATUS_AND_TYPE,
         *get_args(State),
         *EVENT.findall(sources),
@@ -89,7 +89,7 @@ def test_a_word_of_code_exists(word: str) -> None:
     assert word in words()
 
 
-def test_every_error_that_tells_of_a_limit_is_explained() -> None:
+def test_every_error_about_a_limit_is_explained() -> None:
     limits = {code for code, (status, _) in STATUS_AND_TYPE.items() if status == 429}
     assert limits <= NAMED
 

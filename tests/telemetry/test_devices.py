@@ -26,7 +26,7 @@ def test_memory_is_shown_by_what_took_it(registry):
     assert memory(registry, "free") == 5 << 30
 
 
-def test_what_computes_is_told_by_labels(registry):
+def test_what_computes_is_shown_by_labels(registry):
     DeviceMetrics(registry).show_device("cuda:0", "NVIDIA H100", "bfloat16")
     labels = {"device": "cuda:0", "name": "NVIDIA H100", "dtype": "bfloat16"}
     assert registry.get_sample_value("fastswitch_device_info", labels) == 1

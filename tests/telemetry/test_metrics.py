@@ -46,7 +46,7 @@ def test_the_first_token_counts_to_ttft_and_later_ones_to_tbt(metrics: Metrics) 
     assert value(metrics, "generation_tokens_total") == 3
 
 
-def test_a_start_tells_queue_time_and_reuse(metrics: Metrics) -> None:
+def test_a_start_reports_queue_time_and_reuse(metrics: Metrics) -> None:
     metrics.observe(Started("r", queue_s=0.5, reused=40))
     assert value(metrics, "request_queue_time_seconds_sum") == 0.5
     assert value(metrics, "reused_tokens_total") == 40

@@ -53,7 +53,7 @@ def test_preemptions_are_counted_by_reason(seen: Seen) -> None:
     assert [seen("num_preemptions_total", reason=reason) for reason in ("slot", "room", "growth")] == [1, 2, 0]
 
 
-def test_a_return_tells_the_stall_and_what_of_it_was_the_switch(seen: Seen) -> None:
+def test_a_resumption_reports_the_stall_and_the_switch(seen: Seen) -> None:
     seen.metrics.observe(Resumed("r", parked_s=3.0, switch_s=0.5))
     assert (seen("stall_seconds_sum"), seen("switch_seconds_sum")) == (3.0, 0.5)
 
@@ -87,7 +87,7 @@ def test_the_shadows_switches_are_counted_with_their_bytes(seen: Seen) -> None:
     assert (seen("shadow_preemptions_total"), seen("shadow_swap_bytes_total")) == (2, 7 * BLOCK_BYTES)
 
 
-def test_a_step_tells_how_long_it_waited_for_copies_and_what_they_cost_the_engine(seen: Seen) -> None:
+def test_a_step_reports_its_wait_for_copies_and_what_they_cost_the_engine(seen: Seen) -> None:
     seen.metrics.observe(StepDone(1, 0, 4, 0.1, 0.5, 0.1, 0.3, state(), copy_wait_s=0.25, swap_s=0.125))
     assert (seen("copy_wait_seconds_total"), seen("swap_manager_seconds_total")) == (0.25, 0.125)
 

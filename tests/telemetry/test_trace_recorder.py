@@ -1,4 +1,4 @@
-"""What the server writes of its traffic, and that a load test replays it."""
+"""The trace that the server records, which a load test can replay."""
 
 import os
 from pathlib import Path
@@ -19,7 +19,7 @@ PATIENCE_S = 30.0
 
 
 class Clock:
-    """Stands still unless told."""
+    """A clock that stands still until it is set."""
 
     now = 100.0
 
@@ -168,6 +168,6 @@ def test_no_token_is_in_the_file(tmp_path, clock):
     assert "31337" not in (tmp_path / "t.jsonl").read_text()
 
 
-def test_a_path_that_cannot_be_written_is_told(tmp_path):
+def test_a_path_that_cannot_be_written_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"--record-trace .*: Is a directory"):
         TraceRecorder(tmp_path, 60.0)

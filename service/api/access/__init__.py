@@ -1,1 +1,1 @@
-"""Who may come in: keys, tenants and their limits."""
+"""Keys, tenants and their limits: who is served, and how much."""

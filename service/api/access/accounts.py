@@ -1,7 +1,7 @@
-"""What each tenant has under way, and its limits.
+"""Accounts of what each tenant has under way, and the tenants' limits.
 
-Belongs to the event loop. Learns of turns when they are posted and of tokens, starts and ends from core's events, like
-the metrics; core knows nothing of limits. Without keys nobody has an account.
+They belong to the event loop. They learn of turns when these are posted, and of tokens, starts and ends from core's
+events, as the metrics do; core knows nothing of limits. Without keys there are no accounts.
 """
 
 import time
@@ -26,7 +26,7 @@ from service.telemetry.tenants import TenantMeter, TenantMetrics
 
 @dataclass(slots=True)
 class Account:
-    """One tenant's. ``tenant`` is as its key file last told, so that changed limits hold at once."""
+    """One tenant's account. ``tenant`` is as the key file last had it, so that changed limits hold at once."""
 
     tenant: Tenant
     meter: TenantMeter
@@ -38,7 +38,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class AccountView:
-    """An account as operators see it. ``tokens_left`` of this minute; None without a limit."""
+    """An account as operators see it. ``tokens_left``: of this minute; None without a limit."""
 
     tenant: str
     open_requests: int
@@ -48,17 +48,20 @@ class AccountView:
 
 
 class Accounts:
-    """All tenants' accounts. Always true: what is open or waiting belongs to a request that has not ended."""
+    """All tenants' accounts.
+
+    Always true: what is open or waiting belongs to a request that has not ended.
+    """
 
     def __init__(self, metrics: TenantMetrics, clock: Callable[[], float] = time.monotonic) -> None:
         self._metrics = metrics
         self._clock = clock
         self._accounts: dict[str, Account] = {}
-        self._charged: dict[str, tuple[Account, int]] = {}  # by request id, until its end: who pays, prompt tokens
+        self._charged: dict[str, tuple[Account, int]] = {}  # until a request ends: who pays, and its prompt tokens
 
     @contextmanager
     def enter(self, tenant: Tenant) -> Iterator[None]:
-        """A request is open for the block's time. Raises `RequestLimitError` or `TokenLimitError`."""
+        """Count a request as open during the block. Raises `RequestLimitError` or `TokenLimitError`."""
         if tenant is ANONYMOUS:
             yield
             return
@@ -76,9 +79,9 @@ class Accounts:
             account.meter.open_requests.dec()
 
     def admit(self, turns: Sequence[Turn]) -> None:
-        """Take in turns that are about to be posted together; choices of one prompt pay for it once.
+        """Charge for turns that are about to be posted together. Choices of one prompt pay for it once.
 
-        Raises `QueueLimitError`, `TokenLimitError` or, if they could never wait together, `InvalidRequestError`.
+        Raises `QueueLimitError`, `TokenLimitError` or, if the turns could never wait together, `InvalidRequestError`.
         """
         account = self._accounts.get(turns[0].submit.tenant)
         if account is None:
@@ -115,7 +118,7 @@ class Accounts:
                 self._leave_queue(account, request_id)
 
     def open_session(self, tenant: Tenant) -> None:
-        """A session opens. Raises `SessionLimitError`."""
+        """Count a session that opens. Raises `SessionLimitError`."""
         if tenant is ANONYMOUS:
             return
         account = self._account(tenant)
@@ -126,14 +129,14 @@ class Accounts:
         account.meter.open_sessions.inc()
 
     def close_session(self, tenant: Tenant) -> None:
-        """A session that was opened is gone."""
+        """Count a session that was opened as gone."""
         if tenant is not ANONYMOUS:
             account = self._accounts[tenant.name]  # `tenant` is as old as the session: its limits may have changed
             account.open_sessions -= 1
             account.meter.open_sessions.dec()
 
     def views(self) -> list[AccountView]:
-        """Every account there is."""
+        """Return every account there is."""
         return [self._view(account) for account in self._accounts.values()]
 
     def _account(self, tenant: Tenant) -> Account:
@@ -148,9 +151,9 @@ class Accounts:
         if limit is None:
             return
         if more > limit:
-            raise InvalidRequestError(f"{more} answers are asked for at once; this key may have {limit} waiting")
+            raise InvalidRequestError(f"{more} answers were requested at once; this key may have {limit} waiting")
         if waiting + more > limit:
-            message = f"{waiting} answers of this key are waiting and {more} more were asked for; its limit is {limit}"
+            message = f"{waiting} answers of this key are waiting and {more} more were requested; its limit is {limit}"
             raise self._refusal(account, QueueLimitError(message))
 
     def _check_tokens(self, account: Account, tokens: int) -> None:
@@ -159,7 +162,7 @@ class Accounts:
             return
         wait_s = account.spending.wait_s(tokens, per_minute, self._clock())
         if wait_s:
-            message = f"this key has used up its {per_minute} tokens a minute; come back in {wait_s:.0f} s"
+            message = f"this key has used up its {per_minute} tokens a minute; try again in {wait_s:.0f} s"
             raise self._refusal(account, TokenLimitError(message, retry_after_s=wait_s))
 
     def _spend(self, account: Account, tokens: int) -> None:

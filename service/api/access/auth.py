@@ -1,7 +1,7 @@
-"""The key at the door.
+"""Authentication of requests by API key.
 
 `/health`, `/ready` and the files of the chat page are open. Everything else, routes that do not exist included, needs a
-key as soon as keys are configured. What shows all tenants at once (metrics, debug views) needs an admin's.
+key as soon as keys are configured. Views that show all tenants at once (metrics, debug) need an admin's key.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from service.errors import AuthenticationError, NotAllowedError
 
 OPEN_ROUTES = frozenset({"/health", "/ready", *FILES})
 
-# A browser's WebSocket can send no header but this list; our answer names the protocol it chose, never this item.
+# A browser's WebSocket can set no other header. The answer names the chosen protocol, never this item.
 KEY_SUBPROTOCOL = "fastswitch.key."
 
 FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
@@ -27,7 +27,7 @@ FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
 
 @web.middleware
 async def identify(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse whoever has no good key, and note who the others are."""
+    """Refuse requests without a valid key, and note the caller of the others."""
     resource = request.match_info.route.resource
     if resource is None or resource.canonical not in OPEN_ROUTES:
         tenant = authenticate(request)
@@ -38,9 +38,10 @@ async def identify(request: web.Request, handler: Handler) -> web.StreamResponse
 
 
 def authenticate(request: web.Request) -> Tenant:
-    """Whose key the request carries, by the keys of now; `ANONYMOUS` if none are configured.
+    """Return the tenant whose key the request carries, by the current keys; `ANONYMOUS` if none are configured.
 
-    Raises `AuthenticationError`. A connection that lives long asks again at each turn, lest a withdrawn key live on.
+    Raises `AuthenticationError`. A WebSocket connection authenticates again at each turn, so that a withdrawn key stops
+    working.
     """
     keys = request.app[KEYS]
     if not keys.required:
@@ -50,15 +51,12 @@ def authenticate(request: web.Request) -> Tenant:
         raise AuthenticationError("an API key is needed: send the header 'Authorization: Bearer KEY'")
     tenant = keys.find(key)
     if tenant is None:
-        raise AuthenticationError("the API key is not known here")
+        raise AuthenticationError("the API key is unknown")
     return tenant
 
 
 def check_admin(request: web.Request) -> None:
-    """Let operators pass: an admin's key or, where nobody needs one, somebody at this machine.
-
-    Raises `NotAllowedError`.
-    """
+    """Raise `NotAllowedError` unless the caller has an admin's key or, without keys, is a program on this machine."""
     if request.app[KEYS].required:
         if not request[CALLER].tenant.admin:
             raise NotAllowedError("this needs the key of a tenant with admin = true")
@@ -67,10 +65,7 @@ def check_admin(request: web.Request) -> None:
 
 
 def check_metrics_reader(request: web.Request) -> None:
-    """Metrics are open until keys are configured; then they are an admin's, since they show all tenants.
-
-    Raises `NotAllowedError`.
-    """
+    """Raise `NotAllowedError` if keys are configured and the caller's is not an admin's: metrics show all tenants."""
     if request.app[KEYS].required:
         check_admin(request)
 
@@ -85,10 +80,14 @@ def _offered(request: web.Request) -> Iterator[str]:
 
 
 def _is_local(request: web.Request) -> bool:
-    """Not by a proxy on this machine, which speaks for others, nor by a name bent to lead here (DNS rebinding)."""
+    """Return whether a program on this machine asks.
+
+    A proxy on this machine does not count, since it speaks for others, nor does a host name that was made to lead here
+    (DNS rebinding).
+    """
     try:
         host = (request.url.host or "").strip("[]")
-    except ValueError:  # the Host header is no host
+    except ValueError:  # the Host header is not a host
         return False
     proxied = any(name in request.headers for name in FORWARDED)
     return not proxied and is_loopback(request.remote or "") and is_loopback(host)

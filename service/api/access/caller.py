@@ -1,6 +1,6 @@
-"""Who sent a request: whom its turns are charged to, whose conversations they may continue, how good a rank they get.
+"""The caller of a request: its turns' tenant, the conversations that they may continue, and their best priority.
 
-With keys the tenant is the key's. Without, it is the ``user`` that the request names, or else its connection.
+With keys, the tenant is the key's. Without keys, it is the ``user`` that the request names, or else its connection.
 """
 
 import hashlib
@@ -15,28 +15,28 @@ _PSEUDONYM_KEY = secrets.token_bytes(16)
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Made for each request by `service.api.access.auth`. ``request_id``: the one that its answer's header tells."""
+    """Who sent one request; `service.api.access.auth` makes it. ``request_id``: the one in the answer's header."""
 
     tenant: Tenant
     connection: str
     request_id: str
 
     def scope(self, user: str | None) -> tuple[str, str]:
-        """Whom core charges, and which user of theirs: KV is reused inside one scope only.
+        """Return the tenant that core charges and its user: KV is reused inside one scope only.
 
-        Operators see the first of the two, hence it is nothing that a user wrote. The three kinds of it cannot be
-        mistaken for one another: a tenant's name has no colon.
+        Operators see the first of the two, so it never holds what a user wrote. Its three kinds cannot be confused,
+        because a tenant's name has no colon.
         """
         if self.tenant is not ANONYMOUS:
             return self.tenant.name, user or ""
         return connection_scope(self.connection) if user is None else (f"user:{_pseudonym(user)}", user)
 
     def priority(self, asked: int | None) -> int:
-        """The priority of a request that asks for ``asked``: 0 or the best allowed if it does not care.
+        """Return the priority of a request that asks for ``asked``; if it asks for none, 0 or the best allowed.
 
         Raises `PriorityError` if it asks for a better one than its tenant may have.
         """
-        best = self.tenant.max_priority
+        best = self.tenant.best_priority
         if asked is None:
             return max(0, best)
         if asked < best:
@@ -46,10 +46,10 @@ class Caller:
 
 
 def connection_scope(name: str) -> tuple[str, str]:
-    """The scope of a connection whose requests name no user: it ends with the connection."""
+    """Return the scope of a connection whose requests name no user. It ends with the connection."""
     return f"connection:{name}", ""
 
 
 def _pseudonym(user: str) -> str:
-    """Tells users apart until the server restarts, and says nothing else about them."""
+    """Return a name that tells users apart until the server restarts, and says nothing else about them."""
     return hashlib.blake2s(user.encode(errors="surrogatepass"), key=_PSEUDONYM_KEY, digest_size=6).hexdigest()

@@ -1,4 +1,4 @@
-"""A name for each TCP connection: the tenant of clients that say nothing of themselves."""
+"""A name for each TCP connection, which is the tenant of clients without a key and a user."""
 
 import asyncio
 import secrets
@@ -8,18 +8,18 @@ from aiohttp import web
 
 
 class Connections:
-    """Names never come back, as addresses and ports do. Belongs to the event loop.
+    """The names of all open connections. Unlike addresses and ports, names are never reused. Belongs to the event loop.
 
-    aiohttp has no hook for a connection's end, but serves all its requests in one task, which ends with it: after the
-    last handler, so what a handler still posts comes before ``gone`` is told the name.
+    aiohttp has no hook for a connection's end, but serves all its requests in one task, which ends with it. That is
+    after the last handler, so ``on_close(name)`` follows everything that a handler posts.
     """
 
-    def __init__(self, gone: Callable[[str], None] = lambda name: None) -> None:
+    def __init__(self, on_close: Callable[[str], None] = lambda name: None) -> None:
         self._names: dict[asyncio.Task[None], str] = {}
-        self._gone = gone
+        self._on_close = on_close
 
     def name(self, request: web.Request) -> str:
-        """The same for all requests of one connection."""
+        """Return the connection's name, the same for all its requests."""
         task = request.task
         if task not in self._names:
             self._names[task] = secrets.token_hex(8)
@@ -27,4 +27,4 @@ class Connections:
         return self._names[task]
 
     def _forget(self, task: asyncio.Task[None]) -> None:
-        self._gone(self._names.pop(task))
+        self._on_close(self._names.pop(task))

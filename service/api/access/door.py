@@ -1,5 +1,4 @@
-"""Who may come in: bounds the requests that are being prepared, queued or answered, all tenants' together and each
-one's, and closes for shutdown."""
+"""The bound on requests that are being prepared, queued or answered. It closes for shutdown."""
 
 import asyncio
 from collections.abc import Iterator
@@ -11,7 +10,10 @@ from service.errors import OverloadedError, ShuttingDownError
 
 
 class Door:
-    """Belongs to the event loop. Always true: 0 <= ``inside`` <= ``limit``; once closed, it stays so."""
+    """Counts the open requests of all tenants, and has `Accounts` count each tenant's. Belongs to the event loop.
+
+    Always true: 0 <= ``inside`` <= ``limit``; once closed, it stays closed.
+    """
 
     def __init__(self, limit: int, accounts: Accounts) -> None:
         self.limit = limit
@@ -23,7 +25,7 @@ class Door:
 
     @contextmanager
     def enter(self, tenant: Tenant) -> Iterator[None]:
-        """Be inside for the block's time. Raises `OverloadedError`, its subclasses too, or `ShuttingDownError`."""
+        """Count a request as inside for the block. Raises `OverloadedError` (or a subclass) or `ShuttingDownError`."""
         if self.closed:
             raise ShuttingDownError()
         if self.inside >= self.limit:
@@ -39,11 +41,11 @@ class Door:
                     self._empty.set()
 
     def close(self) -> None:
-        """Let nobody in any more."""
+        """Refuse all further requests."""
         self.closed = True
 
     async def emptied(self, timeout_s: float) -> bool:
-        """Wait until nobody is inside. False: somebody still is after ``timeout_s``."""
+        """Wait until no request is inside. Return False if one still is after ``timeout_s``."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self._empty.wait()

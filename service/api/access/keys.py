@@ -1,7 +1,7 @@
-"""The keys that open the door now. A changed file takes effect at the next request; nothing polls.
+"""The keys that are valid now. A changed file takes effect at the next request; nothing polls.
 
-Belongs to the event loop. A file that cannot be read or understood changes nothing: the last good keys stay, and the
-error is logged once for each such content.
+A file that cannot be read or understood changes nothing: the last good keys stay valid, and the error is logged once
+for each such content.
 """
 
 import time
@@ -9,43 +9,46 @@ from pathlib import Path
 
 import structlog
 
-from service.api.access.key_ring import parse_given, parse_ring
+from service.api.access.key_ring import parse_inline, parse_ring
 from service.api.access.tenants import Tenant
 from service.errors import ConfigError
 
 log = structlog.get_logger(__name__)
 
-# A file can change twice within one tick of its time stamp, so a stamp this young proves nothing yet.
+# A file can change twice within one tick of its time stamp, so a younger stamp proves nothing yet.
 SETTLED_NS = 1_000_000_000
 
-TROUBLES = (ConfigError, OSError, UnicodeDecodeError)
+LOAD_ERRORS = (ConfigError, OSError, UnicodeDecodeError)
 
 _Stamp = tuple[int, int, int]  # modified in ns, inode, size
 
 
 class Keys:
-    """Keys of a file and keys given beside it. Raises `ConfigError` if either is wrong at the start."""
+    """The keys of a file, and those of a setting beside it. Belongs to the event loop.
 
-    def __init__(self, path: Path | None = None, given: str | None = None) -> None:
+    Raises `ConfigError` if either is wrong at the start.
+    """
+
+    def __init__(self, path: Path | None = None, inline: str | None = None) -> None:
         self._path = path
-        self._given = () if given is None else parse_given(given)
-        self._ring = parse_ring("", self._given)
+        self._inline = () if inline is None else parse_inline(inline)
+        self._ring = parse_ring("", self._inline)
         self._stamp: _Stamp | None = None
         self._text: str | None = None  # as last read, good or bad
-        self._trouble = ""  # as last logged
+        self._logged = ""  # the last problem
         if path is not None:
             try:
                 self._load(path)
-            except TROUBLES as error:
+            except LOAD_ERRORS as error:
                 raise ConfigError(f"--keys {path}: {_reason(error)}") from error
 
     @property
     def required(self) -> bool:
-        """Whether anybody needs a key. True for an empty file: nobody gets in."""
-        return self._path is not None or bool(self._given)
+        """Whether requests need a key. True for an empty file, which lets no request in."""
+        return self._path is not None or bool(self._inline)
 
     def find(self, key: str) -> Tenant | None:
-        """Whose key it is, by the file's content of now."""
+        """Return the tenant of a key by the file's current content, or None if the key is unknown."""
         if self._path is not None:
             self._refresh(self._path)
         return self._ring.find(key)
@@ -53,17 +56,17 @@ class Keys:
     def _refresh(self, path: Path) -> None:
         try:
             changed = self._load(path)
-        except TROUBLES as error:
-            if (trouble := _reason(error)) != self._trouble:
-                self._trouble = trouble
-                log.error("keys_not_reloaded", problem=trouble)
+        except LOAD_ERRORS as error:
+            if (problem := _reason(error)) != self._logged:
+                self._logged = problem
+                log.error("keys_not_reloaded", problem=problem)
             return
-        self._trouble = ""  # over, even if what came back is what was there before
+        self._logged = ""  # it is over, even if the old content came back
         if changed:
             log.info("keys_loaded", keys=len(self._ring.tenants))
 
     def _load(self, path: Path) -> bool:
-        """Take the file in if it has changed. Raises one of `TROUBLES`."""
+        """Read the file if it has changed; return whether its keys have. Raises one of `LOAD_ERRORS`."""
         status = path.stat()
         stamp = (status.st_mtime_ns, status.st_ino, status.st_size)
         if stamp == self._stamp:
@@ -73,7 +76,7 @@ class Keys:
         if text == self._text:
             return False
         self._text = text
-        self._ring = parse_ring(text, self._given)
+        self._ring = parse_ring(text, self._inline)
         return True
 
 

@@ -1,4 +1,4 @@
-"""Keeps other sites' pages, opened in a browser of someone who can reach us, from using the model."""
+"""The check that keeps other sites' pages from using the model through a browser that can reach the server."""
 
 from urllib.parse import urlsplit
 
@@ -9,9 +9,9 @@ from service.errors import ForeignOriginError
 def check_origin(origin: str | None, host: str, only_local: bool) -> None:
     """Raise `ForeignOriginError` unless the page was served from ``host``, or no browser is involved.
 
-    Where everybody on this machine may enter, and nobody else (``only_local``), honest pages know a local name only;
-    another name that leads here was bent to do so by DNS rebinding. Where keys are needed such a page has none, and
-    another name is a proxy's.
+    If only programs on this machine may connect, without keys (``only_local``), honest pages know a local name only;
+    any other name that leads here was made to do so by DNS rebinding. Where keys are required, such a page has none,
+    and another name is a proxy's.
     """
     if origin is None:
         return
@@ -22,7 +22,7 @@ def check_origin(origin: str | None, host: str, only_local: bool) -> None:
 def _is_own(origin: str, host: str, only_local: bool) -> bool:
     try:
         page = urlsplit(origin)
-    except ValueError:  # half an IPv6 address
+    except ValueError:  # an incomplete IPv6 address
         return False
     if page.scheme not in ("http", "https") or page.netloc.lower() != host.lower():
         return False

@@ -1,10 +1,10 @@
-"""Who is served and charged, and what each may have. A tenant's name comes from the operator, never from a user."""
+"""Tenants, who are charged, and their limits. A tenant's name comes from the operator, never from a user."""
 
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-# Fit for a label, a log line and a TOML table without quotes. Without a colon: see `service.api.access.caller`.
+# Fit for a label, a log line and a TOML table without quotes. No colon: see `service.api.access.caller`.
 TENANT_NAME = r"^[A-Za-z0-9_-]{1,64}$"
 TenantName = Annotated[str, Field(pattern=TENANT_NAME)]
 
@@ -18,13 +18,14 @@ class Tenant(BaseModel):
 
     name: str
     weight: float = Field(default=1.0, gt=0)  # share against other tenants
-    max_priority: int = Field(default=0, ge=LOWEST_PRIORITY, lt=2**31)  # the best that it may ask for; lower is better
+    # The best that it may ask for, which is the lowest number; the key file calls it by its older name.
+    best_priority: int = Field(default=0, ge=LOWEST_PRIORITY, lt=2**31, alias="max_priority")
     admin: bool = False  # may read metrics and debug views, which show all tenants
     max_requests: int | None = Field(default=None, ge=1)  # open at once
     max_queue: int | None = Field(default=None, ge=1)  # answers that wait for their first step
     tokens_per_minute: int | None = Field(default=None, ge=1)  # prompt and answer
-    max_sessions: int | None = Field(default=None, ge=0)  # open over WebSocket; or idle and still with their KV
+    max_sessions: int | None = Field(default=None, ge=0)  # open over WebSocket, or idle with their KV kept
 
 
-# Everybody, while nobody needs a key.
+# The tenant of every caller where no keys are configured.
 ANONYMOUS = Tenant(name="", max_priority=LOWEST_PRIORITY)

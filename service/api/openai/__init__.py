@@ -1,1 +1,1 @@
-"""The routes that speak OpenAI's protocol: what they take, and the form of their answers."""
+"""The routes that speak OpenAI's protocol: what they accept, and the form of their answers."""

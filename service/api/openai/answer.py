@@ -1,4 +1,4 @@
-"""The form of an answer: what its route decides and the way it comes in does not."""
+"""The form of an answer, which depends on its route but not on whether it is streamed."""
 
 import math
 from abc import ABC, abstractmethod
@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.api.context import Tokenizer
 from service.api.openai.responses import Head, UsageCounts
 from service.core.messages.events import Finished, TokenOut
 from service.engine import Output
+from service.execution.models.tokenizer import Tokenizer
 
 Json = Mapping[str, Any]
 
@@ -18,8 +18,8 @@ IMPOSSIBLE_LOGPROB = -9999.0
 
 
 @dataclass(slots=True)
-class Answer:
-    """One choice of a plain answer while it comes in. ``tokens``: those with log-probabilities."""
+class CollectedChoice:
+    """One choice of an answer that is not streamed, while it arrives. ``tokens``: those with log-probabilities."""
 
     texts: list[str] = field(default_factory=list)
     tokens: list[TokenOut] = field(default_factory=list)
@@ -27,11 +27,11 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """All of it."""
+        """The text so far."""
         return "".join(self.texts)
 
     def add(self, output: Output) -> None:
-        """Take one more output in."""
+        """Add the next output."""
         self.texts.append(output.text)
         match output.event:
             case TokenOut(logprobs=logprobs) if logprobs is not None:
@@ -42,28 +42,28 @@ class Answer:
 
 @dataclass(slots=True)
 class AnswerFormat(ABC):
-    """How one request's answer is written, as chunks of a stream or as a whole."""
+    """Writes one request's answer, as chunks of a stream or as a whole."""
 
     head: Head
     tokenizer: Tokenizer
 
     @abstractmethod
     def opening(self) -> Iterator[tuple[int, Json]]:
-        """The chunks before the first output, each with its choice."""
+        """Yield the chunks before the first output, each with its choice."""
 
     @abstractmethod
     def chunks(self, choice: int, output: Output) -> Iterator[Json]:
-        """The chunks that an output makes, often none. Called in order."""
+        """Yield the chunks that an output makes, often none. Called in order."""
 
     @abstractmethod
     def usage_chunk(self, usage: UsageCounts) -> Json:
-        """The last chunk, for those who asked for it."""
+        """Return the last chunk, for requests that ask for it."""
 
     @abstractmethod
-    def whole(self, answers: Sequence[Answer], usage: UsageCounts) -> Json:
-        """Everything at once."""
+    def whole(self, answers: Sequence[CollectedChoice], usage: UsageCounts) -> Json:
+        """Return the whole answer."""
 
 
 def json_logprob(logprob: float) -> float:
-    """A log-probability that JSON can hold."""
+    """Return a log-probability that JSON can hold."""
     return logprob if math.isfinite(logprob) else IMPOSSIBLE_LOGPROB

@@ -1,9 +1,9 @@
-"""Chat answers as OpenAI writes them."""
+"""Chat answers in OpenAI's form."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from service.api.openai.answer import Answer, AnswerFormat, json_logprob
+from service.api.openai.answer import AnswerFormat, CollectedChoice, json_logprob
 from service.api.openai.responses import (
     ChatChoice,
     ChatChunk,
@@ -20,17 +20,17 @@ from service.engine import Output
 
 @dataclass(slots=True)
 class ChatFormat(AnswerFormat):
-    """The answer to a conversation in ``choices`` choices."""
+    """Writes the answer to a conversation, in ``choices`` choices."""
 
     choices: int
 
     def opening(self) -> Iterator[tuple[int, ChatChunk]]:
-        """The role of every choice comes before anything else."""
+        """Yield the role of every choice."""
         for choice in range(self.choices):
             yield choice, self._chunk(choice, {"role": "assistant", "content": ""})
 
     def chunks(self, choice: int, output: Output) -> Iterator[ChatChunk]:
-        """Text and its log-probabilities; the reason of the end stands alone."""
+        """Yield text with its log-probabilities; the finish reason has a chunk of its own."""
         event = output.event
         logprobs = self._logprobs([event]) if isinstance(event, TokenOut) else None
         if output.text or logprobs:
@@ -39,15 +39,15 @@ class ChatFormat(AnswerFormat):
             yield self._chunk(choice, {}, finish_reason=event.reason.value)
 
     def usage_chunk(self, usage: UsageCounts) -> ChatChunk:
-        """A chunk of no choice."""
+        """Return a chunk without a choice."""
         return {**self.head, "object": "chat.completion.chunk", "choices": [], "usage": usage}
 
-    def whole(self, answers: Sequence[Answer], usage: UsageCounts) -> ChatCompletion:
-        """The completion."""
+    def whole(self, answers: Sequence[CollectedChoice], usage: UsageCounts) -> ChatCompletion:
+        """Return the completion."""
         choices = [self._choice(index, answer) for index, answer in enumerate(answers)]
         return {**self.head, "object": "chat.completion", "choices": choices, "usage": usage}
 
-    def _choice(self, index: int, answer: Answer) -> ChatChoice:
+    def _choice(self, index: int, answer: CollectedChoice) -> ChatChoice:
         return {
             "index": index,
             "message": {"role": "assistant", "content": answer.text, "refusal": None},

@@ -1,9 +1,9 @@
-"""Completions of bare prompts as OpenAI's older route writes them."""
+"""Completions of bare prompts, in the form of OpenAI's older route."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from service.api.openai.answer import Answer, AnswerFormat, json_logprob
+from service.api.openai.answer import AnswerFormat, CollectedChoice, json_logprob
 from service.api.openai.responses import TextChoice, TextChunk, TextCompletion, TextLogprobs, UsageCounts
 from service.core.messages.events import Finished, TokenOut
 from service.core.messages.sampling import TokenLogprobs
@@ -12,22 +12,22 @@ from service.engine import Output
 
 @dataclass(slots=True)
 class CompletionFormat(AnswerFormat):
-    """The continuations of one or several prompts.
+    """Writes the continuations of one or several prompts.
 
-    ``echoes``: what opens each choice's text, often nothing. ``offsets``: characters of the tokens so far, by choice.
+    ``echoes``: the start of each choice's text, often empty. ``offsets``: characters of the tokens so far, by choice.
     """
 
     echoes: Sequence[str]
     offsets: dict[int, int] = field(default_factory=dict)
 
     def opening(self) -> Iterator[tuple[int, TextChunk]]:
-        """The prompts, for those who want them back."""
+        """Yield the prompts, for requests that want them echoed."""
         for choice, echo in enumerate(self.echoes):
             if echo:
                 yield choice, self._chunk(_choice(choice, echo))
 
     def chunks(self, choice: int, output: Output) -> Iterator[TextChunk]:
-        """Text with its log-probabilities; the last also says why it ends."""
+        """Yield text with its log-probabilities; the last chunk has the finish reason."""
         event = output.event
         logprobs = self._logprobs(choice, [event]) if isinstance(event, TokenOut) else None
         reason = event.reason.value if isinstance(event, Finished) else None
@@ -35,15 +35,15 @@ class CompletionFormat(AnswerFormat):
             yield self._chunk(_choice(choice, output.text, logprobs, reason))
 
     def usage_chunk(self, usage: UsageCounts) -> TextChunk:
-        """A chunk of no choice."""
+        """Return a chunk without a choice."""
         return {**self.head, "object": "text_completion", "choices": [], "usage": usage}
 
-    def whole(self, answers: Sequence[Answer], usage: UsageCounts) -> TextCompletion:
-        """The completion."""
+    def whole(self, answers: Sequence[CollectedChoice], usage: UsageCounts) -> TextCompletion:
+        """Return the completion."""
         choices = [self._whole_choice(index, answer) for index, answer in enumerate(answers)]
         return {**self.head, "object": "text_completion", "choices": choices, "usage": usage}
 
-    def _whole_choice(self, index: int, answer: Answer) -> TextChoice:
+    def _whole_choice(self, index: int, answer: CollectedChoice) -> TextChoice:
         logprobs = self._logprobs(index, answer.tokens)
         return _choice(index, self.echoes[index] + answer.text, logprobs, answer.finish_reason)
 
@@ -58,7 +58,7 @@ class CompletionFormat(AnswerFormat):
         }
 
     def _logprobs(self, choice: int, tokens: Sequence[TokenOut]) -> TextLogprobs | None:
-        """The four lists of `tokens`, which follow those of the last call."""
+        """Return the four lists of `tokens`, which follow those of the last call."""
         lists: TextLogprobs = {"text_offset": [], "token_logprobs": [], "tokens": [], "top_logprobs": []}
         for event in tokens:
             if event.logprobs is not None:
@@ -73,7 +73,7 @@ class CompletionFormat(AnswerFormat):
         lists["token_logprobs"].append(logprob)
         lists["tokens"].append(text)
         likeliest: dict[str, float] = {}
-        for other, value in (*logprobs.top, (token, logprob)):  # the drawn one comes along, as OpenAI has it
+        for other, value in (*logprobs.top, (token, logprob)):  # the drawn token is included, as with OpenAI
             likeliest.setdefault(self.tokenizer.token_text(other), json_logprob(value))
         lists["top_logprobs"].append(likeliest)
 

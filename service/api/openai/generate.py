@@ -1,6 +1,6 @@
-"""What all routes that generate share: a prepared request goes to the engine, its answer comes back, whole or streamed.
+"""The handlers that generate: a prepared request goes to the engine, and its answer comes back, whole or streamed.
 
-The routes differ in what they make of the body and in the form of the answer; `Prepared` holds both.
+They differ only in what they make of the body and in the form of the answer; `Prepared` holds both.
 """
 
 import secrets
@@ -13,13 +13,12 @@ from service.api.access.caller import Caller
 from service.api.body import with_body
 from service.api.context import BEGUN, CALLER, DOOR, LIMITS, MODEL, REQUEST_ID, STREAMS, ServedModel
 from service.api.errors import error_body
-from service.api.openai.answer import Answer, Json
-from service.api.openai.prepare import Prepared, prepare_chat
-from service.api.openai.prepare_completion import prepare_completion
+from service.api.openai.answer import CollectedChoice, Json
+from service.api.openai.prepare import Prepared, prepare_chat, prepare_completion
 from service.api.openai.usage import Tally
-from service.api.slow_readers import bounded_write, cut
+from service.api.slow_readers import abort_connection, bounded_write
 from service.api.sse import EventStream, compact
-from service.api.streams import Delivery, Stream
+from service.api.streams import AnswerStream, Delivery
 from service.core.messages.events import Preempted, Resumed
 from service.errors import RequestError, SlowReaderError
 
@@ -37,7 +36,7 @@ async def completions(request: web.Request) -> web.StreamResponse:
 
 
 async def _generate(request: web.Request, prepare: Prepare, prefix: str) -> web.StreamResponse:
-    """The client's leaving, at any point, cancels all turns."""
+    """Prepare, run and answer a request. A client that leaves, at any point, cancels all turns."""
     answer_id = f"{prefix}-{secrets.token_hex(16)}"
     # The engine knows the turns by the answer's id: this ties its log lines to the request's.
     structlog.contextvars.bind_contextvars(answer_id=answer_id)
@@ -53,9 +52,9 @@ async def _generate(request: web.Request, prepare: Prepare, prefix: str) -> web.
         return await _send_whole(request, whole)
 
 
-async def _collect(stream: Stream, prepared: Prepared, tally: Tally) -> Json:
-    """Wait for all choices to end."""
-    answers = [Answer() for _ in prepared.turns]
+async def _collect(stream: AnswerStream, prepared: Prepared, tally: Tally) -> Json:
+    """Return the whole answer once all choices have ended."""
+    answers = [CollectedChoice() for _ in prepared.turns]
     while not stream.done:
         for delivery in await stream.take():
             tally.note(delivery.choice, delivery.output.event)
@@ -72,13 +71,13 @@ async def _send_whole(request: web.Request, whole: Json) -> web.StreamResponse:
     return response
 
 
-async def _streamed(request: web.Request, stream: Stream, chunks: "_Chunks") -> web.StreamResponse:
-    """Chunks as they come. An error before the first of them is an ordinary answer, later it is an event."""
+async def _streamed(request: web.Request, stream: AnswerStream, chunks: "_Chunks") -> web.StreamResponse:
+    """Send chunks as they come. An error before the first is an ordinary answer; a later one is an event."""
     events = EventStream(request, request.app[LIMITS].write_timeout_s)
     try:
         await _pump(stream, events, chunks, request.app[LIMITS].keep_alive_s)
     except SlowReaderError:
-        cut(request)
+        abort_connection(request)
         raise
     except RequestError as error:
         if not events.response.prepared:
@@ -87,7 +86,7 @@ async def _streamed(request: web.Request, stream: Stream, chunks: "_Chunks") -> 
     return events.response
 
 
-async def _pump(stream: Stream, events: EventStream, chunks: "_Chunks", keep_alive_s: float) -> None:
+async def _pump(stream: AnswerStream, events: EventStream, chunks: "_Chunks", keep_alive_s: float) -> None:
     while not stream.done:
         deliveries = await stream.take(keep_alive_s)
         if not deliveries:
@@ -102,7 +101,7 @@ async def _pump(stream: Stream, events: EventStream, chunks: "_Chunks", keep_ali
 
 
 class _Chunks:
-    """Turns deliveries into chunks; remembers whether any came before and what it cost."""
+    """Turns deliveries into chunks, opening chunks first, and counts their tokens."""
 
     def __init__(self, prepared: Prepared, tally: Tally) -> None:
         self._form = prepared.form
@@ -111,7 +110,7 @@ class _Chunks:
         self._begun = False
 
     def of(self, deliveries: Sequence[Delivery]) -> Iterator[Json]:
-        """The chunks that these make."""
+        """Yield the chunks that deliveries make."""
         if not self._begun:
             self._begun = True
             for choice, chunk in self._form.opening():
@@ -122,7 +121,7 @@ class _Chunks:
                 yield self._counted(delivery.choice, chunk)
 
     def last(self) -> list[Json]:
-        """What follows all choices: their token counts, if asked for."""
+        """Return what follows all choices: their token counts, if asked for."""
         return [self._form.usage_chunk(self._tally.total())] if self._body.wants_usage else []
 
     def _counted(self, choice: int, chunk: Json) -> Json:

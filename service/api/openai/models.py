@@ -1,10 +1,10 @@
-"""GET /v1/models: the model that is served."""
+"""GET /v1/models: the served model."""
 
 from aiohttp import web
 
 from service.api.context import MODEL, ServedModel
-from service.api.openai.prepare import check_model
 from service.api.openai.responses import Model, ModelList
+from service.api.openai.turns import check_model
 
 
 async def list_models(request: web.Request) -> web.Response:

@@ -1,21 +1,21 @@
-"""What the routes answer with: OpenAI's forms, and vLLM's where OpenAI has none.
+"""The types of answers: OpenAI's, and vLLM's where OpenAI has none.
 
 The code builds these types and the served OpenAPI document is made from them, so neither can drift from the other.
 """
 
 from typing import Literal, NotRequired
 
-from typing_extensions import TypedDict  # pydantic reads typing's own only from Python 3.12 on
+from typing_extensions import TypedDict  # pydantic supports typing's own only from Python 3.12 on
 
 
 class PromptDetails(TypedDict):
-    """``cached_tokens``: prompt tokens whose KV an earlier turn had left."""
+    """Details of the prompt. ``cached_tokens``: its tokens whose KV an earlier turn had left."""
 
     cached_tokens: int
 
 
 class SwitchFigures(TypedDict):
-    """What context switches did to a request: seconds, tokens, bytes. Of several choices, the sum or the worst."""
+    """What context switches cost a request, in seconds, tokens and bytes; the sum or the worst of several choices."""
 
     queue_s: float
     stall_s: float
@@ -25,7 +25,7 @@ class SwitchFigures(TypedDict):
 
 
 class UsageCounts(TypedDict):
-    """Token counts of a request; the choices of one prompt share that prompt. ``fastswitch``: once it has ended."""
+    """Token counts of a request, whose choices share a prompt. ``fastswitch`` is there once the request has ended."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -35,7 +35,7 @@ class UsageCounts(TypedDict):
 
 
 class Head(TypedDict):
-    """What all parts of one answer share. ``created``: Unix seconds."""
+    """The fields that all parts of an answer share. ``created``: Unix seconds."""
 
     id: str
     created: int
@@ -113,7 +113,7 @@ class ChatChunk(Head):
 
 
 class TextLogprobs(TypedDict):
-    """Log-probabilities of a completion's tokens. ``text_offset``: where each begins, in characters."""
+    """Log-probabilities of a completion's tokens. ``text_offset``: where each token begins, in characters."""
 
     text_offset: list[int]
     token_logprobs: list[float]
@@ -147,7 +147,7 @@ class TextChunk(Head):
 
 
 class Tokens(TypedDict):
-    """A text or a conversation as tokens. ``token_strs``: only if asked for."""
+    """A text or a conversation as tokens. ``token_strs``: null unless asked for."""
 
     count: int
     max_model_len: int
@@ -179,7 +179,7 @@ class ModelList(TypedDict):
 
 
 class ErrorDetails(TypedDict):
-    """What went wrong. ``code`` is stable; ``request_id`` is the log's."""
+    """What went wrong. ``code`` is stable; ``request_id`` also stands in the log."""
 
     message: str
     type: str
@@ -189,6 +189,6 @@ class ErrorDetails(TypedDict):
 
 
 class ErrorBody(TypedDict):
-    """An error, as an answer or as the last event of a stream."""
+    """An error, as a whole answer or as the last event of a stream."""
 
     error: ErrorDetails

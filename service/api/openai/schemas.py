@@ -1,7 +1,7 @@
-"""What requests may say: OpenAI's fields, and vLLM's where OpenAI has none. Here is what they share, and chat.
+"""The fields of requests: OpenAI's, and vLLM's where OpenAI has none. Chat requests, and what all bodies share.
 
-Types are strict. A field that nobody knows is ignored, as OpenAI does, but one that would change the answer and is not
-supported is refused: an answer that silently disregards it would be wrong.
+Types are strict. An unknown field is ignored, as OpenAI does, but an unsupported one that would change the answer is
+refused: an answer that silently disregards it would be wrong.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from pydantic_core import CoreSchema, from_json
 from service.core.messages.sampling import MAX_BIASED_TOKENS, MAX_LOGPROBS
 from service.errors import InvalidRequestError
 
-MAX_CHOICES = 128  # of all prompts of a request together
+MAX_CHOICES = 128  # over all prompts of a request
 MAX_STOP_STRINGS = 64
 MAX_STOP_LENGTH = 1000  # characters
 
@@ -32,9 +32,9 @@ LogitBias = Annotated[
     dict[TokenId, Annotated[float, Field(ge=-100, le=100)]],
     Field(max_length=MAX_BIASED_TOKENS, json_schema_extra={"propertyNames": {"pattern": "^[0-9]+$"}}),
 ]
-TemplateVariables = dict[str, JsonValue]  # what a chat template reads beside the messages, as `enable_thinking`
+TemplateVariables = dict[str, JsonValue]  # what a chat template reads beside the messages, such as `enable_thinking`
 
-# Fields that change the answer, each with the values that leave it as it is.
+# Unsupported fields that change the answer, each with the values that do not, which are accepted.
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "add_special_tokens": (None, False),
     "allowed_token_ids": (None,),
@@ -78,14 +78,14 @@ class _Model(BaseModel):
 
 
 class TextPart(_Model):
-    """A piece of a message. Pictures and sound are refused."""
+    """A part of a message. Images and sound are refused."""
 
     type: Literal["text"]
     text: str
 
 
 def _only_text(schema: JsonSchemaValue) -> None:
-    """What the schema of a message leaves out: its class takes more, so as to say what is wrong with it."""
+    """Remove from the schema what the class accepts only in order to explain why it is refused."""
     schema["required"] = ["role", "content"]
     schema["properties"].pop("tool_calls")
     content = schema["properties"]["content"]
@@ -112,25 +112,25 @@ class Message(_Model):
 
     @property
     def text(self) -> str:
-        """Its content as one string."""
+        """The content as one string."""
         if isinstance(self.content, list):
             return "".join(part.text for part in self.content)
         return self.content or ""
 
     def for_template(self) -> dict[str, str]:
-        """As chat templates want it; they know OpenAI's newer role *developer* by its old name."""
+        """Return it as chat templates want it; they know OpenAI's newer role *developer* by its old name."""
         return {"role": "system" if self.role == "developer" else self.role, "content": self.text}
 
 
 class StreamOptions(_Model):
-    """How to stream. ``continuous_usage_stats``: each chunk, not the last alone, has its choice's counts."""
+    """How to stream. ``continuous_usage_stats``: every chunk, not only the last, has its choice's counts."""
 
     include_usage: bool = False
     continuous_usage_stats: bool = False
 
 
 class Body(_Model):
-    """The body of a request: unknown fields are let in, and null means that a field was left out."""
+    """The body of a request. Unknown fields are accepted, and null means that a field was left out."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -139,12 +139,12 @@ class Body(_Model):
     @model_validator(mode="before")
     @classmethod
     def _null_is_default(cls, values: Any) -> Any:
-        """OpenAI takes null for "unset" in every field."""
+        """Drop nulls, which mean "unset" in every one of OpenAI's fields."""
         return {k: v for k, v in values.items() if v is not None} if isinstance(values, dict) else values
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """The schema says the same of null."""
+        """Return a schema that allows null in the same way."""
         schema = handler.resolve_ref_schema(handler(core_schema))
         required = schema.get("required", ())
         for name, field in schema["properties"].items():
@@ -154,7 +154,7 @@ class Body(_Model):
 
 
 class SamplingFields(Body):
-    """What says how to draw tokens and when to stop; common to all routes that generate."""
+    """How to sample tokens and when to stop; common to all routes that generate."""
 
     n: int = Field(1, ge=1, le=MAX_CHOICES)
     stream: bool = False
@@ -166,7 +166,7 @@ class SamplingFields(Body):
     min_p: float = Field(0.0, ge=0, le=1)
     presence_penalty: float = Field(0.0, ge=-2, le=2)
     frequency_penalty: float = Field(0.0, ge=-2, le=2)
-    repetition_penalty: float = Field(1.0, ge=0.01, le=10)  # a divisor: what is next to nothing would be infinite
+    repetition_penalty: float = Field(1.0, ge=0.01, le=10)  # a divisor: near 0 the result would be infinite
     logit_bias: LogitBias | None = None
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     stop: str | list[str] | None = None
@@ -198,21 +198,31 @@ class SamplingFields(Body):
 
     @property
     def wants_usage_always(self) -> bool:
-        """Whether each chunk of a stream tells them, too."""
+        """Whether each chunk of a stream has them, too."""
         return self.wants_usage and self.stream_options is not None and self.stream_options.continuous_usage_stats
 
     @property
     def stop_strings(self) -> tuple[str, ...]:
-        """``stop`` in its one form."""
+        """``stop`` as a tuple."""
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
 
-class ChatRequest(SamplingFields):
+class ConversationFields(SamplingFields):
+    """The fields that a chat request shares with a turn of the chat stream."""
+
+    max_completion_tokens: int | None = Field(None, ge=1, description="Another name of max_tokens, which it overrides")
+    chat_template_kwargs: TemplateVariables = Field({}, description="Variables that the chat template reads")
+
+    @property
+    def answer_limit(self) -> int | None:
+        """The limit of the answer under either of its names, in tokens."""
+        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+
+
+class ChatRequest(ConversationFields):
     """The body of POST /v1/chat/completions."""
 
     messages: list[Message] = Field(min_length=1)
-    chat_template_kwargs: TemplateVariables = {}
-    max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool = False
     top_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
 
@@ -222,17 +232,12 @@ class ChatRequest(SamplingFields):
             raise ValueError("top_logprobs needs logprobs to be true")
         return self
 
-    @property
-    def answer_limit(self) -> int | None:
-        """The bound on the answer under either of its names, in tokens."""
-        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
-
 
 AnyBody = TypeVar("AnyBody", bound=Body)
 
 
 def parse_body(kind: type[AnyBody], raw: bytes) -> AnyBody:
-    """A request's body as ``kind``. Raises `InvalidRequestError` that names the first bad field."""
+    """Return a request's body as ``kind``. Raises `InvalidRequestError`, which names the first bad field."""
     try:
         body = kind.model_validate(from_json(raw, allow_inf_nan=False))
     except ValidationError as error:
@@ -244,7 +249,7 @@ def parse_body(kind: type[AnyBody], raw: bytes) -> AnyBody:
 
 
 def checked_defaults(wanted: Mapping[str, Any]) -> dict[str, float]:
-    """What a model's authors want, held to what requests may say. Raises `InvalidRequestError`."""
+    """Return a model's sampling defaults, if a request could ask for them. Raises `InvalidRequestError`."""
     try:
         fields = SamplingFields.model_validate(wanted)
     except ValidationError as error:
@@ -253,14 +258,14 @@ def checked_defaults(wanted: Mapping[str, Any]) -> dict[str, float]:
 
 
 def refuse_unsupported(body: Body) -> None:
-    """Raise `InvalidRequestError` if it asks for something that would change the answer and is not there."""
+    """Raise `InvalidRequestError` if a body asks for something unsupported that would change the answer."""
     for name, neutral in UNSUPPORTED.items():
         if (body.model_extra or {}).get(name) not in neutral:
             raise InvalidRequestError(f"{name} is not supported", param=name)
 
 
 def refusal(error: ValidationError, tags: int = 0) -> InvalidRequestError:
-    """The problem that lies deepest: of a union's alternatives, the one that the value came nearest to.
+    """Return an error for the deepest problem: it belongs to the alternative of a union that the value came nearest to.
 
     ``tags``: how many names of a tagged union's alternatives a field's path begins with.
     """
@@ -272,5 +277,5 @@ def refusal(error: ValidationError, tags: int = 0) -> InvalidRequestError:
 
 
 def _path(location: tuple[int | str, ...]) -> list[str]:
-    """Where a field is, without pydantic's names for a union's alternatives."""
+    """Return a field's path without pydantic's names for a union's alternatives."""
     return [str(part) for part in location if part not in ("str", "constrained-str") and not str(part).endswith("]")]

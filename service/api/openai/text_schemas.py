@@ -1,4 +1,4 @@
-"""What requests about bare text and tokens may say."""
+"""The fields of requests about bare text and tokens."""
 
 from typing import Annotated, Self
 
@@ -16,7 +16,7 @@ TokenLists = Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_CHOICE
 class CompletionRequest(SamplingFields):
     """The body of POST /v1/completions. ``prompt``: one or several, as text or as token ids.
 
-    ``add_special_tokens``: those that the model wants around a text.
+    ``add_special_tokens``: whether to add those that the model wants around a text.
     """
 
     prompt: Text | Texts | TokenIds | TokenLists
@@ -35,7 +35,7 @@ class CompletionRequest(SamplingFields):
 
     @property
     def prompts(self) -> list[str | list[int]]:
-        """``prompt`` in one form."""
+        """``prompt`` as a list."""
         if isinstance(self.prompt, str):
             return [self.prompt]
         ids = [each for each in self.prompt if isinstance(each, int)]
@@ -43,7 +43,7 @@ class CompletionRequest(SamplingFields):
 
 
 def _only(name: str, other: str) -> dict[str, JsonValue]:
-    """The schema of bodies that have one field and not another; null is not to have it."""
+    """Return the schema of bodies that have one field and not another; null counts as absent."""
     null: dict[str, JsonValue] = {"type": "null"}
     return {"required": [name], "properties": {name: {"not": null}, other: null}}
 
@@ -51,8 +51,8 @@ def _only(name: str, other: str) -> dict[str, JsonValue]:
 class TokenizeRequest(Body):
     """The body of POST /tokenize: a text, or a conversation as the chat template writes it.
 
-    ``add_special_tokens``: those that the model wants around a bare prompt; left out, a text gets them and a
-    conversation, whose template brings its own, does not.
+    ``add_special_tokens``: whether to add those that the model wants around a bare prompt. If left out, a text gets
+    them, and a conversation, whose template has its own, does not.
     """
 
     model_config = ConfigDict(json_schema_extra={"oneOf": [_only("prompt", "messages"), _only("messages", "prompt")]})
@@ -67,7 +67,7 @@ class TokenizeRequest(Body):
     @model_validator(mode="after")
     def _one_of_two(self) -> Self:
         if (self.prompt is None) == (self.messages is None):
-            raise ValueError("either prompt or messages must be given")
+            raise ValueError("exactly one of prompt and messages is needed")
         return self
 
 

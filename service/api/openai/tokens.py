@@ -1,13 +1,13 @@
-"""POST /tokenize and /detokenize, in vLLM's forms: what the model makes of a text."""
+"""POST /tokenize and /detokenize, in vLLM's form: a text as the model's tokens, and back."""
 
 from aiohttp import web
 
 from service.api.body import with_body
 from service.api.context import CALLER, DOOR, ServedModel
-from service.api.openai.prepare import check_model, refuse_unknown_tokens
 from service.api.openai.responses import Text, Tokens
 from service.api.openai.schemas import parse_body
 from service.api.openai.text_schemas import DetokenizeRequest, TokenizeRequest
+from service.api.openai.turns import check_model, refuse_unknown_tokens
 from service.api.sse import compact
 
 

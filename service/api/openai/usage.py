@@ -1,4 +1,4 @@
-"""Counts a request's tokens while it is answered."""
+"""The token counts of a request while it is answered."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,19 +16,19 @@ class _Count:
 
 
 class Tally:
-    """Counts by choice.
+    """Counts tokens by choice.
 
-    ``prompts``: each choice's prompt tokens. Every ``choices_a_prompt`` choices in a row share a prompt.
-    ``block_bytes``: what a block of KV takes.
+    ``prompts``: each choice's number of prompt tokens. Every ``choices_per_prompt`` choices in a row share a prompt.
+    ``block_bytes``: of a KV block.
     """
 
-    def __init__(self, prompts: Iterable[int], choices_a_prompt: int, block_bytes: int) -> None:
+    def __init__(self, prompts: Iterable[int], choices_per_prompt: int, block_bytes: int) -> None:
         self._block_bytes = block_bytes
         self._counts = [_Count(prompt) for prompt in prompts]
-        self._choices_a_prompt = choices_a_prompt
+        self._choices_per_prompt = choices_per_prompt
 
     def note(self, choice: int, event: Event) -> None:
-        """Take one of the choice's events in."""
+        """Account for one of the choice's events."""
         count = self._counts[choice]
         match event:
             case Started(reused=reused):
@@ -40,13 +40,13 @@ class Tally:
                 count.end = event
 
     def of(self, choice: int) -> UsageCounts:
-        """One choice's, so far."""
+        """Return one choice's counts so far."""
         return self._sum([self._counts[choice : choice + 1]])
 
     def total(self) -> UsageCounts:
-        """The whole request's, so far."""
-        starts = range(0, len(self._counts), self._choices_a_prompt)
-        return self._sum([self._counts[start : start + self._choices_a_prompt] for start in starts])
+        """Return the whole request's counts so far."""
+        starts = range(0, len(self._counts), self._choices_per_prompt)
+        return self._sum([self._counts[start : start + self._choices_per_prompt] for start in starts])
 
     def _sum(self, groups: Sequence[Sequence[_Count]]) -> UsageCounts:
         prompt = sum(group[0].prompt for group in groups)

@@ -1,1 +1,1 @@
-"""What operators see: probes, metrics, debug views."""
+"""The routes for operators: probes, metrics and debug views."""

@@ -1,4 +1,4 @@
-"""What operators see of the inside: ids and numbers, never text and never tokens."""
+"""The debug views: ids and numbers of the server's state, never text and never tokens."""
 
 import asyncio
 import time
@@ -13,11 +13,11 @@ from service.api.lifecycle import state_of
 from service.core.messages.events import Snapshot
 from service.errors import NotFoundError
 
-SILENCE_S = 5.0  # of the engine, after which the rest is shown without it
+SILENCE_S = 5.0  # of the engine, after which the view leaves its part out
 
 
 async def debug_state(request: web.Request) -> web.Response:
-    """Show who runs, waits and is preempted, since when and why; sessions, pools, tenants."""
+    """Show which requests run, wait and are preempted, since when and why; sessions, pools, tenants."""
     check_admin(request)
     app = request.app
     return web.json_response(
@@ -35,7 +35,7 @@ async def debug_state(request: web.Request) -> web.Response:
 
 
 async def debug_request(request: web.Request) -> web.Response:
-    """Tell what became of a request, by the id of its answer or its X-Request-Id."""
+    """Show what happened to a request, by the id of its answer or its X-Request-Id."""
     check_admin(request)
     found = request.app[HISTORY].find(request.match_info["id"])
     if not found:
@@ -44,7 +44,7 @@ async def debug_request(request: web.Request) -> web.Response:
 
 
 async def _core(app: web.Application) -> dict[str, Any] | None:
-    """None: the engine does not answer, which is news too."""
+    """Return core's part of the view, or None if the engine does not answer, which says something too."""
     if not app[STREAMS].healthy:
         return None
     try:

@@ -1,7 +1,7 @@
-"""What became of the last requests, by id: their events with the time at which the edge heard of them.
+"""The history of the last requests, by id: their events, with the time at which the API saw them.
 
-An observer of events, bounded in requests and in events of each. Numbers and ids only: no text, no tokens. Belongs to
-the event loop.
+`History` is an observer of events, bounded in requests and in events of each. It holds numbers and ids, no text and no
+tokens, and belongs to the event loop.
 """
 
 import time
@@ -14,12 +14,12 @@ from service.core.messages.events import Event, RequestEvent, TokenOut
 from service.engine import Turn
 
 MAX_REQUESTS = 1024
-MAX_EVENTS = 128  # of one request, tokens apart; the oldest go first
+MAX_EVENTS = 128  # of one request, tokens not counted; the oldest are dropped first
 
 
 @dataclass(slots=True)
 class Record:
-    """One request. Tokens are counted, not listed: they are many and alike. Times are Unix seconds."""
+    """One request. Tokens are counted, not listed, since they are many and alike. Times are Unix seconds."""
 
     request_id: str
     client_id: str  # the X-Request-Id of its answer
@@ -35,15 +35,15 @@ class Record:
     events: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=MAX_EVENTS))
 
     def view(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Return the record as JSON has it."""
         return asdict(self) | {"events": list(self.events)}
 
     def is_called(self, name: str) -> bool:
-        """Whether an operator means it by ``name``: its own id, its answer's, or the X-Request-Id."""
+        """Return whether ``name`` is its own id, its answer's id or its X-Request-Id."""
         if name in (self.request_id, self.client_id):
             return True
-        place = self.request_id.removeprefix(f"{name}-")  # of the prompt, the choice or both
-        return place.replace("-", "").isdigit()
+        indices = self.request_id.removeprefix(f"{name}-")  # of the prompt, the choice or both
+        return indices.replace("-", "").isdigit()
 
 
 class History:
@@ -54,7 +54,7 @@ class History:
         self._records: OrderedDict[str, Record] = OrderedDict()
 
     def admit(self, turns: Sequence[Turn]) -> None:
-        """Turns are posted."""
+        """Begin the records of turns that are posted."""
         for turn in turns:
             submit = turn.submit
             record = Record(
@@ -71,7 +71,7 @@ class History:
             self._records.popitem(last=False)
 
     def observe(self, event: Event) -> None:
-        """Write one of core's events down."""
+        """Add one of core's events to its request's record."""
         if not isinstance(event, RequestEvent):
             return
         record = self._records.get(event.request_id)
@@ -85,7 +85,7 @@ class History:
             self._note(record, type(event).__name__.lower(), details)
 
     def find(self, name: str) -> list[dict[str, Any]]:
-        """The records that ``name`` may mean, oldest first: the choices of one answer have it in common."""
+        """Return the records called ``name``, oldest first; the choices of one answer share a name."""
         return [record.view() for record in self._records.values() if record.is_called(name)]
 
     def _note(self, record: Record, event: str, details: dict[str, Any]) -> None:

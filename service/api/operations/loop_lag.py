@@ -1,4 +1,4 @@
-"""Measures how late the event loop runs its timers: whatever blocks it delays every client."""
+"""A measure of how late the event loop runs its timers, because whatever blocks it delays every client."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,19 +7,19 @@ PERIOD_S = 0.25
 
 
 class LoopLag:
-    """Calls ``report(seconds)`` a few times a second while it is started."""
+    """Calls ``report(seconds)`` a few times a second between `start` and `stop`."""
 
     def __init__(self, report: Callable[[float], None]) -> None:
         self._report = report
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """On the loop to be measured."""
+        """Measure the running loop."""
         loop = asyncio.get_running_loop()
         self._timer = loop.call_at(loop.time() + PERIOD_S, self._tick, loop, loop.time() + PERIOD_S)
 
     def stop(self) -> None:
-        """No more reports."""
+        """End the reports."""
         if self._timer is not None:
             self._timer.cancel()
 

@@ -1,4 +1,4 @@
-"""Metrics on a listener of their own, for scrapers that have no key and see no other route."""
+"""Metrics on a listener of their own, for scrapers without a key, which see no other route."""
 
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -11,7 +11,7 @@ from service.telemetry.metrics import Metrics
 
 
 def metrics_site(listener: socket.socket, metrics: Metrics) -> Callable[[web.Application], AsyncIterator[None]]:
-    """A clean-up context of the main application: serves ``/metrics`` on ``listener`` while it lives."""
+    """Return a clean-up context of the main application that serves ``/metrics`` on ``listener`` while it runs."""
 
     async def serve(_: web.Application) -> AsyncIterator[None]:
         site = web.Application()

@@ -1,4 +1,4 @@
-"""What operators and their probes ask: alive, ready, metrics, the OpenAPI document."""
+"""The probes (alive, ready), the metrics and the OpenAPI document."""
 
 from typing import Literal
 
@@ -15,7 +15,7 @@ log = structlog.get_logger(__name__)
 
 
 async def health(request: web.Request) -> web.Response:
-    """Alive: 503 once the engine has failed, and while the device hangs."""
+    """Say whether the server is alive: 503 once the engine has failed, and while the device hangs."""
     state = state_of(request.app)
     if state in DEAD:
         log.error("not_alive", state=state, step_age_s=request.app[STREAMS].step_age_s)
@@ -24,24 +24,24 @@ async def health(request: web.Request) -> web.Response:
 
 
 async def ready(request: web.Request) -> web.Response:
-    """Ready for traffic: 503 while loading or shutting down, or when not alive."""
+    """Say whether it is ready for traffic: 503 while loading or shutting down, or when not alive."""
     state = state_of(request.app)
     return _status(state, 200 if state == "ready" else 503)
 
 
 async def show_metrics(request: web.Request) -> web.Response:
-    """Show all metrics in Prometheus' text format; with keys, to an admin's only."""
+    """Show all metrics in Prometheus' text format; if keys are configured, to an admin's key only."""
     check_metrics_reader(request)
     return await open_metrics(request)
 
 
 async def open_metrics(request: web.Request) -> web.Response:
-    """Show them to everybody who reaches the listener."""
+    """Show the metrics to every client that reaches the listener."""
     return web.Response(body=request.app[METRICS].exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 async def openapi(request: web.Request) -> web.Response:
-    """Describe all routes in OpenAPI's form."""
+    """Describe all routes as OpenAPI."""
     return web.json_response(request.app[DOCUMENT])
 
 

@@ -1,9 +1,9 @@
-"""What the debug views answer with: ids and numbers. Core's own views are part of it as they are."""
+"""The types of the debug views, with core's own views as parts."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field
-from typing_extensions import TypedDict  # pydantic reads typing's own only from Python 3.12 on
+from typing_extensions import TypedDict  # pydantic supports typing's own only from Python 3.12 on
 
 from service.api.access.accounts import AccountView
 from service.core.messages.events import FinishReason, Gauges, Timings, Usage
@@ -14,7 +14,7 @@ State = Literal["loading", "ready", "shutting_down", "hung", "failed"]
 
 
 class Status(TypedDict):
-    """How the server is; *ok* is alive."""
+    """The state of the server; *ok* means alive."""
 
     status: State | Literal["ok"]
 
@@ -48,13 +48,13 @@ class _Happened(TypedDict):
 
 
 class SubmittedNote(_Happened):
-    """The edge posted it to the engine."""
+    """The API posted the request to the engine."""
 
     event: Literal["submitted"]
 
 
 class RefusedNote(_Happened):
-    """Core did not take it in."""
+    """Core refused the request."""
 
     event: Literal["refused"]
     code: str
@@ -62,7 +62,7 @@ class RefusedNote(_Happened):
 
 
 class StartedNote(_Happened):
-    """It entered the batch."""
+    """The request entered the batch."""
 
     event: Literal["started"]
     queue_s: float
@@ -70,14 +70,14 @@ class StartedNote(_Happened):
 
 
 class PreemptedNote(_Happened):
-    """It lost its place."""
+    """The request was preempted."""
 
     event: Literal["preempted"]
     reason: str
 
 
 class ResumedNote(_Happened):
-    """It has a place again."""
+    """The request is in the batch again."""
 
     event: Literal["resumed"]
     parked_s: float
@@ -85,7 +85,7 @@ class ResumedNote(_Happened):
 
 
 class FinishedNote(_Happened):
-    """It ended."""
+    """The request ended."""
 
     event: Literal["finished"]
     reason: FinishReason
@@ -100,7 +100,7 @@ Note = Annotated[
 
 
 class RequestRecord(TypedDict):
-    """What became of a request. Times are Unix seconds; ``num_events`` counts those that are no longer listed, too."""
+    """What happened to a request. Times are Unix seconds; ``num_events`` includes events no longer listed."""
 
     request_id: str
     client_id: str
@@ -117,6 +117,6 @@ class RequestRecord(TypedDict):
 
 
 class DebugRequests(TypedDict):
-    """The choices of one answer, oldest first."""
+    """The records of one answer's choices, oldest first."""
 
     requests: list[RequestRecord]

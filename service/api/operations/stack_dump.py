@@ -1,7 +1,7 @@
-"""SIGUSR1 tells where the server stands: `kill -USR1 PID` when it is stuck.
+"""Stack dumps at SIGUSR1, for a server that is stuck: `kill -USR1 PID`.
 
-All threads' stacks go to stderr from C, even while Python is held up; then, if the event loop is alive, each asyncio
-task's to the log. Files, lines and functions only: no values.
+All threads' stacks go to stderr from C, even while Python is blocked; then, if the event loop is alive, each asyncio
+task's stack goes to the log. They hold files, lines and functions, but no values.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ log = structlog.get_logger(__name__)
 
 @contextmanager
 def stack_dumps(loop: asyncio.AbstractEventLoop, file: TextIO | None = None) -> Iterator[None]:
-    """Dump at SIGUSR1 for the block's time. Main thread only. ``file``, stderr if None, must have a descriptor."""
-    # The loop's handler first: faulthandler passes the signal on to whoever was there before it.
+    """Dump at SIGUSR1 during the block. Main thread only. ``file``, stderr if None, must have a descriptor."""
+    # The loop's handler comes first, because faulthandler passes the signal on to the handler before it.
     loop.add_signal_handler(signal.SIGUSR1, log_tasks, loop)
     faulthandler.register(signal.SIGUSR1, file=file or sys.stderr, all_threads=True, chain=True)
     try:
@@ -31,7 +31,7 @@ def stack_dumps(loop: asyncio.AbstractEventLoop, file: TextIO | None = None) -> 
 
 
 def log_tasks(loop: asyncio.AbstractEventLoop) -> None:
-    """One log line for each task that has not ended: where it waits, outermost frame first."""
+    """Log one line for each task that has not ended: where it waits, outermost frame first."""
     for task in asyncio.all_tasks(loop):
         frames = [f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}" for frame in task.get_stack()]
         log.warning("task", task=task.get_name(), frames=frames)

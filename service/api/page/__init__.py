@@ -1,13 +1,13 @@
 """The chat page at `/`: a client of the chat stream in the browser, and a view of all sessions for operators.
 
-route    serves the files, which hold nobody's data and need no key
-static/  the page itself: plain HTML, CSS and modules, nothing to build and nothing from elsewhere
+route    serves the files, which hold no user's data and need no key
+static/  the page itself: plain HTML, CSS and modules, without a build step or anything from other sites
 
-app           puts the parts together, and says on top what goes wrong
+app           puts the parts together, and shows problems on top
 dialogue      the conversation on the screen
-conversation  what is kept of it, and its turn, through reloads and broken connections
-connection    one WebSocket: which session it opens, frames in, frames out
-states        the pane of all sessions
+conversation  keeps the conversation and its turn through reloads and broken connections
+connection    one WebSocket of the chat stream
+states        the pane of all sessions, for operators
 server        HTTP requests with the key, and the server's errors
 store         what outlives a reload
 elements      makes elements out of text, never out of HTML

@@ -1,4 +1,4 @@
-"""GET / and the files that the page there is made of."""
+"""GET / and the files of the page there."""
 
 from pathlib import Path
 
@@ -7,14 +7,14 @@ from aiohttp import web
 STATIC = Path(__file__).parent / "static"
 INDEX = "index.html"
 
-# Not one byte from elsewhere, nor any script but ours: what a model says cannot become one.
+# The page loads nothing from other sites and runs no script but its own: what a model says cannot become one.
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",  # ask each time whether it has changed, which costs little
+    "Cache-Control": "no-cache",  # the browser asks each time whether it has changed, which costs little
 }
 
 # path -> file
@@ -22,7 +22,7 @@ FILES = {"/" if file.name == INDEX else f"/page/{file.name}": file for file in s
 
 
 def add_page(app: web.Application) -> None:
-    """Serve the page."""
+    """Add the page's routes."""
     for path in FILES:
         app.router.add_get(path, _serve)
 

@@ -1,13 +1,13 @@
-"""The text of one answer in numbered pieces, so that whoever lost the connection can be given exactly the rest."""
+"""The text of one answer in numbered pieces, so that a client that reconnects gets exactly the rest."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
-class Answer:
-    """Piece n has number ``first + n``: the text of a token, or what was held back until the end. Some are empty.
+class NumberedAnswer:
+    """An answer in pieces: each is the text of a token, maybe empty, or text that was held back until the end.
 
-    ``newest``: the last number that was ever given; numbers of pieces that were cut off are not given again.
+    Piece n has the number ``first + n``. ``newest``: the last number ever used; truncation frees no numbers.
     """
 
     first: int
@@ -19,23 +19,23 @@ class Answer:
 
     @property
     def last(self) -> int:
-        """The number of the last piece that is still there."""
+        """The number of the last remaining piece."""
         return self.first + len(self.pieces) - 1
 
     @property
     def text(self) -> str:
-        """All of it."""
+        """The text of all pieces."""
         return "".join(self.pieces)
 
     def add(self, piece: str) -> None:
-        """The next piece."""
+        """Add the next piece."""
         self.pieces.append(piece)
         self.newest += 1
 
     def since(self, number: int) -> str:
-        """What follows the piece of that number."""
+        """Return the text after the piece of that number."""
         return "".join(self.pieces[max(0, number + 1 - self.first) :])
 
-    def cut(self, number: int) -> None:
-        """Forget what follows the piece of that number. Nothing can be added any more."""
+    def truncate(self, number: int) -> None:
+        """Remove what follows the piece of that number. Nothing can be added afterwards."""
         del self.pieces[max(0, number + 1 - self.first) :]

@@ -1,4 +1,4 @@
-"""The two encodings of frames, one a subprotocol, and the choice between them."""
+"""The two encodings of frames, each a subprotocol, and the choice between them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from service.errors import InvalidRequestError
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """How frames of a subprotocol look. ``decode`` raises ValueError or TypeError on bytes that are none."""
+    """The encoding of a subprotocol's frames. ``decode`` raises ValueError or TypeError for anything else."""
 
     subprotocol: str
     kind: WSMsgType
@@ -22,7 +22,7 @@ class Codec:
     decode: Callable[[str | bytes], Any]
 
     def read(self, kind: WSMsgType, data: str | bytes) -> Any:
-        """What a message holds. Raises `InvalidRequestError`."""
+        """Return what a message holds. Raises `InvalidRequestError`."""
         if kind is not self.kind:
             raise InvalidRequestError(f"frames of {self.subprotocol} are {self.kind.name.lower()}")
         try:
@@ -32,7 +32,7 @@ class Codec:
 
 
 def _from_msgpack(data: str | bytes) -> Any:
-    # Keys need not be strings: those of logit_bias are numbers. The lengths inside are bounded by that of the message.
+    # Keys need not be strings: those of logit_bias are numbers. The message's length bounds the lengths inside.
     return msgpack.unpackb(data, strict_map_key=False)
 
 
@@ -51,9 +51,9 @@ CODECS = {
 
 
 def negotiate(request: web.Request) -> Codec:
-    """The first subprotocol of the client's that is ours. Raises `InvalidRequestError` if there is none."""
+    """Return the first of the client's subprotocols that the server speaks. Raises `InvalidRequestError` if none is."""
     offered = [name.strip() for name in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
     chosen = next((CODECS[name] for name in offered if name in CODECS), None)
     if chosen is None:
-        raise InvalidRequestError(f"offer a subprotocol that is spoken here: {' or '.join(CODECS)}")
+        raise InvalidRequestError(f"offer a subprotocol that this server speaks: {' or '.join(CODECS)}")
     return chosen

@@ -1,4 +1,4 @@
-"""One WebSocket: frames in, frames out, until either side has enough."""
+"""One WebSocket connection, which carries frames in both directions until either side ends it."""
 
 import asyncio
 from dataclasses import replace
@@ -9,9 +9,10 @@ from aiohttp import WSMessage, WSMsgType, web
 from service.api.access.auth import authenticate
 from service.api.access.caller import Caller
 from service.api.access.tenants import Tenant
-from service.api.context import CALLER, DOOR, EXECUTOR, LIMITS, MODEL, REQUEST_ID
+from service.api.context import CALLER, DOOR, LIMITS, MODEL, REQUEST_ID
 from service.api.errors import close_code_of
-from service.api.openai.prepare import check_history
+from service.api.executor import in_executor
+from service.api.openai.turns import check_history
 from service.api.websocket.codec import Codec
 from service.api.websocket.frames import (
     AckFrame,
@@ -42,15 +43,15 @@ from service.errors import (
 
 log = structlog.get_logger(__name__)
 
-CLOSE_WAIT_S = 5.0  # for the other side to take leave
+CLOSE_WAIT_S = 5.0  # for the client to confirm the close
 
 
 class _LeftError(Exception):
-    """The connection is over, and nobody is to blame."""
+    """The connection is over, without an error."""
 
 
 class Connection:
-    """Serves one WebSocket."""
+    """Serves one WebSocket connection."""
 
     def __init__(self, request: web.Request, socket: web.WebSocketResponse, codec: Codec) -> None:
         self._request = request
@@ -67,19 +68,19 @@ class Connection:
         self._tasks: asyncio.TaskGroup
 
     def eject(self, error: RequestError) -> None:
-        """Close the connection with an error; a turn that a stopping server lets end may end before."""
+        """Close the connection with an error. If the server shuts down, a running turn may end first."""
         if not self._ejected.done() and not (isinstance(error, ShuttingDownError) and self._busy):
             self._ejected.set_result(error)
 
     @property
     def _busy(self) -> bool:
-        """Whether a turn runs whose end the client has not been given."""
+        """Whether a turn runs, or its end was not sent yet."""
         if self._session is None or self._outlet is None:
             return False
         return self._session.turn is not None or not self._outlet.up_to_date
 
     async def serve(self) -> None:
-        """Read and write until the end; the session goes on without us."""
+        """Read and write until the connection ends; the session goes on without it."""
         error: RequestError | None = None
         try:
             async with asyncio.TaskGroup() as self._tasks:
@@ -91,7 +92,7 @@ class Connection:
             error = next(each for each in group.exceptions if isinstance(each, RequestError))
         except* Exception:
             log.exception("websocket_failed")
-            error = InternalError("an internal error; the server's log has it under the request id")
+            error = InternalError()
         finally:
             self._leave_session()
         await self._close(error)
@@ -100,16 +101,16 @@ class Connection:
         while True:
             message = await self._receive()
             if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
-                raise _LeftError  # aiohttp has said good-bye, with a code if the frame was bad
+                raise _LeftError  # aiohttp has sent the close frame, with a code if the client's frame was bad
             try:
-                await self._obey(parse_frame(self._codec.read(message.type, message.data)))
+                await self._handle(parse_frame(self._codec.read(message.type, message.data)))
             except AuthenticationError:  # the key was withdrawn
                 raise
             except RequestError as error:
                 await self._send(error_frame(error, self._request_id))
 
     async def _receive(self) -> WSMessage:
-        """The next message. A client that opens no session is sent away."""
+        """Return the next message. Raises `SlowReaderError` if the client opens no session in time."""
         limit_s = None if self._session is not None else self._limits.body_timeout_s
         try:
             return await self._socket.receive(limit_s)
@@ -119,7 +120,7 @@ class Connection:
     async def _wait_for_ejection(self) -> None:
         raise await self._ejected
 
-    async def _obey(self, frame: ClientFrame) -> None:
+    async def _handle(self, frame: ClientFrame) -> None:
         if isinstance(frame, OpenFrame):
             await self._open(frame)
             return
@@ -131,7 +132,7 @@ class Connection:
             case AckFrame(last=last):
                 session.acknowledge(last)
             case CancelFrame(last=last):
-                session.cut(last)
+                session.truncate(last)
                 if session.turn is not None:
                     session.turn.stop()
             case CloseFrame():
@@ -166,17 +167,16 @@ class Connection:
         self._tasks.create_task(self._write(self._outlet))
 
     async def _check_history(self, frame: OpenFrame) -> None:
-        """Keep nothing that could never be answered."""
+        """Raise `RequestError` for a history that could never be answered."""
         texts = [message.text for message in frame.messages]
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._app[EXECUTOR], check_history, texts, self._app[MODEL])
+        await in_executor(self._app, check_history, texts, self._app[MODEL])
 
     def _caller(self) -> Caller:
-        """Who asks, by the keys of now. Raises `AuthenticationError`."""
+        """Return the caller, by the current keys. Raises `AuthenticationError`."""
         return replace(self._request[CALLER], tenant=authenticate(self._request))
 
     def _owner_of(self, session: ChatSession) -> Caller:
-        """Who asks, as long as the session is theirs: a key may have changed hands since it was opened."""
+        """Return the caller. Raises `SessionLostError` if the key has another tenant since the session opened."""
         caller = self._caller()
         if caller.tenant.name != session.owner[0]:
             raise SessionLostError("this key's tenant has no such session")
@@ -192,7 +192,7 @@ class Connection:
         return session
 
     async def _write(self, outlet: Outlet) -> None:
-        """Give the client whatever the session has for it, as fast as it reads."""
+        """Send whatever the session has for the client, as fast as it reads."""
         while True:
             await outlet.news.wait()
             for frame in outlet.take():
@@ -218,7 +218,7 @@ class Connection:
             self._sessions.detach(self._session, self._outlet)
 
     async def _close(self, error: RequestError | None) -> None:
-        """Say why, wait a little for the other side, and drop what it does not read."""
+        """Send the close frame, wait a little for the client, and drop what it does not read."""
         try:
             async with asyncio.timeout(CLOSE_WAIT_S):
                 if error is None:

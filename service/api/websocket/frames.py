@@ -1,11 +1,11 @@
-"""Every frame of the protocol, as types. docs/wire.md is written from them."""
+"""The frames of the protocol, as types. docs/wire.md is written from them."""
 
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from service.api.errors import STATUS_AND_TYPE, retry_after
-from service.api.openai.schemas import Message, SamplingFields, TemplateVariables, refusal, refuse_unsupported
+from service.api.openai.schemas import ConversationFields, Message, refusal, refuse_unsupported
 from service.core.messages.events import FinishReason
 from service.errors import RequestError
 
@@ -13,46 +13,48 @@ Number = Annotated[int, Field(ge=0, lt=2**53)]
 
 
 class _Control(BaseModel):
-    """A frame without sampling fields: one that nobody knows is refused, since it would be a slip of the pen."""
+    """A frame without sampling fields. Unknown fields are refused, since they can only be mistakes."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
 
 class OpenFrame(_Control):
-    """The first frame: begins a session, or comes back to one. Answered by `opened`, or by `error`."""
+    """Begins a session, or comes back to one. It is the first frame, and is answered by `opened` or `error`."""
 
     type: Literal["open"]
     session: str | None = Field(None, max_length=128, description="The session to come back to. Unset: a new one")
-    last: Number = Field(0, description="The last number that the client has of that session; what follows is sent")
-    messages: list[Message] = Field([], description="The history that a new session begins with")
+    last: Number = Field(
+        0, description="Last number that the client has of that session; the server sends what follows"
+    )
+    messages: list[Message] = Field([], description="History that a new session begins with")
     user: str | None = Field(
-        None, max_length=512, description="Whose session it is; the same must be said to come back to it"
+        None, max_length=512, description="User that the session belongs to; coming back needs the same one"
     )
 
     @model_validator(mode="after")
     def _one_or_the_other(self) -> Self:
         if self.session is not None and self.messages:
-            raise ValueError("messages are for a new session; one that is there has its own")
+            raise ValueError("messages are for a new session; an existing one has its own")
         if self.session is None and self.last:
             raise ValueError("last is for a session to come back to; a new one has no numbers yet")
         return self
 
 
-class TurnFrame(SamplingFields):
-    """Asks for an answer to what it adds to the history. Ends with `done`, or with an `error` that has a number.
+class TurnFrame(ConversationFields):
+    """Adds messages to the history and asks for the answer, which ends with `done`, or with an `error` with a number.
 
-    It takes the sampling fields of `/v1/chat/completions`, but for `n`, `stream`, `user` and `logprobs`.
+    It takes the sampling fields of `/v1/chat/completions`, except `n`, `stream`, `user` and `logprobs`.
     """
 
     type: Literal["turn"]
-    content: str | None = Field(None, description="A message of the user")
-    messages: list[Message] | None = Field(None, min_length=1, description="Or several messages of any role")
-    max_completion_tokens: int | None = Field(None, ge=1, description="Another name of max_tokens, and the stronger")
-    chat_template_kwargs: TemplateVariables = Field({}, description="Variables that the chat template reads")
+    content: str | None = Field(None, description="Message of the user")
+    messages: list[Message] | None = Field(
+        None, min_length=1, description="Several messages of any role, in place of `content`"
+    )
     n: Literal[1] = 1
 
     @model_validator(mode="after")
-    def _says_something(self) -> Self:
+    def _has_messages(self) -> Self:
         if (self.content is None) == (self.messages is None):
             raise ValueError("a turn has either content or messages")
         extra = self.model_extra or {}
@@ -62,33 +64,28 @@ class TurnFrame(SamplingFields):
 
     @property
     def added(self) -> list[dict[str, str]]:
-        """What the history grows by, as chat templates want it."""
+        """The messages that the history grows by, as chat templates want them."""
         if self.messages is None:
             return [{"role": "user", "content": self.content or ""}]
         return [message.for_template() for message in self.messages]
 
-    @property
-    def answer_limit(self) -> int | None:
-        """The bound on the answer under either of its names, in tokens."""
-        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
-
 
 class AckFrame(_Control):
-    """Says what has been read. A client that sends these is cut off when it falls too far behind them."""
+    """Says what was read. A client that sends these is disconnected when it falls too far behind."""
 
     type: Literal["ack"]
-    last: Number = Field(description="The last number that was read")
+    last: Number = Field(description="Last number that was read")
 
 
 class CancelFrame(_Control):
-    """Ends the turn, if there is one, with `done`. The history keeps the answer as far as it was read."""
+    """Ends the turn, if one runs, with `done`. The history keeps the answer as far as it was read."""
 
     type: Literal["cancel"]
-    last: Number | None = Field(None, description="The last number that was read. Unset: the last that was sent")
+    last: Number | None = Field(None, description="Last number that was read. Unset: the last that was sent")
 
 
 class CloseFrame(_Control):
-    """Ends the session for good, and the connection with code 1000."""
+    """Ends the session, and closes the connection with code 1000."""
 
     type: Literal["close"]
 
@@ -107,33 +104,35 @@ class OpenedFrame(_ServerFrame):
     """The session is open on this connection, and on no other."""
 
     type: Literal["opened"] = "opened"
-    session: str = Field(description="Its name, 128 random bits: whoever knows it, and the user, may come back")
-    last: int = Field(description="The newest number of the session; what the client lacks up to it follows")
-    turns: int = Field(description="Turns taken in so far: says whether the last one arrived before a connection broke")
+    session: str = Field(description="Its name, 128 random bits: a client that knows it and the user may come back")
+    last: int = Field(description="Newest number of the session; what the client lacks up to it follows")
+    turns: int = Field(description="Turns accepted so far: says whether the last one arrived before a connection broke")
     running: bool = Field(description="Whether a turn is under way")
-    model: str = Field(description="The model that answers")
+    model: str = Field(description="Model that answers")
 
 
 class TokenFrame(_ServerFrame):
-    """Text of the answer, of one token or of several."""
+    """Text of the answer, from one token or several."""
 
     type: Literal["token"] = "token"
-    text: str = Field(description="The text that follows what was sent before")
-    number: int = Field(description="The number of the last token in it")
+    text: str = Field(description="Text that follows what was sent before")
+    number: int = Field(description="Number of the last token in it")
 
 
 class PreemptedFrame(_ServerFrame):
-    """The turn gave up its place to others and waits."""
+    """The turn was preempted and waits."""
 
     type: Literal["preempted"] = "preempted"
-    reason: str = Field(description="`slot`, `room`, `growth`: what others needed, or it lacked; `failure`; `debug`")
+    reason: str = Field(
+        description="`slot` or `room`: others needed its slot or memory; `growth`: it lacked memory; `failure`; `debug`"
+    )
 
 
 class ResumedFrame(_ServerFrame):
     """The turn goes on."""
 
     type: Literal["resumed"] = "resumed"
-    stalled_s: float = Field(description="Seconds that it had waited")
+    stalled_s: float = Field(description="Seconds that it waited")
 
 
 class TurnUsage(_ServerFrame):
@@ -142,15 +141,15 @@ class TurnUsage(_ServerFrame):
     prompt_tokens: int = Field(description="Tokens of the whole history, the template's included")
     completion_tokens: int = Field(description="Tokens generated")
     reused_tokens: int = Field(description="Prompt tokens that an earlier turn had computed")
-    recomputed_tokens: int = Field(description="Tokens computed twice, because of preemption")
-    preemptions: int = Field(description="Times that the turn gave up its place")
-    swapped_bytes: int = Field(description="Bytes of KV copied to the host and back for it")
+    recomputed_tokens: int = Field(description="Tokens computed again because of preemptions")
+    preemptions: int = Field(description="Times that the turn was preempted")
+    swapped_bytes: int = Field(description="Bytes of its KV that were copied to the host and back")
 
 
 class TurnTimings(_ServerFrame):
     """Where a turn's time went, in seconds."""
 
-    queue_s: float | None = Field(description="From arrival to the first step; null: it never came to that")
+    queue_s: float | None = Field(description="From arrival to the first step; null: there was none")
     ttft_s: float | None = Field(description="From arrival to the first token; null: there was none")
     tbt_s: float | None = Field(description="Mean time between tokens, stalls included; null: fewer than two")
     stall_s: float = Field(description="Time spent preempted")
@@ -158,26 +157,26 @@ class TurnTimings(_ServerFrame):
 
 
 class DoneFrame(_ServerFrame):
-    """A turn has ended, and the next may come."""
+    """The turn has ended, and the next may begin."""
 
     type: Literal["done"] = "done"
-    number: int = Field(description="The number of this end, one more than the last token's")
+    number: int = Field(description="Number of this end, one more than the last token's")
     finish_reason: FinishReason = Field(description="`stop`, `length` or `cancelled`")
     usage: TurnUsage = Field(description="Token counts")
     timings: TurnTimings = Field(description="Seconds")
 
 
 class ErrorFrame(_ServerFrame):
-    """A frame was refused, and nothing has changed; or, with a number, the turn has ended without a `done`."""
+    """A frame was refused and changed nothing, or, if there is a number, the turn has ended without a `done`."""
 
     type: Literal["error"] = "error"
-    code: str = Field(description="What is wrong, for programs; the table of errors has them all")
+    code: str = Field(description="What is wrong, for programs; the table of errors lists all codes")
     message: str = Field(description="What is wrong, for people")
-    status: int = Field(description="The HTTP status that stands for it")
-    param: str | None = Field(None, description="The field that is wrong")
-    request_id: str = Field(description="To find it in the server's log")
+    status: int = Field(description="HTTP status that stands for it")
+    param: str | None = Field(None, description="Field that is wrong")
+    request_id: str = Field(description="Id of the request in the server's log")
     retry_after_s: float | None = Field(None, description="Seconds after which to try again")
-    number: int | None = Field(None, description="The number of this end, if it ends a turn")
+    number: int | None = Field(None, description="Number of this end, if it ends a turn")
 
 
 ServerFrame = OpenedFrame | TokenFrame | PreemptedFrame | ResumedFrame | DoneFrame | ErrorFrame
@@ -186,7 +185,7 @@ _CLIENT: TypeAdapter[ClientFrame] = TypeAdapter(ClientFrame)
 
 
 def parse_frame(value: Any) -> ClientFrame:
-    """A decoded frame as its type. Raises `InvalidRequestError` that names the first bad field."""
+    """Return a decoded frame as its type. Raises `InvalidRequestError`, which names the first bad field."""
     try:
         frame = _CLIENT.validate_python(value)
     except ValidationError as error:
@@ -197,7 +196,7 @@ def parse_frame(value: Any) -> ClientFrame:
 
 
 def error_frame(error: RequestError, request_id: str, number: int | None = None) -> ErrorFrame:
-    """``number``: that of the turn's end, if the error ends one."""
+    """Return the frame of an error. ``number``: the number of the turn's end, if the error ends one."""
     return ErrorFrame(
         code=error.code,
         message=error.message,

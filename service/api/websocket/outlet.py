@@ -1,7 +1,7 @@
-"""What one connection has been given of its session, and what it is still to be given.
+"""What one connection has sent of its session, and what it still has to send.
 
-It keeps numbers, not frames: whatever a slow connection has not taken yet stays in the session once, and comes out as
-one `token` frame when it is asked for.
+An outlet keeps numbers, not frames: what a slow connection has not taken yet is stored once, in the session, and comes
+out as one `token` frame when the connection takes it.
 """
 
 import asyncio
@@ -13,31 +13,32 @@ from service.errors import RequestError
 
 
 class Outlet:
-    """Belongs to one connection. ``sent``: the last number given. ``read``: the last the client says it has read.
+    """One connection's position in its session.
 
-    ``eject`` closes the connection with an error.
+    ``sent``: the last number sent. ``read``: the last number that the client acknowledged. ``eject`` closes the
+    connection with an error.
     """
 
     def __init__(self, session: ChatSession, last: int, eject: Callable[[RequestError], None]) -> None:
         self.sent = last
-        self.read: int | None = None  # the client never said
+        self.read: int | None = None  # the client sends no acknowledgements
         self.eject = eject
         self.news = asyncio.Event()
         self._session = session
-        self._told_preempted = False
+        self._reported_preempted = False
         self.news.set()
 
     @property
     def up_to_date(self) -> bool:
-        """Whether the client has been given everything."""
+        """Whether everything was sent."""
         return self.sent >= self._session.newest
 
     def wake(self) -> None:
-        """There is something to take."""
+        """Signal that there is something to take."""
         self.news.set()
 
     def take(self) -> list[ServerFrame]:
-        """Frames for everything that happened since the last call."""
+        """Return frames for everything that happened since the last call."""
         self.news.clear()
         session, frames = self._session, self._tokens()
         frames += self._changes()
@@ -52,11 +53,11 @@ class Outlet:
         return [TokenFrame(text=text, number=answer.last)] if text else []
 
     def _changes(self) -> list[ServerFrame]:
-        """Whether the turn was preempted or resumed since then."""
+        """Return a frame if the turn was preempted or resumed since then."""
         reason = self._session.preempted
-        if (reason is not None) == self._told_preempted:
+        if (reason is not None) == self._reported_preempted:
             return []
-        self._told_preempted = reason is not None
+        self._reported_preempted = reason is not None
         if reason is not None:
             return [PreemptedFrame(reason=reason)]
         return [ResumedFrame(stalled_s=self._session.last_stall_s)] if self._session.end is None else []

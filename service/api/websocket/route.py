@@ -1,4 +1,4 @@
-"""GET /v1/chat/stream: takes a WebSocket in."""
+"""GET /v1/chat/stream: accepts a WebSocket connection."""
 
 from aiohttp import web
 
@@ -10,7 +10,7 @@ from service.errors import InvalidRequestError, ShuttingDownError
 
 
 async def chat_stream(request: web.Request) -> web.StreamResponse:
-    """Serve one connection to its end. What is wrong before it stands is an ordinary HTTP answer."""
+    """Serve one connection to its end. An error before it is established is an ordinary HTTP answer."""
     if request.app[DOOR].closed:
         raise ShuttingDownError()
     codec = negotiate(request)
@@ -20,7 +20,7 @@ async def chat_stream(request: web.Request) -> web.StreamResponse:
         heartbeat=limits.ping_s,
         max_msg_size=limits.max_body,
         compress=False,  # frames are small, and there are many
-        writer_limit=0,  # feel at once that the client does not read
+        writer_limit=0,  # so that a client that does not read blocks the writer at once
     )
     if not socket.can_prepare(request):
         raise InvalidRequestError("this route speaks WebSocket: send an upgrade, version 13")

@@ -1,9 +1,9 @@
-"""All WebSocket conversations: who may open which, what goes on without a connection, and when they are forgotten.
+"""All WebSocket conversations: who may open which, what continues without a connection, and when they are forgotten.
 
-A session is *read* by at most one connection; a second one takes it over, since a page that was reloaded comes back
-before the server knows that its old connection is dead. Without a reader, a running turn goes on for a grace period;
-without a turn either, the session *rests*, and is forgotten after its time to live, or before that if others need its
-place, longest resting first.
+At most one connection *reads* a session. A second one takes it over, since a page that was reloaded comes back before
+the server knows that its old connection is dead. Without a reader, a running turn continues for a grace period. A
+session with neither reader nor turn *rests*: it is forgotten after its time to live, or earlier if another session
+needs its place; the one that has rested longest goes first.
 """
 
 import asyncio
@@ -33,10 +33,10 @@ SESSION_ID_BYTES = 16
 
 
 class ChatSessions:
-    """Belongs to the event loop.
+    """All sessions and connections. Belongs to the event loop.
 
-    Always true: a session that nobody reads has a timer, for the end of its grace or of its life; one that is read has
-    none.
+    Always true: a session without a reader has a timer, for the end of its grace period or of its life; a session with
+    a reader has none.
     """
 
     def __init__(self, streams: Streams, accounts: Accounts, limits: Limits, metrics: Metrics) -> None:
@@ -60,13 +60,16 @@ class ChatSessions:
         self._metrics.websocket_opened()
 
     def disconnect(self, connection: object) -> None:
-        """A connection has ended."""
+        """Count a connection as ended."""
         del self._connections[connection]
         self._metrics.websocket_closed()
 
     def create(self, tenant: Tenant, user: str, history: Sequence[ChatMessage]) -> ChatSession:
-        """A new session, which the caller attaches to at once. Raises `OverloadedError` or `SessionLimitError`."""
-        self._make_room(tenant)
+        """Return a new session, which the caller attaches to at once.
+
+        Raises `OverloadedError` or `SessionLimitError`.
+        """
+        self._count_or_replace(tenant)
         session_id, owner = secrets.token_urlsafe(SESSION_ID_BYTES), (tenant.name, user)
         session = ChatSession(session_id, owner, f"chat-{next(self._names)}", history)
         self._by_id[session.id] = session
@@ -75,7 +78,7 @@ class ChatSessions:
         return session
 
     def find(self, session_id: str, owner: Owner) -> ChatSession:
-        """The owner's session. Raises `SessionLostError`, which does not tell whether it is somebody else's."""
+        """Return the owner's session. Raises `SessionLostError`, which does not reveal whether another owner has it."""
         session = self._by_id.get(session_id)
         if session is None or session.owner != owner:
             raise SessionLostError("no such session; open a new one with the history", param="session")
@@ -83,18 +86,18 @@ class ChatSessions:
         return session
 
     def attach(self, session: ChatSession, reader: Reader) -> None:
-        """Let a connection read a session, in place of any that did so before."""
+        """Let a connection read a session, in place of any earlier one."""
         if session.reader is not None:
             session.reader.eject(SessionTakenOverError("another connection opened this session"))
             session.detach()
-        self._awaken(session)
+        self._stop_timer(session)
         session.attach(reader)
 
     def detach(self, session: ChatSession, reader: Reader) -> None:
-        """A connection has ended; the session may have another one by now, or be gone."""
+        """Detach a connection that has ended. The session may have another reader by now, or be gone."""
         if session.reader is reader and session.id in self._by_id:
             session.detach()
-            self._leave_alone(session)
+            self._start_timer(session)
 
     def run(self, session: ChatSession, turn: Coroutine[Any, Any, None]) -> None:
         """Run the session's turn, with or without a connection."""
@@ -103,8 +106,8 @@ class ChatSessions:
         task.add_done_callback(lambda task: self._turn_ended(session, task))
 
     def remove(self, session: ChatSession) -> None:
-        """Forget a session and all that belongs to it."""
-        self._awaken(session)
+        """Forget a session and everything that belongs to it."""
+        self._stop_timer(session)
         del self._by_id[session.id]
         self._accounts.close_session(self._tenants.pop(session))
         if task := self._tasks.pop(session, None):
@@ -113,9 +116,9 @@ class ChatSessions:
         self._metrics.count_chat_sessions(len(self._by_id))
 
     def drain(self) -> None:
-        """The server stops: connections without a turn are told to leave; the others leave when it has ended.
+        """Prepare the end of the server: close connections without a turn; the others close when theirs has ended.
 
-        Nobody can come back any more: turns that nobody reads end.
+        Turns without a reader end now, because no client can come back for them.
         """
         for eject in list(self._connections.values()):
             eject(ShuttingDownError())
@@ -124,14 +127,14 @@ class ChatSessions:
                 session.turn.stop()
 
     async def stop(self) -> None:
-        """End everything."""
+        """End all sessions and wait for their turns."""
         tasks = list(self._tasks.values())
         for session in list(self._by_id.values()):
             self.remove(session)
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _make_room(self, tenant: Tenant) -> None:
-        """Count a session of the tenant; if that is one too many, it takes the place of a resting one, best its own."""
+    def _count_or_replace(self, tenant: Tenant) -> None:
+        """Count a session of the tenant. If that is one too many, forget a resting one, preferably of that tenant."""
         try:
             self._accounts.open_session(tenant)
         except SessionLimitError:
@@ -150,15 +153,15 @@ class ChatSessions:
         return next((session for session in self._resting if session.owner[0] == tenant.name), None)
 
     def _turn_ended(self, session: ChatSession, task: asyncio.Task[None]) -> None:
-        if self._tasks.get(session) is not task:  # the session is gone
+        if self._tasks.get(session) is not task:  # the session was removed
             return
         del self._tasks[session]
         if session.reader is None:
-            self._awaken(session)
-            self._leave_alone(session)
+            self._stop_timer(session)
+            self._start_timer(session)
 
-    def _leave_alone(self, session: ChatSession) -> None:
-        """Nobody reads it: give its turn the grace, or itself the rest of its life."""
+    def _start_timer(self, session: ChatSession) -> None:
+        """Start the timer of a session without a reader: its turn's grace period, or its own time to live."""
         loop = asyncio.get_running_loop()
         if session.turn is not None:
             self._timers[session] = loop.call_later(self._limits.reconnect_grace_s, session.turn.stop)
@@ -166,7 +169,7 @@ class ChatSessions:
             self._resting[session] = None
             self._timers[session] = loop.call_later(self._limits.session_ttl_s, self.remove, session)
 
-    def _awaken(self, session: ChatSession) -> None:
+    def _stop_timer(self, session: ChatSession) -> None:
         self._resting.pop(session, None)
         if timer := self._timers.pop(session, None):
             timer.cancel()

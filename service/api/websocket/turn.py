@@ -1,6 +1,5 @@
-"""Runs one turn: prepares it, follows it through the engine, and says how it ended."""
+"""One turn of a chat session: it is prepared, runs in the engine, and ends with a frame."""
 
-import asyncio
 import secrets
 from collections.abc import Sequence
 
@@ -8,45 +7,45 @@ import structlog
 from aiohttp import web
 
 from service.api.access.caller import Caller
-from service.api.context import DOOR, EXECUTOR, LIMITS, MODEL, STREAMS, ServedModel
-from service.api.openai.prepare import answer_room, check_model, encode_chat, make_turns
-from service.api.streams import Stream
+from service.api.context import DOOR, LIMITS, MODEL, STREAMS, ServedModel
+from service.api.executor import in_executor
+from service.api.openai.turns import GenerationRequest, check_model, encode_chat, make_turns
+from service.api.streams import AnswerStream
 from service.api.websocket.frames import DoneFrame, ErrorFrame, TurnFrame, TurnTimings, TurnUsage, error_frame
 from service.api.websocket.session import ChatMessage, ChatSession
 from service.core.messages.events import Finished, FinishReason, Preempted, Resumed, Timings, TokenOut, Usage
-from service.engine import Output
-from service.engine import Turn as EngineTurn
+from service.engine import Output, Turn
 from service.errors import InternalError, RequestError, SlowReaderError
 
 log = structlog.get_logger(__name__)
 
 
 class RunningTurn:
-    """One answer, from the frame that asks for it to the frame that ends it."""
+    """Runs one turn, from the frame that asks for an answer to the frame that ends it."""
 
     def __init__(self, app: web.Application, session: ChatSession, frame: TurnFrame, caller: Caller) -> None:
         self.request_id = f"turn-{secrets.token_hex(16)}"
         self._app = app
         self._session = session
-        self._frame = frame.model_copy(update={"user": session.owner[1] or None})  # it was told when the session opened
+        self._frame = frame.model_copy(update={"user": session.owner[1] or None})  # named by the session's opening
         self._caller = caller
-        self._stream: Stream | None = None
+        self._stream: AnswerStream | None = None
         self._stopped = False
         self._error: RequestError | None = None  # why it was stopped
         self._account = _Account(app[MODEL].block_bytes)
 
     def stop(self, error: RequestError | None = None) -> None:
-        """End it; what is still to come is not part of the answer."""
+        """End the turn. Later outputs are not part of the answer."""
         self._stopped = True
         self._error = self._error or error
         if self._stream is not None:
             self._stream.stop_answer()
 
     async def run(self, messages: Sequence[ChatMessage]) -> None:
-        """Answer ``messages``. Whatever happens, the session is told the end, but for its own end."""
+        """Answer ``messages``. Whatever happens, the session receives an end, unless the session itself ends."""
         try:
             with self._app[DOOR].enter(self._caller.tenant):
-                turn = await self._prepare(messages)
+                turn = await in_executor(self._app, self._prepare, messages, self._app[MODEL])
                 if not self._stopped:
                     await self._answer(turn)
             end = self._end()
@@ -54,30 +53,21 @@ class RunningTurn:
             end = self._failed(error)
         except Exception:
             log.exception("turn_failed", request_id=self.request_id)
-            end = self._failed(InternalError("an internal error; the server's log has it under the request id"))
+            end = self._failed(InternalError())
         self._session.finish(end)
 
-    async def _prepare(self, messages: Sequence[ChatMessage]) -> EngineTurn:
-        loop, model = asyncio.get_running_loop(), self._app[MODEL]
-        return await loop.run_in_executor(self._app[EXECUTOR], self._make, messages, model)
-
-    def _make(self, messages: Sequence[ChatMessage], model: ServedModel) -> EngineTurn:
-        """On a thread of the executor."""
-        check_model(self._frame.model, model)
-        prompt = encode_chat(messages, model, self._frame.chat_template_kwargs)
-        (turn,) = make_turns(
-            self._frame,
-            prompt=prompt,
-            max_tokens=answer_room(len(prompt), self._frame.answer_limit, model),
-            logprobs=None,
-            model=model,
-            request_id=self.request_id,
-            caller=self._caller,
-            session=self._session.name,
+    def _prepare(self, messages: Sequence[ChatMessage], model: ServedModel) -> Turn:
+        """Render, tokenise and bound, on a thread of the executor."""
+        frame, session = self._frame, self._session.name
+        check_model(frame.model, model)
+        prompts = [encode_chat(messages, model, frame.chat_template_kwargs)]
+        asked = GenerationRequest(
+            self.request_id, frame, prompts, "messages", max_tokens=frame.answer_limit, session=session
         )
+        (turn,) = make_turns(asked, model, self._caller)
         return turn
 
-    async def _answer(self, turn: EngineTurn) -> None:
+    async def _answer(self, turn: Turn) -> None:
         with self._app[STREAMS].open([turn]) as self._stream:
             while not self._stream.done:
                 for delivery in await self._stream.take():
@@ -95,9 +85,9 @@ class RunningTurn:
                 session.wake()
         if not self._stopped and (isinstance(event, TokenOut) or output.text):
             session.add(output.text)
-            self._bound()
+            self._stop_if_far_ahead()
 
-    def _bound(self) -> None:
+    def _stop_if_far_ahead(self) -> None:
         limit = self._app[LIMITS].reconnect_buffer
         if self._session.ahead > limit:
             self.stop(SlowReaderError(f"the client is {limit} tokens behind"))
@@ -112,7 +102,7 @@ class RunningTurn:
 
 
 class _Account:
-    """What a turn took, by the events it caused. ``block_bytes``: what a block of KV takes."""
+    """The usage and timings of a turn, from its events. ``block_bytes``: of a KV block."""
 
     def __init__(self, block_bytes: int) -> None:
         self._block_bytes = block_bytes
@@ -127,7 +117,7 @@ class _Account:
                 self._finished = output.event
 
     def done(self, number: int, stopped: bool) -> DoneFrame:
-        """The end of a turn that went well, or that was ``stopped``, maybe before core heard of it."""
+        """Return the end of a turn that succeeded, or that was ``stopped``, maybe before core learned of it."""
         finished = self._finished
         reason = FinishReason.CANCELLED if stopped or finished is None else finished.reason
         return DoneFrame(number=number, finish_reason=reason, usage=self._usage(), timings=self._timings())

@@ -17,7 +17,7 @@ ADMINS = {"/metrics", "/debug/state", "/debug/requests/{id}"}
 
 
 def served() -> dict[str, str]:
-    """Path and method of all that the application answers: whatever becomes a route is tried here."""
+    """Return path and method of every route, so that a new route is tried, too."""
     app = create_app(None, None, Metrics(), make_limits())
     return {route.resource.canonical: route.method for route in app.router.routes() if route.method != "HEAD"}
 
@@ -93,7 +93,7 @@ async def test_keys_come_and_go_without_a_restart(guarded, tenants):
     assert (await tenants.chat(guarded, "alice")).status == 200
 
 
-async def test_a_broken_key_file_shuts_nobody_out(guarded, tenants):
+async def test_a_broken_key_file_shuts_no_client_out(guarded, tenants):
     tenants.file.write_text("[[keys]")
     assert (await tenants.chat(guarded, "alice")).status == 200
 
@@ -113,7 +113,7 @@ async def test_who_asks_for_no_priority_gets_what_is_allowed(serve, tenants):
     assert record["priority"] == 5
 
 
-async def test_without_keys_nobody_needs_one_and_any_priority_goes(live):
+async def test_without_keys_no_key_is_needed_and_any_priority_is_allowed(live):
     assert (await live.chat(priority=-7)).status == 200
     assert (await live.http.get("/metrics")).status == 200
 

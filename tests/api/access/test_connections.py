@@ -1,4 +1,4 @@
-"""A client that says nothing of itself is known by its connection, and forgotten with it."""
+"""A client without key and user is known by its connection, and forgotten with it."""
 
 import aiohttp
 

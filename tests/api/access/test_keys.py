@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from service.api.access.key_ring import KeyRing, digest, new_key, parse_given, parse_ring
+from service.api.access.key_ring import KeyRing, digest, new_key, parse_inline, parse_ring
 from service.api.access.keys import Keys
 from service.errors import ConfigError
 
@@ -39,7 +39,7 @@ def test_a_tenant_has_what_its_table_says_and_defaults_otherwise():
     ring = parse_ring("[tenants.a]\nweight = 2.5\nadmin = true\nmax_requests = 3\n" + entry("a", OLD_KEY))
     tenant = ring.find(OLD_KEY)
     assert (tenant.weight, tenant.admin, tenant.max_requests) == (2.5, True, 3)
-    assert (tenant.max_priority, tenant.max_queue, tenant.tokens_per_minute) == (0, None, None)
+    assert (tenant.best_priority, tenant.max_queue, tenant.tokens_per_minute) == (0, None, None)
 
 
 def test_a_tenant_may_have_several_keys_and_no_table():
@@ -67,22 +67,22 @@ def test_entries_can_be_appended_after_anything():
         (entry("a", OLD_KEY) + entry("b", OLD_KEY), "more than once"),
     ],
 )
-def test_a_mistake_is_told_without_the_value(text, complaint):
+def test_a_mistake_is_reported_without_the_value(text, complaint):
     with pytest.raises(ConfigError, match=complaint) as caught:
         parse_ring(text)
     assert "fsk-" not in caught.value.message
 
 
 def test_keys_of_the_environment_name_their_tenant_or_are_the_defaults():
-    given = parse_given(f"search:{OLD_KEY}, {NEW_KEY}\n")
-    ring = parse_ring("[tenants.search]\nweight = 4.0\n", given)
+    pairs = parse_inline(f"search:{OLD_KEY}, {NEW_KEY}\n")
+    ring = parse_ring("[tenants.search]\nweight = 4.0\n", pairs)
     assert (ring.find(OLD_KEY).weight, ring.find(NEW_KEY).name) == (4.0, "default")
 
 
 @pytest.mark.parametrize("text", ["short", "a b:fsk-x", "a/b:" + "k" * 30])
-def test_a_bad_key_of_the_environment_is_told_without_quoting_it(text):
+def test_a_bad_key_of_the_environment_is_reported_without_quoting_it(text):
     with pytest.raises(ConfigError, match=r"key [12]") as caught:
-        parse_given(text)
+        parse_inline(text)
     assert not re.search("short|kkk|fsk", caught.value.message)
 
 
@@ -99,11 +99,11 @@ def test_new_keys_are_long_and_fit_for_headers_and_subprotocols():
     assert new_key() != new_key()
 
 
-def test_without_file_and_keys_nobody_needs_one():
+def test_without_file_and_keys_no_key_is_needed():
     assert not Keys().required
 
 
-def test_an_empty_file_lets_nobody_in(tmp_path):
+def test_an_empty_file_lets_no_client_in(tmp_path):
     file = tmp_path / "keys.toml"
     file.touch()
     keys = Keys(file)
@@ -193,7 +193,7 @@ def test_at_the_start_a_bad_file_is_an_error(tmp_path, content):
     assert "\n" not in caught.value.message
 
 
-@pytest.mark.parametrize("given", ["", " ", ",", ", ,"])
-def test_keys_that_are_none_open_no_door(given: str) -> None:
+@pytest.mark.parametrize("inline", ["", " ", ",", ", ,"])
+def test_a_setting_without_a_key_is_refused(inline: str) -> None:
     with pytest.raises(ConfigError, match="holds no key"):
-        Keys(given=given)
+        Keys(inline=inline)

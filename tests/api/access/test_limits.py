@@ -1,4 +1,4 @@
-"""A tenant's limits hold, and they are nobody else's."""
+"""A tenant's limits hold, and affect no other tenant."""
 
 import asyncio
 import math
@@ -16,7 +16,7 @@ from service.telemetry.metrics import Metrics
 
 
 class Desk:
-    """Accounts with a clock that the test turns, and short ways to say what happens."""
+    """Accounts with a clock that the test sets, and short names for events."""
 
     def __init__(self, **limits) -> None:
         self.now = 1000.0
@@ -70,7 +70,7 @@ def test_answers_that_could_never_wait_together_are_refused_for_good():
 
 
 @pytest.mark.parametrize("end", [finished("x"), Refused("x", "server_overloaded", "")])
-def test_whoever_ends_in_the_queue_leaves_it(end):
+def test_a_request_that_ends_in_the_queue_leaves_it(end):
     desk = Desk(max_queue=1)
     desk.admit("x")
     desk.accounts.observe(end)
@@ -90,14 +90,14 @@ def test_choices_share_their_prompt():
     assert desk.view.tokens_left == 90
 
 
-def test_a_refused_prompt_is_given_back():
+def test_a_refused_prompt_costs_nothing():
     desk = Desk(tokens_per_minute=100)
     desk.admit("x", prompt=10)
     desk.accounts.observe(Refused("x", "server_overloaded", ""))
     assert desk.view.tokens_left == 100
 
 
-def test_the_refusal_tells_when_the_tokens_are_there():
+def test_the_refusal_says_when_the_tokens_are_there():
     desk = Desk(tokens_per_minute=60)
     desk.admit("x", prompt=50)
     with pytest.raises(TokenLimitError) as caught:
@@ -146,7 +146,7 @@ def test_no_more_sessions_than_allowed_are_open():
     desk.accounts.open_session(desk.tenant)
 
 
-def test_without_keys_nobody_has_an_account():
+def test_without_keys_there_are_no_accounts():
     desk = Desk()
     desk.accounts.open_session(ANONYMOUS)
     with desk.accounts.enter(ANONYMOUS):

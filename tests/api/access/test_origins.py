@@ -1,11 +1,11 @@
-"""Whose pages may talk to us."""
+"""Which sites' pages may use the server."""
 
 from pathlib import Path
 
 import pytest
 
 from service.api.access.origins import check_origin
-from service.cli.serve import _limits
+from service.cli.wiring import limits
 from service.config import ServeSettings
 from service.errors import ForeignOriginError
 
@@ -46,7 +46,7 @@ def test_pages_of_others_may_not(origin: str, host: str, only_local: bool) -> No
     [({}, True), ({"keys": Path("keys.toml")}, False), ({"host": "0.0.0.0", "allow_anonymous": True}, False)],
 )
 def test_a_proxy_s_name_is_known_where_keys_keep_others_out(settings: dict[str, object], only_local: bool) -> None:
-    assert _limits(ServeSettings(**settings)).only_local is only_local
+    assert limits(ServeSettings(**settings)).only_local is only_local
 
 
 def test_a_name_bent_to_this_machine_is_foreign() -> None:

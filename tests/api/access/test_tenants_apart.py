@@ -18,7 +18,7 @@ SECRETS = {
 
 
 @pytest.mark.parametrize("case", SECRETS)
-async def test_a_secret_is_seen_by_nobody_else(log, serve, tenants, case):
+async def test_a_secret_is_seen_by_no_other_tenant(log, serve, tenants, case):
     live = await serve(core={"max_num_seqs": 1}, keys=tenants.keys("[tenants.alice]\nmax_requests = 1\n"))
     body = {"max_tokens": 2000, **SECRETS[case]}
     async with live.http.post(CHAT, json=body, headers=tenants.headers("alice")) as first:
@@ -32,7 +32,7 @@ async def test_a_secret_is_seen_by_nobody_else(log, serve, tenants, case):
 
 
 async def everything(live, tenants) -> str:
-    """All that bob and the operator can get to see."""
+    """Return everything that bob and the operator can see."""
     texts = []
     routes = [route.resource.canonical for route in live.app.router.routes() if route.method == "GET"]
     for name in ("bob", "ops"):

@@ -15,7 +15,7 @@ QUESTIONS = ("Why is the sky blue?", "Hi", "Tell me of ships, and of shoes, and 
 
 
 async def answers(http: aiohttp.ClientSession) -> list[Any]:
-    """Of all questions at once, sampled, with log-probabilities."""
+    """Return the answers to all questions at once, sampled, with log-probabilities."""
     bodies = [
         {
             "messages": [{"role": "user", "content": question}],

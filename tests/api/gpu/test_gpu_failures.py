@@ -1,4 +1,4 @@
-"""What clients and operators are told over HTTP when a simulated GPU fails them."""
+"""What clients and operators see over HTTP when a simulated GPU fails."""
 
 import asyncio
 from typing import Any
@@ -15,7 +15,7 @@ LEAST_KV = 1024  # bytes: what leaves the device is KV, or what a step drew, whi
 
 
 def leaves(work: Work) -> bool:
-    """Whether KV is copied out."""
+    """Return whether KV is being swapped out."""
     return work.name == "copy-out" and work.num_bytes >= LEAST_KV
 
 

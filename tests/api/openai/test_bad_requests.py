@@ -1,4 +1,4 @@
-"""Whatever clients send: a typed error with the request's id, and a server that goes on."""
+"""Any bad request gets a typed error with the request's id, and the server goes on."""
 
 import asyncio
 import gzip
@@ -79,7 +79,7 @@ async def test_malformed_is_400_and_names_the_field(live, case):
     await check_still_serves(live)
 
 
-async def test_nobody_knows_a_field_and_it_is_ignored(live):
+async def test_an_unknown_field_is_ignored(live):
     assert (await live.chat(verbosity="low", store=False, metadata={"a": "b"})).status == 200
 
 
@@ -94,7 +94,7 @@ async def test_another_model_is_not_found(live):
     assert (response.status, error["code"], error["param"]) == (404, "model_not_found", "model")
 
 
-async def test_a_prompt_longer_than_the_context_tells_the_numbers(serve):
+async def test_the_error_for_a_prompt_longer_than_the_context_has_the_numbers(serve):
     live = await serve(model={"max_model_len": 64})
     response = await live.chat("word " * 100, max_tokens=4)
     error = (await response.json())["error"]
@@ -131,7 +131,7 @@ async def test_a_body_over_the_limit_is_413(serve):
     await check_still_serves(live)
 
 
-async def test_a_body_over_the_limit_is_413_when_its_length_was_not_told(serve):
+async def test_a_body_over_the_limit_is_413_when_its_length_was_not_declared(serve):
     live = await serve(limits={"max_body": 1000})
 
     async def pieces():

@@ -96,12 +96,12 @@ async def test_streamed_choices_each_have_role_text_and_reason(live):
         assert own[-1]["finish_reason"] == "length"
 
 
-async def test_a_stop_string_cuts_the_answer(live):
+async def test_a_stop_string_ends_the_answer(live):
     whole = (await (await live.chat(seed=3, max_tokens=40)).json())["choices"][0]["message"]["content"]
     stop = whole[len(whole) // 2 :][:3]
-    cut = (await (await live.chat(seed=3, max_tokens=40, stop=[stop])).json())["choices"][0]
-    assert cut["finish_reason"] == "stop"
-    assert cut["message"]["content"] == whole[: whole.index(stop)]
+    shortened = (await (await live.chat(seed=3, max_tokens=40, stop=[stop])).json())["choices"][0]
+    assert shortened["finish_reason"] == "stop"
+    assert shortened["message"]["content"] == whole[: whole.index(stop)]
 
 
 async def test_a_stop_token_ends_the_answer(serve):
@@ -179,7 +179,7 @@ async def test_an_error_in_mid_stream_is_an_event(live):
     assert last["error"]["request_id"] == response.headers["X-Request-Id"]
 
 
-async def test_a_fault_of_ours_in_mid_stream_cuts_the_connection(talkative):
+async def test_an_internal_error_in_mid_stream_aborts_the_connection(talkative):
     live = await talkative(model={"tokenizer": Nameless()})
     live.runner.hold()
     response = await live.chat(stream=True, logprobs=True)

@@ -1,4 +1,4 @@
-"""From body to turns."""
+"""Bodies become turns."""
 
 import json
 
@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from service.api.access.caller import Caller
 from service.api.access.tenants import ANONYMOUS
 from service.api.context import ServedModel
-from service.api.openai.prepare import answer_room, prepare_chat
+from service.api.openai.prepare import prepare_chat
 from service.api.openai.schemas import checked_defaults
+from service.api.openai.turns import answer_limit
 from service.errors import ContextLengthError, InvalidRequestError, ModelNotFoundError, NeverFitsError
 from service.execution.serving_device import ServingDevice
 
@@ -18,7 +19,7 @@ CPU = ServingDevice("cpu", "simulated", "float32")
 
 
 class Letters:
-    """A token a character."""
+    """A tokenizer with a token for each character."""
 
     def encode(self, text: str) -> list[int]:
         return [ord(character) % 100 for character in text]
@@ -162,10 +163,10 @@ def test_an_answer_gets_what_it_asked_for_or_all_there_is(prompt, asked, length,
     least = prompt + (asked or 1)
     if least > length:
         with pytest.raises(ContextLengthError):
-            answer_room(prompt, asked, model)
+            answer_limit(prompt, asked, model, "messages")
     elif least > room:
         with pytest.raises(NeverFitsError):
-            answer_room(prompt, asked, model)
+            answer_limit(prompt, asked, model, "messages")
     else:
-        given = answer_room(prompt, asked, model)
-        assert given == asked or (asked is None and prompt + given == min(length, room))
+        limit = answer_limit(prompt, asked, model, "messages")
+        assert limit == asked or (asked is None and prompt + limit == min(length, room))

@@ -1,4 +1,4 @@
-"""What operators see of the inside is true, and it is numbers."""
+"""The debug views are correct, and hold ids and numbers only."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ async def state(live):
 
 
 async def settled(live, holds):
-    """The state once it is as expected."""
+    """Return the state once it is as expected."""
     async with asyncio.timeout(PATIENCE_S):
         view = await state(live)
         while not holds(view["core"]):
@@ -37,7 +37,7 @@ async def test_an_idle_server_has_nothing_to_tell(live):
     assert [pool["name"] for pool in view["core"]["pools"]] == ["device", "host"]
 
 
-async def test_it_tells_who_runs_who_waits_and_why(serve):
+async def test_it_shows_what_runs_what_waits_and_why(serve):
     live = await serve(core={"max_num_seqs": 1})
     async with await live.chat(stream=True, max_tokens=50_000):
         second = asyncio.create_task(live.chat())
@@ -50,7 +50,7 @@ async def test_it_tells_who_runs_who_waits_and_why(serve):
     assert view["open_requests"] == 2
 
 
-async def test_it_tells_who_was_preempted_and_why(serve):
+async def test_it_shows_what_was_preempted_and_why(serve):
     live = await serve(core={"max_num_seqs": 1}, policy="priority")
     async with await live.chat(stream=True, max_tokens=50_000) as first:
         await first.content.readline()
@@ -103,7 +103,7 @@ async def test_an_unknown_request_is_404(live, name):
     assert (await live.http.get(f"/debug/requests/{name}")).status == 404
 
 
-async def test_no_text_and_no_tokens_are_told(live):
+async def test_no_text_and_no_tokens_are_shown(live):
     async with await live.chat(CANARY, user=CANARY, stop=CANARY, stream=True, max_tokens=50_000):
         view = await settled(live, lambda core: states(core) == ["running"])
     (request,) = view["core"]["requests"]
@@ -134,7 +134,7 @@ async def test_the_prompts_and_choices_of_a_completion_are_found_together(live):
 
 
 def all_of(kind, raw):
-    """What the type takes in of a JSON text, as it would write it: whatever it does not know is missing."""
+    """Return a JSON text without what the type does not know."""
     adapter = TypeAdapter(kind)
     return json.loads(adapter.dump_json(adapter.validate_json(raw)))
 

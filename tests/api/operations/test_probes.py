@@ -1,4 +1,4 @@
-"""Probes, metrics, models; routes that are none; ids on every answer."""
+"""Probes, metrics and models; unknown routes; ids on every answer."""
 
 import re
 
@@ -72,7 +72,7 @@ async def test_wrong_routes_and_methods_are_json_errors(live, method, path, stat
     assert error["request_id"] == response.headers["X-Request-Id"]
 
 
-async def test_a_wrong_method_is_told_the_right_ones(live):
+async def test_a_wrong_method_is_answered_with_the_right_ones(live):
     response = await live.http.get("/v1/chat/completions")
     assert response.headers["Allow"] == "POST"
 

@@ -1,4 +1,4 @@
-"""A signal makes the server say where it stands."""
+"""A signal makes the server dump its stacks."""
 
 import asyncio
 import os
@@ -14,19 +14,19 @@ async def waits_for_ever() -> None:
 
 
 async def test_the_signal_dumps_threads_and_tasks_and_the_server_goes_on(tmp_path, monkeypatch):
-    told = asyncio.Event()
+    logged = asyncio.Event()
 
-    def tell(loop: asyncio.AbstractEventLoop) -> None:
+    def log_and_signal(loop: asyncio.AbstractEventLoop) -> None:
         log_tasks(loop)
-        told.set()
+        logged.set()
 
-    monkeypatch.setattr("service.api.operations.stack_dump.log_tasks", tell)
+    monkeypatch.setattr("service.api.operations.stack_dump.log_tasks", log_and_signal)
     loop = asyncio.get_running_loop()
     task = asyncio.create_task(waits_for_ever(), name="stuck")
     with (tmp_path / "stacks").open("w+") as file, capture_logs() as logs:
         with stack_dumps(loop, file):
             os.kill(os.getpid(), signal.SIGUSR1)
-            await told.wait()
+            await logged.wait()
         file.seek(0)
         dumped = file.read()
     task.cancel()

@@ -52,7 +52,7 @@ async def test_an_admins_key_sees_the_tenants(serve, tenants):
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "nonsense"])
-def test_nobody_there_is_one_line_and_1(url, capsys):
+def test_no_server_is_one_line_and_1(url, capsys):
     assert run(url, None) == 1
     printed = capsys.readouterr()
     assert (printed.out, printed.err.count("\n")) == ("", 1)

@@ -1,4 +1,4 @@
-"""Chromium without a screen, and servers for it: the page is driven as a person would, by what is on it."""
+"""Headless Chromium, and servers for it. Tests use the page as a person would, through what it shows."""
 
 import asyncio
 import shutil
@@ -60,7 +60,7 @@ class PageServer:
         return f"http://127.0.0.1:{self._runner.addresses[0][1]}"
 
     def close(self) -> None:
-        """Stop it all."""
+        """Stop the server and its loop."""
         self.run(self._runner.cleanup())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -69,7 +69,7 @@ class PageServer:
 
 @dataclass
 class Tab:
-    """One tab with the page in it; whatever is done in it brings it to the front first."""
+    """One tab with the page in it. Every action brings the tab to the front first."""
 
     driver: Chrome
     handle: str
@@ -85,15 +85,15 @@ class Tab:
         self.find(selector).click()
 
     def run(self, script: str) -> Any:
-        """The value of an expression of JavaScript."""
+        """Return the value of a JavaScript expression."""
         return self.front().execute_script(f"return {script}")
 
     def texts(self, selector: str) -> list[str]:
-        """What stands in all elements, seen or not, in one look."""
+        """Return the texts of all elements, visible or not, at one moment."""
         return self.run(f"[...document.querySelectorAll({selector!r})].map((each) => each.textContent)")
 
     def until(self, holds: Callable[[], Any]) -> Any:
-        """Wait until it holds; its value."""
+        """Wait until it holds and return its value."""
         return WebDriverWait(self.front(), WAIT_S, poll_frequency=0.05).until(lambda _: holds())
 
     def shows(self, selector: str, words: str) -> None:
@@ -114,17 +114,17 @@ class Tab:
         self.find("#input").send_keys(text, Keys.ENTER)
 
     def answer(self) -> str:
-        """The last answer so far."""
+        """Return the last answer so far."""
         return (self.texts(".assistant .text") or [""])[-1]
 
     def whole_answer(self) -> str:
-        """The last answer, once it is there."""
+        """Return the last answer once it is complete."""
         self.until(lambda: self.texts(".assistant[aria-busy=false]") and not self.texts("[aria-busy=true]"))
         return self.answer()
 
     @property
     def live(self) -> dict[str, Any]:
-        """What the page keeps to come back with."""
+        """Return what the page keeps for reconnecting."""
         return self.run("JSON.parse(sessionStorage.getItem('fastswitch.live'))")
 
     def reads(self, number: int) -> None:

@@ -1,4 +1,4 @@
-"""The chat on the page, in Chromium: answers stream, and nothing gets lost or loose."""
+"""The chat on the page, in Chromium: answers stream, nothing is lost, and no text becomes markup."""
 
 import pytest
 

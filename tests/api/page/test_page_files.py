@@ -1,4 +1,4 @@
-"""The files of the page: open to all, of our own making, and all there are."""
+"""The files of the page: they need no key, load nothing from other sites, and are all served."""
 
 import re
 

@@ -11,7 +11,7 @@ def states(tab) -> list[str]:
     return tab.texts("#live .state")
 
 
-def test_who_runs_who_waits_and_who_rests_is_shown(page, browse, stepped):
+def test_what_runs_waits_and_rests_is_shown(page, browse, stepped):
     tab = browse(page(stepped, core={"max_num_seqs": 1}).url)
     tab.say("Hello", max_tokens=4)
     stepped.allow(10)
@@ -51,7 +51,7 @@ def test_a_wrong_key_is_named_and_a_tenants_opens_the_chat_alone(page, browse, t
     tab.shows("#alert", "needs an API key")
     tab.find("#key-input").send_keys(new_key())
     tab.click("#key button")
-    tab.shows("#alert", "the API key is not known here")
+    tab.shows("#alert", "the API key is unknown")
     tab.find("#key-input").send_keys(tenants.key["alice"])
     tab.click("#key button")
     tab.until(lambda: not tab.find("#key").is_displayed())

@@ -16,7 +16,7 @@ JSON, MSGPACK = "fastswitch.v1.json", "fastswitch.v1.msgpack"
 
 @pytest.fixture(autouse=True)
 def patient_leave(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that stands still for a moment does not take the other side for gone."""
+    """Wait long for the close frame, so that a pause of this machine does not abort the connection."""
     monkeypatch.setattr("service.api.websocket.connection.CLOSE_WAIT_S", 60.0)
 
 
@@ -31,7 +31,7 @@ class Peer:
         self.binary = socket.protocol == MSGPACK
 
     async def send(self, kind: str, **fields: Any) -> None:
-        """A frame; turns have a seed whose first tokens have text, each its own."""
+        """Send a frame; turns have a seed whose first tokens have text, each its own."""
         frame = {"type": kind, **({"seed": 1} if kind == "turn" else {}), **fields}
         if self.binary:
             await self.socket.send_bytes(msgpack.packb(frame))
@@ -39,7 +39,7 @@ class Peer:
             await self.socket.send_str(json.dumps(frame))
 
     async def receive(self) -> dict[str, Any]:
-        """The next frame, which must be one."""
+        """Return the next message, which must be a frame."""
         message = await self.socket.receive()
         assert message.type is (aiohttp.WSMsgType.BINARY if self.binary else aiohttp.WSMsgType.TEXT), message
         frame = msgpack.unpackb(message.data) if self.binary else json.loads(message.data)
@@ -60,7 +60,7 @@ class Peer:
         return frame
 
     async def turn(self, content: str = "Hi there", **fields: Any) -> dict[str, Any]:
-        """A whole turn; returns its end. ``text`` is its answer."""
+        """Run a whole turn and return its end. ``text`` is its answer."""
         self.text = ""
         await self.send("turn", **{"content": content, "max_tokens": 8, **fields})
         return await self.until("done")
@@ -77,7 +77,7 @@ class Peer:
         return self.socket.close_code
 
     def kill(self) -> None:
-        """Cut the TCP connection without a word."""
+        """Abort the TCP connection without a close frame."""
         assert self.socket._response.connection is not None
         self.socket._response.connection.transport.abort()
 
@@ -104,7 +104,7 @@ async def _connected() -> AsyncIterator[Connect]:
 
 @pytest.fixture
 def connected() -> Callable[[], AbstractAsyncContextManager[Connect]]:
-    """Makes blocks in which connections are opened, and at whose end they are closed."""
+    """Makes ``with`` blocks in which connections are opened, and at whose ends they are closed."""
     return _connected
 
 

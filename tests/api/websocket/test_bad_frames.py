@@ -1,4 +1,4 @@
-"""Whatever comes over a WebSocket: an error frame or a close code, and a server that goes on."""
+"""Any input over a WebSocket gets an error frame or a close code, and the server goes on."""
 
 import aiohttp
 import msgpack
@@ -145,7 +145,7 @@ async def test_noise_instead_of_frames_closes_the_connection_only(live, connect)
 
 
 @pytest.mark.parametrize("protocols", [[], ["graphql-ws"], ["fastswitch.v2.json", "chat"]])
-async def test_a_client_that_speaks_no_protocol_of_ours_is_told_which(live, protocols):
+async def test_a_client_without_a_known_subprotocol_learns_the_known_ones(live, protocols):
     with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
         await live.http.ws_connect(ROUTE, protocols=protocols)
     assert refused.value.status == 400
@@ -156,7 +156,7 @@ async def test_the_first_protocol_of_ours_is_chosen(live):
     assert socket.protocol == MSGPACK
 
 
-async def test_a_plain_request_is_told_that_this_is_a_websocket(live):
+async def test_a_plain_request_learns_that_this_is_a_websocket(live):
     response = await live.http.get(ROUTE, headers={"Sec-WebSocket-Protocol": JSON})
     assert response.status == 400
     assert "WebSocket" in (await response.json())["error"]["message"]

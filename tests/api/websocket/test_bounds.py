@@ -1,4 +1,4 @@
-"""What bounds a connection: silence, slowness, numbers, the server's end."""
+"""The bounds of a connection: silence, slow reading, the number of connections, the server's end."""
 
 import asyncio
 import socket
@@ -17,7 +17,7 @@ ROUTE = "/v1/chat/stream"
 
 
 async def raw_upgrade(live) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection of which nobody reads or answers anything by itself."""
+    """A connection that reads and answers nothing by itself."""
     reader, writer = await asyncio.open_connection(*live.address, limit=1024)
     head = (
         f"GET {ROUTE} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -30,7 +30,7 @@ async def raw_upgrade(live) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 def shrink(transport: asyncio.Transport) -> None:
-    """Leave little room to hide what nobody reads."""
+    """Keep the buffers small, so that unread data blocks the writer."""
     transport.set_write_buffer_limits(0)
     for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, option, 4096)
@@ -99,7 +99,7 @@ async def test_a_client_that_answers_no_ping_is_dropped(serve):
     writer.close()
 
 
-async def test_one_connection_too_many_is_told_to_come_back(serve, connect):
+async def test_one_connection_too_many_gets_429(serve, connect):
     live = await serve(limits={"max_chat_sessions": 1})
     peer = await connect(live)
     with pytest.raises(aiohttp.WSServerHandshakeError) as refused:

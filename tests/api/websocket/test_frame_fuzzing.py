@@ -100,7 +100,7 @@ class Tally:
         self.sent.update(str(frame.get("type")) for frame in sent if isinstance(frame, dict))
 
     def check(self) -> None:
-        """So many conversations, and frames of every kind in both directions."""
+        """Check the number of conversations, and that frames of every kind went in both directions."""
         assert self.conversations >= EXAMPLES
         assert {"open", "turn", "ack", "cancel", "close"} <= self.sent.keys()
         assert self.received == {"opened", "token", "done", "error"}
@@ -126,7 +126,7 @@ def tally() -> Iterator[Tally]:
 
 @pytest.fixture
 async def left(live) -> AsyncIterator[None]:
-    """After all examples nothing is left of them."""
+    """Check that nothing is left of the examples."""
     await live.gauges()
     tasks = len(asyncio.all_tasks())
     yield

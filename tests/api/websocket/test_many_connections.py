@@ -18,8 +18,8 @@ import psutil
 import pytest
 from aiohttp import web
 
-from service.api.app import PREPARING_THREADS
 from service.api.context import DOOR, EXECUTOR
+from service.api.executor import PREPARING_THREADS
 from service.api.operations.history import Record
 
 IDLE, ACTIVE, BROKEN = 500, 64, 200
@@ -31,7 +31,7 @@ ENDLESS = {"max_tokens": 50_000}
 
 @pytest.fixture(autouse=True)
 def descriptors() -> Iterator[None]:
-    """Room for both ends of every connection."""
+    """Allow descriptors for both ends of every connection."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
     yield
@@ -50,7 +50,7 @@ def counted() -> Counter[str]:
 
 
 def held() -> dict[str, int]:
-    """What the process holds."""
+    """The resources that the process holds."""
     return {
         "descriptors": len(os.listdir("/proc/self/fd")),
         "tasks": len(asyncio.all_tasks()),
@@ -79,7 +79,7 @@ async def one_round(live, connect) -> None:
 
 
 async def all_over(live) -> None:
-    """Everything has ended that ends by itself."""
+    """Wait for everything that ends by itself."""
     over = ("chat_sessions", "websocket_connections", "num_requests_running", "num_requests_waiting", "idle_sessions")
     await live.until(lambda gauges: not any(gauges[name] for name in (*over, "num_requests_preempted")))
     gauges = await live.gauges()
@@ -91,10 +91,10 @@ async def all_over(live) -> None:
 
 
 async def earlier_tests_over() -> None:
-    """Threads have ended that only waited for something of other tests to be collected."""
+    """Wait for threads of other tests, which end when their objects are collected."""
     gc.collect()
     threads = 0
-    while threads != (threads := threading.active_count()):  # noqa: ASYNC110 - threads tell nobody
+    while threads != (threads := threading.active_count()):  # noqa: ASYNC110 - threads have no event for it
         await asyncio.sleep(0.2)
 
 

@@ -20,7 +20,7 @@ def sessions(live):
     return list(live.app[SESSIONS]._by_id.values())
 
 
-def cut(live) -> None:
+def break_connections(live) -> None:
     """Break every connection."""
     for connection in live.app[SESSIONS]._connections:
         connection._transport.abort()
@@ -30,7 +30,7 @@ def restart(live) -> None:
     """Forget every session, as a restart does."""
     for session in sessions(live):
         live.app[SESSIONS].remove(session)
-    cut(live)
+    break_connections(live)
 
 
 async def say(conversation, text, **options) -> str:
@@ -62,7 +62,7 @@ async def test_a_connection_that_breaks_in_mid_turn_changes_nothing(serve, stepp
             for break_after in (5, 10, 20):
                 stepped.allow(break_after)
                 await anext(pieces)
-                cut(live)
+                break_connections(live)
             stepped.allow()
             async for _ in pieces:
                 pass
@@ -78,12 +78,12 @@ async def test_a_connection_that_breaks_between_turns_is_not_noticed(live):
     async with ChatSocket(live.url, backoff=QUICK) as socket:
         conversation = Conversation(socket, max_tokens=8)
         await say(conversation, "Hello")
-        cut(live)
+        break_connections(live)
         await say(conversation, "And?")
         assert conversation.turns[1].usage.cached_tokens > 0
 
 
-async def test_a_server_that_lost_the_session_is_told_the_history(live):
+async def test_a_server_that_lost_the_session_gets_the_history_again(live):
     async with ChatSocket(live.url, backoff=QUICK) as socket:
         conversation = Conversation(socket, max_tokens=8)
         await say(conversation, "Hello")
@@ -171,7 +171,7 @@ async def test_a_refused_turn_is_a_typed_error_and_the_conversation_goes_on(serv
             assert refused.value.details.request_id
         turn = asyncio.create_task(say(conversation, "Hello"))
         await live.until(lambda _: sessions(live)[0].turns == 2)
-        cut(live)  # the turn is there, and is not asked for again
+        break_connections(live)  # the turn is there, and is not asked for again
         await live.until(lambda gauges: gauges["chat_reconnects_total"] == 1)
         stepped.allow()
         await turn
@@ -190,20 +190,20 @@ async def test_a_session_that_was_taken_over_is_not_fought_for(serve, connect, s
         assert ended.value.status == 409
 
 
-async def test_no_server_is_told_at_once(closed_url):
+async def test_a_missing_server_is_reported_at_once(closed_url):
     async with ChatSocket(closed_url) as socket:
         with pytest.raises(UnreachableError):
             await say(Conversation(socket), "Hello")
 
 
-async def test_a_server_that_stays_away_is_given_up(serve, stepped):
+async def test_a_server_that_stays_away_ends_the_attempts(serve, stepped):
     live = await serve(stepped)
     backoff = Backoff(first_s=0.001, longest_s=0.001, attempts=3)
     async with ChatSocket(live.url, backoff=backoff) as socket:
         turn = asyncio.create_task(say(Conversation(socket, **LONG), "Hello"))
         await live.until(lambda _: [session.turns for session in sessions(live)] == [1])
         live.app[DOOR].closed = True
-        cut(live)
+        break_connections(live)
         with pytest.raises(ConnectionLostError, match="503"):
             await turn
 

@@ -1,4 +1,4 @@
-"""Connections break, conversations go on: nothing is missed, nothing comes twice, nobody else gets in."""
+"""Connections break, conversations go on: nothing is missed, nothing comes twice, no other client gets in."""
 
 import pytest
 
@@ -15,7 +15,7 @@ async def undisturbed(live, connect) -> str:
 
 
 async def left(live, session: str) -> None:
-    """Wait until nobody reads the session."""
+    """Wait until the session has no reader."""
     chat = live.app[SESSIONS]._by_id[session]
     await live.until(lambda _: chat.reader is None)
 
@@ -84,7 +84,7 @@ async def test_a_second_connection_takes_the_session_over(live, connect):
     assert (await live.gauges())["chat_reconnects_total"] == 1
 
 
-async def test_a_preempted_turn_is_told_again_to_who_comes_back(serve, connect):
+async def test_a_preempted_turn_is_reported_again_after_a_reconnect(serve, connect):
     live = await serve(core={"max_num_seqs": 1}, policy="priority")
     low, high = await connect(live), await connect(live)
     await low.send("turn", content="Hi", max_tokens=50_000, priority=5)
@@ -156,7 +156,7 @@ async def test_without_a_client_an_answer_is_bounded(serve, connect):
     assert frame["code"] == "slow_reader"
 
 
-async def test_a_session_that_nobody_read_for_its_time_to_live_is_lost(serve, connect):
+async def test_a_session_without_a_reader_for_its_time_to_live_is_lost(serve, connect):
     live = await serve(limits={"session_ttl_s": 0.01})
     first = await connect(live)
     await first.turn()

@@ -26,7 +26,7 @@ def done(number: int) -> DoneFrame:
 
 @pytest.fixture
 def session() -> ChatSession:
-    """With a turn under way and a reader."""
+    """A session with a turn under way and a reader."""
     session = ChatSession("secret", ("tenant", "user"), "chat-0", [])
     session.attach(Outlet(session, 0, lambda error: None))
     session.begin(IdleTurn(), [USER])
@@ -53,11 +53,11 @@ def test_a_turn_is_under_way_until_its_end_was_sent(session: ChatSession) -> Non
     assert session.begin(IdleTurn(), [USER]) == [USER, {"role": "assistant", "content": "a"}, USER]
 
 
-def test_numbers_that_were_cut_off_are_not_given_again(session: ChatSession) -> None:
+def test_numbers_of_a_truncated_answer_are_not_used_again(session: ChatSession) -> None:
     for text in "abcd":
         session.add(text)
     session.reader.take()
-    session.cut(2)
+    session.truncate(2)
     session.finish(done(session.newest + 1))
     session.reader.take()
     session.begin(IdleTurn(), [USER])
@@ -66,11 +66,11 @@ def test_numbers_that_were_cut_off_are_not_given_again(session: ChatSession) -> 
     assert session.history[-1] == {"role": "assistant", "content": "ab"}
 
 
-def test_a_reader_that_comes_back_after_a_cut_gets_what_is_left(session: ChatSession) -> None:
+def test_a_reader_that_comes_back_after_a_truncation_gets_what_is_left(session: ChatSession) -> None:
     for text in "abcd":
         session.add(text)
     session.reader.take()
-    session.cut(3)
+    session.truncate(3)
     session.finish(done(5))
     assert texts(Outlet(session, 1, lambda error: None).take()) == [("bc", 3)]
 
@@ -79,17 +79,17 @@ def test_a_cancel_without_a_number_keeps_what_was_sent(session: ChatSession) -> 
     session.add("a")
     session.reader.take()
     session.add("b")
-    session.cut(None)
+    session.truncate(None)
     assert session.answer.text == "a"
     assert session.reader.take() == []
 
 
 @pytest.mark.parametrize("last", [2, 99])
-def test_nobody_has_read_what_was_not_sent(session: ChatSession, last: int) -> None:
+def test_a_client_cannot_have_read_what_was_not_sent(session: ChatSession, last: int) -> None:
     session.add("a")
     session.reader.take()
     session.add("b")
-    for refuse in (session.cut, session.acknowledge):
+    for refuse in (session.truncate, session.acknowledge):
         with pytest.raises(InvalidRequestError):
             refuse(last)
 
@@ -100,7 +100,7 @@ def test_a_turn_that_failed_without_text_leaves_no_trace(session: ChatSession) -
     assert session.begin(IdleTurn(), [USER]) == [USER]
 
 
-def test_a_preemption_that_is_over_when_it_could_be_told_is_not_told(session: ChatSession) -> None:
+def test_a_preemption_that_is_over_before_it_could_be_sent_is_not_sent(session: ChatSession) -> None:
     session.preempted = "slot"
     session.preempted = None
     assert session.reader.take() == []

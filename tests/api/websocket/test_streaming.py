@@ -1,4 +1,4 @@
-"""Conversations over a WebSocket that stays: turns, their account, and what ends them."""
+"""Conversations over one WebSocket connection: turns, their usage, and what ends them."""
 
 import pytest
 
@@ -35,7 +35,7 @@ async def test_numbers_grow_through_the_session_and_count_tokens_and_ends(live, 
     assert (await peer.turn(max_tokens=3))["number"] == 10
 
 
-async def test_the_end_tells_where_the_time_went(live, connect):
+async def test_the_end_reports_where_the_time_went(live, connect):
     peer = await connect(live)
     timings = (await peer.turn(max_tokens=5))["timings"]
     assert 0 <= timings["queue_s"] <= timings["ttft_s"] <= timings["e2e_s"]
@@ -81,7 +81,7 @@ async def test_text_held_back_to_the_end_comes_before_it(live, connect):
     assert end["number"] == 42  # 40 tokens, the rest of the text, the end
 
 
-async def test_a_preempted_turn_is_told_and_told_when_it_goes_on(serve, connect):
+async def test_a_turn_reports_its_preemption_and_its_resumption(serve, connect):
     live = await serve(core={"max_num_seqs": 1}, policy="priority")
     low, high = await connect(live), await connect(live)
     await low.send("turn", content="Hi", max_tokens=50_000, priority=5)
@@ -149,7 +149,7 @@ async def test_a_cancel_before_the_first_token_leaves_no_trace_in_the_history(se
     assert peer.text == await plain_answer(live, [{"role": "user", "content": "Hello"}])
 
 
-async def test_a_cancel_that_crosses_the_end_still_cuts_the_history(live, connect):
+async def test_a_cancel_that_crosses_the_end_still_truncates_the_history(live, connect):
     peer = await connect(live)
     await peer.send("turn", content="Hi", max_tokens=8, seed=1)
     await peer.until("done")

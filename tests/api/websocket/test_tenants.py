@@ -1,4 +1,4 @@
-"""Keys on the chat stream: who may connect, whose sessions are whose, what limits hold."""
+"""Keys on the chat stream: who may connect, which sessions belong to whom, and which limits hold."""
 
 import re
 
@@ -28,7 +28,7 @@ async def test_without_a_good_key_there_is_no_connection(guarded, tenants, crede
     assert refused.value.status == 401
 
 
-async def test_a_key_as_a_subprotocol_is_good_and_is_not_told_again(guarded, tenants):
+async def test_a_key_as_a_subprotocol_is_valid_and_is_not_echoed(guarded, tenants):
     key = f"fastswitch.key.{tenants.key['alice']}"
     socket = await guarded.http.ws_connect(ROUTE, protocols=[key, JSON])
     assert socket.protocol == JSON
@@ -149,7 +149,7 @@ async def test_a_better_priority_than_allowed_ends_the_turn(serve, tenants, conn
     assert (error["status"], error["param"], error["number"]) == (403, "priority", 1)
 
 
-async def test_a_tenant_out_of_tokens_is_told_when_to_come_back(serve, tenants, connect):
+async def test_a_tenant_out_of_tokens_learns_when_to_try_again(serve, tenants, connect):
     live = await serve(keys=tenants.keys("[tenants.alice]\ntokens_per_minute = 40\n"))
     alice = await connect(live, headers=tenants.headers("alice"))
     await alice.turn(max_tokens=30)

@@ -1,4 +1,4 @@
-// Puts the page together, and says on top what goes wrong with the server or the key.
+// Puts the page together, and shows problems with the server or the key on top.
 
 import { Conversation } from "./conversation.js";
 import { Dialogue } from "./dialogue.js";
@@ -14,7 +14,7 @@ const dialogue = new Dialogue(conversation);
 const states = new States();
 let greeting = null; // the next attempt
 
-// Says something on top until the next time; with a button that does `act`.
+// Shows a text on top until the next call; if `act` is set, with a button that calls it.
 function alertUser(text, label = "", act = null) {
   find("#alert").hidden = text === "";
   write(find("#alert p"), text);
@@ -30,7 +30,7 @@ function askForKey(message) {
   find("#key-input").focus();
 }
 
-// Finds out whether the server is there and takes the key; then everything may begin, or go on.
+// Asks whether the server is there and accepts the key; then everything may begin, or continue.
 async function greet() {
   clearTimeout(greeting);
   try {

@@ -4,7 +4,7 @@ const PROTOCOL = "fastswitch.v1.json";
 const KEY_PROTOCOL = "fastswitch.key."; // a browser's WebSocket can send no header but this list
 
 export class Connection {
-  // opened: whether a session is open on it
+  // whether a session is open on it
   opened = false;
 
   // onFrame(frame); onClose(code, established). Throws SyntaxError if the key cannot travel in a subprotocol.
@@ -29,7 +29,7 @@ export class Connection {
     this.socket.send(JSON.stringify({ type, ...fields }));
   }
 
-  // Nothing more is heard of it.
+  // Closes it without any further callback.
   drop() {
     this.socket.onopen = this.socket.onmessage = this.socket.onclose = null;
     this.socket.close();

@@ -1,10 +1,10 @@
-// The conversation of this tab: what is kept of it, and its turn, through reloads and broken connections.
+// The conversation of this tab, which survives reloads and broken connections together with its turn.
 //
-// `messages` is the history up to the turn under way. `live` is what coming back needs: the session, the last number
-// that was read, and the turn with its text up to that number, kept together with each frame, so that a page that was
-// reloaded anywhere asks for exactly the rest.
+// `messages` is the history up to the turn under way. `live` is what reconnecting needs: the session, the last number
+// that was read, and the turn with its text up to that number. It is saved with each frame, so that a page that was
+// reloaded at any moment asks for exactly the rest.
 //
-// It connects when there is something to ask or to come back to, and stays connected until the connection breaks.
+// It connects when there is something to ask or to continue, and stays connected until the connection breaks.
 
 import { Connection } from "./connection.js";
 import { ServerError, ask } from "./server.js";
@@ -16,11 +16,11 @@ const LONGEST_DELAY_MS = 8000;
 const NO_SESSION = { session: null, last: 0, turns: 0 };
 const TAKEN_OVER = 4409;
 const NO_KEY = 4401;
-const CUT = { cancelled: "stopped", length: "cut at the longest answer allowed" };
-// A connection that ended so would end so again.
-const HOPELESS = { 1002: "the frame is none", 1007: "it is no text", 1009: "it is too long for this server" };
+const ENDED_EARLY = { cancelled: "stopped", length: "ended at the longest answer allowed" };
+// A connection that ended with one of these codes would end with it again.
+const HOPELESS = { 1002: "the frame is invalid", 1007: "the text is not UTF-8", 1009: "it is too long for this server" };
 
-// Tells of itself by events: asked, opened {model, news}, text, paused, resumed, ended {content, text, why}, notice,
+// Its events are: asked, opened {model, news}, text, paused, resumed, ended {content, text, why}, notice,
 // locked and taken.
 export class Conversation extends EventTarget {
   messages = load(HISTORY, []);
@@ -28,13 +28,13 @@ export class Conversation extends EventTarget {
   #connection = null;
   #retry = null;
   #failures = 0;
-  #news = ""; // to be told when a session is open
+  #news = ""; // shown when a session is open
 
   get turn() {
     return this.live.turn;
   }
 
-  // After a reload, a new key or a pause: goes on with the turn, if there is one.
+  // Continues the turn, if there is one, after a reload, a new key or a pause.
   resume() {
     if (this.turn !== null && this.#connection === null) this.#connect();
   }
@@ -42,12 +42,12 @@ export class Conversation extends EventTarget {
   ask(content, options) {
     this.live.turn = { number: null, content, options, text: "", acknowledged: this.live.last, cancelled: false };
     this.#keep();
-    this.#tell("asked");
+    this.#emit("asked");
     if (this.#connection?.opened) this.#sendTurn();
     else this.resume();
   }
 
-  // The answer ends at what was read. Without a connection, and when asked twice, the session is given up at once.
+  // Ends the answer at what was read. Without a connection, or at a second call, the session is given up at once.
   stop() {
     if (this.turn === null) return;
     if (this.turn.number !== null && this.#connection?.opened && !this.turn.cancelled) {
@@ -61,7 +61,7 @@ export class Conversation extends EventTarget {
     }
   }
 
-  // Forgets everything, here and there.
+  // Forgets everything, here and on the server.
   renew() {
     if (this.#connection?.opened) this.#connection.send("close");
     this.#disconnect();
@@ -81,7 +81,7 @@ export class Conversation extends EventTarget {
         (code, established) => this.#broken(code, established),
       );
     } catch {
-      this.#tell("locked", "The key has characters that a browser's WebSocket cannot send.");
+      this.#emit("locked", "The key has characters that a browser's WebSocket cannot send.");
     }
   }
 
@@ -100,8 +100,8 @@ export class Conversation extends EventTarget {
   #take(frame) {
     const takers = { opened: this.#opened, token: this.#token, done: this.#done, error: this.#error };
     if (frame.type in takers) takers[frame.type].call(this, frame);
-    else if (frame.type === "preempted") this.#tell("paused", frame.reason);
-    else if (frame.type === "resumed") this.#tell("resumed", frame.stalled_s);
+    else if (frame.type === "preempted") this.#emit("paused", frame.reason);
+    else if (frame.type === "resumed") this.#emit("resumed", frame.stalled_s);
   }
 
   #opened({ session, turns, model }) {
@@ -109,12 +109,12 @@ export class Conversation extends EventTarget {
     this.#failures = 0;
     this.live.session = session;
     this.#keep();
-    this.#tell("opened", { model, news: this.#news });
+    this.#emit("opened", { model, news: this.#news });
     this.#news = "";
     this.#catchUp(turns);
   }
 
-  // The server has taken in so many turns: maybe neither ours nor its cancel arrived before the connection broke.
+  // `turns`: how many the server has accepted. Maybe neither ours nor its cancel arrived before the connection broke.
   #catchUp(turns) {
     const arrived = this.turn.number !== null && turns >= this.turn.number;
     if (arrived && this.turn.cancelled) this.#connection.send("cancel", { last: this.live.last });
@@ -139,12 +139,12 @@ export class Conversation extends EventTarget {
       this.#connection.send("ack", { last: number });
     }
     this.#keep();
-    this.#tell("text", text);
+    this.#emit("text", text);
   }
 
   #done(frame) {
     this.live.last = frame.number;
-    this.#end(CUT[frame.finish_reason] ?? null, frame);
+    this.#end(ENDED_EARLY[frame.finish_reason] ?? null, frame);
   }
 
   #error(frame) {
@@ -157,7 +157,7 @@ export class Conversation extends EventTarget {
       this.live.turns -= 1; // the turn was refused, and nothing has changed
       this.#end(frame.message);
     } else {
-      this.#tell("notice", frame.message);
+      this.#emit("notice", frame.message);
     }
   }
 
@@ -172,7 +172,7 @@ export class Conversation extends EventTarget {
     }
   }
 
-  // The session is not ours any more: a new one begins with the history. Half an answer is all there will be of it.
+  // Begins a new session with the history, because ours is lost. If part of the answer was read, it stays so.
   #startOver(why) {
     Object.assign(this.live, NO_SESSION);
     if (this.turn.text !== "" || this.turn.cancelled) {
@@ -188,8 +188,8 @@ export class Conversation extends EventTarget {
   async #broken(code, established) {
     this.#connection = null;
     if (this.turn === null) return;
-    if (code === TAKEN_OVER) this.#tell("taken");
-    else if (code === NO_KEY) this.#tell("locked", "The key is not good any more.");
+    if (code === TAKEN_OVER) this.#emit("taken");
+    else if (code === NO_KEY) this.#emit("locked", "The key is not good any more.");
     else if (code in HOPELESS) this.#end(HOPELESS[code]);
     else {
       const why = established ? "The connection broke." : await this.#whyNot();
@@ -197,14 +197,14 @@ export class Conversation extends EventTarget {
     }
   }
 
-  // A browser does not tell why a WebSocket was refused: ask in another way. Null: a new key is needed first.
+  // Asks by HTTP why a WebSocket was refused, since browsers do not say. Null: a new key is needed first.
   async #whyNot() {
     try {
       await ask("/v1/models");
       return "The connection was refused.";
     } catch (error) {
       if (error.status !== 401) return error.message;
-      this.#tell("locked", error.message);
+      this.#emit("locked", error.message);
       return null;
     }
   }
@@ -214,12 +214,12 @@ export class Conversation extends EventTarget {
     if (this.turn === null) return;
     const longest = Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** this.#failures);
     this.#failures += 1;
-    this.#tell("notice", `${why} Trying again…`);
+    this.#emit("notice", `${why} Trying again…`);
     const delay = Math.max((afterS ?? 0) * 1000, longest * (0.5 + Math.random() / 2));
     this.#retry = setTimeout(() => this.#connect(), delay);
   }
 
-  // The turn becomes history as the server keeps it: without any text it leaves no trace.
+  // Adds the turn to the history as the server does: without any text it leaves no trace.
   #end(why, frame = null) {
     const { content, text } = this.turn;
     if (text !== "") {
@@ -229,14 +229,14 @@ export class Conversation extends EventTarget {
     }
     this.live.turn = null;
     this.#keep();
-    this.#tell("ended", { content, text, why });
+    this.#emit("ended", { content, text, why });
   }
 
   #keep() {
     save(LIVE, this.live);
   }
 
-  #tell(kind, detail = null) {
+  #emit(kind, detail = null) {
     this.dispatchEvent(new CustomEvent(kind, { detail }));
   }
 }

@@ -1,9 +1,9 @@
-// The conversation on the screen, and the field below it.
+// The conversation on the screen, and the input field below it.
 
 import { element, find, write } from "./elements.js";
 import { OPTIONS, load, save } from "./store.js";
 
-const NEAR_END = 40; // pixels: who has scrolled further up is reading, and is left there
+const NEAR_END = 40; // pixels: a user who has scrolled further up is reading and stays there
 const PAUSED = {
   slot: "the batch is full",
   room: "its memory was needed",
@@ -25,7 +25,7 @@ export class Dialogue {
     this.draw();
   }
 
-  // Everything anew, from what is kept.
+  // Draws everything again from what is saved.
   draw() {
     this.#messages.replaceChildren();
     for (const message of this.#conversation.messages) this.#add(message);
@@ -79,7 +79,7 @@ export class Dialogue {
     if (scrollHeight - scrollTop - clientHeight < NEAR_END) this.#scrollDown();
   }
 
-  // A turn without text left no trace: it can be asked again.
+  // Removes a turn without text, which left no trace, and offers its question again.
   #ended({ content, text, why }) {
     const { question, answer } = this.#pending;
     this.notice("");

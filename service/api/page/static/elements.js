@@ -1,4 +1,4 @@
-// Elements out of text, never out of HTML: nothing that a user or a model wrote can become a tag.
+// Makes elements from text, never from HTML: nothing that a user or a model wrote can become a tag.
 
 export const find = (selector) => document.querySelector(selector);
 

@@ -1,8 +1,8 @@
-// HTTP requests with the tab's key, and what the server says is wrong.
+// HTTP requests with the tab's key, and the server's errors.
 
 import { KEY, load } from "./store.js";
 
-// status 0: no answer at all
+// status 0: there was no answer
 export class ServerError extends Error {
   constructor(status, message) {
     super(message);

@@ -1,5 +1,5 @@
-// The pane of all sessions: who runs, waits, was preempted or rests, since when and why, and how full the memory is.
-// It shows /debug/state, which is an operator's.
+// The pane of all sessions: which run, wait, are preempted or idle, since when and why, and how full the memory is.
+// It shows /debug/state, which is for operators.
 
 import { element, find, write } from "./elements.js";
 import { ask } from "./server.js";
@@ -34,7 +34,7 @@ export class States {
     this.refresh();
   }
 
-  // Asks now, and then every second, as long as somebody can see it.
+  // Asks now, and then every second while the pane is visible.
   async refresh() {
     clearTimeout(this.#timer);
     if (this.#asking || this.#refused || document.hidden || this.#pane.offsetParent === null) return;
@@ -75,7 +75,7 @@ export class States {
   #total(sessions) {
     const count = (state) => sessions.filter((session) => session.state === state).length;
     const parts = STATES.filter((state) => count(state) > 0).map((state) => `${count(state)} ${state}`);
-    if (sessions.length === 0) parts.push("nobody is here");
+    if (sessions.length === 0) parts.push("no sessions");
     if (this.#switches > 0) parts.push(`preemptions seen: ${this.#switches}`);
     write(find("#totals"), parts.join(" · "));
   }
@@ -111,7 +111,7 @@ export class States {
     if (place !== item) this.#list.insertBefore(item, place);
   }
 
-  // A switch may be shorter than the time between two looks; its count is not.
+  // A switch may begin and end between two looks; its count still grows.
   #compare(item, before, { preemptions, state }) {
     const more = preemptions - before.preemptions;
     this.#switches += more;

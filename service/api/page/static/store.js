@@ -1,4 +1,4 @@
-// What outlives a reload. The key and the conversation are the tab's, the settings all tabs'.
+// What survives a reload. The key and the conversation belong to the tab, the settings to all tabs.
 
 export const KEY = "fastswitch.key";
 export const HISTORY = "fastswitch.history";
@@ -11,15 +11,15 @@ export function load(name, fallback) {
   try {
     return JSON.parse(placeOf(name).getItem(name)) ?? fallback;
   } catch {
-    return fallback; // no storage here, or somebody else's words in it
+    return fallback; // there is no storage, or it holds something else
   }
 }
 
-// A full storage costs the next reload its memory, not this answer.
+// If the storage is full, the next reload forgets, but this answer goes on.
 export function save(name, value) {
   try {
     placeOf(name).setItem(name, JSON.stringify(value));
   } catch (error) {
-    console.warn(`${name} is not kept:`, error);
+    console.warn(`${name} is not saved:`, error);
   }
 }

@@ -1,4 +1,4 @@
-"""What clients and operators are told of context switches, on the tiny model with real copies between two pools."""
+"""What clients and operators see of context switches, on the tiny model with real copies between two pools."""
 
 import math
 
@@ -23,7 +23,7 @@ def model(tiny_model_path):
 
 @pytest.fixture
 async def live(serve, model):
-    """A server that drives every request off the device again and again."""
+    """A server that preempts and swaps out every request again and again."""
     sizes = {"num_blocks": 100, "num_slots": 4, "max_batched_tokens": 256, "host_blocks": 100}
     runner = CPURunner(model.config, model.weights, **sizes)
     core = {"device_blocks": 100, "host_blocks": 100, "max_num_seqs": 4, "debug_preempt_every": EVERY}
@@ -37,7 +37,7 @@ async def test_a_stream_says_when_it_stands_still_in_comments_that_clients_skip(
     assert comments == [": preempted", ": resumed"] * EVICTIONS
 
 
-async def test_usage_tells_what_the_switches_did(live):
+async def test_usage_reports_what_the_switches_did(live):
     async with await live.chat(max_tokens=TOKENS) as response:
         usage = (await response.json())["usage"]
     figures = usage["fastswitch"]
@@ -46,7 +46,7 @@ async def test_usage_tells_what_the_switches_did(live):
     assert figures["swapped_bytes"] == await swapped_bytes(live) > 0
 
 
-async def test_done_tells_the_same_on_the_chat_stream(live, connect):
+async def test_done_reports_the_same_on_the_chat_stream(live, connect):
     peer = await connect(live)
     end = await peer.turn("Hi", max_tokens=TOKENS)
     assert (end["usage"]["preemptions"], end["usage"]["recomputed_tokens"]) == (EVICTIONS, 0)
