@@ -45,6 +45,9 @@ class Size(ByteSize):
         return readable(self)
 
 
+CPU_DEVICE_KV, CPU_HOST_KV, GPU_HOST_KV = Size(1792 << 20), Size(256 << 20), Size(4 << 30)
+
+
 class ServeSettings(BaseSettings):
     """Everything that an operator can set. Sizes are in bytes, times in seconds."""
 
@@ -104,14 +107,15 @@ class ServeSettings(BaseSettings):
     device_kv: Size | None = Field(
         None,
         gt=0,
-        description="Bytes, with an optional unit (512MiB, 2GiB): memory for the KV cache. Unset: 1.75 GiB on the "
-        "CPU; on a GPU, what --gpu-memory-utilization leaves",
+        description="Bytes, with an optional unit (512MiB, 2GiB): memory for the KV cache. Unset: "
+        f"{CPU_DEVICE_KV} on the CPU; on a GPU, what --gpu-memory-utilization leaves",
     )
     host_kv: Size | None = Field(
         None,
         ge=0,
         description="Bytes, with an optional unit: host memory that KV is swapped out to. 0: KV is dropped and "
-        "recomputed. Unset: 256 MiB on the CPU; with a GPU 4 GiB, or half of the host's free memory if that is less",
+        f"recomputed. Unset: {CPU_HOST_KV} on the CPU; with a GPU {GPU_HOST_KV}, or half of the host's free memory if "
+        "that is less",
     )
     gpu_memory_utilization: float = Field(
         0.9,

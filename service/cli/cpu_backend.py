@@ -1,7 +1,7 @@
 """The CPU's data plane: both KV pools are in its memory, and everything is float32."""
 
 from service.cli.backend import Backend, copies_by_layer, device_blocks, host_blocks
-from service.config import ServeSettings, Size
+from service.config import CPU_DEVICE_KV, CPU_HOST_KV, ServeSettings, Size
 from service.errors import ConfigError
 from service.execution.copier import PACES, CPUCopier
 from service.execution.kv import kv_bytes_per_block
@@ -9,9 +9,6 @@ from service.execution.models.assemble import HostWeights
 from service.execution.models.loading import LoadedModel, OpenedModel
 from service.execution.runner import CPURunner
 from service.execution.serving_device import cpu_device
-
-DEVICE_KV = Size(1792 << 20)
-HOST_KV = Size(256 << 20)
 
 
 def cpu_backend(settings: ServeSettings, opened: OpenedModel) -> Backend:
@@ -28,8 +25,8 @@ def cpu_backend(settings: ServeSettings, opened: OpenedModel) -> Backend:
 
 
 def _sizes(settings: ServeSettings) -> tuple[Size, Size]:
-    device_kv = DEVICE_KV if settings.device_kv is None else settings.device_kv
-    return device_kv, HOST_KV if settings.host_kv is None else settings.host_kv
+    device_kv = CPU_DEVICE_KV if settings.device_kv is None else settings.device_kv
+    return device_kv, CPU_HOST_KV if settings.host_kv is None else settings.host_kv
 
 
 def _runner(loaded: LoadedModel, settings: ServeSettings, blocks: int, swapped: int) -> CPURunner:

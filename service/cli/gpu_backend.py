@@ -6,7 +6,7 @@ import numpy as np
 
 from kernels.cuda.matrices import WORKSPACE_BYTES
 from service.cli.backend import Backend, copies_by_layer, device_blocks, host_blocks
-from service.config import ServeSettings, Size
+from service.config import GPU_HOST_KV, ServeSettings, Size
 from service.errors import ConfigError, DeviceLostError, DeviceNotFoundError, readable
 from service.execution.gpu.budget import MemoryBudget, StepSizes
 from service.execution.gpu.copier import GPUCopier
@@ -19,8 +19,6 @@ from service.execution.kv import kv_bytes_per_block
 from service.execution.models.loading import OpenedModel
 from service.execution.serving_device import ServingDevice
 from service.machine.host_memory import available_memory
-
-HOST_KV = Size(4 << 30)
 
 
 def gpu_backend(settings: ServeSettings, opened: OpenedModel, runtime: Runtime) -> Backend:
@@ -100,7 +98,7 @@ def _host_kv(settings: ServeSettings, available: int | None) -> Size:
     Raises `ConfigError` for more than is available: page-locking that much would get some process killed.
     """
     if settings.host_kv is None:
-        return HOST_KV if available is None else min(HOST_KV, Size(available // 2))
+        return GPU_HOST_KV if available is None else min(GPU_HOST_KV, Size(available // 2))
     if available is not None and settings.host_kv > available:
         raise ConfigError(f"--host-kv {settings.host_kv} is more than the host's {readable(available)} available")
     return settings.host_kv

@@ -46,7 +46,7 @@ def gpu(**options: Any) -> SimulatedRuntime:
 def small_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """A host whose memory is unknown, of which a GPU takes 4 MiB."""
     monkeypatch.setattr(gpu_backend, "available_memory", lambda: None)
-    monkeypatch.setattr(gpu_backend, "HOST_KV", Size(4 * MIB))
+    monkeypatch.setattr(gpu_backend, "GPU_HOST_KV", Size(4 * MIB))
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_the_cpu_is_taken_when_asked_for_whatever_else_is_there() -> None:
 
 
 def test_the_cpu_serves_in_float32_with_its_own_sizes(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu_backend, "DEVICE_KV", Size(5 * MIB))
+    monkeypatch.setattr(cpu_backend, "CPU_DEVICE_KV", Size(5 * MIB))
     backend = opened("--device", "cpu")
     assert (backend.device.device, backend.device.dtype) == ("cpu", "float32")
     assert backend.device_blocks == 5 * MIB // backend.block_bytes
