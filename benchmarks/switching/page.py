@@ -16,7 +16,7 @@ from benchmarks.switching.comparison import GOODPUT
 from benchmarks.switching.matrix import CAP, COPYING, NEVER, RECOMPUTE, VARIANTS
 from benchmarks.switching.plot import draw
 from benchmarks.switching.selection import links, means, table
-from service.core.switching.mechanisms import DEFAULT_PRESET
+from service.config import DEFAULT_PRESET
 
 DOCS = Path(__file__).parents[2] / "docs"
 LINKS = {None: "memory", "pcie4": "PCIe 4.0"}
