@@ -139,6 +139,12 @@ class ServeSettings(BaseSettings):
     priority_seed: int = Field(0, description="Seed of the priorities that the policies random and markov draw")
     min_quantum: int = Field(4, ge=0, description="Fewest steps that a request stays in the batch once it is admitted")
     promote_after: int = Field(4, ge=1, description="Preemptions after which a request ranks first for eight quanta")
+    blocked_timeout: float = Field(
+        30.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Seconds that smaller requests may pass over the first one that does not fit before it goes first",
+    )
     max_queue: int = Field(1024, ge=1, description="Requests that may wait for their first step; more get 429")
     max_sessions: int = Field(1024, ge=0, description="Idle conversations that may keep their KV between turns")
     session_ttl: float = Field(

@@ -34,6 +34,7 @@ def core_settings(settings: ServeSettings, device_blocks: int, host_blocks: int)
         session_ttl_s=settings.session_ttl,
         mechanisms=PRESETS[settings.preset],
         patience=Patience(settings.min_quantum, settings.promote_after),
+        blocked_timeout_s=settings.blocked_timeout,
         debug_preempt_every=settings.debug_preempt_every,
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from allocator import KVMemory
-from service.core.admission import Budget
+from service.core.admission import Budget, Claim
 from service.core.messages.commands import Submit
 from service.core.messages.events import Event, FinishReason, Gauges, Refused, Snapshot, TokenOut
 from service.core.messages.plan import CopyResult, Drawn, Row, StepPlan, StepResult
@@ -44,6 +44,7 @@ class CoreSettings:
     session_ttl_s: float
     mechanisms: Mechanisms
     patience: Patience
+    blocked_timeout_s: float
     debug_preempt_every: int | None  # answer tokens; freed blocks are then poisoned too
 
     def __post_init__(self) -> None:
@@ -83,7 +84,10 @@ class Core:
             eviction = Eviction(self._ledger, self._swaps, self._poison, every)
         budget = Budget(settings.max_num_batched_tokens, settings.max_num_seqs)
         compaction = Compaction(self._ledger, self._poison) if mechanisms.compaction else None
-        self._scheduler = Scheduler(self._ledger, self._ranking, self._swaps, budget, mechanisms, eviction, compaction)
+        claim = Claim(settings.blocked_timeout_s)
+        self._scheduler = Scheduler(
+            self._ledger, self._ranking, self._swaps, budget, claim, mechanisms, eviction, compaction
+        )
         self._planned: dict[int, _Planned] = {}  # by step number, until `commit` or `abandon`
         self._arrivals = 0
         self._arrivals_planned = 0  # when the last plan was made

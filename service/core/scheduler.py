@@ -8,7 +8,7 @@ preset says so or where waiting costs less. Decodes go first; the rest of the to
 
 from collections.abc import Iterator, Sequence
 
-from service.core.admission import Budget, admit
+from service.core.admission import Budget, Claim, admit
 from service.core.messages.plan import Row, SlotOpening, StepPlan
 from service.core.policies.ranking import Ranking
 from service.core.state.ledger import Ledger
@@ -29,6 +29,7 @@ class Scheduler:
         ranking: Ranking,
         swaps: SwapManager,
         budget: Budget,
+        claim: Claim,
         mechanisms: Mechanisms,
         eviction: Eviction | None = None,
         compaction: Compaction | None = None,
@@ -39,6 +40,7 @@ class Scheduler:
         self._ranking = ranking
         self._swaps = swaps
         self._budget = budget
+        self._claim = claim
         self._mechanisms = mechanisms
         self._eviction = eviction
         self._compaction = compaction
@@ -48,12 +50,13 @@ class Scheduler:
         """Return the next step, without rows while copies must end first; None when no request is live."""
         if self._eviction is not None:
             self._eviction.advance(now)
-        ranked = self._ranking.order(self._ledger.live.values(), now, self.steps)
+        ranked = self._ranking.order(self._ledger.live.values(), now, self.steps, self._claim.due())
         if not ranked:
             return None
-        admitted = admit(ranked, self._ledger.slots.running, self._memory, self._budget.rows)
-        self._reset_admission_times(admitted)
-        victims = Victims(self._ledger, self._swaps, admitted, ranked[len(admitted) :], now)
+        admitted = self._admit(ranked, now)
+        in_step = set(admitted)
+        others = [request for request in ranked if request not in in_step]
+        victims = Victims(self._ledger, self._swaps, admitted, others, now)
         ready = self._ready(admitted, victims, now)
         if self._waits_for_copies(len(admitted) - len(ready), len(ready) + victims.num_running):
             return self._pause()
@@ -65,6 +68,14 @@ class Scheduler:
         moves = () if self._compaction is None else self._compaction.moves()
         rows = tuple(self._rows(running))
         return StepPlan(self.steps, tuple(opened), rows, self._swaps.issued(), moves=moves)
+
+    def _admit(self, ranked: Sequence[Request], now: float) -> list[Request]:
+        admission = admit(ranked, set(self._ledger.slots.running), self._memory, self._budget.rows)
+        self._claim.note(admission, now)
+        for request in admission.admitted:
+            request.is_backfilled = request in admission.backfilled
+        self._reset_admission_times(admission.admitted)
+        return admission.admitted
 
     def _ready(self, admitted: Sequence[Request], victims: Victims, now: float) -> list[Request]:
         """Return the admitted requests that can run now, by rank. Running ones get their next block first."""

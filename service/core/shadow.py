@@ -25,7 +25,7 @@ class Shadow:
         """Rank and admit as if in charge, and emit `ShadowSwitched` if that preempts any request."""
         live = dict.fromkeys(self._ledger.live.values())
         ranked = self._ranking.order(live, now, step)
-        admitted = dict.fromkeys(admit(ranked, self._running, self._ledger.memory, self._rows))
+        admitted = dict.fromkeys(admit(ranked, self._running, self._ledger.memory, self._rows).admitted)
         victims = [request for request in self._running if request in live and request not in admitted]
         self._running = admitted
         if victims:

@@ -45,18 +45,6 @@ def test_no_step_exceeds_its_budget_and_runs_no_request_twice(simulation: MakeSi
     assert len(sim.ended) == 8
 
 
-def test_a_large_request_at_the_head_is_not_passed_over(simulation: MakeSimulation, submit: MakeSubmit) -> None:
-    sim = simulation(device_blocks=10)
-    sim.submit(submit("first", 90, max_tokens=30))
-    sim.step()
-    sim.submit(submit("large", 100, max_tokens=4))
-    sim.submit(submit("small", 10, max_tokens=4))
-    sim.run()
-    order = [event.request_id for event in sim.log if isinstance(event, Finished)]
-    assert order.index("large") < order.index("small") or order[0] == "first"
-    assert all(event.reason == "length" for event in sim.ended.values())
-
-
 def test_a_higher_priority_takes_the_slot_of_a_lower_one_when_the_batch_is_full(
     simulation: MakeSimulation, submit: MakeSubmit
 ) -> None:

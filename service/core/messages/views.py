@@ -8,7 +8,7 @@ class RequestView:
     """A live request, in its ``state`` for ``since_s`` seconds. ``because`` says why it does not run.
 
     ``because`` is a `Preempted` reason for a preempted request; for a waiting one it is ``step`` (it came after the
-    last plan), ``slot`` (the batch is full) or ``room`` (too few blocks for it, or for one before it). ``blocks`` are
+    last plan), ``slot`` (the batch is full) or ``room`` (too few blocks for it). ``blocks`` are
     the device's.
     """
 

@@ -1,9 +1,10 @@
 """Ranking turns a policy's ranks into the order in which a step serves.
 
-Two rules stand above any policy. A request that just got a slot, or is being swapped in for one, keeps it for a
-*quantum* of steps, so that it draws tokens before it is preempted, however fast ranks change. A request that is
-preempted again and again is *promoted*: it goes first until it has run for a long quantum. Both rules keep the policy's
-order among the requests that they concern.
+Three rules stand above any policy. The request whose claim is due (`admission.Claim`) goes first. A request that just
+got a slot, or is being swapped in for one, keeps it for a *quantum* of steps, so that it draws tokens before it is
+preempted, however fast ranks change. A request that is preempted again and again is *promoted*: it goes first until it
+has run for a long quantum. Quantum and promotion keep the policy's order among the requests that they concern, and
+backfilled requests earn neither.
 """
 
 from collections.abc import Collection
@@ -38,8 +39,13 @@ class Ranking:
         self._long_quantum = patience.long_quantum
         self._last: list[Request] = []
 
-    def order(self, requests: Collection[Request], now: float, step: int) -> list[Request]:
-        """Return the requests, the first to be served first. ``step`` is how many steps were planned so far."""
+    def order(
+        self, requests: Collection[Request], now: float, step: int, claimant: Request | None = None
+    ) -> list[Request]:
+        """Return the requests, the first to be served first: ``claimant``, if it is one of them, before all others.
+
+        ``step`` is how many steps were planned so far.
+        """
         ranked = self._policy.rank(requests, now, step)
         self._count_update(ranked)
         fresh, promoted = [], []
@@ -50,12 +56,15 @@ class Ranking:
                 fresh.append(request)
             elif self._is_promoted(request):
                 promoted.append(request)
-        if not fresh and not promoted:
+        claims = [] if claimant is None else [claimant]
+        if not fresh and not promoted and not claims:
             return ranked
-        first = dict.fromkeys([*fresh, *promoted])
+        first = dict.fromkeys([*claims, *fresh, *promoted])
         return [*first, *(request for request in ranked if request not in first)]
 
     def _is_fresh(self, request: Request) -> bool:
+        if request.is_backfilled:
+            return False
         if request.state is State.RUNNING:
             return request.steps_in_slot < self._patience.quantum
         return request.is_swapping_in and self._patience.quantum > 0

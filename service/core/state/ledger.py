@@ -67,7 +67,7 @@ class Ledger:
         request.preempted_s = now
         request.preempt_reason = reason
         request.preemptions += 1
-        request.preemptions_unrewarded += 1
+        request.preemptions_unrewarded += not request.is_backfilled
         self.emit(Preempted(request.request_id, reason))
 
     def drop_tail(self, session: Session, num_blocks: int, reason: str) -> None:

@@ -60,6 +60,7 @@ class Request:
     preemptions_unrewarded: int = 0  # since it last ran for a long quantum
     steps_in_slot: int = 0  # rows planned since it got its slot
     answered_before_slot: int = 0  # tokens drawn before it got its slot
+    is_backfilled: bool = False  # it was admitted below a request that does not fit
     is_swapping_in: bool = False  # from the start of its swap-in until it gets a slot
     admitted_s: float | None = None  # since when it is admitted without a slot: its KV or its blocks are on the way
     stalled_s: float = 0.0  # spent preempted, up to its last resumption or its end

@@ -6,7 +6,7 @@ from itertools import groupby
 import pytest
 
 from allocator import Direction
-from service.core.admission import Budget
+from service.core.admission import Budget, Claim
 from service.core.messages.commands import Submit
 from service.core.messages.events import CopyEnded, CopyStarted, Event, FinishReason, KVDropped, Preempted, Resumed
 from service.core.messages.plan import StepPlan
@@ -186,7 +186,7 @@ def test_a_copy_that_fails_is_tried_again_and_then_its_kv_is_computed_again(
 def scheduler(bench: Bench, **mechanisms: bool) -> Scheduler:
     """First come, first served, without patience."""
     ranking = Ranking(POLICIES["fcfs"](), Patience(0, promote_after=4))
-    return Scheduler(bench.ledger, ranking, bench.swaps, Budget(tokens=64, rows=8), Mechanisms(**mechanisms))
+    return Scheduler(bench.ledger, ranking, bench.swaps, Budget(tokens=64, rows=8), Claim(30), Mechanisms(**mechanisms))
 
 
 def teach(bench: Bench, block_s: float, step_s: float, prefill_token_s: float) -> None:
