@@ -109,13 +109,11 @@ def _cells(figures: dict[str, Any]) -> Iterator[str]:
             for variant in VARIANTS
             if (found := runs_of(runs, variant, link, schedule))
         ]
-        yield f"## {LINKS[link]}\n\n### What users see\n"
-        yield table((*NAMES, *USERS), (_users_row(figures, link, *cell) for cell in cells), names=2)
-        yield "### What the server does\n"
-        yield table((*NAMES, *SERVER_FIGURES), (_server_row(*cell) for cell in cells), names=2)
+        yield f"## {LINKS[link]}\n\nWhat users see, up to *errors*, and what the server does.\n"
+        yield table((*NAMES, *USERS, *SERVER_FIGURES), (_row(figures, link, *cell) for cell in cells), names=2)
 
 
-def _users_row(
+def _row(
     figures: dict[str, Any], link: str | None, schedule: str, variant: str, found: list[dict[str, Any]]
 ) -> list[str]:
     condition = (link, schedule, variant)
@@ -126,12 +124,8 @@ def _users_row(
         sign = "+" if figure == GOODPUT else ""
         interval = "" if bounds is None else f" [{bounds[0]:{sign}.2f}, {bounds[1]:{sign}.2f}]"
         cells.append(f"{scale * mean(found, figure):{form}}{interval}")
-    return [f"`{schedule}`", f"`{variant}`", *cells, str(sum(each["errors"] for each in found))]
-
-
-def _server_row(schedule: str, variant: str, found: list[dict[str, Any]]) -> list[str]:
-    shown = (f"{scale * mean(found, figure):{form}}" for figure, scale, form in SERVER_FIGURES.values())
-    return [f"`{schedule}`", f"`{variant}`", *shown]
+    server = (f"{scale * mean(found, figure):{form}}" for figure, scale, form in SERVER_FIGURES.values())
+    return [f"`{schedule}`", f"`{variant}`", *cells, str(sum(each["errors"] for each in found)), *server]
 
 
 def _names(each: dict[str, Any]) -> list[str]:
