@@ -12,8 +12,9 @@ class Submit:
     ``scope`` is (tenant, user): an idle session is adopted only inside it; with None, none is adopted. ``max_tokens``
     bounds the answer. ``stop_tokens`` end it and are not part of its text. ``priority``: lower first, as in vLLM.
 
-    ``tenant`` is charged, also when ``scope`` is None; ``weight`` is its share against other tenants;
-    ``max_idle_sessions`` is how many of its conversations may keep KV between turns, None for no limit of its own.
+    ``tenant`` is charged, also when ``scope`` is None; ``weight`` is its share against other tenants, which its
+    ``user``s divide equally. ``background`` work gets only what all other work leaves. ``max_idle_sessions`` is how
+    many of the tenant's conversations may keep KV between turns, None for no limit of its own.
 
     ``session`` names the session that the turn belongs to: the turn continues it as far as the prompt agrees with it,
     or opens it if there is none with that name. A session with a name is never adopted.
@@ -27,7 +28,9 @@ class Submit:
     scope: tuple[str, str] | None
     priority: int = 0
     tenant: str = ""
+    user: str = ""
     weight: float = 1.0
+    background: bool = False
     max_idle_sessions: int | None = None
     session: str | None = None
 

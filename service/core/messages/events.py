@@ -52,11 +52,15 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A submit was not accepted; ``code`` names the error in `service.errors`."""
+    """A submit was not accepted, or waited too long; ``code`` names the error in `service.errors`.
+
+    ``retry_after_s``: when a new attempt may succeed, if that can be told.
+    """
 
     request_id: str
     code: str
     message: str
+    retry_after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +184,10 @@ class Gauges:
     """How full core is: in each `StepDone`, and alone when something changed and no step follows.
 
     ``swapped`` counts those of the ``preempted`` whose KV is not all on the device. ``blocks_*`` are device blocks;
-    ``*_reserved`` are held but not yet used. ``priority_updates`` counts since the start.
+    ``*_reserved`` are held but not yet used. ``priority_updates`` counts since the start. ``waiting_for`` is what the
+    waiting requests wait for, as in `RequestView`; None if none waits. ``fairness_gap`` is the difference of the
+    services that backlogged tenants have got, over their weights, and ``fairness_bound`` what the policy promises that
+    it never exceeds; 0 for a policy that promises nothing.
     """
 
     running: int
@@ -196,6 +203,20 @@ class Gauges:
     host_blocks_used: int = 0
     copies_in_flight: int = 0
     priority_updates: int = 0
+    waiting_tokens: int = 0  # of their prompts
+    waiting_for: str | None = None
+    fairness_gap: float = 0.0
+    fairness_bound: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The service that tenants got since the last such event: prompt tokens computed and twice the tokens drawn.
+
+    Prompt tokens that were reused, and tokens computed again after a preemption, are free. Each tenant occurs once.
+    """
+
+    tenants: tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +262,7 @@ Event = (
     | Contaminated
     | KVDropped
     | ShadowSwitched
+    | Served
     | StepDone
     | Gauges
     | Snapshot
