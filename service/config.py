@@ -132,7 +132,20 @@ class ServeSettings(BaseSettings):
         256, ge=1, le=65536, description="Most tokens that one step computes; longer prompts take several steps"
     )
     preset: str = Field(DEFAULT_PRESET, description=f"How KV moves when ranks change: {', '.join(PRESETS)}")
-    policy: str = Field("priority", description=f"Order of requests when not all fit: {', '.join(sorted(POLICIES))}")
+    policy: str = Field("vtc", description=f"Order of requests when not all fit: {', '.join(sorted(POLICIES))}")
+    priority_ageing: float = Field(
+        60.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Seconds of age that count as one level of priority, so that no request waits for ever. 0: none do",
+    )
+    fairness_hysteresis: float = Field(
+        64.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Tokens of service by which a tenant must be behind before the policy vtc gives it the place of "
+        "another one's running request",
+    )
     priority_update_every: int = Field(
         50, ge=1, description="Steps after which the policies random and markov draw new priorities"
     )

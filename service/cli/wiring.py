@@ -11,8 +11,7 @@ from service.api.openai.schemas import checked_defaults
 from service.cli.backend import Backend
 from service.config import ServeSettings, is_loopback
 from service.core.core import CoreSettings
-from service.core.policies import POLICIES, Policy
-from service.core.policies.priority_trace import TraceSettings
+from service.core.policies import POLICIES, Policy, PolicySettings
 from service.core.policies.ranking import Patience
 from service.core.switching.mechanisms import PRESETS
 from service.errors import ConfigError, InvalidRequestError, ModelLoadError
@@ -39,9 +38,19 @@ def core_settings(settings: ServeSettings, device_blocks: int, host_blocks: int)
     )
 
 
+def policy_settings(settings: ServeSettings) -> PolicySettings:
+    """Return what policies are told."""
+    return PolicySettings(
+        seed=settings.priority_seed,
+        update_every=settings.priority_update_every,
+        ageing_s=settings.priority_ageing,
+        hysteresis=settings.fairness_hysteresis,
+    )
+
+
 def policy(settings: ServeSettings) -> Policy:
     """Return the policy that the settings name."""
-    return POLICIES[settings.policy](TraceSettings(settings.priority_seed, settings.priority_update_every))
+    return POLICIES[settings.policy](policy_settings(settings))
 
 
 def limits(settings: ServeSettings) -> Limits:

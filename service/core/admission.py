@@ -5,10 +5,9 @@ use. Blocks are counted from the whole pool in the order of ranks, so a backfill
 one could not take back; only requests that rank above a blocked one delay it. `Claim` bounds that delay.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
 
-from allocator import KVMemory
 from service.core.state.requests import Request, State
 
 
@@ -20,44 +19,82 @@ class Budget:
     rows: int
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """A step's requests, best rank first. ``first_blocked`` is the best rank that does not fit."""
-
-    admitted: list[Request]
-    first_blocked: Request | None
-    backfilled: frozenset[Request]  # the admitted that rank below it
-
-
-def admit(ranked: Sequence[Request], running: Collection[Request], memory: KVMemory, rows: int) -> Admission:
-    """Walk the ranks and admit every request that fits into what those above it leave, at most ``rows``.
+class Room:
+    """Blocks and rows that the admitted requests leave, from all there are.
 
     A request that is not running must leave a block for each admitted request above it to grow into.
     """
-    admitted: list[Request] = []
-    backfilled: list[Request] = []
-    blocked: Request | None = None
-    free = memory.device.num_blocks
-    still_running = len(running)  # that the walk has not met
-    for request in ranked:
-        is_running = request in running
-        still_running -= is_running
-        need = memory.device_blocks_for(request.num_tokens)
-        slack = 0 if is_running else len(admitted)
-        if need + slack <= free:
-            free -= need
-            admitted.append(request)
-            if blocked is not None:
-                backfilled.append(request)
-        elif blocked is None:
-            blocked = request
-        if len(admitted) == rows or not free or (free <= len(admitted) and not still_running):
-            break  # no request below fits
-    return Admission(admitted, blocked, frozenset(backfilled))
+
+    def __init__(self, num_blocks: int, rows: int, running: Collection[Request]) -> None:
+        self._blocks = num_blocks
+        self._rows = rows
+        self._running = running
+        self._still_running = len(running)  # that the walk has not met
+        self._num_admitted = 0
+
+    @property
+    def largest(self) -> int:
+        """Blocks of the largest request that still fits and is not running."""
+        return self._blocks - self._num_admitted
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether the batch has a row for one more request."""
+        return self._num_admitted < self._rows
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no request below fits."""
+        return not self.has_rows or not self._blocks or (self.largest <= 0 and not self._still_running)
+
+    def admits(self, request: Request) -> bool:
+        """Return whether a request fits, and take what it needs."""
+        is_running = request in self._running
+        self._still_running -= is_running
+        if request.num_blocks > (self._blocks if is_running else self.largest):
+            return False
+        self._blocks -= request.num_blocks
+        self._num_admitted += 1
+        return True
+
+
+@dataclass(slots=True)
+class Admission:
+    """A step's requests, best rank first. ``first_blocked`` is the best rank that does not fit.
+
+    ``backfilled`` are the admitted that rank below it; ``others`` hold KV and are not admitted.
+    """
+
+    admitted: list[Request] = field(default_factory=list)
+    first_blocked: Request | None = None
+    backfilled: set[Request] = field(default_factory=set)
+    others: list[Request] = field(default_factory=list)
+
+
+def admit(ranks: Iterator[Request], room: Room, holders: Collection[Request]) -> Admission:
+    """Walk the ranks and admit every request that fits into what those above it leave.
+
+    The ranks are lazy: once ``room`` is full, they go on only with the ``holders`` of KV.
+    """
+    admission = Admission()
+    for request in ranks:
+        if not room.is_full and room.admits(request):
+            admission.admitted.append(request)
+            if admission.first_blocked is not None:
+                admission.backfilled.add(request)
+            continue
+        if request in holders:
+            admission.others.append(request)
+        if not room.is_full and admission.first_blocked is None:
+            admission.first_blocked = request
+    return admission
 
 
 class Claim:
-    """The claim of the first blocked request: passed over for ``timeout_s`` in all, it ranks first until it runs."""
+    """The claim of the first blocked request: passed over for ``timeout_s`` in all, it ranks first until it runs.
+
+    Background work has no claim: it gets only what all other work leaves.
+    """
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
@@ -67,10 +104,13 @@ class Claim:
 
     def note(self, admission: Admission, now: float) -> None:
         """Take in a step's admission. A claim that is due stays until its request runs, and is used up then."""
+        blocked = admission.first_blocked
+        if blocked is not None and blocked.spec.background:
+            blocked = None
         if self._request is not None and self._request.state in (State.RUNNING, State.FINISHED):
             self._request = None
-        if self.due() is None and admission.first_blocked is not self._request:
-            self._request, self._passed_over_s = admission.first_blocked, 0.0
+        if self.due() is None and blocked is not self._request:
+            self._request, self._passed_over_s = blocked, 0.0
         elif admission.backfilled:
             self._passed_over_s += now - self._noted_s
         self._noted_s = now

@@ -7,13 +7,14 @@ happens is an event, collected with `events`. The same calls with the same argum
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from allocator import KVMemory
+from allocator import BLOCK_TOKENS, KVMemory
 from service.core.admission import Budget, Claim
 from service.core.messages.commands import Submit
 from service.core.messages.events import Event, FinishReason, Gauges, Refused, Snapshot, TokenOut
 from service.core.messages.plan import CopyResult, Drawn, Row, StepPlan, StepResult
 from service.core.policies import Policy
 from service.core.policies.fcfs import FirstComeFirstServed
+from service.core.policies.policy import Delays
 from service.core.policies.ranking import Patience, Ranking
 from service.core.scheduler import Scheduler
 from service.core.shadow import Shadow
@@ -28,6 +29,8 @@ from service.core.switching.mechanisms import Mechanisms
 from service.core.switching.poison import Poison
 from service.core.switching.swaps import SwapManager
 from service.errors import InvalidRequestError, NeverFitsError, OverloadedError, RequestError, SessionBusyError
+
+SERVICE_PER_DRAWN = 2  # prompt tokens that count as much as a drawn one, as in VTC
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +73,14 @@ class Core:
         initial_group = settings.block_group_size if mechanisms.groups else 1
         memory = KVMemory(settings.device_blocks, settings.host_blocks, initial_group=initial_group)
         sessions = SessionTable(settings.session_ttl_s, settings.max_idle_sessions)
-        self._ledger = Ledger(memory, sessions, SlotTable(settings.max_num_seqs))
+        policies = [FirstComeFirstServed(), policy] if mechanisms.shadow else [policy]
+        self._ledger = Ledger(memory, sessions, SlotTable(settings.max_num_seqs), policies)
         self._swaps = SwapManager(self._ledger, mechanisms)
         self._shadow: Shadow | None = None
         if mechanisms.shadow:
             self._shadow = Shadow(self._ledger, Ranking(policy, settings.patience), settings.max_num_seqs)
-            policy = FirstComeFirstServed()
+            policy = policies[0]
+        self._policy = policy
         self._ranking = Ranking(policy, settings.patience)
         self._poison: Poison | None = None
         eviction: Eviction | None = None
@@ -100,7 +105,7 @@ class Core:
         session = self._session_for(command)
         session.tokens = list(command.prompt)
         session.tenant = command.tenant
-        self._ledger.live[command.request_id] = Request(self._arrivals, command, session, arrival_s=now)
+        self._ledger.accept(Request(self._arrivals, command, session, arrival_s=now))
         self._arrivals += 1
         return True
 
@@ -140,6 +145,7 @@ class Core:
             )
             for request, row in planned.rows:
                 self._advance(request, row)
+            self._ledger.tell_service()
         return plan
 
     def commit(self, result: StepResult, stopped: Mapping[str, int], now: float) -> None:
@@ -183,7 +189,14 @@ class Core:
     def gauges(self) -> Gauges:
         """Return how full core is."""
         updates = self._ranking.updates if self._shadow is None else self._shadow.updates
-        return self._ledger.gauges(updates)
+        gap, bound, excluded_s = self._policy.fairness(self._delays())
+        return replace(
+            self._ledger.gauges(updates),
+            waiting_for=self._scheduler.waiting_for if self._ledger.num_waiting else None,
+            fairness_gap=gap,
+            fairness_bound=bound,
+            fairness_excluded_s=excluded_s,
+        )
 
     def snapshot(self, number: int, now: float) -> Snapshot:
         """Return all requests, sessions and pools, for operators. O(live requests + idle sessions)."""
@@ -196,6 +209,21 @@ class Core:
     def check(self) -> None:
         """Raise AssertionError if an invariant is broken."""
         self._ledger.check()
+        self._scheduler.check(self._arrivals_planned)
+        self._policy.check()
+        gap, bound, _ = self._policy.fairness(self._delays())
+        assert gap <= bound, f"a gap of {gap} in service, over the bound of {bound}"
+
+    def _delays(self) -> Delays:
+        """Return what may keep the ranks from being followed at once.
+
+        A step that was planned, a quantum, the rest of a block, and the longest delay for blocks, copies and slots.
+        """
+        settings = self._settings
+        steps = 1 + settings.patience.quantum + BLOCK_TOKENS + self._scheduler.longest_delay
+        return Delays(
+            settings.max_num_seqs, steps, settings.max_num_batched_tokens + SERVICE_PER_DRAWN * settings.max_num_seqs
+        )
 
     def _note_cost(self, result: StepResult, rows: list[Row]) -> None:
         tokens = sum(row.num_tokens for row in rows)
@@ -208,7 +236,7 @@ class Core:
 
         memory = self._ledger.memory
         needed = memory.device_blocks_for(len(command.prompt) + command.max_tokens)
-        waiting = sum(request.state is State.WAITING for request in self._ledger.live.values())
+        waiting = self._ledger.num_waiting
         if not command.prompt or command.max_tokens < 1:
             return refused(InvalidRequestError, "a request needs at least one prompt token and one answer token")
         if command.request_id in self._ledger.live:
@@ -258,6 +286,8 @@ class Core:
         request.num_drawing += row.draws_token
         end = row.start + row.num_tokens
         self._ledger.memory.append(request.sequence, row.num_tokens)
+        new_prompt_tokens = max(0, min(end, request.prompt_length) - max(row.start, request.computed_once))
+        self._ledger.charge(request, new_prompt_tokens + SERVICE_PER_DRAWN * row.draws_token)
         request.recomputed += max(0, min(end, request.computed_once) - row.start)
         request.computed_once = max(request.computed_once, end)
 

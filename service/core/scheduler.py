@@ -4,11 +4,12 @@ The ranks decide. *Admitted* requests get blocks and slots, if needed from those
 only while no admitted request needs what they hold, and take no new blocks. An admitted request with KV on the host is
 swapped in as blocks become available, and runs when the copy has ended. The step does not wait for it, except where the
 preset says so or where waiting costs less. Decodes go first; the rest of the token budget is prefill, by rank.
+Background work keeps its slots and blocks while nobody else needs them, but runs only in steps without other work.
 """
 
 from collections.abc import Iterator, Sequence
 
-from service.core.admission import Budget, Claim, admit
+from service.core.admission import Admission, Budget, Claim, Room, admit
 from service.core.messages.plan import Row, SlotOpening, StepPlan
 from service.core.policies.ranking import Ranking
 from service.core.state.ledger import Ledger
@@ -18,6 +19,8 @@ from service.core.switching.eviction import Eviction
 from service.core.switching.mechanisms import Mechanisms
 from service.core.switching.swaps import SwapManager
 from service.core.switching.victims import Victims
+
+LONGEST_DELAY = 64  # steps
 
 
 class Scheduler:
@@ -35,6 +38,7 @@ class Scheduler:
         compaction: Compaction | None = None,
     ) -> None:
         self.steps = 0  # planned so far
+        self.longest_delay = 0  # the most steps that an admitted request has waited for its KV, blocks or slot
         self._ledger = ledger
         self._memory = ledger.memory
         self._ranking = ranking
@@ -44,38 +48,75 @@ class Scheduler:
         self._mechanisms = mechanisms
         self._eviction = eviction
         self._compaction = compaction
+        self._admission = Admission()  # the last
+        self._room = Room(0, 0, ())  # that it left
         self._without_slot: dict[Request, None] = {}  # admitted to the last plan, when they had no slot
+
+    @property
+    def waiting_for(self) -> str:
+        """What the requests wait for that the last plan did not admit, as in `RequestView`."""
+        return "room" if self._room.has_rows else "slot"
+
+    def check(self, arrivals: int) -> None:
+        """Raise AssertionError if the last plan left a request waiting that fits into what the admitted ones left.
+
+        ``arrivals``: how many requests had arrived by then.
+        """
+        admitted = set(self._admission.admitted)
+        if self._room.has_rows:
+            for request in self._ledger.live.values():
+                if request.number < arrivals and request not in admitted and request.state is not State.RUNNING:
+                    assert request.num_blocks > self._room.largest, request.request_id
 
     def plan(self, now: float) -> StepPlan | None:
         """Return the next step, without rows while copies must end first; None when no request is live."""
         if self._eviction is not None:
             self._eviction.advance(now)
-        ranked = self._ranking.order(self._ledger.live.values(), now, self.steps, self._claim.due())
-        if not ranked:
+        if not self._ledger.live:
             return None
-        admitted = self._admit(ranked, now)
-        in_step = set(admitted)
-        others = [request for request in ranked if request not in in_step]
-        victims = Victims(self._ledger, self._swaps, admitted, others, now)
+        admission = self._admit(now)
+        admitted = admission.admitted
+        victims = Victims(self._ledger, self._swaps, admitted, admission.others, now)
         ready = self._ready(admitted, victims, now)
-        if self._waits_for_copies(len(admitted) - len(ready), len(ready) + victims.num_running):
+        not_ready = len(admitted) - len(ready)
+        if self._waits_for_copies(not_ready, len(ready) + victims.num_running) or self._is_late(admitted):
             return self._pause()
         opened = self._give_slots(ready, victims, now)
         running = [request for request in [*ready, *victims.still_running()] if not request.is_spent]
+        running = [request for request in running if not request.spec.background] or running
         if not running:
             return self._pause()
         self.steps += 1
+        self._count_step(running, admitted)
         moves = () if self._compaction is None else self._compaction.moves()
         rows = tuple(self._rows(running))
         return StepPlan(self.steps, tuple(opened), rows, self._swaps.issued(), moves=moves)
 
-    def _admit(self, ranked: Sequence[Request], now: float) -> list[Request]:
-        admission = admit(ranked, set(self._ledger.slots.running), self._memory, self._budget.rows)
+    def _admit(self, now: float) -> Admission:
+        for request in list(self._ledger.holders):
+            if not self._ranking.is_promoted(request):
+                self._ledger.release(request)
+        holders = self._ledger.holders
+        room = Room(self._memory.device.num_blocks, self._budget.rows, set(self._ledger.slots.running))
+        ranks = self._ranking.walk(holders, room, now, self.steps, self._claim.due())
+        self._admission = admission = admit(ranks, room, holders)
+        self._room = room
         self._claim.note(admission, now)
         for request in admission.admitted:
             request.is_backfilled = request in admission.backfilled
+            self._ledger.hold(request)
+        self._ranking.end(admission, room, now)
         self._reset_admission_times(admission.admitted)
-        return admission.admitted
+        return admission
+
+    def _count_step(self, running: Sequence[Request], admitted: Sequence[Request]) -> None:
+        """Count a step for those that run it, and for those that should."""
+        for request in running:
+            request.steps_in_slot += 1
+        for request in admitted:
+            if request.state is not State.RUNNING:
+                request.steps_late += 1
+                self.longest_delay = max(self.longest_delay, request.steps_late)
 
     def _ready(self, admitted: Sequence[Request], victims: Victims, now: float) -> list[Request]:
         """Return the admitted requests that can run now, by rank. Running ones get their next block first."""
@@ -97,6 +138,7 @@ class Scheduler:
         """Stop the clock of a switch for requests that are not admitted any more."""
         for request in self._without_slot.keys() - set(admitted):
             request.admitted_s = None
+            request.steps_late = 0
         self._without_slot = {}
 
     def _reserve_blocks(self, request: Request, victims: Victims) -> bool:
@@ -144,6 +186,10 @@ class Scheduler:
         queued_s, step_s = costs.queued_s(), costs.step_s
         return queued_s is not None and step_s is not None and runnable * queued_s < not_ready * step_s
 
+    def _is_late(self, admitted: Sequence[Request]) -> bool:
+        """Return whether an admitted request has waited so long that the others should wait for its copies."""
+        return bool(self._memory.tickets) and any(request.steps_late >= LONGEST_DELAY for request in admitted)
+
     def _pause(self) -> StepPlan:
         return StepPlan(self.steps, (), (), self._swaps.issued())
 
@@ -173,7 +219,6 @@ class Scheduler:
         start = self._memory.computed(request.sequence)
         end = start + num_tokens
         assert request.slot is not None
-        request.steps_in_slot += 1
         decode = end == request.num_tokens and num_tokens == 1  # of the slot's last token, which the data plane has
         return Row(
             slot=request.slot,

@@ -1,10 +1,10 @@
 """Shadow counts what a policy would have switched while another one serves, so that an operator can try it first."""
 
-from service.core.admission import admit
+from service.core.admission import Room, admit
 from service.core.messages.events import ShadowSwitched
 from service.core.policies.ranking import Ranking
 from service.core.state.ledger import Ledger
-from service.core.state.requests import Request
+from service.core.state.requests import Request, State
 
 
 class Shadow:
@@ -23,11 +23,13 @@ class Shadow:
 
     def observe(self, now: float, step: int) -> None:
         """Rank and admit as if in charge, and emit `ShadowSwitched` if that preempts any request."""
-        live = dict.fromkeys(self._ledger.live.values())
-        ranked = self._ranking.order(live, now, step)
-        admitted = dict.fromkeys(admit(ranked, self._running, self._ledger.memory, self._rows).admitted)
-        victims = [request for request in self._running if request in live and request not in admitted]
-        self._running = admitted
+        running = {request: None for request in self._running if request.state is not State.FINISHED}
+        room = Room(self._ledger.memory.device.num_blocks, self._rows, running)
+        ranks = self._ranking.walk(self._ledger.holders, room, now, step)
+        admission = admit(ranks, room, self._ledger.holders)
+        self._ranking.end(admission, room, now)
+        self._running = dict.fromkeys(admission.admitted)
+        victims = [request for request in running if request not in self._running]
         if victims:
             self._ledger.emit(ShadowSwitched(len(victims), sum(map(self._dirty_blocks, victims))))
 

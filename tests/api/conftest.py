@@ -26,8 +26,6 @@ from service.core.core import Core
 from service.core.messages.plan import Drawn, StepPlan, StepResult
 from service.core.messages.ports import Copier, DirectRunner, Runner
 from service.core.messages.sampling import TokenLogprobs
-from service.core.policies import POLICIES
-from service.core.policies.priority_trace import TraceSettings
 from service.engine import Engine
 from service.execution.models.chat_template import ChatTemplate
 from service.execution.models.text import TextStage
@@ -36,7 +34,7 @@ from service.execution.serving_device import ServingDevice
 from service.simulation.runner import SimulatedRunner
 from service.telemetry.logs import configure_logs
 from service.telemetry.metrics import Metrics
-from tests.settings import core_settings, make_limits
+from tests.settings import core_settings, make_limits, make_policy
 
 PATIENCE_S = 120  # inside of tests: their own time-out would end some task of the server's
 VOCAB_SIZE = 384
@@ -275,7 +273,7 @@ def build(tokenizer: Tokenizer) -> Build:
         sizes = core_settings(**{"device_blocks": 100_000, "max_num_seqs": 16, **(core or {})})
         held = HeldRunner(data_plane or SimulatedRunner(VOCAB_SIZE))
         engine = Engine(
-            Core(sizes, POLICIES[policy](TraceSettings(0, 50))),
+            Core(sizes, make_policy(policy)),
             held,
             TextStage(tokenizer),
             copier,

@@ -2,7 +2,7 @@
 
 from allocator import KVMemory, Ticket
 from service.core.messages.commands import Submit
-from service.core.messages.events import Event
+from service.core.messages.events import Event, FinishReason
 from service.core.messages.plan import CopyResult
 from service.core.messages.sampling import SamplingParams
 from service.core.state.ledger import Ledger
@@ -13,6 +13,7 @@ from service.core.switching.host_room import HostVictims
 from service.core.switching.mechanisms import Mechanisms
 from service.core.switching.swaps import SwapManager
 from service.core.switching.victims import Victims
+from tests.settings import make_policy
 
 BLOCK = 16
 
@@ -22,7 +23,8 @@ class Bench:
 
     def __init__(self, device: int = 20, host: int = 20, slots: int = 8, **mechanisms: bool) -> None:
         self.memory = KVMemory(device, host, initial_group=4)
-        self.ledger = Ledger(self.memory, SessionTable(1000.0, 1000), SlotTable(slots))
+        self.policy = make_policy("fcfs")
+        self.ledger = Ledger(self.memory, SessionTable(1000.0, 1000), SlotTable(slots), [self.policy])
         self.swaps = SwapManager(self.ledger, Mechanisms(**mechanisms))
         self._number = 0
 
@@ -34,7 +36,7 @@ class Bench:
         prompt = tuple(session.tokens)
         spec = Submit(f"r{self._number}", prompt, 99, SamplingParams(), frozenset(), session.scope)
         request = Request(self._number, spec, session, arrival_s=0.0)
-        self.ledger.live[request.request_id] = request
+        self.ledger.accept(request)
         self._number += 1
         return request
 
@@ -42,6 +44,7 @@ class Bench:
         """Return a request in the batch with ``blocks`` blocks full of KV, or with ``tokens`` tokens of it."""
         computed = blocks * BLOCK if tokens is None else tokens
         request = self.waiting(computed + 1)
+        self.ledger.hold(request)
         self.memory.reserve(request.sequence, max(computed, blocks * BLOCK))
         self.memory.append(request.sequence, computed)
         self.ledger.give_slot(request, 0.0)
@@ -65,8 +68,8 @@ class Bench:
     def idle(self, blocks: int, *, mirrored: bool = False, on_device: bool = True) -> Session:
         """Return a new idle session, the youngest."""
         request = self.preempted(blocks, mirrored=mirrored or not on_device)
-        del self.ledger.live[request.request_id]
-        self.ledger.sessions.make_idle(request.session, float(self._number))
+        self.ledger.finish(request, FinishReason.STOP, float(self._number))
+        self.ledger.collect()
         if not on_device:
             self.memory.reclaim_device(request.sequence, blocks)
         return request.session

@@ -7,14 +7,12 @@ import pytest
 from service.core.core import Core
 from service.core.messages.commands import Submit
 from service.core.messages.sampling import SamplingParams
-from service.core.policies import POLICIES
-from service.core.policies.priority_trace import TraceSettings
 from service.core.policies.ranking import Patience
 from service.simulation.copier import Link, SimulatedCopier
 from service.simulation.driver import Simulation
 from service.simulation.pools import HashPools
 from service.simulation.runner import SimulatedRunner, StepCost
-from tests.settings import core_settings
+from tests.settings import core_settings, make_policy
 
 SCOPE = ("tenant", "user")
 
@@ -38,7 +36,7 @@ def _simulation(policy: str = "fcfs", link: Link | None = None, seed: int = 0, *
         "patience": Patience(0, promote_after=4),
         **settings,
     }
-    core = Core(core_settings(**sizes), POLICIES[policy](TraceSettings(0, 50)))  # type: ignore[arg-type]
+    core = Core(core_settings(**sizes), make_policy(policy))  # type: ignore[arg-type]
     pools = HashPools()
     return Simulation(core, SimulatedRunner(1000, StepCost(step_s=1.0), pools), SimulatedCopier(pools, link, seed))
 

@@ -39,14 +39,13 @@ from service.core.messages.events import (
 )
 from service.core.messages.sampling import SamplingParams
 from service.core.policies import POLICIES
-from service.core.policies.priority_trace import TraceSettings
 from service.core.policies.ranking import Patience
 from service.core.switching.mechanisms import PRESETS
 from service.simulation.copier import Link, SimulatedCopier
 from service.simulation.driver import Simulation
 from service.simulation.pools import HashPools
 from service.simulation.runner import SimulatedRunner, StepCost
-from tests.settings import core_settings
+from tests.settings import core_settings, make_policy
 
 VOCAB = 50
 BLOCKS = 12
@@ -87,7 +86,7 @@ MET = (
 
 def simulation(policy: str, blocks: int, link: Link | None = None, depth: int = 0, **settings: object) -> Simulation:
     sizes = core_settings(device_blocks=blocks, block_group_size=4, session_ttl_s=40, **settings)  # type: ignore[arg-type]
-    core = Core(sizes, POLICIES[policy](TraceSettings(0, update_every=3)))
+    core = Core(sizes, make_policy(policy, update_every=3))
     pools = HashPools()
     runner = SimulatedRunner(VOCAB, StepCost(step_s=1.0), pools, depth)
     return Simulation(core, runner, SimulatedCopier(pools, link))

@@ -7,13 +7,11 @@ from service.core.core import Core
 from service.core.messages.commands import Submit
 from service.core.messages.events import CopyEnded, Event
 from service.core.messages.sampling import SamplingParams
-from service.core.policies import POLICIES
-from service.core.policies.priority_trace import TraceSettings
 from service.simulation.copier import Link, SimulatedCopier
 from service.simulation.driver import Simulation
 from service.simulation.pools import Block, HashPools
 from service.simulation.runner import SimulatedRunner, StepCost
-from tests.settings import core_settings
+from tests.settings import core_settings, make_policy
 
 
 def ticket(number: int, direction: Direction, *runs: tuple[int, int, int]) -> Ticket:
@@ -124,7 +122,7 @@ def events_of(seed: int) -> list[Event]:
     """Many requests on scarce memory, over a link with every fault."""
     core = Core(
         core_settings(device_blocks=20, host_blocks=30, max_num_seqs=4, max_num_batched_tokens=64),
-        POLICIES["random"](TraceSettings(seed=1, update_every=5)),
+        make_policy("random", seed=1, update_every=5),
     )
     pools = HashPools()
     link = Link(block_s=0.2, piece_s=0.1, delay_s=2.0, reorder=True, failure=0.2)

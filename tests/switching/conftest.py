@@ -16,8 +16,6 @@ from service.core.messages.events import CopyEnded, Event, Finished, KVDropped, 
 from service.core.messages.plan import StepPlan, StepResult
 from service.core.messages.ports import Copier, Runner
 from service.core.messages.sampling import SamplingParams, TokenLogprobs
-from service.core.policies import POLICIES
-from service.core.policies.priority_trace import TraceSettings
 from service.core.switching.mechanisms import PRESETS
 from service.engine import Engine, Output, Turn
 from service.execution.copier import CPUCopier
@@ -25,7 +23,7 @@ from service.execution.models.loading import LoadedModel, load_model
 from service.execution.models.text import TextStage
 from service.execution.runner import CPURunner
 from tests.copiers import Cheap
-from tests.settings import core_settings
+from tests.settings import core_settings, make_policy
 
 PATIENCE_S = 60
 Token = tuple[int, TokenLogprobs | None]
@@ -146,7 +144,7 @@ class Service:
                 mechanisms=PRESETS[preset],
                 **settings,  # type: ignore[arg-type]
             ),
-            POLICIES[policy](TraceSettings(0, update_every=update_every)),
+            make_policy(policy, update_every=update_every),
         )
         engine = Engine(core, runner, TextStage(self.model.tokenizer), copier, check_every_step=True)
         return self._run(engine, turns)

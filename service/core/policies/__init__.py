@@ -2,10 +2,13 @@
 
 from service.core.policies.fcfs import FirstComeFirstServed
 from service.core.policies.markov import Markov
-from service.core.policies.policy import Policy
+from service.core.policies.policy import Policy, PolicySettings
 from service.core.policies.priority import Priority
 from service.core.policies.random import Random
+from service.core.policies.vtc import VirtualTokenCounter
 
-POLICIES: dict[str, type[Policy]] = {policy.name: policy for policy in (FirstComeFirstServed, Markov, Priority, Random)}
+_ALL = (FirstComeFirstServed, Markov, Priority, Random, VirtualTokenCounter)
 
-__all__ = ["POLICIES", "Policy"]
+POLICIES: dict[str, type[Policy]] = {policy.name: policy for policy in _ALL}
+
+__all__ = ["POLICIES", "Policy", "PolicySettings"]

@@ -1,21 +1,20 @@
 """First come, first served."""
 
-from collections.abc import Collection
-from operator import attrgetter
 from typing import ClassVar
 
-from service.core.policies.priority_trace import TraceSettings
+from service.core.policies.keyed import KeyedPolicy
+from service.core.policies.policy import PolicySettings
 from service.core.state.requests import Request
 
 
-class FirstComeFirstServed:
+class FirstComeFirstServed(KeyedPolicy):
     """Ranks requests by order of arrival; preemption does not change that."""
 
     name: ClassVar[str] = "fcfs"
 
-    def __init__(self, trace: TraceSettings | None = None) -> None:
-        pass
+    def __init__(self, settings: PolicySettings | None = None) -> None:
+        super().__init__()
 
-    def rank(self, requests: Collection[Request], now: float, step: int) -> list[Request]:
-        """Return the requests, oldest first."""
-        return sorted(requests, key=attrgetter("number"))
+    def key(self, request: Request) -> int:
+        """Return the number of the arrival."""
+        return request.number

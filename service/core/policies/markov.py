@@ -7,7 +7,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import ClassVar
 
-from service.core.policies.priority_trace import TraceSettings, conversation_of, draw
+from service.core.policies.keyed import KeyedPolicy
+from service.core.policies.policy import PolicySettings
+from service.core.policies.priority_trace import conversation_of, draw
 from service.core.state.requests import Request
 
 STAYS_FAVOURED = 0.9
@@ -23,32 +25,41 @@ class _Chain:
     since: int
 
 
-class Markov:
+class Markov(KeyedPolicy):
     """Each conversation is favoured or not, and keeps its rank among its equals until that changes."""
 
     name: ClassVar[str] = "markov"
 
-    def __init__(self, trace: TraceSettings) -> None:
-        self._trace = trace
+    def __init__(self, settings: PolicySettings) -> None:
+        super().__init__()
+        self._settings = settings
+        self._update = 0
         self._chains: dict[str, _Chain] = {}
 
-    def rank(self, requests: Collection[Request], now: float, step: int) -> list[Request]:
-        """Return the requests, the favoured first. A new one is ranked at once."""
-        update = step // self._trace.update_every
-        names = {request: conversation_of(request) for request in requests}
-        self._chains = {name: self._advance(name, update) for name in names.values()}  # forgets those that have left
-        return sorted(requests, key=lambda request: (*self._priority(names[request]), request.number))
+    def update(self, holders: Collection[Request], step: int) -> bool:
+        """Advance all chains and forget those of conversations that have left, if an update begins with this step."""
+        update = step // self._settings.update_every
+        if update == self._update:
+            return False
+        self._update = update
+        names = {conversation_of(request) for request in (*holders, *self._queue)}
+        self._chains = {name: self._advance(name) for name in names}
+        return True
 
-    def _priority(self, name: str) -> tuple[bool, float]:
-        chain = self._chains[name]
-        return not chain.favoured, draw(self._trace.seed, name, chain.since, "place")
+    def key(self, request: Request) -> tuple[bool, float]:
+        """Return whether the conversation is not favoured, and its draw."""
+        name = conversation_of(request)
+        chain = self._chains.get(name)
+        if chain is None:
+            chain = self._chains[name] = self._advance(name)
+        return not chain.favoured, draw(self._settings.seed, name, chain.since, "place")
 
-    def _advance(self, name: str, update: int) -> _Chain:
+    def _advance(self, name: str) -> _Chain:
         """Walk the chain, from its beginning if the conversation is new: its state must not depend on when it came."""
         chain = self._chains.get(name)
         if chain is None:
-            chain = _Chain(0, draw(self._trace.seed, name, 0, "start") < 0.5, 0)
-        while chain.update < update:
+            chain = _Chain(0, draw(self._settings.seed, name, 0, "start") < 0.5, 0)
+        while chain.update < self._update:
             chain.update += 1
             favoured = self._is_favoured_next(name, chain)
             if favoured is not chain.favoured:
@@ -56,5 +67,5 @@ class Markov:
         return chain
 
     def _is_favoured_next(self, name: str, chain: _Chain) -> bool:
-        drawn = draw(self._trace.seed, name, chain.update, "step")
+        drawn = draw(self._settings.seed, name, chain.update, "step")
         return drawn < (STAYS_FAVOURED if chain.favoured else BECOMES_FAVOURED)

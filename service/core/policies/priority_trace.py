@@ -4,18 +4,9 @@ A draw depends on the seed, the conversation and the update's number alone, so t
 whatever else happens in its run.
 """
 
-from dataclasses import dataclass
 from hashlib import blake2b
 
 from service.core.state.requests import Request
-
-
-@dataclass(frozen=True, slots=True)
-class TraceSettings:
-    """The seed of the trace, and how many steps lie between two updates."""
-
-    seed: int
-    update_every: int
 
 
 def conversation_of(request: Request) -> str:

@@ -3,28 +3,34 @@
 from collections.abc import Collection
 from typing import ClassVar
 
-from service.core.policies.priority_trace import TraceSettings, conversation_of, draw
+from service.core.policies.keyed import KeyedPolicy
+from service.core.policies.policy import PolicySettings
+from service.core.policies.priority_trace import conversation_of, draw
 from service.core.state.requests import Request
 
 
-class Random:
+class Random(KeyedPolicy):
     """Every ``update_every`` steps each conversation draws a new priority, independent of the last."""
 
     name: ClassVar[str] = "random"
 
-    def __init__(self, trace: TraceSettings) -> None:
-        self._trace = trace
-        self._update = -1
+    def __init__(self, settings: PolicySettings) -> None:
+        super().__init__()
+        self._settings = settings
+        self._update = 0
         self._drawn: dict[str, float] = {}  # in this update, by conversation
 
-    def rank(self, requests: Collection[Request], now: float, step: int) -> list[Request]:
-        """Return the requests by the draws of the update to which ``step`` belongs. A new one is ranked at once."""
-        update = step // self._trace.update_every
-        if update != self._update:
-            self._update, self._drawn = update, {}
-        return sorted(requests, key=lambda request: (self._priority(conversation_of(request)), request.number))
+    def update(self, holders: Collection[Request], step: int) -> bool:
+        """Return whether a new update begins with this step."""
+        update = step // self._settings.update_every
+        if update == self._update:
+            return False
+        self._update, self._drawn = update, {}
+        return True
 
-    def _priority(self, conversation: str) -> float:
+    def key(self, request: Request) -> float:
+        """Return the draw of the request's conversation."""
+        conversation = conversation_of(request)
         if conversation not in self._drawn:
-            self._drawn[conversation] = draw(self._trace.seed, conversation, self._update)
+            self._drawn[conversation] = draw(self._settings.seed, conversation, self._update)
         return self._drawn[conversation]

@@ -2,14 +2,15 @@
 
 Three rules stand above any policy. The request whose claim is due (`admission.Claim`) goes first. A request that just
 got a slot, or is being swapped in for one, keeps it for a *quantum* of steps, so that it draws tokens before it is
-preempted, however fast ranks change. A request that is preempted again and again is *promoted*: it goes first until it
-has run for a long quantum. Quantum and promotion keep the policy's order among the requests that they concern, and
-backfilled requests earn neither.
+preempted, however fast ranks change. A request that is preempted again and again is *promoted*, unless the policy
+forbids it: it goes first until it has run for a long quantum. Quantum and promotion keep the policy's order among the
+requests that they concern. Backfilled requests and background work earn neither.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+from service.core.admission import Admission, Room
 from service.core.policies.policy import Policy
 from service.core.state.requests import Request, State
 
@@ -30,7 +31,7 @@ class Patience:
 
 
 class Ranking:
-    """Orders live requests, and counts how often the order of those that stayed has changed."""
+    """Orders live requests, and counts how often the order of the holders of KV that stayed has changed."""
 
     def __init__(self, policy: Policy, patience: Patience) -> None:
         self.updates = 0  # priority updates: plans whose order differs from the one before
@@ -39,41 +40,53 @@ class Ranking:
         self._long_quantum = patience.long_quantum
         self._last: list[Request] = []
 
-    def order(
-        self, requests: Collection[Request], now: float, step: int, claimant: Request | None = None
-    ) -> list[Request]:
-        """Return the requests, the first to be served first: ``claimant``, if it is one of them, before all others.
+    def walk(
+        self, holders: Collection[Request], room: Room, now: float, step: int, claimant: Request | None = None
+    ) -> Iterator[Request]:
+        """Yield the requests, the first to be served first: ``claimant`` before all others, then holders and queue.
 
-        ``step`` is how many steps were planned so far.
+        ``step`` is how many steps were planned so far. Once ``room`` is full, only holders follow.
         """
-        ranked = self._policy.rank(requests, now, step)
+        ranked = self._policy.rank(holders, now, step)
         self._count_update(ranked)
+        first = dict.fromkeys([] if claimant is None else [claimant])
+        first |= dict.fromkeys(self._outranking(ranked))
+        yield from first
+        rest = [request for request in ranked if request not in first]
+        yield from (request for request in self._policy.walk(first, rest, room) if request is not claimant)
+
+    def end(self, admission: Admission, room: Room, now: float) -> None:
+        """End a plan whose requests left ``room``."""
+        self._policy.end(admission, room, now)
+
+    def is_promoted(self, request: Request) -> bool:
+        """Return whether a request goes before the policy's ranks, since it was preempted too often."""
+        earns = self._policy.promotes and not request.spec.background
+        return earns and request.preemptions_unrewarded >= self._patience.promote_after
+
+    def _outranking(self, ranked: list[Request]) -> list[Request]:
+        """Return the requests in their quantum, then the promoted."""
         fresh, promoted = [], []
-        for request in [request for request in ranked if request.started_s is not None or request.is_swapping_in]:
+        for request in ranked:
+            if request.started_s is None and not request.is_swapping_in:
+                continue
             if request.steps_in_slot >= self._long_quantum:
                 request.preemptions_unrewarded = 0
             if self._is_fresh(request):
                 fresh.append(request)
-            elif self._is_promoted(request):
+            elif self.is_promoted(request):
                 promoted.append(request)
-        claims = [] if claimant is None else [claimant]
-        if not fresh and not promoted and not claims:
-            return ranked
-        first = dict.fromkeys([*claims, *fresh, *promoted])
-        return [*first, *(request for request in ranked if request not in first)]
+        return fresh + promoted
 
     def _is_fresh(self, request: Request) -> bool:
-        if request.is_backfilled:
+        if request.is_backfilled or request.spec.background:
             return False
         if request.state is State.RUNNING:
             return request.steps_in_slot < self._patience.quantum
         return request.is_swapping_in and self._patience.quantum > 0
 
-    def _is_promoted(self, request: Request) -> bool:
-        return request.preemptions_unrewarded >= self._patience.promote_after
-
     def _count_update(self, ranked: list[Request]) -> None:
-        """Count a changed order of the requests that stayed; arrivals and departures change none."""
+        """Count a changed order of the holders that stayed; arrivals and departures change none."""
         if ranked[: len(self._last)] == self._last:  # the common case, at the cost of comparing references
             self._last = ranked
             return

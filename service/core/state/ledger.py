@@ -2,8 +2,13 @@
 
 The ledger owns live requests, sessions, batch slots, KV watermarks, and the events not yet collected. Always true: the
 running requests are those that hold a slot, and all their KV is on the device; a session is busy if and only if a
-request is live in it; every sequence in memory belongs to a session.
+request is live in it; every sequence in memory belongs to a session; a live request is in the queue unless it is a
+*holder*, and those that run or have blocks or a copy in flight are holders.
 """
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Protocol
 
 from allocator import KVMemory
 from service.core.messages.events import (
@@ -14,6 +19,7 @@ from service.core.messages.events import (
     KVDropped,
     Preempted,
     Resumed,
+    Served,
     SessionDropped,
     Started,
     Timings,
@@ -25,15 +31,76 @@ from service.core.state.sessions import Session, SessionTable
 from service.core.state.slots import SlotTable
 
 
+class Queue(Protocol):
+    """Keeps the live requests that hold nothing, and learns what service requests get: a policy."""
+
+    def add(self, request: Request) -> None:
+        """Add a request."""
+
+    def discard(self, request: Request) -> None:
+        """Remove a request, if it is there."""
+
+    def charge(self, request: Request, service: float) -> None:
+        """Note that a request got ``service``, as in `Served`."""
+
+
 class Ledger:
     """Requests, sessions, slots and KV of one core. ``now`` is in seconds of the driver's clock."""
 
-    def __init__(self, memory: KVMemory, sessions: SessionTable, slots: SlotTable) -> None:
+    def __init__(
+        self, memory: KVMemory, sessions: SessionTable, slots: SlotTable, queues: Sequence[Queue] = ()
+    ) -> None:
         self.memory = memory
         self.sessions = sessions
         self.slots = slots
         self.live: dict[str, Request] = {}
+        self.holders: dict[Request, None] = {}
+        self.waiting_tokens = 0  # of the prompts of waiting requests
+        self._queues = queues
+        self._states: Counter[State] = Counter()
+        self._served: Counter[str] = Counter()  # service by tenant, until it is told
         self._events: list[Event] = []
+
+    @property
+    def num_waiting(self) -> int:
+        """Number of requests that have never run."""
+        return self._states[State.WAITING]
+
+    def accept(self, request: Request) -> None:
+        """Take in a new request, whose session is busy."""
+        self.live[request.request_id] = request
+        self._states[request.state] += 1
+        self.waiting_tokens += request.prompt_length
+        if self._holds_nothing(request):
+            self._enqueue(request)
+        else:
+            self.holders[request] = None
+
+    def hold(self, request: Request) -> None:
+        """Make a live request a holder, before it gets blocks."""
+        if request not in self.holders:
+            self.holders[request] = None
+            self._dequeue(request)
+
+    def release(self, request: Request) -> bool:
+        """Return a holder to the queue, if it holds nothing."""
+        if not self._holds_nothing(request):
+            return False
+        del self.holders[request]
+        self._enqueue(request)
+        return True
+
+    def charge(self, request: Request, service: float) -> None:
+        """Charge a request's tenant for service."""
+        self._served[request.spec.tenant] += service  # type: ignore[assignment]
+        for queue in self._queues:
+            queue.charge(request, service)
+
+    def tell_service(self) -> None:
+        """Emit `Served`, if anyone was served since the last time."""
+        if self._served:
+            self.emit(Served(tuple(self._served.items())))
+            self._served = Counter()
 
     def emit(self, event: Event) -> None:
         """Add an event for observers."""
@@ -47,14 +114,15 @@ class Ledger:
     def give_slot(self, request: Request, now: float) -> SlotOpening:
         """Move a request from waiting or preempted to running."""
         assert not request.num_drawing, "a slot opens with the last token, which is not known yet"
+        assert request in self.holders
         first_time = request.state is State.WAITING
-        request.move(State.RUNNING)
+        self._move(request, State.RUNNING)
         slot = self.slots.take(request)
         if first_time:
             self._note_start(request, now)
         else:
             self._note_resume(request, now)
-        request.steps_in_slot = 0
+        request.steps_in_slot = request.steps_late = 0
         request.answered_before_slot = request.num_answered
         request.admitted_s = None
         request.is_swapping_in = False
@@ -62,7 +130,7 @@ class Ledger:
 
     def preempt(self, request: Request, reason: str, now: float) -> None:
         """Move a request from running to preempted, without a slot. Its KV stays until its blocks are reclaimed."""
-        request.move(State.PREEMPTED)
+        self._move(request, State.PREEMPTED)
         self.slots.leave(request)
         request.preempted_s = now
         request.preempt_reason = reason
@@ -99,21 +167,25 @@ class Ledger:
             self.slots.leave(request)
         if request.state is State.PREEMPTED and request.preempted_s is not None:
             request.stalled_s += now - request.preempted_s
-        request.move(State.FINISHED)
+        self._move(request, State.FINISHED)
+        del self._states[State.FINISHED]
         del self.live[request.request_id]
+        if request in self.holders:
+            del self.holders[request]
+        else:
+            self._dequeue(request)
         self._end_turn(request, reason, now)
         self.emit(Finished(request.request_id, reason, _usage(request), _timings(request, now)))
 
     def gauges(self, priority_updates: int) -> Gauges:
         """Return how full core is, and how often ranks have changed."""
-        states = [request.state for request in self.live.values()]
-        preempted = [request for request in self.live.values() if request.state is State.PREEMPTED]
+        swapped = (r for r in self.holders if r.state is State.PREEMPTED and not self.memory.is_resident(r.sequence))
         device, host = self.memory.device, self.memory.host
         return Gauges(
-            running=states.count(State.RUNNING),
-            waiting=states.count(State.WAITING),
-            preempted=len(preempted),
-            swapped=sum(not self.memory.is_resident(request.sequence) for request in preempted),
+            running=self._states[State.RUNNING],
+            waiting=self.num_waiting,
+            preempted=self._states[State.PREEMPTED],
+            swapped=sum(1 for _ in swapped),
             idle_sessions=self.sessions.num_idle,
             blocks_total=device.num_blocks,
             blocks_used=device.num_used,
@@ -123,6 +195,7 @@ class Ledger:
             host_blocks_used=host.num_used,
             copies_in_flight=len(self.memory.tickets),
             priority_updates=priority_updates,
+            waiting_tokens=self.waiting_tokens,
         )
 
     def check(self) -> None:
@@ -138,6 +211,32 @@ class Ledger:
         for session in self.sessions:
             assert self.memory.computed(session.sequence) <= len(session.tokens) + drawing.get(session, 0)
         assert all(self.memory.is_resident(request.sequence) for request in running)
+        assert Counter(r.state for r in self.live.values()) == self._states
+        waiting = [r for r in self.live.values() if r.state is State.WAITING]
+        assert sum(r.prompt_length for r in waiting) == self.waiting_tokens
+        assert self.holders.keys() <= set(self.live.values())
+        assert all(r in self.holders for r in self.live.values() if r in running or not self._holds_nothing(r))
+
+    def _move(self, request: Request, to: State) -> None:
+        if request.state is State.WAITING:
+            self.waiting_tokens -= request.prompt_length
+        self._states[request.state] -= 1
+        request.move(to)
+        self._states[to] += 1
+
+    def _holds_nothing(self, request: Request) -> bool:
+        sequence, memory = request.sequence, self.memory
+        if request.state is State.RUNNING or memory.device.used(sequence) or memory.host.used(sequence):
+            return False
+        return memory.pending(sequence) is None
+
+    def _enqueue(self, request: Request) -> None:
+        for queue in self._queues:
+            queue.add(request)
+
+    def _dequeue(self, request: Request) -> None:
+        for queue in self._queues:
+            queue.discard(request)
 
     def _note_start(self, request: Request, now: float) -> None:
         request.started_s = now

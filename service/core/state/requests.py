@@ -12,6 +12,7 @@ request; an illegal transition raises.
 from dataclasses import dataclass
 from enum import StrEnum
 
+from allocator import BLOCK_TOKENS
 from service.core.messages.commands import Submit
 from service.core.state.sessions import Session
 
@@ -58,7 +59,8 @@ class Request:
     computed_once: int = 0  # leading tokens that have had KV at some time in this turn
     preemptions: int = 0
     preemptions_unrewarded: int = 0  # since it last ran for a long quantum
-    steps_in_slot: int = 0  # rows planned since it got its slot
+    steps_in_slot: int = 0  # steps planned since it got its slot
+    steps_late: int = 0  # steps planned since it is admitted without a slot
     answered_before_slot: int = 0  # tokens drawn before it got its slot
     is_backfilled: bool = False  # it was admitted below a request that does not fit
     is_swapping_in: bool = False  # from the start of its swap-in until it gets a slot
@@ -99,6 +101,11 @@ class Request:
     def num_tokens(self) -> int:
         """Number of tokens so far, prompt and answer, those being drawn included."""
         return len(self.session.tokens) + self.num_drawing
+
+    @property
+    def num_blocks(self) -> int:
+        """Device blocks for its tokens so far."""
+        return -(-self.num_tokens // BLOCK_TOKENS)
 
     @property
     def num_drawn(self) -> int:

@@ -44,7 +44,7 @@ class Eviction:
         if self._memory.pending(sequence) is None:
             self._memory.reclaim_device(sequence, self._memory.device.used(sequence))
             if self._memory.device.used(sequence):
-                victims = HostVictims(self._ledger, list(self._ledger.live.values()))
+                victims = HostVictims(self._ledger, list(self._ledger.holders))
                 if reason := self._swaps.start_swap_out(request.session, victims, request):
                     self._ledger.drop_kv(request.session, 0, reason)
                     self._swaps.forget_failures(sequence)

@@ -1,11 +1,14 @@
 """The rules above any policy: the quantum, requests that are swapped in, promotion; and what counts as an update."""
 
+from collections.abc import Iterator
+
 import pytest
 
-from service.core.policies import POLICIES
+from service.core.admission import Room
 from service.core.policies.ranking import Patience, Ranking
 from service.core.state.requests import Request
 from tests.core.bench import Bench
+from tests.settings import make_policy
 
 
 @pytest.fixture
@@ -14,11 +17,11 @@ def bench() -> Bench:
 
 
 def fcfs(quantum: int = 0, promote_after: int = 99) -> Ranking:
-    return Ranking(POLICIES["fcfs"](), Patience(quantum, promote_after))
+    return Ranking(make_policy("fcfs"), Patience(quantum, promote_after))
 
 
 def order(ranking: Ranking, bench: Bench) -> list[Request]:
-    return ranking.order(bench.ledger.live.values(), 0.0, 0)
+    return list(ranking.walk(bench.ledger.holders, Room(0, 0, ()), 0.0, 0))
 
 
 def test_without_patience_the_policy_decides(bench: Bench) -> None:
@@ -80,12 +83,16 @@ class ByList:
     """Ranks as a test says."""
 
     name = "list"
+    promotes = True
 
     def __init__(self) -> None:
         self.ranks: list[Request] = []
 
-    def rank(self, requests: object, now: float, step: int) -> list[Request]:
+    def rank(self, holders: object, now: float, step: int) -> list[Request]:
         return self.ranks
+
+    def walk(self, first: object, rest: list[Request], room: Room) -> Iterator[Request]:
+        return iter(rest)
 
 
 def test_only_a_new_order_of_requests_that_stayed_is_an_update(bench: Bench) -> None:
@@ -94,6 +101,6 @@ def test_only_a_new_order_of_requests_that_stayed_is_an_update(bench: Bench) -> 
     ranking = Ranking(policy, Patience(4, promote_after=4))
     counts = []
     for policy.ranks in ([a, b], [c, a, b], [c, b, a], [c, b, a], [c, a], [a, d, c], [a, d, c], [b]):
-        ranking.order([], 0.0, 0)
+        list(ranking.walk([], Room(0, 0, ()), 0.0, 0))
         counts.append(ranking.updates)
     assert counts == [0, 0, 1, 1, 1, 2, 2, 2]

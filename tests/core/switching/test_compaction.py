@@ -10,22 +10,20 @@ from service.core.core import Core
 from service.core.messages.commands import Submit
 from service.core.messages.events import Compacted
 from service.core.messages.sampling import SamplingParams
-from service.core.policies import POLICIES
-from service.core.policies.priority_trace import TraceSettings
 from service.core.switching.compaction import BLOCKS_A_STEP
 from service.core.switching.mechanisms import PRESETS
 from service.simulation.copier import SimulatedCopier
 from service.simulation.driver import Simulation
 from service.simulation.pools import Block, HashPools
 from service.simulation.runner import SimulatedRunner, StepCost
-from tests.settings import core_settings
+from tests.settings import core_settings, make_policy
 
 FULL = PRESETS["full"]
 
 
 def simulation(depth: int, mechanisms: object = FULL, **settings: object) -> Simulation:
     sizes = {"device_blocks": 120, "host_blocks": 120, "block_group_size": 10, "max_num_seqs": 40, **settings}
-    core = Core(core_settings(mechanisms=mechanisms, **sizes), POLICIES["random"](TraceSettings(0, update_every=5)))  # type: ignore[arg-type]
+    core = Core(core_settings(mechanisms=mechanisms, **sizes), make_policy("random", update_every=5))  # type: ignore[arg-type]
     pools = HashPools()
     return Simulation(core, SimulatedRunner(1000, StepCost(1.0), pools, depth), SimulatedCopier(pools))
 

@@ -10,7 +10,6 @@ from service.core.admission import Budget, Claim
 from service.core.messages.commands import Submit
 from service.core.messages.events import CopyEnded, CopyStarted, Event, FinishReason, KVDropped, Preempted, Resumed
 from service.core.messages.plan import StepPlan
-from service.core.policies import POLICIES
 from service.core.policies.ranking import Patience, Ranking
 from service.core.scheduler import Scheduler
 from service.core.switching.mechanisms import PRESETS, Mechanisms
@@ -185,7 +184,7 @@ def test_a_copy_that_fails_is_tried_again_and_then_its_kv_is_computed_again(
 
 def scheduler(bench: Bench, **mechanisms: bool) -> Scheduler:
     """First come, first served, without patience."""
-    ranking = Ranking(POLICIES["fcfs"](), Patience(0, promote_after=4))
+    ranking = Ranking(bench.policy, Patience(0, promote_after=4))
     return Scheduler(bench.ledger, ranking, bench.swaps, Budget(tokens=64, rows=8), Claim(30), Mechanisms(**mechanisms))
 
 

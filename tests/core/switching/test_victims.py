@@ -1,6 +1,6 @@
 """What admitted requests take, from which victims, and in which order."""
 
-from service.core.messages.events import KVDropped, Preempted, SessionDropped
+from service.core.messages.events import FinishReason, KVDropped, Preempted, SessionDropped
 from service.core.state.requests import State
 from tests.core.bench import BLOCK, Bench
 
@@ -84,9 +84,7 @@ def test_blocks_that_a_cancelled_request_left_to_a_copy_are_arriving() -> None:
     bench = Bench(device=10)
     gone, bystander, newcomer = bench.preempted(5), bench.preempted(5), bench.waiting(4 * BLOCK)
     bench.swaps.start_swap_out(gone.session, bench.host_victims([]), gone)
-    del bench.ledger.live[gone.request_id]
-    bench.ledger.sessions.close(gone.session)
-    bench.memory.drop(gone.sequence)
+    bench.ledger.finish(gone, FinishReason.ERROR, 0.0)
     assert not bench.victims([newcomer], [bystander]).obtain_blocks(newcomer)
     assert [ticket.sequence for ticket in bench.end_copies()] == [gone.sequence]
     assert bench.victims([newcomer], [bystander]).obtain_blocks(newcomer)

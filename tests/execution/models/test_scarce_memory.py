@@ -12,12 +12,10 @@ from service.core.core import Core
 from service.core.messages.commands import Submit
 from service.core.messages.events import Finished
 from service.core.messages.sampling import SamplingParams
-from service.core.policies import POLICIES
-from service.core.policies.priority_trace import TraceSettings
 from service.execution.models.loading import LoadedModel, load_model
 from service.execution.runner import CPURunner
 from service.simulation.driver import Simulation
-from tests.settings import core_settings
+from tests.settings import core_settings, make_policy
 
 CONVERSATIONS = 64
 
@@ -37,7 +35,7 @@ def conversation(number: int) -> Submit:
 def answers(model: LoadedModel, blocks: int, slots: int, budget: int, policy: str) -> Simulation:
     core = Core(
         core_settings(device_blocks=blocks, max_num_seqs=slots, max_num_batched_tokens=budget),
-        POLICIES[policy](TraceSettings(0, 50)),
+        make_policy(policy),
     )
     sizes = {"num_blocks": blocks, "num_slots": slots, "max_batched_tokens": budget}
     simulation = Simulation(core, CPURunner(model.config, model.weights, **sizes))
