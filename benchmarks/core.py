@@ -1,6 +1,7 @@
-"""What decisions cost: plan and commit, with 64 requests running and 1,000 waiting, on the simulated runner."""
+"""What decisions cost: submit, and plan, commit and gauges of a step, on the simulated runner with a full pool."""
 
 import time
+from typing import Any
 
 import numpy as np
 
@@ -13,43 +14,65 @@ from service.core.messages.sampling import SamplingParams
 from service.core.policies import POLICIES
 from service.simulation.runner import SimulatedRunner
 
-RUNNING, WAITING = 64, 1000
-WARM_UP_STEPS, STEPS = 200, 1000
+RUNNING = 64
+WAITING = (1_000, 10_000, 100_000)
+WARM_UP_STEPS, STEPS = 100, 500
+POOLS = {"ample": 16_384, "short": 1_100}  # KV memory in blocks: for all running requests, and for half of them
+DRAWN = ("markov", "random")  # policies in which a step now and then gives everyone a new rank
 
 
 def measure() -> Figures:
-    """Return milliseconds a step, for each policy, with KV memory for all running requests and for half of them."""
-    figures: Figures = {"running": RUNNING, "waiting": WAITING, "steps": STEPS}
+    """Return milliseconds for each policy, number of waiting requests and pool: `Figures` by readable names."""
+    figures: Figures = {"running": RUNNING, "steps": STEPS}
     for policy in sorted(POLICIES):
-        for memory, blocks in (("ample", 16_384), ("short", 1_100)):
-            p50, p99 = np.percentile(_step_costs_ms(policy, blocks), [50, 99])
-            figures[f"plan_commit_ms_p50_{policy}_{memory}_memory"] = float(p50)
-            figures[f"plan_commit_ms_p99_{policy}_{memory}_memory"] = float(p99)
+        for waiting in WAITING:
+            for memory, blocks in POOLS.items():
+                name = f"{policy}_{waiting}_waiting_{memory}_memory"
+                submits, steps, updates = _costs_ms(policy, waiting, blocks)
+                figures[f"submit_ms_p50_{name}"] = float(np.percentile(submits, 50))
+                figures[f"step_ms_p50_{name}"], figures[f"step_ms_p99_{name}"] = np.percentile(steps, [50, 99]).tolist()
+                if updates:
+                    figures[f"update_step_ms_p50_{name}"] = float(np.percentile(updates, 50))
     return figures
 
 
-def _step_costs_ms(policy: str, blocks: int) -> list[float]:
-    settings = ServeSettings(policy=policy, max_num_seqs=RUNNING, max_queue=10 * WAITING)
+def _costs_ms(policy: str, waiting: int, blocks: int) -> tuple[list[float], list[float], list[float]]:
+    """Return the costs of each submit, of each step, and of each step that begins an update."""
+    settings = ServeSettings(policy=policy, max_num_seqs=RUNNING, max_queue=2 * waiting)
     core = Core(wiring.core_settings(settings, blocks, host_blocks=0), wiring.policy(settings))
     runner = SimulatedRunner(vocab_size=50_000)
-    costs = []
+    submits: list[float] = []
+    steps: list[float] = []
+    updates: list[float] = []
     arrived = 0
-    for step in range(WARM_UP_STEPS + STEPS):
-        while core.gauges().waiting + core.gauges().running < RUNNING + WAITING:
-            core.submit(_request(arrived), now=float(step))
-            arrived += 1
+
+    def timed(costs: list[float], call: Any, *arguments: Any) -> Any:
         began = time.perf_counter()
-        plan = core.plan(now=float(step))
-        planned = time.perf_counter() - began
+        result = call(*arguments)
+        costs.append(1e3 * (time.perf_counter() - began))
+        return result
+
+    def commit(core: Core, result: Any, now: float) -> None:
+        core.commit(result, {}, now)
+        core.gauges()
+        core.events()
+
+    for step in range(WARM_UP_STEPS + STEPS):
+        while (gauges := core.gauges()).waiting + gauges.preempted + gauges.running < RUNNING + waiting:
+            timed(submits, core.submit, _request(arrived), 0.03 * step)
+            arrived += 1
+        planned: list[float] = []
+        plan = timed(planned, core.plan, 0.03 * step)
         assert plan is not None
         result = runner.run(plan)
-        began = time.perf_counter()
-        core.commit(result, {}, now=float(step))
-        core.events()
-        costs.append(1e3 * (planned + time.perf_counter() - began))
-    return costs[WARM_UP_STEPS:]
+        timed(planned, commit, core, result, 0.03 * step)
+        begins_update = policy in DRAWN and step % settings.priority_update_every == 0
+        if step >= WARM_UP_STEPS:
+            (updates if begins_update else steps).append(sum(planned))
+    return submits[-1000:], steps, updates
 
 
 def _request(number: int) -> Submit:
     prompt = tuple(range(50 + number % 100))
-    return Submit(f"r{number}", prompt, 200 + number % 200, SamplingParams(), frozenset(), None, number % 3)
+    named = {"priority": number % 3, "tenant": f"tenant {number % 50}", "user": f"user {number % 700}"}
+    return Submit(f"r{number}", prompt, 200 + number % 200, SamplingParams(), frozenset(), None, **named)  # type: ignore[arg-type]

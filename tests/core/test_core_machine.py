@@ -6,6 +6,7 @@ the session has.
 """
 
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 from random import Random
 from typing import ClassVar
@@ -156,6 +157,7 @@ class CoreMachine(RuleBasedStateMachine):
         scope=st.sampled_from([None, ("t", "u"), ("t", "v")]),
         session=st.sampled_from([None, None, "s", "z"]),
         salt=st.integers(0, 3),
+        payer=st.integers(0, 11),
     )
     def arrive(
         self,
@@ -165,8 +167,10 @@ class CoreMachine(RuleBasedStateMachine):
         scope: tuple[str, str] | None,
         session: str | None,
         salt: int,
+        payer: int,
     ) -> None:
-        self._submit(tuple((salt + i) % VOCAB for i in range(length)), max_tokens, priority, scope, session)
+        prompt = tuple((salt + i) % VOCAB for i in range(length))
+        self._submit(prompt, max_tokens, max(0, priority - 1), scope, session, payer)
 
     @rule(pick=PICK, trim=st.integers(0, 30), extra=st.integers(1, 20), max_tokens=st.integers(1, 20))
     def next_turn(self, pick: int, trim: int, extra: int, max_tokens: int) -> None:
@@ -177,7 +181,7 @@ class CoreMachine(RuleBasedStateMachine):
             said = (*before.prompt, *self.sim.answers[before.request_id])
             history = (*said[: max(1, len(said) - trim)], *range(extra))
             host_blocks = self._host_blocks_of_idle()
-            self._submit(history, max_tokens, before.priority, before.scope, before.session)
+            self._submit(history, max_tokens, before.priority, before.scope, before.session, pick % 12)
             self.met["next turn truncates"] += trim > 0
             self.met["next turn from the host"] += self._host_blocks_of_idle() < host_blocks
 
@@ -250,11 +254,15 @@ class CoreMachine(RuleBasedStateMachine):
         priority: int,
         scope: tuple[str, str] | None,
         session: str | None,
+        payer: int,
     ) -> None:
         name = f"r{len(self.submitted)}"
         sampling = SamplingParams(seed=len(self.submitted) % 3)
         busy = {spec.session for name, spec in self.submitted.items() if name not in self.sim.ended and spec.session}
-        self.submitted[name] = Submit(name, prompt, max_tokens, sampling, frozenset(), scope, priority, session=session)
+        submit = Submit(name, prompt, max_tokens, sampling, frozenset(), scope, priority, session=session)
+        tenant, weight = [("x", 1.0), ("y", 3.0), ("z", 0.5)][payer % 3]
+        who = {"tenant": tenant, "user": ["", "u"][payer // 3 % 2], "weight": weight, "background": payer > 9}
+        self.submitted[name] = replace(submit, **who)  # type: ignore[arg-type]
         self.sim.submit(self.submitted[name])
         end = self.sim.ended.get(name)
         assert (isinstance(end, Refused) and end.code == "session_busy") == (session in busy)
@@ -323,7 +331,8 @@ def act(machine: CoreMachine, random: Random) -> None:
         case "arrive":
             scope, session = random.choice([None, ("t", "u"), ("t", "v")]), random.choice([None, None, "s", "z"])
             sizes = random.randint(1, 90), random.randint(1, 40), random.randint(0, 2)
-            machine.arrive(*sizes, scope=scope, session=session, salt=random.randint(0, 3))
+            salt, payer = random.randint(0, 3), random.randint(0, 11)
+            machine.arrive(*sizes, scope=scope, session=session, salt=salt, payer=payer)
         case "next":
             machine.next_turn(random.randrange(1000), random.choice([0, 0, 5, 30]), 5, random.randint(1, 20))
         case "cancel":

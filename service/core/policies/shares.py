@@ -13,7 +13,8 @@ excluded as a whole, so a step looks at none of them one by one. docs/fairness.m
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from heapq import heappop, heappush, merge
+from functools import partial
+from heapq import heapify, heappop, heappush, merge
 from operator import attrgetter
 from typing import Protocol
 
@@ -23,6 +24,9 @@ from service.core.state.waiting import Room, SizedQueue
 
 class Part(Protocol):
     """What belongs to one share: a user's requests, or a tenant's users."""
+
+    running: list[Request]  # by order of arrival
+    has_preempted: bool  # whether a holder is not running
 
     @property
     def smallest(self) -> int | None:
@@ -45,16 +49,17 @@ class Part(Protocol):
         """Begin a plan."""
 
     def walk(self, room: Room) -> Iterator[Request]:
-        """Yield holders and queued requests by rank; once ``room`` is full, only holders."""
+        """Yield the requests that are not running, by rank; once ``room`` is full, only holders."""
 
 
 class UserRequests:
-    """The requests of one user: those that run, then by order of arrival."""
+    """The requests of one user, by order of arrival."""
 
     def __init__(self) -> None:
-        self._queue: SizedQueue[Request] = SizedQueue()
-        self._running: list[Request] = []
+        self.running: list[Request] = []
+        self.has_preempted = False
         self._preempted: list[Request] = []
+        self._queue: SizedQueue[Request] = SizedQueue()
 
     @property
     def smallest(self) -> int | None:
@@ -79,14 +84,16 @@ class UserRequests:
 
     def begin(self, holders: list[Request]) -> None:
         """Begin a plan."""
-        holders = sorted(holders, key=attrgetter("number"))
-        self._running = [request for request in holders if request.state is State.RUNNING]
-        self._preempted = [request for request in holders if request.state is not State.RUNNING]
+        self.running, self._preempted = _by_state(holders)
+        self.has_preempted = bool(self._preempted)
 
     def walk(self, room: Room) -> Iterator[Request]:
-        """Yield the requests by rank."""
-        yield from self._running
-        yield from merge(self._preempted, self._queue.walk(room), key=attrgetter("number"))
+        """Yield the requests that are not running, by rank."""
+        if not self._preempted:
+            return self._queue.walk(room)
+        if not self._queue or room.is_full:
+            return iter(self._preempted)
+        return merge(self._preempted, self._queue.walk(room), key=attrgetter("number"))
 
 
 class Share:
@@ -116,14 +123,16 @@ class Shares:
         name_of: Callable[[Request], str],
         weight_of: Callable[[Request], float],
         make_part: Callable[[], Part],
-        hysteresis: float,
+        spread: float,
     ) -> None:
+        self.running: list[Request] = []
+        self.has_preempted = False
         self.level = 0.0
         self.gap = 0.0  # of the counters of those unmet and not excluded, when the last plan began
         self._name_of = name_of
         self._weight_of = weight_of
         self._make_part = make_part
-        self._hysteresis = hysteresis
+        self._spread = spread
         self._shares: dict[str, Share] = {}
         self._weights: Counter[float] = Counter()
         self._active: dict[Share, None] = {}
@@ -133,6 +142,7 @@ class Shares:
         self._greatest_departed = 0.0
         self._excluded_sizes: set[int] = set()
         self._next_number = 0
+        self._begun: list[tuple[Request, State]] | None = []  # the holders of the last plan; None: queues have changed
 
     @property
     def smallest(self) -> int | None:
@@ -177,59 +187,56 @@ class Shares:
             self._change(share)
 
     def charge(self, request: Request, service: float) -> None:
-        """Count service for the share of a request."""
+        """Count service for the share of a request, which is a holder."""
         share = self._share(request)
-        self._change(share)
+        if share not in self._active:
+            self._change(share)
         share.counter += service / share.weight
         share.part.charge(request, service)
 
     def begin(self, holders: list[Request]) -> None:
         """Begin a plan: find out who is unmet, and lift those who became so."""
-        groups: dict[Share, list[Request]] = {}
-        for request in holders:
-            groups.setdefault(self._share(request), []).append(request)
-        looked_at = self._active | self._changed | dict.fromkeys(groups)
-        for share in looked_at:
-            self._leave_idle(share)
-        self._active, self._changed = dict.fromkeys(groups), {}
-        stayed: list[Share] = []
-        returned: list[Share] = []
-        for share in looked_at:
-            share.part.begin(groups.get(share, []))
-            was_unmet, share.is_unmet = share.is_unmet, share.part.is_unmet
-            if share.is_unmet:
-                (stayed if was_unmet else returned).append(share)
-        self._lift(stayed, returned)
-        for share in looked_at:
-            if share not in groups:
-                (self._enter_idle if share.is_unmet else self._depart)(share)
+        begun = [(request, request.state) for request in holders]
+        if begun != self._begun:
+            self._begun = begun
+            self._begin(holders)
+        else:
+            self._lift([share for share in self._active if share.is_unmet], [])
         self._forget()
         self.gap = self._find_gap()
 
-    def walk(self, room: Room) -> Iterator[Request]:
-        """Yield the requests of all shares by rank; once ``room`` is full, only holders."""
-        heap: list[tuple[float, int, int, Request, Iterator[Request], Share]] = []
+    def walk(self, room: Room, hysteresis: float | None = None) -> Iterator[Request]:
+        """Yield the requests that are not running, by rank; once ``room`` is full, only holders.
 
-        def push(share: Share, index: int, requests: Iterator[Request]) -> None:
-            if (request := next(requests, None)) is not None:
-                ahead = index / share.weight - (request.state is State.RUNNING)
-                heappush(
-                    heap, (share.counter + self._hysteresis * ahead, share.number, index, request, requests, share)
-                )
-
+        With a ``hysteresis``, yield those that run too.
+        """
+        heap: list[tuple[float, int, int, Request | None, Share]] = []
         for share in self._active:
-            push(share, 0, share.part.walk(room))
+            step, index = self._spread / share.weight, len(share.part.running)
+            if hysteresis is not None:
+                first = share.counter - hysteresis
+                heap += [(first + i * step, share.number, i, r, share) for i, r in enumerate(share.part.running)]
+            if share.is_unmet and (share.part.has_preempted or not room.is_full):
+                heap.append((share.counter + index * step, share.number, index, None, share))
+        heapify(heap)
+        waiting: dict[Share, Iterator[Request]] = {}
         idle = self._idle.walk(room)
-        waiting = next(idle, None)
-        while heap or waiting is not None:
-            if waiting is not None and (not heap or waiting.counter <= heap[0][0]):
-                push(waiting, 0, waiting.part.walk(room))
-                waiting = next(idle, None)
+        head = next(idle, None)
+        while heap or head is not None:
+            if head is not None and (not heap or (head.counter, head.number) < heap[0]):
+                heappush(heap, (head.counter, head.number, 0, None, head))
+                head = next(idle, None)
                 continue
-            _, _, index, request, requests, share = heappop(heap)
-            fits = request.state is State.RUNNING or request.num_blocks <= room.largest
-            yield request
-            push(share, index + fits, requests)
+            _, number, index, request, owner = heappop(heap)
+            if request is not None:
+                yield request
+                continue
+            if owner not in waiting:
+                waiting[owner] = owner.part.walk(room)
+            if (request := next(waiting[owner], None)) is not None:
+                index += request.num_blocks <= room.largest
+                yield request
+                heappush(heap, (owner.counter + self._spread * index / owner.weight, number, index, None, owner))
 
     def end(self, served: Collection[str], limit: int | None) -> None:
         """End a plan to which requests of the shares ``served`` were admitted.
@@ -253,6 +260,28 @@ class Shares:
         assert all(share.counter > self.level for share in self._shares.values() if share not in live)
         assert Counter(share.weight for share in self._shares.values()) == self._weights
 
+    def _begin(self, holders: list[Request]) -> None:
+        self.running, preempted = _by_state(holders)
+        self.has_preempted = bool(preempted)
+        groups: dict[Share, list[Request]] = {}
+        for request in holders:
+            groups.setdefault(self._share(request), []).append(request)
+        looked_at = self._active | self._changed | dict.fromkeys(groups)
+        for share in looked_at:
+            self._leave_idle(share)
+        self._active, self._changed = dict.fromkeys(groups), {}
+        stayed: list[Share] = []
+        returned: list[Share] = []
+        for share in looked_at:
+            share.part.begin(groups.get(share, []))
+            was_unmet, share.is_unmet = share.is_unmet, share.part.is_unmet
+            if share.is_unmet:
+                (stayed if was_unmet else returned).append(share)
+        self._lift(stayed, returned)
+        for share in looked_at:
+            if share not in groups:
+                (self._enter_idle if share.is_unmet else self._depart)(share)
+
     def _share(self, request: Request) -> Share:
         name, weight = self._name_of(request), self._weight_of(request)
         share = self._shares.get(name)
@@ -267,6 +296,7 @@ class Shares:
         return share
 
     def _change(self, share: Share) -> None:
+        self._begun = None
         self._leave_idle(share)
         if share not in self._active:
             self._changed[share] = None
@@ -321,11 +351,18 @@ class Shares:
             del self._weights[share.weight]
 
 
-def users(hysteresis: float) -> Shares:
+def _by_state(holders: list[Request]) -> tuple[list[Request], list[Request]]:
+    """Return those that run and those that do not, each by order of arrival."""
+    holders = sorted(holders, key=attrgetter("number"))
+    running = [request for request in holders if request.state is State.RUNNING]
+    return running, [request for request in holders if request.state is not State.RUNNING]
+
+
+def users(spread: float) -> Shares:
     """Return the shares of one tenant's users, which are equal."""
-    return Shares(attrgetter("spec.user"), lambda request: 1.0, UserRequests, hysteresis)
+    return Shares(attrgetter("spec.user"), lambda request: 1.0, UserRequests, spread)
 
 
-def tenants(hysteresis: float) -> Shares:
+def tenants(spread: float) -> Shares:
     """Return the shares of tenants."""
-    return Shares(attrgetter("spec.tenant"), attrgetter("spec.weight"), lambda: users(hysteresis), hysteresis)
+    return Shares(attrgetter("spec.tenant"), attrgetter("spec.weight"), partial(users, spread), spread)

@@ -68,12 +68,12 @@ class VirtualTokenCounter:
             if shares.is_empty:
                 del self._classes[own]
                 self._oldest.pop(own, None)
-        return [request for shares in self._classes.values() for request in shares.walk(_FULL)]
+        return [request for shares in self._classes.values() for request in self._walk(shares, _FULL)]
 
     def walk(self, first: Collection[Request], rest: list[Request], room: Room) -> Iterator[Request]:
         """Yield the rest of the holders and the queue, by class and share."""
         for shares in self._classes.values():
-            yield from (request for request in shares.walk(room) if request not in first)
+            yield from (request for request in self._walk(shares, room) if request not in first)
 
     def end(self, admission: Admission, room: Room, now: float) -> None:
         """Exclude the tenants whose requests did not fit although others backfilled."""
@@ -95,6 +95,9 @@ class VirtualTokenCounter:
         """Raise AssertionError if an invariant is broken."""
         for shares in self._classes.values():
             shares.check()
+
+    def _walk(self, shares: Shares, room: Room) -> Iterator[Request]:
+        return shares.walk(room, self._settings.hysteresis)
 
     def _class_of(self, request: Request) -> Class:
         return self._raised.get(request) or (request.spec.background, request.priority)
