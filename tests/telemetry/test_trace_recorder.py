@@ -61,6 +61,17 @@ def test_turns_whose_prompts_continue_each_other_are_one_conversation(tmp_path, 
     assert first.tenant == "acme"
 
 
+def test_an_address_is_a_pseudonym_that_tells_clients_apart(tmp_path, clock):
+    recorder = TraceRecorder(tmp_path / "t.jsonl", 60.0, clock)
+    for number, host in enumerate((7, 7, 8)):
+        start = 1000 * number
+        turn(recorder, clock, str(number), range(start, start + 9), 1, 100, 101, tenant=f"address:192.0.2.{host}")
+    recorder.close()
+    one, again, other = (each.tenant for each in read_trace(tmp_path / "t.jsonl").conversations)
+    assert one == again != other
+    assert "192.0.2" not in (tmp_path / "t.jsonl").read_text()
+
+
 def test_the_header_says_how_priorities_came_about(tmp_path, clock):
     recorder = TraceRecorder(tmp_path / "t.jsonl", 60.0, clock, {"policy": "random", "priority_seed": 3})
     recorder.close()
