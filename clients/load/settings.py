@@ -41,9 +41,7 @@ class LoadSettings(WorkloadSettings):
     ignore_eos: bool | None = Field(
         None, description="answers go on to their full length; unset: if the server is known to accept the field"
     )
-    extra_body: str | None = Field(
-        None, description='JSON object whose fields override those of each request, such as {"service_tier": "flex"}'
-    )
+    extra_body: str | None = Field(None, description="JSON object whose fields override those of each request")
     stop_on_saturation: bool = Field(False, description="stop when the server falls behind for good")
     run_name: str | None = Field(
         None, min_length=1, description="prefix of each request's `user`; unset: random, so that no two runs share KV"

@@ -48,6 +48,7 @@ class _Open:
     priority: int
     arrival_s: float
     key: tuple[str, ...]
+    background: bool = False
     known: tuple[int, ...] = ()
     answered: int = 0
     end_s: float | None = None
@@ -172,7 +173,9 @@ class _Links:
 
     def _new(self, submit: Submit, now: float) -> _Open:
         name = f"c{next(self._names)}"
-        self._open[name] = opened = _Open(name, self._tenant(submit.tenant), submit.priority, now, _key(submit))
+        tenant = self._tenant(submit.tenant)
+        opened = _Open(name, tenant, submit.priority, now, _key(submit), submit.background)
+        self._open[name] = opened
         return opened
 
     def _tenant(self, charged: str) -> str:
@@ -206,6 +209,7 @@ class _Links:
                 tuple(conversation.turns),
                 conversation.tenant,
                 conversation.priority,
+                service_tier="flex" if conversation.background else None,
             )
             self._file.write(conversation_line(made))
 
