@@ -19,7 +19,7 @@ class ChatOptions(TypedDict, total=False):
     """Options of a request. The server has a default for each one that is left out.
 
     ``user`` keeps the KV of earlier turns findable: only requests of one key and one user share it. Lower ``priority``
-    goes first. ``temperature`` 0 is greedy.
+    goes first. ``service_tier`` *flex* gets what all other work leaves. ``temperature`` 0 is greedy.
     """
 
     model: str
@@ -35,6 +35,7 @@ class ChatOptions(TypedDict, total=False):
     seed: int
     user: str
     priority: int
+    service_tier: Literal["auto", "default", "flex"]
     ignore_eos: bool
 
 

@@ -44,6 +44,7 @@ class TraceConversation:
     """A user's turns. ``arrival_s`` is when the first is due; None if the trace does not say, or in a closed loop.
 
     ``read_tokens_per_s`` is the pace of a slow reader; None reads as fast as text comes. Lower ``priority`` goes first.
+    ``service_tier`` *flex* is background work.
     """
 
     id: str
@@ -52,6 +53,7 @@ class TraceConversation:
     tenant: str = ""
     priority: int = 0
     read_tokens_per_s: float | None = None
+    service_tier: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

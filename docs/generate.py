@@ -122,7 +122,7 @@ def _error_line(error: type[RequestError]) -> str:
 
 def _setting_line(name: str) -> str:
     field = ServeSettings.model_fields[name]
-    default = "" if field.default in (None, PydanticUndefined) else f"`{field.default}`"
+    default = "" if field.default in (None, (), PydanticUndefined) else f"`{field.default}`"
     flag = f"--{name.replace('_', '-')}"
     return _row(f"`{flag}`", f"`{ENV_PREFIX}{name.upper()}`", f"`{name}`", default, field.description or "")
 

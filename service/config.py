@@ -13,7 +13,7 @@ import os
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
@@ -21,6 +21,7 @@ from pydantic_settings import (
     CliApp,
     CliSettingsSource,
     InitSettingsSource,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
@@ -84,6 +85,11 @@ class ServeSettings(BaseSettings):
     )
     metrics_port: int | None = Field(
         None, ge=0, le=65535, description="TCP port that serves /metrics without keys, in place of the main port"
+    )
+    trusted_proxies: Annotated[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...], NoDecode] = Field(
+        (),
+        description="Addresses and networks (10.0.0.0/8) of proxies whose X-Forwarded-For is believed, separated by "
+        "commas. Without keys, the client's address is charged",
     )
     max_model_len: int | None = Field(
         None, ge=2, description="Tokens: longest prompt and answer together. Unset: the model's own limit"
@@ -211,6 +217,14 @@ class ServeSettings(BaseSettings):
         None, ge=1, description="Answer tokens after which every request is preempted, and its KV is swapped out"
     )
     log_level: LogLevel = Field("info", description="Lowest severity of log lines that are written")
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _read_networks(cls, networks: Any) -> Any:
+        listed = networks.split(",") if isinstance(networks, str) else networks
+        if not isinstance(listed, list | tuple):
+            raise ValueError("should be a list, or a string with commas")
+        return tuple(ipaddress.ip_network(str(each).strip()) for each in listed)
 
     @field_validator("policy")
     @classmethod

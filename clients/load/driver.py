@@ -197,6 +197,7 @@ class Driver:
             self._rules.temperature,
             _priority(conversation, turn) or None,
             f"{self._rules.run}-{name}",
+            conversation.service_tier,
             dict(self._rules.extra),
         )
 

@@ -23,13 +23,16 @@ class TurnRequest:
     temperature: float = 0.0
     priority: int | None = None
     user: str | None = None
+    service_tier: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
     def fields(self) -> dict[str, Any]:
         """Return the request's fields except ``user``; those of ``extra`` take precedence."""
-        known = {"model": self.model, "max_tokens": self.max_tokens, "temperature": self.temperature}
+        known: dict[str, Any] = {"model": self.model, "max_tokens": self.max_tokens, "temperature": self.temperature}
         if self.priority is not None:
             known["priority"] = self.priority
+        if self.service_tier is not None:
+            known["service_tier"] = self.service_tier
         return {**known, **self.extra}
 
 

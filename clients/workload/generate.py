@@ -32,7 +32,9 @@ def generate(settings: WorkloadSettings) -> Trace:
         own_turns = _until_disconnect(turns[first : first + count])
         first += count
         pace = settings.slow_reader_speed if is_slow else None
-        conversations.append(TraceConversation(f"c{number}", None, own_turns, tenant.name, tenant.priority, pace))
+        conversations.append(
+            TraceConversation(f"c{number}", None, own_turns, tenant.name, tenant.priority, pace, tenant.service_tier)
+        )
     drawn = Trace(tuple(conversations), settings.seed, weights=settings.weights, source=settings.without_secrets)
     return arrange(drawn, settings)
 

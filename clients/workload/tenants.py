@@ -4,15 +4,16 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
-OPTIONS = {"weight", "priority", "share", "key"}
-HELP = "NAME[:weight=W,priority=P,share=S,key=K]"
+OPTIONS = {"weight", "priority", "share", "key", "service_tier"}
+HELP = "NAME[:weight=W,priority=P,share=S,key=K,service_tier=T]"
 
 
 @dataclass(frozen=True, slots=True)
 class WorkloadTenant:
     """A tenant that owns ``share`` of the conversations. The report uses ``weight``, the service it is entitled to.
 
-    Lower ``priority`` goes first. ``key`` is its API key; None stands for the run's.
+    Lower ``priority`` goes first. ``key`` is its API key; None stands for the run's. ``service_tier`` goes into its
+    requests: *flex* is background work.
     """
 
     name: str
@@ -20,6 +21,7 @@ class WorkloadTenant:
     priority: int = 0
     share: float = 1.0
     key: SecretStr | None = None
+    service_tier: str | None = None
 
 
 def parse_tenant(spec: str) -> WorkloadTenant:
@@ -37,4 +39,5 @@ def parse_tenant(spec: str) -> WorkloadTenant:
         raise ValueError(f"tenant {name}: weight and share are numbers, priority is a whole one") from None
     if not (weight > 0 and share > 0):
         raise ValueError(f"tenant {name}: weight and share are above 0")
-    return WorkloadTenant(name, weight, priority, share, SecretStr(values["key"]) if "key" in values else None)
+    key = SecretStr(values["key"]) if "key" in values else None
+    return WorkloadTenant(name, weight, priority, share, key, values.get("service_tier"))

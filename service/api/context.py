@@ -8,6 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from service.api.access.accounts import Accounts
+from service.api.access.addresses import Network
 from service.api.access.caller import Caller
 from service.api.access.connections import Connections
 from service.api.access.door import Door
@@ -56,6 +57,7 @@ class Limits:
     reconnect_buffer: int  # tokens
     ping_s: float
     only_local: bool  # the listener is a loopback address, and no keys are configured
+    trusted_proxies: tuple[Network, ...]  # whose X-Forwarded-For is believed
     body_timeout_s: float = 60.0  # not a setting
 
 

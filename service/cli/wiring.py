@@ -67,6 +67,7 @@ def limits(settings: ServeSettings) -> Limits:
         reconnect_buffer=settings.reconnect_buffer,
         ping_s=settings.ping_interval,
         only_local=is_loopback(settings.host) and not settings.has_keys,
+        trusted_proxies=settings.trusted_proxies,
     )
 
 

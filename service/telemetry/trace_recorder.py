@@ -3,15 +3,17 @@
 The recorder is an observer. The event loop only puts events into a queue; a thread links turns to conversations and
 writes them. A conversation is written when it has been silent for as long as a session is kept, when too many are open,
 or at the end; a crash loses those that are open. The file holds numbers and the names of tenants, but no text, no
-tokens and no keys.
+tokens, no keys and no addresses.
 """
 
+import secrets
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from hashlib import blake2s
 from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
@@ -46,6 +48,7 @@ class _Open:
     priority: int
     arrival_s: float
     key: tuple[str, ...]
+    background: bool = False
     known: tuple[int, ...] = ()
     answered: int = 0
     end_s: float | None = None
@@ -132,6 +135,7 @@ class _Links:
         self._idle_s = idle_s
         self._start_s: float | None = None
         self._names = count()
+        self._pseudonym_key = secrets.token_bytes(16)
         self._open: OrderedDict[str, _Open] = OrderedDict()
         self._pending: dict[str, _Pending] = {}
 
@@ -169,8 +173,16 @@ class _Links:
 
     def _new(self, submit: Submit, now: float) -> _Open:
         name = f"c{next(self._names)}"
-        self._open[name] = opened = _Open(name, submit.tenant, submit.priority, now, _key(submit))
+        tenant = self._tenant(submit.tenant)
+        opened = _Open(name, tenant, submit.priority, now, _key(submit), submit.background)
+        self._open[name] = opened
         return opened
+
+    def _tenant(self, charged: str) -> str:
+        """Return a tenant's name, or a pseudonym of an address, which has a colon: traces are passed on."""
+        if ":" not in charged:
+            return charged
+        return f"address-{blake2s(charged.encode(), key=self._pseudonym_key, digest_size=6).hexdigest()}"
 
     def _continued(self, submit: Submit) -> _Open | None:
         key = _key(submit)
@@ -197,6 +209,7 @@ class _Links:
                 tuple(conversation.turns),
                 conversation.tenant,
                 conversation.priority,
+                service_tier="flex" if conversation.background else None,
             )
             self._file.write(conversation_line(made))
 

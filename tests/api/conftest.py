@@ -23,10 +23,11 @@ from service.api.app import create_app
 from service.api.context import METRICS, ServedModel
 from service.api.server import app_runner
 from service.core.core import Core
+from service.core.messages.commands import Submit
 from service.core.messages.plan import Drawn, StepPlan, StepResult
 from service.core.messages.ports import Copier, DirectRunner, Runner
 from service.core.messages.sampling import TokenLogprobs
-from service.engine import Engine
+from service.engine import Engine, Turn
 from service.execution.models.chat_template import ChatTemplate
 from service.execution.models.text import TextStage
 from service.execution.models.tokenizer import Tokenizer, read_tokenizer
@@ -318,6 +319,28 @@ def stepped() -> Iterator[SteppedRunner]:
     runner = SteppedRunner()
     yield runner
     runner.allow()
+
+
+Watch = Callable[..., list[Submit]]
+
+
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
+    """Returns the list of all turns that an engine is given from now on."""
+
+    def start(engine) -> list[Submit]:
+        submits: list[Submit] = []
+        post = engine.post
+
+        def noting(item) -> None:
+            if isinstance(item, Turn):
+                submits.append(item.submit)
+            post(item)
+
+        monkeypatch.setattr(engine, "post", noting)
+        return submits
+
+    return start
 
 
 @pytest.fixture

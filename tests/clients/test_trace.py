@@ -11,7 +11,11 @@ EVERYTHING = Trace(
     (
         TraceConversation("a", 0.5, (TraceTurn(10, 20), TraceTurn(5, 6, 1.5, cancel_after=0)), "alice", -1),
         TraceConversation(
-            "b", 1.0, (TraceTurn(1, 1, at_s=3.0, priority=4, disconnect_after=2),), read_tokens_per_s=2.5
+            "b",
+            1.0,
+            (TraceTurn(1, 1, at_s=3.0, priority=4, disconnect_after=2),),
+            read_tokens_per_s=2.5,
+            service_tier="flex",
         ),
         TraceConversation("c", 2.0, (TraceTurn(600, 1, text="Grüß dich"), TraceTurn(3, 4, hash_ids=(7, 8)))),
     ),

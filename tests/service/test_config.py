@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import get_args
 
@@ -131,6 +132,31 @@ def test_a_key_is_shown_in_no_repr_and_no_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--api-keys") as caught:
         parse(["--config", str(file)])
     assert "secret" not in caught.value.message
+
+
+@pytest.mark.parametrize("text", ["10.0.0.0/8, ::1", "10.0.0.0/8,::1"])
+def test_trusted_proxies_come_from_every_source(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = (ip_network("10.0.0.0/8"), ip_network("::1"))
+    file = tmp_path / "fastswitch.toml"
+    file.write_text('trusted_proxies = ["10.0.0.0/8", "::1"]\n')
+    assert parse([]).trusted_proxies == ()
+    assert parse(["--trusted-proxies", text]).trusted_proxies == both
+    assert parse(["--config", str(file)]).trusted_proxies == both
+    monkeypatch.setenv(f"{ENV_PREFIX}TRUSTED_PROXIES", text)
+    assert parse([]).trusted_proxies == both
+
+
+@pytest.mark.parametrize("text", ["10.0.0.1/8", "proxy.example", "10.0.0.1;10.0.0.2"])
+def test_a_proxy_that_is_no_network_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=rf"--trusted-proxies: .*'{re.escape(text)}'"):
+        parse(["--trusted-proxies", text])
+
+
+def test_a_number_is_no_list_of_proxies(tmp_path: Path) -> None:
+    file = tmp_path / "fastswitch.toml"
+    file.write_text("trusted_proxies = 5\n")
+    with pytest.raises(ConfigError, match="--trusted-proxies: should be a list"):
+        parse(["--config", str(file)])
 
 
 @pytest.mark.parametrize(

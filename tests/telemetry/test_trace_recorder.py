@@ -61,6 +61,25 @@ def test_turns_whose_prompts_continue_each_other_are_one_conversation(tmp_path, 
     assert first.tenant == "acme"
 
 
+def test_background_work_is_recorded_as_such(tmp_path, clock):
+    recorder = TraceRecorder(tmp_path / "t.jsonl", 60.0, clock)
+    turn(recorder, clock, "a", range(50), 10, at=100, until=102, background=True)
+    turn(recorder, clock, "b", range(500, 530), 5, at=101, until=103)
+    recorder.close()
+    assert [each.service_tier for each in read_trace(tmp_path / "t.jsonl").conversations] == ["flex", None]
+
+
+def test_an_address_is_a_pseudonym_that_tells_clients_apart(tmp_path, clock):
+    recorder = TraceRecorder(tmp_path / "t.jsonl", 60.0, clock)
+    for number, host in enumerate((7, 7, 8)):
+        start = 1000 * number
+        turn(recorder, clock, str(number), range(start, start + 9), 1, 100, 101, tenant=f"address:192.0.2.{host}")
+    recorder.close()
+    one, again, other = (each.tenant for each in read_trace(tmp_path / "t.jsonl").conversations)
+    assert one == again != other
+    assert "192.0.2" not in (tmp_path / "t.jsonl").read_text()
+
+
 def test_the_header_says_how_priorities_came_about(tmp_path, clock):
     recorder = TraceRecorder(tmp_path / "t.jsonl", 60.0, clock, {"policy": "random", "priority_seed": 3})
     recorder.close()

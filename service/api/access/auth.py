@@ -10,9 +10,10 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from service.api.access.addresses import address_tenant, client_address, is_trusted, parse_address
 from service.api.access.caller import Caller
 from service.api.access.tenants import ANONYMOUS, Tenant
-from service.api.context import CALLER, CONNECTIONS, KEYS, REQUEST_ID
+from service.api.context import CALLER, CONNECTIONS, KEYS, LIMITS, REQUEST_ID
 from service.api.page.route import FILES
 from service.config import is_loopback
 from service.errors import AuthenticationError, NotAllowedError
@@ -22,7 +23,8 @@ OPEN_ROUTES = frozenset({"/health", "/ready", *FILES})
 # A browser's WebSocket can set no other header. The answer names the chosen protocol, never this item.
 KEY_SUBPROTOCOL = "fastswitch.key."
 
-FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
+FORWARDED_FOR = "X-Forwarded-For"
+FORWARDED = ("Forwarded", FORWARDED_FOR, "X-Real-IP")
 
 
 @web.middleware
@@ -33,7 +35,7 @@ async def identify(request: web.Request, handler: Handler) -> web.StreamResponse
         tenant = authenticate(request)
         if tenant is not ANONYMOUS:
             structlog.contextvars.bind_contextvars(tenant=tenant.name)
-        request[CALLER] = Caller(tenant, request.app[CONNECTIONS].name(request), request[REQUEST_ID])
+        request[CALLER] = _caller(request, tenant)
     return await handler(request)
 
 
@@ -68,6 +70,14 @@ def check_metrics_reader(request: web.Request) -> None:
     """Raise `NotAllowedError` if keys are configured and the caller's is not an admin's: metrics show all tenants."""
     if request.app[KEYS].required:
         check_admin(request)
+
+
+def _caller(request: web.Request, tenant: Tenant) -> Caller:
+    proxies, peer = request.app[LIMITS].trusted_proxies, parse_address(request.remote)
+    address = client_address(peer, request.headers.getall(FORWARDED_FOR, ()), proxies)
+    # A proxy's connection carries the requests of many clients, who must not continue each other's conversations.
+    connection = None if is_trusted(peer, proxies) else request.app[CONNECTIONS].name(request)
+    return Caller(tenant, address_tenant(address), connection, request[REQUEST_ID])
 
 
 def _offered(request: web.Request) -> Iterator[str]:

@@ -1,35 +1,44 @@
-"""The caller of a request: its turns' tenant, the conversations that they may continue, and their best priority.
+"""The caller of a request: who is charged for its turns, which conversations they may continue, and how they rank.
 
-With keys, the tenant is the key's. Without keys, it is the ``user`` that the request names, or else its connection.
+With keys the key's tenant is charged, without keys the client's address. In both cases the ``user`` that a request
+names divides the share: it makes nobody's larger, however many users a client invents.
 """
 
-import hashlib
-import secrets
 from dataclasses import dataclass
+from typing import Literal
 
 from service.api.access.tenants import ANONYMOUS, Tenant
 from service.errors import PriorityError
 
-_PSEUDONYM_KEY = secrets.token_bytes(16)
+ServedTier = Literal["default", "flex"]
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who sent one request; `service.api.access.auth` makes it. ``request_id``: the one in the answer's header."""
+    """Who sent one request; `service.api.access.auth` makes it.
+
+    ``address``: the tenant that is charged if there are no keys. ``connection``: its name, None if it carries the
+    requests of many clients. ``request_id``: the one in the answer's header.
+    """
 
     tenant: Tenant
-    connection: str
+    address: str
+    connection: str | None
     request_id: str
 
-    def scope(self, user: str | None) -> tuple[str, str]:
-        """Return the tenant that core charges and its user: KV is reused inside one scope only.
+    @property
+    def charged(self) -> str:
+        """The name of the tenant that core charges. Operators see it: it never holds what a user wrote."""
+        return self.address if self.tenant is ANONYMOUS else self.tenant.name
 
-        Operators see the first of the two, so it never holds what a user wrote. Its three kinds cannot be confused,
-        because a tenant's name has no colon.
+    def scope(self, user: str | None) -> tuple[str, str] | None:
+        """Return the scope inside which KV is reused: the tenant and the user, or without both the connection.
+
+        None: nothing is reused. Kinds cannot be confused, because a tenant's name has no colon and is not empty.
         """
-        if self.tenant is not ANONYMOUS:
+        if self.tenant is not ANONYMOUS or user:
             return self.tenant.name, user or ""
-        return connection_scope(self.connection) if user is None else (f"user:{_pseudonym(user)}", user)
+        return None if self.connection is None else connection_scope(self.connection)
 
     def priority(self, asked: int | None) -> int:
         """Return the priority of a request that asks for ``asked``; if it asks for none, 0 or the best allowed.
@@ -44,12 +53,14 @@ class Caller:
             raise PriorityError(message, param="priority")
         return asked
 
+    def tier(self, asked: str | None) -> ServedTier:
+        """Return the service tier of a request that asks for ``asked``; *flex* is background work.
+
+        No tier is better than *default*, which is what OpenAI answers, too, when it has no better one to give.
+        """
+        return "flex" if self.tenant.background or asked == "flex" else "default"
+
 
 def connection_scope(name: str) -> tuple[str, str]:
     """Return the scope of a connection whose requests name no user. It ends with the connection."""
     return f"connection:{name}", ""
-
-
-def _pseudonym(user: str) -> str:
-    """Return a name that tells users apart until the server restarts, and says nothing else about them."""
-    return hashlib.blake2s(user.encode(errors="surrogatepass"), key=_PSEUDONYM_KEY, digest_size=6).hexdigest()

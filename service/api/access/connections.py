@@ -1,4 +1,4 @@
-"""A name for each TCP connection, which is the tenant of clients without a key and a user."""
+"""A name for each TCP connection, by which the conversations of clients without a key and a user are told apart."""
 
 import asyncio
 import secrets

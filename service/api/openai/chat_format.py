@@ -59,13 +59,16 @@ class ChatFormat(AnswerFormat):
         self, choice: int, delta: ChatDelta, logprobs: ChatLogprobs | None = None, finish_reason: str | None = None
     ) -> ChatChunk:
         head = self.head
-        return {
+        chunk: ChatChunk = {
             "id": head["id"],
             "object": "chat.completion.chunk",
             "created": head["created"],
             "model": head["model"],
             "choices": [{"index": choice, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}],
         }
+        if "service_tier" in head:
+            chunk["service_tier"] = head["service_tier"]
+        return chunk
 
     def _logprobs(self, tokens: Sequence[TokenOut]) -> ChatLogprobs | None:
         content = [chosen for token in tokens if (chosen := self._chosen(token))]

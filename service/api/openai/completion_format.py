@@ -49,13 +49,16 @@ class CompletionFormat(AnswerFormat):
 
     def _chunk(self, choice: TextChoice) -> TextChunk:
         head = self.head
-        return {
+        chunk: TextChunk = {
             "id": head["id"],
             "object": "text_completion",
             "created": head["created"],
             "model": head["model"],
             "choices": [choice],
         }
+        if "service_tier" in head:
+            chunk["service_tier"] = head["service_tier"]
+        return chunk
 
     def _logprobs(self, choice: int, tokens: Sequence[TokenOut]) -> TextLogprobs | None:
         """Return the four lists of `tokens`, which follow those of the last call."""

@@ -50,7 +50,7 @@ def prepare_chat(raw: bytes, model: ServedModel, answer_id: str, caller: Caller)
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         logprobs_field="top_logprobs",
     )
-    form = ChatFormat(_head(answer_id, model), model.tokenizer, body.n)
+    form = ChatFormat(_head(answer_id, model, body, caller), model.tokenizer, body.n)
     return Prepared(body, make_turns(asked, model, caller), form)
 
 
@@ -61,13 +61,16 @@ def prepare_completion(raw: bytes, model: ServedModel, answer_id: str, caller: C
     prompts = [_encode(prompt, model, body.add_special_tokens) for prompt in body.prompts]
     asked = GenerationRequest(answer_id, body, prompts, "prompt", max_tokens=body.max_tokens, logprobs=body.logprobs)
     echoes = [_echo(prompt, model) if body.echo else "" for prompt in body.prompts for _ in range(body.n)]
-    form = CompletionFormat(_head(answer_id, model), model.tokenizer, echoes)
+    form = CompletionFormat(_head(answer_id, model, body, caller), model.tokenizer, echoes)
     return Prepared(body, make_turns(asked, model, caller), form)
 
 
-def _head(answer_id: str, model: ServedModel) -> Head:
-    """Return the head of an answer that begins now."""
-    return {"id": answer_id, "created": int(time.time()), "model": model.name}
+def _head(answer_id: str, model: ServedModel, body: SamplingFields, caller: Caller) -> Head:
+    """Return the head of an answer that begins now. It says how the request is served, if that was asked."""
+    head: Head = {"id": answer_id, "created": int(time.time()), "model": model.name}
+    if body.service_tier is not None:
+        head["service_tier"] = caller.tier(body.service_tier)
+    return head
 
 
 def _encode(prompt: str | Sequence[int], model: ServedModel, special: bool) -> tuple[int, ...]:

@@ -7,6 +7,8 @@ from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict  # pydantic supports typing's own only from Python 3.12 on
 
+from service.api.access.caller import ServedTier
+
 
 class PromptDetails(TypedDict):
     """Details of the prompt. ``cached_tokens``: its tokens whose KV an earlier turn had left."""
@@ -35,11 +37,15 @@ class UsageCounts(TypedDict):
 
 
 class Head(TypedDict):
-    """The fields that all parts of an answer share. ``created``: Unix seconds."""
+    """The fields that all parts of an answer share. ``created``: Unix seconds.
+
+    ``service_tier``: how the request is served, if it asks for a tier.
+    """
 
     id: str
     created: int
     model: str
+    service_tier: NotRequired[ServedTier]
 
 
 class TokenLogprob(TypedDict):

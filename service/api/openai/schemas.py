@@ -173,6 +173,9 @@ class SamplingFields(Body):
     stop_token_ids: list[int] | None = Field(None, max_length=64)
     ignore_eos: bool = False
     priority: int | None = Field(None, ge=-(2**31), lt=2**31)
+    service_tier: Literal["auto", "default", "flex", "priority", "scale"] | None = Field(
+        None, description="flex: background work, which gets what all other work leaves; all others are the default"
+    )
     user: str | None = Field(None, max_length=512)
 
     @field_validator("stop")

@@ -56,6 +56,7 @@ def make_turns(asked: GenerationRequest, model: ServedModel, caller: Caller) -> 
     refuse_unknown_tokens(body.logit_bias or (), model, "logit_bias")
     refuse_unknown_tokens(body.stop_token_ids or (), model, "stop_token_ids")
     scope, priority = caller.scope(body.user), caller.priority(body.priority)
+    background = caller.tier(body.service_tier) == "flex"
     sampling_fields = _with_defaults(body, model.sampling_defaults)
     stop_tokens = frozenset(body.stop_token_ids or ()) | (frozenset() if body.ignore_eos else model.stop_tokens)
 
@@ -68,8 +69,10 @@ def make_turns(asked: GenerationRequest, model: ServedModel, caller: Caller) -> 
             stop_tokens=stop_tokens,
             scope=scope if asked.is_conversation else None,
             priority=priority,
-            tenant=scope[0],
+            tenant=caller.charged,
+            user=body.user or "",
             weight=caller.tenant.weight,
+            background=background,
             max_idle_sessions=caller.tenant.max_sessions,
             session=asked.session,
         )

@@ -12,7 +12,7 @@ from service.core.state.requests import Request
 def conversation_of(request: Request) -> str:
     """Return a name that is the same for all turns of a conversation, and in every run if the client names its users.
 
-    It is then the user's alone, since the tenant of callers without a key has a new name after each server start.
+    It is then the user's alone, since a connection has a new name in each run.
     """
     if request.spec.scope is not None:
         tenant, user = request.spec.scope

@@ -62,6 +62,8 @@ def test_entries_can_be_appended_after_anything():
         ("[[keys]]\ntenant = 'a b'\nsha256 = '" + "0" * 64 + "'", "keys.0.tenant"),
         ("[tenants.a]\nwieght = 2.0", "wieght"),
         ("[tenants.a]\nweight = 0", "weight"),
+        ("[tenants.a]\nweight = 1e9", "weight"),
+        ("[tenants.a]\nbackground = 1", "background"),
         ("[tenants.a]\nmax_requests = '3'", "max_requests"),
         ("[[key]]\n", "key"),
         (entry("a", OLD_KEY) + entry("b", OLD_KEY), "more than once"),

@@ -45,6 +45,13 @@ async def test_chat(client):
     assert completion.usage.total_tokens == completion.usage.prompt_tokens + completion.usage.completion_tokens
 
 
+async def test_flexible_work_is_served_as_such(client):
+    whole = await client.chat.completions.create(**GREEDY, service_tier="flex")
+    stream = await client.chat.completions.create(**GREEDY, service_tier="priority", stream=True)
+    assert whole.service_tier == "flex"
+    assert {chunk.service_tier async for chunk in stream} == {"default"}
+
+
 async def test_streaming_says_the_same(client):
     stream = await client.chat.completions.create(**GREEDY, stream=True)
     chunks = [chunk async for chunk in stream]

@@ -47,7 +47,7 @@ def make_model(max_model_len: int = 100, capacity_tokens: int = 1000, **more) ->
 
 def prepared(served: ServedModel, **fields):
     body = {"messages": [{"role": "user", "content": "Hi"}], **fields}
-    return prepare_chat(json.dumps(body).encode(), served, "id", Caller(ANONYMOUS, "wire", "req"))
+    return prepare_chat(json.dumps(body).encode(), served, "id", Caller(ANONYMOUS, "address:192.0.2.1", "wire", "req"))
 
 
 def test_the_template_and_the_tokenizer_make_the_prompt(model):
@@ -127,11 +127,15 @@ def test_without_a_seed_each_request_draws_its_own(model):
     assert len(seeds) == 8
 
 
-def test_a_user_is_a_tenant_and_so_is_a_connection(model):
+def test_a_user_is_a_scope_and_so_is_a_connection(model):
     named = prepared(model, user="ann").turns[0].submit.scope
     unnamed = prepared(model).turns[0].submit.scope
-    impostor = prepared(model, user="wire").turns[0].submit.scope
+    impostor = prepared(model, user="connection:wire").turns[0].submit.scope
     assert len({named, unnamed, impostor}) == 3
+
+
+def test_a_user_without_a_name_is_none(model):
+    assert prepared(model, user="").turns[0].submit.scope == prepared(model).turns[0].submit.scope
 
 
 def test_another_model_is_not_found(model):

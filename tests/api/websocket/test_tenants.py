@@ -1,6 +1,7 @@
 """Keys on the chat stream: who may connect, which sessions belong to whom, and which limits hold."""
 
 import re
+from ipaddress import ip_network
 
 import aiohttp
 import pytest
@@ -167,3 +168,15 @@ async def test_the_python_client_sends_its_key(guarded, tenants):
     async with ChatSocket(guarded.url, new_key()) as socket:
         with pytest.raises(AccessDeniedError):
             [piece async for piece in Conversation(socket).say("Hi")]
+
+
+async def test_a_chat_over_a_proxy_goes_on_and_is_charged_to_the_client(serve, watch, connect):
+    live = await serve(limits={"trusted_proxies": (ip_network("127.0.0.0/8"),)})
+    submits = watch(live.engine)
+    peer = await connect(live, headers={"X-Forwarded-For": "192.0.2.7"}, user="ann")
+    await peer.turn(service_tier="flex")
+    assert (await peer.turn("And?"))["usage"]["reused_tokens"] > 0
+    assert [(each.tenant, each.user, each.background) for each in submits] == [
+        ("address:192.0.2.7", "ann", True),
+        ("address:192.0.2.7", "ann", False),
+    ]

@@ -79,11 +79,12 @@ async def test_only_standard_fields_are_sent_by_default(play, trace_of, server):
     server.says("Hi")
     server.says("Hi")
     await play(server.url, trace_of(1))
-    await play(server.url, trace_of(1, priority=3), extra={"ignore_eos": True})
+    await play(server.url, trace_of(1, priority=3, service_tier="flex"), extra={"ignore_eos": True})
     plain, extended = server.asked
     standard = {"model", "messages", "stream", "stream_options", "max_tokens", "temperature", "user"}
     assert set(plain) == standard
-    assert set(extended) == standard | {"ignore_eos", "priority"}
+    assert set(extended) == standard | {"ignore_eos", "priority", "service_tier"}
+    assert (extended["priority"], extended["service_tier"]) == (3, "flex")
 
 
 async def test_each_tenant_sends_its_own_key(play, trace_of, server):

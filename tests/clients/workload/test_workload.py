@@ -84,11 +84,11 @@ def test_without_a_rate_all_begin_at_once():
     assert {each.arrival_s for each in generate(settings(request_rate=None)).conversations} == {0.0}
 
 
-def test_tenants_get_their_shares_and_priorities():
-    trace = generate(settings(conversations=4000, tenant=["a:weight=2,priority=1,share=3", "b"]))
+def test_tenants_get_their_shares_priorities_and_tiers():
+    trace = generate(settings(conversations=4000, tenant=["a:weight=2,priority=1,share=3,service_tier=flex", "b"]))
     of_a = [each for each in trace.conversations if each.tenant == "a"]
     assert len(of_a) / 4000 == pytest.approx(0.75, abs=0.03)
-    assert {each.priority for each in of_a} == {1}
+    assert {(each.priority, each.service_tier) for each in of_a} == {(1, "flex")}
     assert trace.weights == {"a": 2.0, "b": 1.0}
 
 

@@ -67,12 +67,11 @@ def test_a_trace_is_its_seeds(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TRACES)
-def test_a_trace_is_the_same_after_a_restart_of_the_server(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user without a key is charged under a pseudonym, which changes at each start."""
+def test_a_trace_is_the_same_after_a_restart_of_the_server(name: str) -> None:
+    """A connection has a new name each time, and a client may have another address."""
 
     def started() -> list[int]:
-        monkeypatch.setattr("service.api.access.caller._PSEUDONYM_KEY", secrets.token_bytes(16))
-        caller = Caller(ANONYMOUS, "connection", "id")
+        caller = Caller(ANONYMOUS, f"address:{secrets.token_hex(8)}", secrets.token_hex(8), "id")
         requests = [conversation(n) for n in range(30)]
         for each in requests:
             each.spec = replace(each.spec, scope=caller.scope(f"user {each.number}"))
