@@ -52,7 +52,7 @@ def show(state: State, out: Console) -> None:
         for table in (_requests(core["requests"]), _sessions(core["idle_sessions"]), _pools(core["pools"])):
             out.print(table)
     if state["tenants"]:
-        out.print(_tenants(state["tenants"]))
+        out.print(_tenants(state["tenants"], state["service_window_s"]))
 
 
 def _requests(requests: Sequence[State]) -> Table:
@@ -104,9 +104,15 @@ def _pools(pools: Sequence[State]) -> Table:
     return _table("KV memory", columns, rows)
 
 
-def _tenants(tenants: Sequence[State]) -> Table:
-    columns = ("tenant", "open_requests", "waiting", "open_sessions", "tokens_left")
-    return _table("tenants", columns, ([tenant[column] for column in columns] for tenant in tenants))
+def _tenants(tenants: Sequence[State], window_s: int) -> Table:
+    """Return a table of the tenants, those that got most service first."""
+    counts = ("running", "waiting", "preempted", "open_requests", "open_sessions", "tokens_left")
+    rows = (
+        (each["tenant"], f"{each['weight']:g}", f"{each['share']:.0%}", *(each[column] for column in counts))
+        for each in tenants
+    )
+    title = f"{len(tenants)} tenants, with their shares of the last {window_s // 60} minutes' service"
+    return _table(title, ("tenant", "weight", "share", *counts), rows)
 
 
 def _table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:

@@ -22,6 +22,7 @@ from service.api.context import (
     LIMITS,
     METRICS,
     MODEL,
+    SERVICES,
     STREAMS,
     Limits,
     ServedModel,
@@ -33,6 +34,7 @@ from service.api.openapi import document
 from service.api.operations.history import History
 from service.api.operations.loop_lag import LoopLag
 from service.api.operations.metrics_site import metrics_site
+from service.api.operations.service_history import ServiceHistory
 from service.api.page.route import add_page
 from service.api.routes import METRICS_ROUTE, ROUTES
 from service.api.streams import EnginePort, Streams
@@ -64,6 +66,7 @@ def create_app(
     app[KEYS] = keys or Keys()
     app[ACCOUNTS] = Accounts(metrics.tenants)
     app[HISTORY] = History()
+    app[SERVICES] = ServiceHistory()
     app[STREAMS] = _streams(engine, app, recorder)
     app[SESSIONS] = ChatSessions(app[STREAMS], app[ACCOUNTS], limits, metrics)
     app[DOOR] = Door(limits.max_open_requests, app[ACCOUNTS])
@@ -83,13 +86,14 @@ def create_app(
 
 
 def _streams(engine: EnginePort, app: web.Application, recorder: TraceRecorder | None) -> Streams:
-    """Return streams whose turns and events reach metrics, accounts, history and recorder."""
-    metrics, accounts = app[METRICS], app[ACCOUNTS]
+    """Return streams whose turns and events reach metrics, accounts, histories and recorder."""
+    metrics, accounts, services = app[METRICS], app[ACCOUNTS], app[SERVICES]
     writers: list[History | TraceRecorder] = [app[HISTORY], *([] if recorder is None else [recorder])]
 
     def observe(event: Event) -> None:
         metrics.observe(event)
         accounts.observe(event)
+        services.observe(event)
         for writer in writers:
             writer.observe(event)
 

@@ -14,6 +14,7 @@ from service.api.access.connections import Connections
 from service.api.access.door import Door
 from service.api.access.keys import Keys
 from service.api.operations.history import History
+from service.api.operations.service_history import ServiceHistory
 from service.api.streams import Streams
 from service.execution.models.chat_template import ChatTemplate
 from service.execution.models.tokenizer import Tokenizer
@@ -71,6 +72,7 @@ CONNECTIONS = web.AppKey("connections", Connections)
 KEYS = web.AppKey("keys", Keys)
 ACCOUNTS = web.AppKey("accounts", Accounts)
 HISTORY = web.AppKey("history", History)
+SERVICES = web.AppKey("services", ServiceHistory)
 DOCUMENT = web.AppKey("document", dict[str, Any])  # the OpenAPI document
 
 REQUEST_ID = web.RequestKey("request_id", str)

@@ -27,6 +27,7 @@ from service.core.messages.events import (
     TokenOut,
 )
 from service.telemetry.devices import DeviceMetrics
+from service.telemetry.fairness import FairnessMetrics
 from service.telemetry.switches import SwitchMetrics
 from service.telemetry.tenants import TenantMetrics
 
@@ -55,6 +56,7 @@ class Metrics:
         self._requests = _RequestMetrics(self.registry)
         self._steps = _StepMetrics(self.registry)
         self._switches = SwitchMetrics(self.registry, block_bytes)
+        self._fairness = FairnessMetrics(self.registry)
         self._edge = _EdgeMetrics(self.registry)
         self.device = DeviceMetrics(self.registry)
         self.tenants = TenantMetrics(self.registry)
@@ -110,6 +112,7 @@ class Metrics:
     def _show(self, gauges: Gauges) -> None:
         self._state.show(gauges)
         self._switches.show(gauges)
+        self._fairness.show(gauges)
 
 
 class _StateGauges:

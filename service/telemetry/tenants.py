@@ -11,6 +11,7 @@ class TenantMeter:
 
     prompt_tokens: Counter
     generated: Counter
+    service: Counter
     open_requests: Gauge
     waiting: Gauge
     open_sessions: Gauge
@@ -28,6 +29,9 @@ class TenantMetrics:
 
         self._prompt_tokens = counter("prompt_tokens", "Prompt tokens charged to a tenant.")
         self._generated = counter("generation_tokens", "Tokens generated for a tenant.")
+        self._service = counter(
+            "service", "Service that a tenant got: prompt tokens computed and twice the tokens drawn."
+        )
         self._preempted = counter("preemptions", "Preemptions of a tenant's requests, by reason.", "reason")
         self._limited = counter("limited", "Requests that a tenant's own limits refused, by error code.", "code")
         self._open = gauge("open_requests", "Requests of a tenant that are being prepared, queued or answered.")
@@ -39,6 +43,7 @@ class TenantMetrics:
         return TenantMeter(
             prompt_tokens=self._prompt_tokens.labels(tenant),
             generated=self._generated.labels(tenant),
+            service=self._service.labels(tenant),
             open_requests=self._open.labels(tenant),
             waiting=self._waiting.labels(tenant),
             open_sessions=self._sessions.labels(tenant),

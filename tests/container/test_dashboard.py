@@ -49,6 +49,7 @@ def series() -> dict[str, set[str]]:
     """The labels of each series of /metrics after every kind of event."""
     metrics = Metrics()
     metrics.http_answered("/health", "GET", 200)
+    metrics.tenants.meter("alice")
     metrics.observe(StepDone(0, 1, 0, 0.0, 0.0, 0.0, 0.0, Gauges(0, 0, 0, 0, 1, 0, 0)))
     families = text_string_to_metric_families(metrics.exposition().decode())
     found: dict[str, set[str]] = {}

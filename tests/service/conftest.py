@@ -9,7 +9,7 @@ import pytest
 
 from service.core.core import Core
 from service.core.messages.commands import Submit
-from service.core.messages.events import Finished, Gauges, Refused, StepDone
+from service.core.messages.events import Finished, Gauges, Refused, RequestEvent, StepDone
 from service.core.messages.sampling import SamplingParams
 from service.core.policies import POLICIES
 from service.engine import Engine, Output, Runner, Turn
@@ -40,7 +40,7 @@ class Inbox:
                 self.steps.append(output.event)
             elif isinstance(output.event, Gauges):
                 self.gauges.append(output.event)
-            else:
+            elif isinstance(output.event, RequestEvent):
                 self.outputs[output.event.request_id].append(output)
 
     def _ended(self, request_id: str) -> bool:

@@ -11,6 +11,7 @@ from service.api.access.tenants import Tenant
 from service.api.app import create_app
 from service.api.errors import STATUS_AND_TYPE
 from service.api.operations.responses import CoreState, DebugState, Note, RequestRecord, State
+from service.api.operations.tenant_views import TenantView
 from service.config import ServeSettings
 from service.core.messages.events import FinishReason, Gauges, Timings
 from service.core.messages.views import PoolView, RequestView, SessionView
@@ -47,7 +48,7 @@ def words() -> set[str]:
     sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "service").rglob("*.py"))
     notes = get_args(get_args(Note)[0])
     typed = [DebugState, CoreState, RequestRecord, *notes]
-    views = [Gauges, Timings, PoolView, RequestView, SessionView]
+    views = [Gauges, Timings, PoolView, RequestView, SessionView, TenantView]
     return {
         *(name for kind in typed for name in kind.__annotations__),
         *(get_args(kind.__annotations__["event"])[0] for kind in notes),

@@ -1,5 +1,8 @@
 """Events become metrics."""
 
+from dataclasses import MISSING, fields
+from typing import Any
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -29,9 +32,13 @@ def value(metrics: Metrics, name: str, **labels: str) -> float:
     return found
 
 
-def step(**gauges: int) -> StepDone:
-    counts = dict.fromkeys(Gauges.__dataclass_fields__, 0) | gauges
-    return StepDone(1, 30, 4, plan_s=0.001, device_s=0.5, commit_s=0.002, idle_s=0.25, gauges=Gauges(**counts))
+def step(**gauges: Any) -> StepDone:
+    return StepDone(1, 30, 4, plan_s=0.001, device_s=0.5, commit_s=0.002, idle_s=0.25, gauges=state(**gauges))
+
+
+def state(**gauges: Any) -> Gauges:
+    counts = {each.name: 0 for each in fields(Gauges) if each.default is MISSING} | gauges
+    return Gauges(**counts)
 
 
 def token(index: int, gap_s: float) -> TokenOut:
@@ -82,6 +89,15 @@ def test_a_step_sets_the_gauges(metrics: Metrics) -> None:
     assert value(metrics, "idle_sessions") == 5
     assert value(metrics, "kv_cache_usage_ratio") == 0.75
     assert value(metrics, "kv_blocks_reserved") == 1
+
+
+def test_fairness_shows_after_a_step_and_when_no_step_follows(metrics: Metrics) -> None:
+    metrics.observe(step(waiting=3, waiting_for="room", fairness_gap=40.0))
+    assert value(metrics, "num_requests_waiting_by_reason", reason="room") == 3
+    assert value(metrics, "fairness_gap") == 40
+    metrics.observe(state())
+    assert value(metrics, "num_requests_waiting_by_reason", reason="room") == 0
+    assert value(metrics, "fairness_gap") == 0
 
 
 def test_a_step_is_accounted_for(metrics: Metrics) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from service.api.access.spending import Spending
 from service.api.access.tenants import ANONYMOUS, Tenant
-from service.core.messages.events import Event, Finished, Preempted, Refused, Started, TokenOut
+from service.core.messages.events import Event, Finished, Preempted, Refused, Served, Started, TokenOut
 from service.engine import Turn
 from service.errors import (
     InvalidRequestError,
@@ -41,8 +41,8 @@ class AccountView:
     """An account as operators see it. ``tokens_left``: of this minute; None without a limit."""
 
     tenant: str
+    weight: float
     open_requests: int
-    waiting: int
     open_sessions: int
     tokens_left: int | None
 
@@ -116,6 +116,8 @@ class Accounts:
                 account, prompt = self._charged.pop(request_id)
                 self._spend(account, -prompt)
                 self._leave_queue(account, request_id)
+            case Served():
+                self._count_service(event)
 
     def open_session(self, tenant: Tenant) -> None:
         """Count a session that opens. Raises `SessionLimitError`."""
@@ -173,6 +175,11 @@ class Accounts:
         self._metrics.limited(account.tenant.name, error.code)
         return error
 
+    def _count_service(self, served: Served) -> None:
+        for tenant, service in served.tenants:
+            if (account := self._accounts.get(tenant)) is not None:  # without keys a caller's name is no label
+                account.meter.service.inc(service)
+
     def _leave_queue(self, account: Account, request_id: str) -> None:
         account.waiting.discard(request_id)
         account.meter.waiting.set(len(account.waiting))
@@ -180,5 +187,5 @@ class Accounts:
     def _view(self, account: Account) -> AccountView:
         per_minute = account.tenant.tokens_per_minute
         left = None if per_minute is None else int(account.spending.left(per_minute, self._clock()))
-        tenant = account.tenant.name
-        return AccountView(tenant, account.open_requests, len(account.waiting), account.open_sessions, left)
+        tenant = account.tenant
+        return AccountView(tenant.name, tenant.weight, account.open_requests, account.open_sessions, left)

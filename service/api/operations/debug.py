@@ -8,8 +8,10 @@ from typing import Any
 from aiohttp import web
 
 from service.api.access.auth import check_admin
-from service.api.context import ACCOUNTS, DOOR, HISTORY, MODEL, STREAMS
+from service.api.context import ACCOUNTS, DOOR, HISTORY, MODEL, SERVICES, STREAMS
 from service.api.lifecycle import state_of
+from service.api.operations.service_history import WINDOW_S
+from service.api.operations.tenant_views import tenant_views
 from service.core.messages.events import Snapshot
 from service.errors import NotFoundError
 
@@ -20,6 +22,9 @@ async def debug_state(request: web.Request) -> web.Response:
     """Show which requests run, wait and are preempted, since when and why; sessions, pools, tenants."""
     check_admin(request)
     app = request.app
+    snapshot = await _snapshot(app)
+    requests = None if snapshot is None else snapshot.requests
+    tenants = tenant_views(app[ACCOUNTS].views(), requests, app[SERVICES].totals())
     return web.json_response(
         {
             "at": time.time(),
@@ -28,8 +33,9 @@ async def debug_state(request: web.Request) -> web.Response:
             "device": asdict(app[MODEL].device),
             "open_requests": app[DOOR].inside,
             "max_open_requests": app[DOOR].limit,
-            "core": await _core(app),
-            "tenants": [asdict(view) for view in app[ACCOUNTS].views()],
+            "core": None if snapshot is None else _view(snapshot),
+            "service_window_s": WINDOW_S,
+            "tenants": [asdict(view) for view in tenants],
         }
     )
 
@@ -43,13 +49,13 @@ async def debug_request(request: web.Request) -> web.Response:
     return web.json_response({"requests": found})
 
 
-async def _core(app: web.Application) -> dict[str, Any] | None:
+async def _snapshot(app: web.Application) -> Snapshot | None:
     """Return core's part of the view, or None if the engine does not answer, which says something too."""
     if not app[STREAMS].healthy:
         return None
     try:
         async with asyncio.timeout(SILENCE_S):
-            return _view(await app[STREAMS].snapshot())
+            return await app[STREAMS].snapshot()
     except TimeoutError:
         return None
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from typing_extensions import TypedDict  # pydantic supports typing's own only from Python 3.12 on
 
-from service.api.access.accounts import AccountView
+from service.api.operations.tenant_views import TenantView
 from service.core.messages.events import FinishReason, Gauges, Timings, Usage
 from service.core.messages.views import PoolView, RequestView, SessionView
 from service.execution.serving_device import ServingDevice
@@ -31,7 +31,10 @@ class CoreState(TypedDict):
 
 
 class DebugState(TypedDict):
-    """The whole server. ``at``: Unix seconds. ``core``: null if the engine does not answer."""
+    """The whole server. ``at``: Unix seconds. ``core``: null if the engine does not answer.
+
+    ``service_window_s``: the time over which the tenants' service and shares are counted.
+    """
 
     at: float
     status: State
@@ -40,7 +43,8 @@ class DebugState(TypedDict):
     open_requests: int
     max_open_requests: int
     core: CoreState | None
-    tenants: list[AccountView]
+    service_window_s: int
+    tenants: list[TenantView]
 
 
 class _Happened(TypedDict):

@@ -8,6 +8,7 @@ dialogue      the conversation on the screen
 conversation  keeps the conversation and its turn through reloads and broken connections
 connection    one WebSocket of the chat stream
 states        the pane of all sessions, for operators
+shares        the tenants' bars in that pane
 server        HTTP requests with the key, and the server's errors
 store         what outlives a reload
 elements      makes elements out of text, never out of HTML

@@ -8,7 +8,7 @@ import pytest
 from service.api.access.accounts import Accounts
 from service.api.access.tenants import ANONYMOUS, Tenant
 from service.core.messages.commands import Submit
-from service.core.messages.events import Finished, FinishReason, Refused, Started, Timings, TokenOut, Usage
+from service.core.messages.events import Finished, FinishReason, Refused, Served, Started, Timings, TokenOut, Usage
 from service.core.messages.sampling import SamplingParams
 from service.engine import Turn
 from service.errors import InvalidRequestError, QueueLimitError, RequestLimitError, SessionLimitError, TokenLimitError
@@ -20,7 +20,8 @@ class Desk:
 
     def __init__(self, **limits) -> None:
         self.now = 1000.0
-        self.accounts = Accounts(Metrics().tenants, lambda: self.now)
+        self.metrics = Metrics()
+        self.accounts = Accounts(self.metrics.tenants, lambda: self.now)
         self.tenant = Tenant(name="a", **limits)
 
     def admit(self, *names, prompt=10):
@@ -35,6 +36,9 @@ class Desk:
     @property
     def view(self):
         return self.accounts.views()[0]
+
+    def metric(self, name, tenant="a"):
+        return self.metrics.registry.get_sample_value(f"fastswitch_tenant_{name}", {"tenant": tenant})
 
 
 def turn(name, prompt):
@@ -61,7 +65,7 @@ def test_no_more_answers_than_allowed_wait():
         desk.admit("z")
     desk.accounts.observe(Started("x", 0.0, 0))
     desk.admit("z")
-    assert desk.view.waiting == 2
+    assert desk.metric("waiting_requests") == 2
 
 
 def test_answers_that_could_never_wait_together_are_refused_for_good():
@@ -74,7 +78,7 @@ def test_a_request_that_ends_in_the_queue_leaves_it(end):
     desk = Desk(max_queue=1)
     desk.admit("x")
     desk.accounts.observe(end)
-    assert desk.view.waiting == 0
+    assert desk.metric("waiting_requests") == 0
 
 
 def test_prompt_and_answer_are_charged():
@@ -144,6 +148,16 @@ def test_no_more_sessions_than_allowed_are_open():
         desk.accounts.open_session(desk.tenant)
     desk.accounts.close_session(desk.tenant)
     desk.accounts.open_session(desk.tenant)
+
+
+def test_service_is_counted_for_tenants_with_an_account_alone():
+    desk = Desk()
+    desk.admit("x")
+    assert desk.metric("service_total") == 0
+    for service in (10.0, 2.0):
+        desk.accounts.observe(Served((("a", service), ("user:8c1f", 7.0), ("connection:3", 5.0))))
+    assert desk.metric("service_total") == 12
+    assert [desk.metric("service_total", other) for other in ("user:8c1f", "connection:3")] == [None, None]
 
 
 def test_without_keys_there_are_no_accounts():

@@ -8,6 +8,8 @@ from pydantic import TypeAdapter
 
 from service.api.context import STREAMS
 from service.api.operations.responses import DebugRequests, DebugState
+from service.core.messages.events import Served
+from service.engine import Output
 from tests.api.conftest import PATIENCE_S
 
 CANARY = "canary-7c1e"
@@ -59,6 +61,20 @@ async def test_it_shows_what_was_preempted_and_why(serve):
     preempted = view["core"]["requests"][0]
     assert (preempted["because"], preempted["preemptions"], preempted["slot"]) == ("slot", 1, None)
     assert 0 <= preempted["since_s"] <= preempted["age_s"]
+
+
+async def test_it_shows_tenants_with_their_requests_weights_and_shares_to_an_admin_alone(serve, tenants):
+    live = await serve(core={"max_num_seqs": 1}, keys=tenants.keys("[tenants.alice]\nweight = 3\n"))
+    async with await tenants.chat(live, "alice", stream=True, max_tokens=50_000) as first:
+        await first.content.readline()
+        live.app[STREAMS]._deliver([Output(Served((("gone", 1e9), ("left", 1e9))))])
+        view = await tenants.get(live, "/debug/state")
+        refused = await live.http.get("/debug/state", headers=tenants.headers("bob"))
+    shown = {each["tenant"]: each for each in view["tenants"]}
+    assert shown.keys() == {"alice", "gone", "left"}
+    assert (shown["alice"]["running"], shown["alice"]["waiting"], shown["alice"]["weight"]) == (1, 0, 3)
+    assert shown["gone"]["share"] == pytest.approx(0.5, abs=0.01)  # but for what Alice got
+    assert (refused.status, "gone" in await refused.text()) == (403, False)
 
 
 async def test_its_numbers_are_those_of_the_metrics(serve):
@@ -116,6 +132,7 @@ async def test_a_failed_engine_leaves_the_edge_to_be_seen(live):
     live.app[STREAMS]._engine.failed = RuntimeError()
     view = await state(live)
     assert (view["status"], view["core"], view["max_open_requests"]) == ("failed", None, 1088)
+    assert (view["service_window_s"], view["tenants"]) == (300, [])
 
 
 ELSEWHERE = [{"X-Forwarded-For": "10.0.0.1"}, {"Forwarded": "for=10.0.0.1"}, {"Host": "evil.example"}]

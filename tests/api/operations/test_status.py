@@ -8,7 +8,9 @@ from rich.console import Console
 
 from clients.client import Client
 from clients.terminal.status import run, show_status
-from service.api.context import DOOR
+from service.api.context import DOOR, STREAMS
+from service.core.messages.events import Served
+from service.engine import Output
 
 
 async def status(url, key=None):
@@ -43,12 +45,20 @@ async def test_a_key_that_is_no_admins_learns_whether_it_is_ready(serve, tenants
 
 
 async def test_an_admins_key_sees_the_tenants(serve, tenants):
-    live = await serve(keys=tenants.keys("[tenants.alice]\ntokens_per_minute = 77777\n"))
+    live = await serve(keys=tenants.keys("[tenants.alice]\nweight = 2.5\ntokens_per_minute = 77777\n"))
     await (await tenants.chat(live, "alice")).read()
+    live.app[STREAMS]._deliver([Output(Served((("carol", 3e9), ("dave", 1e9))))])
     code, out, _ = await status(live.url, tenants.key["ops"])
     assert code == 0
-    assert "alice" in out
-    assert "777" in out
+    assert "3 tenants, with their shares of the last 5 minutes' service" in out
+    table = out[out.index("3 tenants") :].splitlines()
+    columns = ("tenant", "weight", "share", "running", "waiting", "preempted", "open requests", "open sessions")
+    assert [column.strip(" ┃") for column in table[2].split("┃")[1:-2]] == list(columns)
+    carol, dave, alice = ([cell.strip() for cell in line.split("│")[1:-1]] for line in table[4:7])
+    assert carol == ["carol", "1", "75%", "0", "0", "0", "", "", ""]
+    assert dave[:3] == ["dave", "1", "25%"]
+    assert alice[:8] == ["alice", "2.5", "0%", "0", "0", "0", "0", "0"]
+    assert alice[8].startswith("777")
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "nonsense"])

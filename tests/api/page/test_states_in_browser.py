@@ -3,6 +3,9 @@
 import pytest
 
 from service.api.access.key_ring import new_key
+from service.api.context import STREAMS
+from service.core.messages.events import Served
+from service.engine import Output
 
 pytestmark = pytest.mark.browser
 
@@ -26,6 +29,39 @@ def test_what_runs_waits_and_rests_is_shown(page, browse, stepped):
     second.shows("#live [data-state=waiting]", "the batch is full")
     second.shows("#totals", "1 running · 1 waiting · 1 idle")
     second.shows("#pools", "device KV")
+
+
+def served(server, **services: float) -> None:
+    server.call(server.app[STREAMS]._deliver, [Output(Served(tuple(services.items())))])
+
+
+@pytest.mark.parametrize("phone", [False, True])
+def test_the_tenants_shares_are_bars_that_keep_their_places(page, browse, phone):
+    server = page()
+    tab = browse(server.url, phone=phone)
+    if phone:
+        tab.click("[data-show=sessions]")
+    tab.shows("#totals", "no sessions")
+    assert not tab.find("#shares").is_displayed()
+    served(server, ann=100.0, bob=300.0)
+    tab.until(lambda: tab.texts("#shares .share") == ["25 %", "75 %"])
+    assert tab.texts("#shares .name") == ["ann", "bob"]
+    served(server, ann=400.0)
+    tab.until(lambda: tab.texts("#shares .share") == ["63 %", "38 %"])
+    assert tab.find("#shares").is_displayed()
+    assert tab.texts("#shares h3") == ["Shares of the last 5 minutes, by tenant"]
+    ann, bob = tab.run("[...document.querySelectorAll('#shares .used')].map((part) => part.offsetWidth)")
+    assert ann / bob == pytest.approx(500 / 300, rel=0.1)
+    assert tab.run("document.documentElement.scrollWidth") <= tab.run("innerWidth")
+
+
+def test_many_tenants_leave_room_for_the_sessions_and_names_stay_text(page, browse):
+    server = page()
+    tab = browse(server.url)
+    served(server, **{f"<b>{number:02}</b>{'long' * 20}": 100.0 - number for number in range(30)})
+    tab.shows("#shares .rest", "and 24 more")
+    assert tab.texts("#shares .name")[0].startswith("<b>00</b>long")
+    assert tab.run("document.querySelector('#shares').offsetHeight") < 300
 
 
 def test_a_preempted_request_says_so_in_both_panes_and_so_does_its_return(page, browse, stepped):
@@ -58,7 +94,7 @@ def test_a_wrong_key_is_named_and_a_tenants_opens_the_chat_alone(page, browse, t
     tab.say("Hello", max_tokens=20, seed=1)
     assert tab.whole_answer()
     tab.shows("#sessions-notice", "needs the key of a tenant with admin = true")
-    assert states(tab) == []
+    assert states(tab) == tab.texts("#shares li") == []
 
 
 def test_an_admins_key_opens_both_panes_and_stays_for_a_reload(page, browse, tenants):

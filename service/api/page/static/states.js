@@ -1,8 +1,9 @@
-// The pane of all sessions: which run, wait, are preempted or idle, since when and why, and how full the memory is.
-// It shows /debug/state, which is for operators.
+// The pane of all sessions: which run, wait, are preempted or idle, since when and why, how full the memory is, and who
+// was served. It shows /debug/state, which is for operators.
 
 import { element, find, write } from "./elements.js";
 import { ask } from "./server.js";
+import { drawShares } from "./shares.js";
 
 const PERIOD_MS = 1000;
 const MOST_ROWS = 100;
@@ -55,15 +56,17 @@ export class States {
     if (!this.#refused) return;
     write(find("#totals"), "");
     this.#draw([]);
+    drawShares([], 0);
     find("#pools").replaceChildren();
   }
 
-  #show({ core }) {
+  #show({ core, tenants, service_window_s: windowS }) {
     this.#notice(core === null ? "The engine does not answer." : "");
     if (core === null) return;
     const sessions = [...core.requests.map(ofRequest), ...core.idle_sessions.map(ofIdle)];
     this.#draw(sessions);
     this.#total(sessions);
+    drawShares(tenants, windowS);
     find("#pools").replaceChildren(...core.pools.filter((pool) => pool.blocks > 0).map(drawPool));
   }
 
