@@ -1,7 +1,8 @@
 """Commands to core: frozen, serialisable, posted to one queue."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from service.core.messages.hashes import block_hashes
 from service.core.messages.sampling import SamplingParams
 
 
@@ -33,6 +34,10 @@ class Submit:
     background: bool = False
     max_idle_sessions: int | None = None
     session: str | None = None
+    hashes: tuple[int, ...] = field(init=False, repr=False, compare=False)  # of the prompt, where a session is sought
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hashes", (0,) if self.scope is None else block_hashes(self.prompt))
 
 
 @dataclass(frozen=True, slots=True)

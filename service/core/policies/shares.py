@@ -1,4 +1,4 @@
-"""Shares: the counters of a virtual token counter (VTC, arXiv 2312.15676) for tenants, or for the users of one.
+"""Shares: the counters of a virtual token counter (VTC, arXiv 2401.00588) for tenants, or for the users of one.
 
 A share's *counter* is the service that it got, over its weight. A share is *unmet* while a request of its is not
 running. The rank of its request number i is ``counter + h (i / weight - [running])``: who got less goes first, and a

@@ -1,4 +1,4 @@
-"""Fair shares of service for tenants, and inside a tenant for its users: a virtual token counter (arXiv 2312.15676).
+"""Fair shares of service for tenants, and inside a tenant for its users: a virtual token counter (arXiv 2401.00588).
 
 Service is counted as in `Served`. Classes stand above the shares: requests with a better priority go first, and
 background work gets only what all other work leaves. Inside a class tenants share by their weights, and get at most a

@@ -257,6 +257,7 @@ class Ledger:
         reusable = session.can_be_continued and reason is not FinishReason.ERROR
         if reusable and self.memory.computed(session.sequence) > 0:
             session.answer_start = request.prompt_length
+            session.hashed = request.spec.hashes[-1]
             self.sessions.make_idle(session, now)
             self._enforce_limit(request.spec.max_idle_sessions, session)
         else:

@@ -7,7 +7,7 @@ been silent longest. A session without KV is useless, since every turn brings th
 A turn finds a session in one of two ways: by its name, or, if it has none, by its tokens inside its scope.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from service.core.state.prefixes import PrefixIndex, common_prefix
@@ -25,6 +25,7 @@ class Session:
     tokens: list[int] = field(default_factory=list)
     tenant: str = ""  # of its last turn
     answer_start: int = 0
+    hashed: int = 0  # the last of the `block_hashes` of its tokens before that
     idle_since_s: float | None = None  # None: busy
 
     @property
@@ -82,12 +83,13 @@ class SessionTable:
         self._busy.add(session)
         return session, common_prefix(session.tokens, prompt)
 
-    def adopt(self, scope: Scope, prompt: tuple[int, ...]) -> tuple[Session, int] | None:
+    def adopt(self, scope: Scope, prompt: Sequence[int], hashes: Sequence[int]) -> tuple[Session, int] | None:
         """Make the idle session that the prompt continues busy. Return it and how many leading tokens they share.
 
-        They may differ only from the start of the session's last answer on, since clients trim and edit answers.
+        ``hashes`` are the prompt's `block_hashes`. The tokens may differ only from the start of the session's last
+        answer on, since clients trim and edit answers.
         """
-        found = self._index.find(scope, prompt)
+        found = self._index.find(scope, prompt, hashes)
         if found is None:
             return None
         session, shared = found
@@ -101,7 +103,7 @@ class SessionTable:
         session.idle_since_s = now
         self._idle[session] = self._on_device[session] = None
         if session.scope is not None:
-            self._index.add(session.scope, session.tokens, session.answer_start, session)
+            self._index.add(session.scope, session.tokens, session.answer_start, session.hashed, session)
 
     def close(self, session: Session) -> None:
         """Forget a session, busy or idle. The caller drops its KV."""
@@ -171,4 +173,4 @@ class SessionTable:
         self._on_device.pop(session, None)
         session.idle_since_s = None
         if session.scope is not None:
-            self._index.remove(session.scope, session.tokens, session.answer_start, session)
+            self._index.remove(session.scope, session.answer_start, session.hashed, session)
