@@ -33,7 +33,7 @@ def main() -> int:
     try:
         asyncio.run(_make(flags, made))
     finally:
-        result = outcome(list(_merged(stored, made)))
+        result = outcome(list(merged(stored, made)))
         path = store("fairness", result, folder=flags.results)
         if flags.results == RESULTS:
             write_page(json.loads(path.read_text()))
@@ -76,7 +76,7 @@ def _stored(flags: argparse.Namespace) -> list[Run]:
     return [run for run in runs if (run["seconds"], run["model"]) == (flags.seconds, flags.model)]
 
 
-def _merged(stored: Sequence[Run], made: Sequence[Run]) -> Iterator[Run]:
+def merged(stored: Sequence[Run], made: Sequence[Run]) -> Iterator[Run]:
     """Yield the newest run of each scene and policy, in the order of the scenes."""
     newest = {(run["scene"], run["policy"]): run for run in (*stored, *made)}
     order = {scene.name: number for number, scene in enumerate(SCENES)}

@@ -71,7 +71,7 @@ CASES = {
         Case("overload", (Tenant("a", (Phase(0.9),)), Tenant("b", (Phase(1.8),)))),
         Case("weights", tuple(Tenant(f"w{weight}", (Phase(0.8),), weight=weight) for weight in (1, 2, 3, 4))),
         Case("on-off", (Tenant("steady", (Phase(1.0),)), Tenant("bursts", _ON_OFF))),
-        Case("short-long", (Tenant("short", (Phase(1.8, **_SHORT),)), Tenant("long", (Phase(0.4, **_LONG),)))),
+        Case("short-long", (Tenant("short", (Phase(1.6, **_SHORT),)), Tenant("long", (Phase(0.8, **_LONG),)))),
         Case("increasing", (Tenant("steady", (Phase(0.4),), paced=True), Tenant("rising", _RISING))),
         Case("shift", (Tenant("a", _SHIFTING), Tenant("b", _SHIFTED))),
         Case("calm", (Tenant("a", (Phase(0.25),)), Tenant("b", (Phase(0.25),)))),

@@ -44,10 +44,9 @@ the result has both curves over time.
 make fairness ARGS="--only short-long"
 ```
 
-`short` sends questions of 40 tokens with answers of 16, `long` documents of 260 tokens with answers of 64, and each
-asks for about as much service as the machine has. Look at service: a policy that counts requests would give `long`
-several times as much. `vtc` counts tokens, so both should get the same; `fcfs` and `priority` give to each in
-proportion to what it sends.
+`short` sends questions of 40 tokens with answers of 16, `long` half as many documents of 260 tokens with answers of 64,
+and both ask for more than half of the machine. Look at service: `fcfs` and `priority` give to each in proportion to
+what it sends, so `long` gets about twice as much. `vtc` counts tokens and should give both the same.
 
 {short_long}
 ## A flood
@@ -96,7 +95,8 @@ def render(document: Document | None) -> str:
     """Return the page."""
     runs = document["figures"]["runs"] if document else []
     tables = {name.replace("-", "_"): _by_tenant(runs, name) for name in ("increasing", "short-long", "calm")}
-    return TEXT.format(**tables, flood=_floods(runs), machine=_machine(document)).rstrip("\n") + "\n"
+    text = TEXT.format(**tables, flood=_floods(runs), machine=_machine(document))
+    return text.replace("\n\n\n", "\n\n").rstrip("\n") + "\n"  # where there is no table
 
 
 def _by_tenant(runs: Runs, scene: str) -> str:
