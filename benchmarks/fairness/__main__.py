@@ -25,20 +25,18 @@ Run = dict[str, Any]
 
 
 def main() -> int:
-    """Make the runs, store and show them, and return 1 if something that must hold does not."""
+    """Make the runs, store and show them, and return 1 if something that must hold does not, or a request failed."""
     flags = _parser().parse_args()
     commit()
-    stored = _stored(flags)
     made: list[Run] = []
     try:
         asyncio.run(_make(flags, made))
     finally:
-        result = outcome(list(merged(stored, made)))
-        path = store("fairness", result, folder=flags.results)
-        if flags.results == RESULTS:
-            write_page(json.loads(path.read_text()))
-    _show(result)
-    return 0 if all(each["holds"] for each in result["criteria"]) else 1
+        if made:
+            result = _store(flags, made)
+            _show(result)
+    failed = any(tenant["errors"] for run in made for tenant in run["tenants"].values())
+    return 1 if failed or not all(each["holds"] for each in result["criteria"]) else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,6 +67,14 @@ async def _make(flags: argparse.Namespace, made: list[Run]) -> None:
         print(f"{number}/{len(todo)} {scene.name}, {policy}: {made[-1]['tokens_per_s']:.0f} tokens/s", flush=True)
 
 
+def _store(flags: argparse.Namespace, made: Sequence[Run]) -> dict[str, Any]:
+    result = outcome(list(merged(_stored(flags), made)))
+    path = store("fairness", result, folder=flags.results)
+    if flags.results == RESULTS:
+        write_page(json.loads(path.read_text()))
+    return result
+
+
 def _stored(flags: argparse.Namespace) -> list[Run]:
     """Return the stored runs of the same length and model."""
     path = flags.results / "fairness.json"
@@ -93,6 +99,10 @@ def _show(result: dict[str, Any]) -> None:
             table.add_row(run["scene"], run["policy"], name, *times, f"{tenant['service_per_s']:.0f}", answered)
     console = Console(width=120)
     console.print(table)
+    for run in result["runs"]:
+        for name, tenant in run["tenants"].items():
+            if tenant["errors"]:
+                console.print(f"{run['scene']}, {run['policy']}, {name}: {', '.join(tenant['errors'])}", style="red")
     for each in result["criteria"]:
         sign = "at most" if each["at_most"] else "at least"
         line = f"{each['name']} {each['value']:.3g}, {sign} {each['limit']:g} ({each['worst']})"

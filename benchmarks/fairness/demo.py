@@ -47,7 +47,8 @@ async def show(flags: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "keys.toml")
         keys = write_keys(path, trace.weights)
-        console.print(f"http://127.0.0.1:{flags.port}  the page asks for this key: {keys[OPERATOR]}")
+        address = f"http://127.0.0.1:{flags.port}"
+        console.print(f"{address}  the page asks for this key: {keys[OPERATOR]}", soft_wrap=True)
         for policy in flags.policies:
             server_flags = ("--keys", str(path), *SERVER, "--policy", policy, *model)
             async with running_server(*server_flags, port=flags.port) as server:

@@ -218,6 +218,7 @@ def test_the_page_shows_a_table_where_there_are_runs():
     page = render(document)
     assert "| 8x | `fcfs` | 0.2 | 9 | 100 | 0.01 |\n| 8x | `vtc` | 0.2 | 0.5 | 98 | 0.01 |\n" in page
     assert "| `vtc` | `light` | 0.2 | 0.3 | 100 | 50 | 10 of 10 |" in page
+    assert "| `throughput_vs_fcfs` | flood x8 | 0.98 | at least 0.97 | yes |" in page
     assert "- Machine: two cores\n- Commits: abc\n- 6 runs of 60 seconds\n" in page
 
 
