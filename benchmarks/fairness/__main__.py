@@ -62,6 +62,8 @@ def jobs(cases: Sequence[str], policies: Sequence[str]) -> Iterator[tuple[Scene,
 
 async def _make(flags: argparse.Namespace, made: list[Run]) -> None:
     todo = list(jobs(flags.only, flags.policies))
+    if not todo:
+        raise SystemExit(f"no scene of {', '.join(flags.only)} runs under {', '.join(flags.policies)}")
     for number, (scene, policy) in enumerate(todo, 1):
         made.append(await run_scene(scene, policy, flags.seconds, flags.model))
         print(f"{number}/{len(todo)} {scene.name}, {policy}: {made[-1]['tokens_per_s']:.0f} tokens/s", flush=True)

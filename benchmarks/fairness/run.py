@@ -63,7 +63,7 @@ def figures(
     growth = {key: value - samples[0].get(key, 0.0) for key, value in samples[-1].items()}
     shares = fairness(by_tenant, dict(weights), (0.0, seconds))
     bound, gap = measures.largest_bound(samples), measures.largest_gap(by_tenant, weights)
-    moments = np.linspace(0, seconds, NUM_POINTS + 1).tolist()
+    moments = np.linspace(0, seconds, NUM_POINTS + 1).round(3).tolist()
     steps = growth.get(f"{STEPS}_count", 0.0)
     preemptions = sum(n for key, n in growth.items() if key.split("{")[0] == PREEMPTIONS)
     tenants = {name: _of_tenant(turns, weights[name], seconds) for name, turns in by_tenant.items()}
