@@ -24,7 +24,13 @@ def _submit(request_id: str, prompt: list[int] | int, max_tokens: int = 4, **fie
     return Submit(request_id=request_id, prompt=tuple(tokens), max_tokens=max_tokens, **values)  # type: ignore[arg-type]
 
 
-def _simulation(policy: str = "fcfs", link: Link | None = None, seed: int = 0, **settings: object) -> Simulation:
+def _simulation(
+    policy: str = "fcfs",
+    link: Link | None = None,
+    seed: int = 0,
+    policy_settings: dict[str, float] | None = None,
+    **settings: object,
+) -> Simulation:
     """A fresh core with 100 device blocks by default; a step takes one virtual second, a copy no time.
 
     There is no quantum: ranks count at once.
@@ -36,7 +42,7 @@ def _simulation(policy: str = "fcfs", link: Link | None = None, seed: int = 0, *
         "patience": Patience(0, promote_after=4),
         **settings,
     }
-    core = Core(core_settings(**sizes), make_policy(policy))  # type: ignore[arg-type]
+    core = Core(core_settings(**sizes), make_policy(policy, **policy_settings or {}))  # type: ignore[arg-type]
     pools = HashPools()
     return Simulation(core, SimulatedRunner(1000, StepCost(step_s=1.0), pools), SimulatedCopier(pools, link, seed))
 

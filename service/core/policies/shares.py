@@ -30,7 +30,7 @@ class Part(Protocol):
 
     @property
     def smallest(self) -> int | None:
-        """Blocks that the smallest queued request needs; None if none is queued."""
+        """Blocks that the smallest request needs that is not running."""
 
     @property
     def is_unmet(self) -> bool:
@@ -63,8 +63,9 @@ class UserRequests:
 
     @property
     def smallest(self) -> int | None:
-        """Blocks that the smallest queued request needs."""
-        return self._queue.smallest
+        """Blocks that the smallest request needs that is not running."""
+        sizes = [request.num_blocks for request in self._preempted]
+        return min(sizes if self._queue.smallest is None else [*sizes, self._queue.smallest], default=None)
 
     @property
     def is_unmet(self) -> bool:
@@ -146,7 +147,7 @@ class Shares:
 
     @property
     def smallest(self) -> int | None:
-        """Blocks that the smallest queued request of an idle or changed share needs."""
+        """Blocks that the smallest request needs that is not running."""
         sizes = [self._idle.smallest, *(share.part.smallest for share in (*self._changed, *self._active))]
         return min((size for size in sizes if size is not None), default=None)
 
@@ -241,14 +242,18 @@ class Shares:
     def end(self, served: Collection[str], limit: int | None) -> None:
         """End a plan to which requests of the shares ``served`` were admitted.
 
-        ``limit``: blocks of the largest request that would still fit, if blocked ones were passed over.
+        ``limit``: blocks of the largest request that would still fit, if blocked ones were passed over. Shares whose
+        requests are all larger, and which rank above one that was served, are excluded.
         """
-        sizes = self._idle.sizes.keys()
-        self._excluded_sizes &= sizes
-        if limit is not None:
-            self._excluded_sizes |= {size for size in sizes if size > limit}
-            for share in (*self._active, *self._changed):
-                share.is_excluded |= share.is_unmet and share.name not in served
+        sizes = self._idle.sizes
+        self._excluded_sizes &= sizes.keys()
+        if limit is None:
+            return
+        last = max((self._shares[name].counter for name in served if name in self._shares), default=self.level)
+        self._excluded_sizes |= {size for size, (least, _) in sizes.items() if size > limit and least < last}
+        for share in (*self._active, *self._changed):
+            if share.is_unmet and share.name not in served and share.counter < last:
+                share.is_excluded |= (share.part.smallest or 0) > limit
 
     def check(self) -> None:
         """Raise AssertionError if an invariant is broken."""

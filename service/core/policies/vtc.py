@@ -77,7 +77,7 @@ class VirtualTokenCounter:
 
     def end(self, admission: Admission, room: Room, now: float) -> None:
         """Exclude the tenants whose requests did not fit although others backfilled."""
-        limit = room.largest if admission.backfilled and room.has_rows else None
+        limit = room.largest if admission.backfilled else None
         served = {request.spec.tenant for request in admission.admitted}
         for shares in self._classes.values():
             shares.end(served, limit)
