@@ -129,7 +129,6 @@ class Shares:
         self.running: list[Request] = []
         self.has_preempted = False
         self.level = 0.0
-        self.gap = 0.0  # of the counters of those unmet and not excluded, when the last plan began
         self._name_of = name_of
         self._weight_of = weight_of
         self._make_part = make_part
@@ -189,7 +188,7 @@ class Shares:
 
     def charge(self, request: Request, service: float) -> None:
         """Count service for the share of a request, which is a holder."""
-        share = self._share(request)
+        share = self._shares.get(self._name_of(request)) or self._share(request)
         if share not in self._active:
             self._change(share)
         share.counter += service / share.weight
@@ -201,10 +200,6 @@ class Shares:
         if begun != self._begun:
             self._begun = begun
             self._begin(holders)
-        else:
-            self._lift([share for share in self._active if share.is_unmet], [])
-        self._forget()
-        self.gap = self._find_gap()
 
     def walk(self, room: Room, hysteresis: float | None = None) -> Iterator[Request]:
         """Yield the requests that are not running, by rank; once ``room`` is full, only holders.
@@ -255,6 +250,14 @@ class Shares:
             if share.is_unmet and share.name not in served and share.counter < last:
                 share.is_excluded |= (share.part.smallest or 0) > limit
 
+    def gap(self) -> float:
+        """Return the greatest difference of two counters of those unmet, and not excluded, when the plan began."""
+        counters = [share.counter for share in self._active if share.is_unmet and not share.is_excluded]
+        for size, ends in self._idle.sizes.items():
+            if size not in self._excluded_sizes:
+                counters += ends
+        return max(counters) - min(counters) if counters else 0.0
+
     def check(self) -> None:
         """Raise AssertionError if an invariant is broken."""
         self._idle.check()
@@ -286,6 +289,7 @@ class Shares:
         for share in looked_at:
             if share not in groups:
                 (self._enter_idle if share.is_unmet else self._depart)(share)
+        self._forget()
 
     def _share(self, request: Request) -> Share:
         name, weight = self._name_of(request), self._weight_of(request)
@@ -328,13 +332,6 @@ class Shares:
             share.counter = max(share.counter, self.level)
         for share in (*stayed, *returned):
             share.is_excluded = share.is_excluded and share.counter < self.level
-
-    def _find_gap(self) -> float:
-        counters = [share.counter for share in self._active if share.is_unmet and not share.is_excluded]
-        for size, ends in self._idle.sizes.items():
-            if size not in self._excluded_sizes:
-                counters += ends
-        return max(counters) - min(counters) if counters else 0.0
 
     def _depart(self, share: Share) -> None:
         share.is_excluded = False

@@ -8,6 +8,7 @@ is first come, first served.
 
 from collections.abc import Collection, Iterator
 from heapq import heappop, heappush
+from operator import attrgetter
 from typing import ClassVar
 
 from sortedcontainers import SortedDict
@@ -18,8 +19,6 @@ from service.core.policies.shares import Shares, tenants
 from service.core.state.requests import Request, State
 
 Class = tuple[bool, int]  # whether it is background work, priority
-
-_FULL = Room(0, 0, ())
 
 
 class VirtualTokenCounter:
@@ -56,7 +55,7 @@ class VirtualTokenCounter:
         self._shares(self._class_of(request)).charge(request, service)
 
     def rank(self, holders: Collection[Request], now: float, step: int) -> list[Request]:
-        """Return the holders, by class and share."""
+        """Return the holders by order of arrival, which is how those in a quantum go: no updates are counted."""
         self._age(holders, now)
         groups: dict[Class, list[Request]] = {}
         for request in holders:
@@ -68,7 +67,7 @@ class VirtualTokenCounter:
             if shares.is_empty:
                 del self._classes[own]
                 self._oldest.pop(own, None)
-        return [request for shares in self._classes.values() for request in self._walk(shares, _FULL)]
+        return sorted(holders, key=attrgetter("number"))
 
     def walk(self, first: Collection[Request], rest: list[Request], room: Room) -> Iterator[Request]:
         """Yield the rest of the holders and the queue, by class and share."""
@@ -89,7 +88,7 @@ class VirtualTokenCounter:
         """Return the greatest gap of a class, its bound, and the seconds in which a tenant was excluded."""
         weight = min((shares.least_weight for shares in self._classes.values()), default=1.0)
         bound = self._settings.hysteresis * (1 + delays.rows / weight) + delays.steps * delays.step_service / weight
-        return max((shares.gap for shares in self._classes.values()), default=0.0), bound, self._excluded_s
+        return max((shares.gap() for shares in self._classes.values()), default=0.0), bound, self._excluded_s
 
     def check(self) -> None:
         """Raise AssertionError if an invariant is broken."""
