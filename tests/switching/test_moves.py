@@ -20,11 +20,11 @@ def short_turns() -> list[Submit]:
     random = Random(5)
 
     def turn(number: int) -> Submit:
-        prompt = tuple(random.randrange(256) for _ in range(random.randint(1, 40)))
+        prompt = tuple(random.randrange(256) for _ in range(random.randint(1, 20)))
         sampling = SamplingParams(temperature=number % 2, seed=number, logprobs=1)
-        return Submit(f"c{number}", prompt, random.randint(1, 40), sampling, frozenset(), None)
+        return Submit(f"c{number}", prompt, random.randint(1, 80), sampling, frozenset(), None)
 
-    return [turn(number) for number in range(60)]
+    return [turn(number) for number in range(120)]
 
 
 @pytest.fixture(scope="module")
