@@ -29,7 +29,7 @@ def measure() -> Figures:
 
 
 def _step_costs_ms(policy: str, blocks: int) -> list[float]:
-    settings = ServeSettings(policy=policy, max_num_seqs=RUNNING, max_queue=10 * WAITING)
+    settings = ServeSettings(policy=policy, max_num_seqs=RUNNING, max_num_queued_reqs=10 * WAITING)
     core = Core(wiring.core_settings(settings, blocks, host_blocks=0), wiring.policy(settings))
     runner = SimulatedRunner(vocab_size=50_000)
     costs = []

@@ -51,7 +51,8 @@ async def _chat(settings: ChatSettings, screen: Screen, lines: LineSource, inter
         if interactive:
             screen.note(f"{model} at {client.base_url}. /help lists the commands.")
         async with ChatSocket(settings.url, key) as socket:
-            conversation = Conversation(socket, system=settings.system, **_options(settings, model))
+            options = _options(settings, model)
+            conversation = Conversation(socket, system=settings.system, on_queued=screen.queued, **options)
             program = ChatProgram(conversation, screen, lines, interactive=interactive)
             await program.run()
     return 1 if program.failed and not interactive else 0

@@ -14,6 +14,7 @@ from service.api.access.door import Door
 from service.api.access.keys import Keys
 from service.api.operations.history import History
 from service.api.streams import Streams
+from service.api.waiting_line import WaitingLine
 from service.execution.models.chat_template import ChatTemplate
 from service.execution.models.tokenizer import Tokenizer
 from service.execution.serving_device import ServingDevice
@@ -69,6 +70,7 @@ CONNECTIONS = web.AppKey("connections", Connections)
 KEYS = web.AppKey("keys", Keys)
 ACCOUNTS = web.AppKey("accounts", Accounts)
 HISTORY = web.AppKey("history", History)
+WAITING_LINE = web.AppKey("waiting_line", WaitingLine)
 DOCUMENT = web.AppKey("document", dict[str, Any])  # the OpenAPI document
 
 REQUEST_ID = web.RequestKey("request_id", str)

@@ -20,7 +20,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def toml(tmp_path: Path) -> Path:
     file = tmp_path / "fastswitch.toml"
-    file.write_text("port = 1003\nmax_num_seqs = 3\nmax_queue = 33\n")
+    file.write_text("port = 1003\nmax_num_seqs = 3\nmax_num_queued_reqs = 33\n")
     return file
 
 
@@ -34,7 +34,12 @@ def test_flags_win_over_environment_over_file_over_defaults(toml: Path, monkeypa
     monkeypatch.setenv("FASTSWITCH_PORT", "1002")
     monkeypatch.setenv("FASTSWITCH_MAX_NUM_SEQS", "2")
     settings = parse(["--config", str(toml), "--port", "1001"])
-    assert (settings.port, settings.max_num_seqs, settings.max_queue, settings.policy) == (1001, 2, 33, "priority")
+    assert (settings.port, settings.max_num_seqs, settings.max_num_queued_reqs, settings.policy) == (
+        1001,
+        2,
+        33,
+        "priority",
+    )
 
 
 def test_the_environment_may_name_the_file(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +74,7 @@ def test_sizes_take_units(text: str, size: int) -> None:
         (["--dtype", "int8"], "--dtype: .*bfloat16.*'int8'"),
         (["--gpu-memory-utilization", "1.1"], "--gpu-memory-utilization: .*less than or equal to 1"),
         (["--gpu-memory-utilization", "0"], "--gpu-memory-utilization: .*greater than 0"),
-        (["--port", "x", "--max-queue", "y"], "--port: .*; --max-queue: "),
+        (["--port", "x", "--max-num-queued-reqs", "y"], "--port: .*; --max-num-queued-reqs: "),
     ],
 )
 def test_a_bad_value_is_one_line_that_names_its_flag(flags: list[str], complaint: str) -> None:

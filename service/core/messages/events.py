@@ -187,7 +187,8 @@ class Gauges:
     ``*_reserved`` are held but not yet used. ``priority_updates`` counts since the start. ``waiting_for`` is what the
     waiting requests wait for, as in `RequestView`; None if none waits. ``fairness_gap`` is the difference of the
     services that backlogged tenants have got, over their weights, and ``fairness_bound`` what the policy promises that
-    it never exceeds; 0 for a policy that promises nothing.
+    it never exceeds; 0 for a policy that promises nothing. ``seconds_per_start`` is how long the queue took lately for
+    each request that left it for the batch; None before one had to wait.
     """
 
     running: int
@@ -207,6 +208,7 @@ class Gauges:
     waiting_for: str | None = None
     fairness_gap: float = 0.0
     fairness_bound: float = 0.0
+    seconds_per_start: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from service.core.messages.events import (
     Gauges,
     KVDropped,
     Preempted,
+    Refused,
     Resumed,
     SessionDropped,
     Started,
@@ -95,14 +96,24 @@ class Ledger:
 
     def finish(self, request: Request, reason: FinishReason, now: float) -> None:
         """End a live request. Its session becomes idle, or is dropped if no later turn can use it."""
-        if request.slot is not None:
-            self.slots.leave(request)
-        if request.state is State.PREEMPTED and request.preempted_s is not None:
-            request.stalled_s += now - request.preempted_s
-        request.move(State.FINISHED)
-        del self.live[request.request_id]
-        self._end_turn(request, reason, now)
+        self._end(request, reason, now)
         self.emit(Finished(request.request_id, reason, _usage(request), _timings(request, now)))
+
+    def refuse(self, request: Request, refusal: Refused, now: float) -> None:
+        """End a waiting request with a refusal instead of `Finished`."""
+        assert request.state is State.WAITING
+        self._end(request, FinishReason.CANCELLED, now)
+        self.emit(refusal)
+
+    @property
+    def num_waiting(self) -> int:
+        """How many requests have not started."""
+        return sum(request.state is State.WAITING for request in self.live.values())
+
+    @property
+    def waiting_tokens(self) -> int:
+        """Prompt tokens of the requests that have not started."""
+        return sum(request.prompt_length for request in self.live.values() if request.state is State.WAITING)
 
     def gauges(self, priority_updates: int) -> Gauges:
         """Return how full core is, and how often ranks have changed."""
@@ -123,6 +134,8 @@ class Ledger:
             host_blocks_used=host.num_used,
             copies_in_flight=len(self.memory.tickets),
             priority_updates=priority_updates,
+            waiting_tokens=self.waiting_tokens,
+            waiting_for=("room" if self.slots.num_free else "slot") if self.num_waiting else None,
         )
 
     def check(self) -> None:
@@ -150,6 +163,15 @@ class Ledger:
         request.stalled_s += now - request.preempted_s
         switch_s = 0.0 if request.admitted_s is None else now - request.admitted_s
         self.emit(Resumed(request.request_id, now - request.preempted_s, switch_s))
+
+    def _end(self, request: Request, reason: FinishReason, now: float) -> None:
+        if request.slot is not None:
+            self.slots.leave(request)
+        if request.state is State.PREEMPTED and request.preempted_s is not None:
+            request.stalled_s += now - request.preempted_s
+        request.move(State.FINISHED)
+        del self.live[request.request_id]
+        self._end_turn(request, reason, now)
 
     def _end_turn(self, request: Request, reason: FinishReason, now: float) -> None:
         session = request.session
