@@ -58,7 +58,7 @@ class Outlet:
         self._reported_place = place
         if place is not None:
             return [QueuedFrame(position=place.position, reason=place.reason, estimate_s=place.estimate_s)]
-        return [QueuedFrame(position=0)] if self._session.end is None else []
+        return [QueuedFrame(position=0, reason=None, estimate_s=None)] if self._session.end is None else []
 
     def _tokens(self) -> list[ServerFrame]:
         answer = self._session.answer
