@@ -45,9 +45,9 @@ class Screen:
             self._stop_waiting()
         elif self._err.is_terminal:
             if self._waiting is None:
-                self._waiting = self._err.status("")
+                self._waiting = self._err.status("", spinner="line")
                 self._waiting.start()
-            self._waiting.update(f"{queued}", spinner_style="dim")
+            self._waiting.update(f"[dim]{queued}[/dim]", spinner_style="dim")
 
     def _stop_waiting(self) -> None:
         if self._waiting is not None:
