@@ -55,7 +55,8 @@ says, as with vLLM; `--generation-config vllm` turns that off. Every answer has 
 own if that is fit for a log; errors and log lines have it too.
 
 A request that waits for its first step is queued. A full queue (`--max-num-queued-reqs`, `--max-num-queued-tokens`) is
-429, and a wait longer than `--queue-timeout` 503 with `queue_timeout`, in a stream that has begun an error event. Their
+429, and a wait longer than `--queue-timeout` 503 with `queue_timeout`, in a stream that has begun an error event. (The
+limits have vLLM's names; vLLM counts requests and prompts in their first steps too, and answers 503.) Their
 `Retry-After` is how long the queue took lately for what must start first, from 1 to 60 s; 5 s before anything that
 waited has started. A streamed answer that waits gets a comment line each second, which clients of OpenAI skip:
 `: queued position=3 reason=room estimate=4s`. The position is that in the order of arrival, the reason what those that

@@ -8,7 +8,7 @@ from contextlib import aclosing
 
 from clients.client import Client
 from clients.conversation import Conversation
-from clients.errors import ClientError, OverloadedError, UnreachableError
+from clients.errors import APIError, ClientError, UnreachableError
 from clients.protocol import ChatOptions
 from clients.terminal.chat_settings import ChatSettings
 from clients.terminal.lines import EditedLines, LineSource, PlainLines
@@ -82,7 +82,7 @@ def _options(settings: ChatSettings, model: str) -> ChatOptions:
 def _explain(error: ClientError) -> str:
     if isinstance(error, UnreachableError):
         return f"{error}. Start one with `make serve`, or name another with --url."
-    if isinstance(error, OverloadedError) and error.details.retry_after_s is not None:
+    if isinstance(error, APIError) and error.details.retry_after_s is not None:
         return f"{error} Try again in {error.details.retry_after_s:.0f} s."
     return str(error)
 

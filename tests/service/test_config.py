@@ -7,6 +7,7 @@ from typing import get_args
 
 import pytest
 
+from service.cli.wiring import core_settings
 from service.config import ENV_PREFIX, ServeSettings, Size, add_serve_flags, is_loopback, parse
 from service.errors import ConfigError
 
@@ -62,6 +63,8 @@ def test_sizes_take_units(text: str, size: int) -> None:
         (["--device-kv", "0"], "--device-kv: .*greater than 0"),
         (["--max-num-seqs", "0"], "--max-num-seqs: "),
         (["--session-ttl", "nan"], "--session-ttl: "),
+        (["--queue-timeout", "-1"], "--queue-timeout: .*greater than or equal to 0"),
+        (["--max-num-queued-tokens", "0"], "--max-num-queued-tokens: .*greater than or equal to 1"),
         (["--preset", "vllm"], "--preset: .*observe, vllm-0.3.3.*'vllm'"),
         (["--policy", "nice"], "--policy: .*fcfs, markov, priority, random.*'nice'"),
         (["--log-level", "loud"], "--log-level: "),
@@ -78,6 +81,13 @@ def test_a_bad_value_is_one_line_that_names_its_flag(flags: list[str], complaint
         parse(flags)
     assert "\n" not in caught.value.message
     assert re.search(complaint, caught.value.message)
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"), [([], None), (["--queue-timeout", "0"], None), (["--queue-timeout", "3"], 3.0)]
+)
+def test_no_queue_timeout_is_none_or_zero(flags: list[str], expected: float | None) -> None:
+    assert core_settings(parse(flags), 10, 10).queue_timeout_s == expected
 
 
 def test_an_unknown_key_in_the_file_is_an_error(tmp_path: Path) -> None:
