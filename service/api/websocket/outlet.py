@@ -51,14 +51,13 @@ class Outlet:
         return frames
 
     def _place(self) -> list[ServerFrame]:
-        """Return a frame if the turn's place in the queue has changed, or it has left the queue for the batch."""
+        """Return a frame if the turn's place in the queue has changed, or it has left the queue."""
         place = self._session.place
         if place == self._reported_place:
             return []
         self._reported_place = place
-        if place is not None:
-            return [QueuedFrame(position=place.position, reason=place.reason, estimate_s=place.estimate_s)]
-        return [QueuedFrame(position=0, reason=None, estimate_s=None)] if self._session.end is None else []
+        place = place or Place(0, None, None)
+        return [QueuedFrame(position=place.position, reason=place.reason, estimate_s=place.estimate_s)]
 
     def _tokens(self) -> list[ServerFrame]:
         answer = self._session.answer
