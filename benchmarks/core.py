@@ -38,7 +38,7 @@ def measure() -> Figures:
 
 def _costs_ms(policy: str, waiting: int, blocks: int) -> tuple[list[float], list[float], list[float]]:
     """Return the costs of each submit, of each step, and of each step that begins an update."""
-    settings = ServeSettings(policy=policy, max_num_seqs=RUNNING, max_queue=2 * waiting)
+    settings = ServeSettings(policy=policy, max_num_seqs=RUNNING, max_num_queued_reqs=2 * waiting)
     core = Core(wiring.core_settings(settings, blocks, host_blocks=0), wiring.policy(settings))
     runner = SimulatedRunner(vocab_size=50_000)
     submits: list[float] = []

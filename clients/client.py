@@ -20,7 +20,7 @@ import aiohttp
 from clients import wire
 from clients.errors import APIError, ClientError, ConnectionLostError, ServerTimeoutError, UnreachableError
 from clients.protocol import ChatOptions, Chunk, Completion, Message, Model
-from clients.sse import decode_stream
+from clients.sse import Comment, decode_stream
 
 _DONE = "[DONE]"
 _DRAIN_S = 1.0
@@ -69,6 +69,10 @@ class Client:
                 async for data in events:
                     if data == _DONE:
                         break
+                    if isinstance(data, Comment):
+                        if (queued := wire.parse_queued(data)) is not None:
+                            yield Chunk(request_id=request_id, queued=queued)
+                        continue
                     yield wire.parse_chunk(data, request_id)
                 else:
                     raise ConnectionLostError("the answer broke off: the server closed the stream")

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Unpack
 
-from clients.protocol import ChatOptions, Chunk, Message, Transport, Usage
+from clients.protocol import ChatOptions, Chunk, Message, Queued, Transport, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Conversation:
 
     Between turns this is always true: after the system message, user and assistant alternate, and the last message is
     the assistant's. A turn that ended early keeps its text; one without text leaves no message, so it can be repeated.
-    ``options`` apply to every turn; ``clock`` returns seconds.
+    ``options`` apply to every turn; ``clock`` returns seconds; ``on_queued`` is told where a turn waits.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class Conversation:
         *,
         system: str | None = None,
         clock: Callable[[], float] = time.perf_counter,
+        on_queued: Callable[[Queued], None] = lambda queued: None,
         **options: Unpack[ChatOptions],
     ) -> None:
         # Without a user the server knows a client by its connection, and cancelling a turn closes that connection. A
@@ -81,6 +82,7 @@ class Conversation:
         self._options: ChatOptions = {"user": secrets.token_hex(16), **options}
         self._transport = transport
         self._clock = clock
+        self._on_queued = on_queued
         self._busy = False
         self._opening: list[Message] = [{"role": "system", "content": system}] if system else []
         self.messages: list[Message] = list(self._opening)
@@ -108,6 +110,8 @@ class Conversation:
             async with aclosing(self._transport.chat([*self.messages, question], **merged)) as chunks:
                 async for chunk in chunks:
                     watch.note(chunk)
+                    if chunk.queued is not None:
+                        self._on_queued(chunk.queued)
                     if chunk.text:
                         yield chunk.text
             outcome = "stop"

@@ -11,7 +11,7 @@ import msgpack
 from pydantic import BaseModel, ValidationError
 
 from clients.errors import APIError, ClientError, ConnectionLostError, ErrorDetails, api_error
-from clients.protocol import Usage
+from clients.protocol import Queued, Usage
 
 Encoding = Literal["json", "msgpack"]
 
@@ -57,11 +57,18 @@ class Frame(BaseModel):
     param: str | None = None
     request_id: str | None = None
     retry_after_s: float | None = None
+    position: int = 0
+    reason: str | None = None
+    estimate_s: float | None = None
 
     def to_usage(self) -> Usage | None:
         """Return the token counts in the form that all transports share."""
         usage = self.usage
         return None if usage is None else Usage(usage.prompt_tokens, usage.completion_tokens, usage.reused_tokens)
+
+    def to_queued(self) -> Queued:
+        """Return the place that a ``queued`` frame tells."""
+        return Queued(self.position, self.reason, self.estimate_s)
 
     def to_error(self) -> APIError:
         """Return the error that an ``error`` frame describes."""

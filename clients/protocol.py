@@ -49,13 +49,34 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Queued:
+    """Where a request waits for its first step: its place from 1, or 0 when it waits no more.
+
+    ``reason``: the server's word for what it waits for, such as ``slot`` or ``room``. ``estimate_s``: seconds it may
+    still take. Either is None if unknown.
+    """
+
+    position: int
+    reason: str | None = None
+    estimate_s: float | None = None
+
+    def __str__(self) -> str:
+        about = "" if self.estimate_s is None else f", about {max(1.0, self.estimate_s):.0f} s"
+        return f"waiting, {_ordinal(self.position)} in the queue{about}"
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of a streamed answer. The last ones carry ``finish_reason`` and ``usage``, often without text."""
+    """A piece of a streamed answer. The last ones carry ``finish_reason`` and ``usage``, often without text.
+
+    Those before the first text may say where the request is ``queued``.
+    """
 
     text: str = ""
     finish_reason: str | None = None
     usage: Usage | None = None
     request_id: str | None = None
+    queued: Queued | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,3 +103,8 @@ class Transport(Protocol):
     def chat(self, messages: Sequence[Message], **options: Unpack[ChatOptions]) -> AsyncGenerator[Chunk, None]:
         """Stream the answer to ``messages``; closing the generator cancels at the server."""
         ...
+
+
+def _ordinal(number: int) -> str:
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"

@@ -9,14 +9,21 @@ from collections.abc import AsyncGenerator, AsyncIterable
 MAX_EVENT_BYTES = 8 * 2**20
 
 
+class Comment(str):
+    """The text of a comment line, which is data of no event."""
+
+    __slots__ = ()
+
+
 class SSEDecoder:
-    """Decodes one stream.
+    """Decodes one stream. If ``keep_comments``, comment lines come out too, each as a `Comment`.
 
     Always true: ``_line`` holds the bytes of a line whose end has not come, ``_data`` the data lines of an event
     whose blank line has not come. Lines are decoded whole, so that characters split between reads are restored.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, keep_comments: bool = False) -> None:
+        self._keep_comments = keep_comments
         self._line = bytearray()
         self._data: list[str] = []
         self._size = 0
@@ -51,6 +58,8 @@ class SSEDecoder:
             line, self._first_line = line.removeprefix("\ufeff"), False
         if not line:
             return self._end_event()
+        if self._keep_comments and line.startswith(":"):
+            return Comment(line[1:].removeprefix(" "))
         name, _, value = line.partition(":")
         if name == "data":
             self._data.append(value.removeprefix(" "))
@@ -62,8 +71,8 @@ class SSEDecoder:
 
 
 async def decode_stream(pieces: AsyncIterable[bytes]) -> AsyncGenerator[str, None]:
-    """Yield the data of each event in a stream of bytes. An event that is incomplete at the end is dropped."""
-    decoder = SSEDecoder()
+    """Yield the data of each event in a stream of bytes, and comments. An incomplete event at the end is dropped."""
+    decoder = SSEDecoder(keep_comments=True)
     async for piece in pieces:
         for data in decoder.feed(piece):
             yield data

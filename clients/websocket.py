@@ -139,6 +139,8 @@ class ChatSocket:
             return None
         session.last = session.last if frame.number is None else frame.number
         match frame.type:
+            case "queued":
+                return Chunk(queued=frame.to_queued())
             case "token":
                 turn.text += frame.text
                 return Chunk(frame.text)

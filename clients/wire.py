@@ -1,15 +1,17 @@
 """Checks the JSON of the OpenAI routes and turns it into `clients.protocol` types. Unknown fields are ignored."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from clients.errors import APIError, ConnectionLostError, ErrorDetails, api_error
-from clients.protocol import Chunk, Completion, Model, Usage
+from clients.protocol import Chunk, Completion, Model, Queued, Usage
 
 _T = TypeVar("_T", bound=BaseModel)
 _OBJECT = TypeAdapter(dict[str, Any])
+_QUEUED = re.compile(r"queued position=(?P<position>\d+)(?: reason=(?P<reason>\w+))?(?: estimate=(?P<estimate>\d+)s)?")
 
 
 class _PromptDetails(BaseModel):
@@ -87,6 +89,14 @@ def parse_chunk(data: str, request_id: str | None) -> Chunk:
         raise APIError(_details(answer.error, None, request_id, None))
     choice = answer.choices[0] if answer.choices else _Choice()
     return Chunk(choice.delta.content or "", choice.finish_reason, answer.to_usage(), request_id)
+
+
+def parse_queued(comment: str) -> Queued | None:
+    """Read a comment such as ``queued position=3 reason=room estimate=4s``. None if it says something else."""
+    if (match := _QUEUED.fullmatch(comment)) is None:
+        return None
+    estimate = match["estimate"]
+    return Queued(int(match["position"]), match["reason"], None if estimate is None else float(estimate))
 
 
 def parse_completion(body: bytes, request_id: str | None) -> Completion:

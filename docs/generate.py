@@ -54,6 +54,16 @@ out `temperature`, `top_p`, `top_k`, `min_p` or `repetition_penalty`, it gets wh
 says, as with vLLM; `--generation-config vllm` turns that off. Every answer has an `X-Request-Id`, which is the client's
 own if that is fit for a log; errors and log lines have it too.
 
+A request that waits for its first step is queued. A full queue (`--max-num-queued-reqs`, `--max-num-queued-tokens`) is
+429, and a wait longer than `--queue-timeout` 503 with `queue_timeout`, in a stream that has begun an error event. (The
+limits have vLLM's names; vLLM counts requests and prompts in their first steps too, and answers 503.) Their
+`Retry-After` is how long the queue took lately for what must start first, from 1 to 60 s; 5 s before anything that
+waited has started. A streamed answer that waits gets a comment line each second, which clients of OpenAI skip:
+`: queued position=3 reason=room estimate=4s`. The position is that in the order of arrival, the reason what those that
+wait lack (`slot`: the batch is full; `room`: KV memory), and the estimate supposes that requests go on to start as
+quickly as the last 32 that had to wait; what is not known is left out. Other policies than `fcfs` may serve a request
+earlier or later.
+
 While the model loads and while the server drains, `/health` is 200 and `/ready` is 503; other requests get 503 with
 `Retry-After`. `/health` is 503 once the engine has failed, and while a step takes longer than `--hang-timeout`. The
 first SIGTERM or SIGINT starts the drain: answers under way have `--drain-timeout` seconds, then end with the error

@@ -164,7 +164,21 @@ class ServeSettings(BaseSettings):
         allow_inf_nan=False,
         description="Seconds that smaller requests may pass over the first one that does not fit before it goes first",
     )
-    max_queue: int = Field(1024, ge=1, description="Requests that may wait for their first step; more get 429")
+    max_num_queued_reqs: int = Field(
+        1024, ge=1, description="Requests that may wait for their first step; more get 429"
+    )
+    max_num_queued_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="Prompt tokens of all requests that wait for their first step; a request that would exceed it gets "
+        "429, unless no other waits. Unset: no limit",
+    )
+    queue_timeout: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Seconds that a request may wait for its first step before it ends with 503. Unset or 0: no limit",
+    )
     max_sessions: int = Field(1024, ge=0, description="Idle conversations that may keep their KV between turns")
     session_ttl: float = Field(
         600.0,

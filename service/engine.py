@@ -23,16 +23,16 @@ import structlog
 
 from service.core.core import Core
 from service.core.messages.commands import Cancel, CloseScope, CloseSession, Inspect, Submit
-from service.core.messages.events import Event, Finished, StepDone, TokenOut
+from service.core.messages.events import Event, Finished, Refused, StepDone, TokenOut
 from service.core.messages.plan import CopyResult, StepPlan, StepResult
 from service.core.messages.ports import Copier, Runner
 from service.device import Broken, DeviceThreads, StepFailed
-from service.errors import DeviceLostError, DeviceMemoryError, OutOfMemoryError, RequestError
+from service.errors import DeviceLostError, DeviceMemoryError, OutOfMemoryError, QueueTimeoutError, RequestError
 from service.execution.models.text import TextStage
 
 log = structlog.get_logger(__name__)
 
-LONGEST_WAIT_S = 3600.0  # for a session to expire; a queue takes no infinite timeout
+LONGEST_WAIT_S = 3600.0  # for something to expire; a queue takes no infinite timeout
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +226,7 @@ class Engine:
         return outputs
 
     def _wait(self) -> _Item | None:
-        """Return the next item, or None if the oldest idle session expires first."""
+        """Return the next item, or None if an idle session or a wait in the queue expires first."""
         expiry = None if self._launched else self._core.next_expiry_s()
         timeout = None if expiry is None else min(LONGEST_WAIT_S, max(0.0, expiry - self._clock()))
         try:
@@ -318,4 +318,7 @@ class Engine:
             case Finished():
                 del self._turns[event.request_id]
                 return self._texts.close(event.request_id)
+            case Refused(code=QueueTimeoutError.code):  # other refusals come before a turn is known here
+                del self._turns[event.request_id]
+                self._texts.close(event.request_id)
         return ""

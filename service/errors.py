@@ -27,7 +27,8 @@
         │   ├── RequestLimitError    request_limit_exceeded      429
         │   ├── QueueLimitError      queue_limit_exceeded        429
         │   ├── TokenLimitError      token_limit_exceeded        429
-        │   └── SessionLimitError    session_limit_exceeded      429
+        │   ├── SessionLimitError    session_limit_exceeded      429
+        │   └── QueueTimeoutError    queue_timeout               503    before its first step
         ├── LoadingError             loading                     503
         ├── ShuttingDownError        shutting_down               503
         ├── OutOfMemoryError         out_of_memory               503    in a step; other requests go on
@@ -224,6 +225,12 @@ class SessionLimitError(OverloadedError):
     """The tenant has reached its limit of open sessions."""
 
     code = "session_limit_exceeded"
+
+
+class QueueTimeoutError(OverloadedError):
+    """The request waited longer than it may for its first step."""
+
+    code = "queue_timeout"
 
 
 class LoadingError(RequestError):

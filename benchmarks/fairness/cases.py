@@ -15,7 +15,7 @@ PROMPT, ANSWER = 80, 32
 SECONDS = 60.0
 # A small batch, and KV memory for less than it, so that little work is an overload and victims give blocks. The queue
 # holds every request of the longest flood.
-SERVER = ("--max-num-seqs", "12", "--device-kv", "96MiB", "--host-kv", "256MiB", "--max-queue", "8192")
+SERVER = ("--max-num-seqs", "12", "--device-kv", "96MiB", "--host-kv", "256MiB", "--max-num-queued-reqs", "8192")
 POLICIES = ("fcfs", "priority", "vtc")
 FLOODS = (1, 2, 4, 8, 16, 32)  # times the share that the flooding tenant is entitled to
 

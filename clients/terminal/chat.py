@@ -8,7 +8,7 @@ from contextlib import aclosing
 
 from clients.client import Client
 from clients.conversation import Conversation
-from clients.errors import ClientError, OverloadedError, UnreachableError
+from clients.errors import APIError, ClientError, UnreachableError
 from clients.protocol import ChatOptions
 from clients.terminal.chat_settings import ChatSettings
 from clients.terminal.lines import EditedLines, LineSource, PlainLines
@@ -51,7 +51,8 @@ async def _chat(settings: ChatSettings, screen: Screen, lines: LineSource, inter
         if interactive:
             screen.note(f"{model} at {client.base_url}. /help lists the commands.")
         async with ChatSocket(settings.url, key) as socket:
-            conversation = Conversation(socket, system=settings.system, **_options(settings, model))
+            options = _options(settings, model)
+            conversation = Conversation(socket, system=settings.system, on_queued=screen.queued, **options)
             program = ChatProgram(conversation, screen, lines, interactive=interactive)
             await program.run()
     return 1 if program.failed and not interactive else 0
@@ -81,7 +82,7 @@ def _options(settings: ChatSettings, model: str) -> ChatOptions:
 def _explain(error: ClientError) -> str:
     if isinstance(error, UnreachableError):
         return f"{error}. Start one with `make serve`, or name another with --url."
-    if isinstance(error, OverloadedError) and error.details.retry_after_s is not None:
+    if isinstance(error, APIError) and error.details.retry_after_s is not None:
         return f"{error} Try again in {error.details.retry_after_s:.0f} s."
     return str(error)
 

@@ -4,9 +4,11 @@ import sys
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.status import Status
 from rich.table import Table
 
 from clients.conversation import TurnStats
+from clients.protocol import Queued
 
 # An answer may contain control characters, which could move the cursor or write to the clipboard.
 _CONTROLS = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
@@ -20,19 +22,37 @@ class Screen:
         self._out = Console(file=sys.stdout, force_terminal=colours, highlight=False)
         self._err = Console(file=sys.stderr, force_terminal=colours, highlight=False, soft_wrap=True)
         self._open_line = False
+        self._waiting: Status | None = None
 
     def piece(self, text: str) -> None:
         """Show a piece of an answer at once, without control characters."""
         text = text.translate(_CONTROLS)
         if text:
+            self._stop_waiting()
             sys.stdout.write(text)
             sys.stdout.flush()
             self._open_line = not text.endswith("\n")
 
     def end_answer(self) -> None:
         """Finish the answer's last line."""
+        self._stop_waiting()
         if self._open_line:
             self.piece("\n")
+
+    def queued(self, queued: Queued) -> None:
+        """Show where a turn waits, in a line that goes away with the wait. A pipe gets no such line."""
+        if not queued.position:
+            self._stop_waiting()
+        elif self._err.is_terminal:
+            if self._waiting is None:
+                self._waiting = self._err.status("", spinner="line")
+                self._waiting.start()
+            self._waiting.update(f"[dim]{queued}[/dim]", spinner_style="dim")
+
+    def _stop_waiting(self) -> None:
+        if self._waiting is not None:
+            self._waiting.stop()
+            self._waiting = None
 
     def note(self, text: str) -> None:
         """Show a message of the program itself."""

@@ -24,6 +24,7 @@ from service.api.context import (
     MODEL,
     SERVICES,
     STREAMS,
+    WAITING_LINE,
     Limits,
     ServedModel,
 )
@@ -38,9 +39,11 @@ from service.api.operations.service_history import ServiceHistory
 from service.api.page.route import add_page
 from service.api.routes import METRICS_ROUTE, ROUTES
 from service.api.streams import EnginePort, Streams
+from service.api.waiting_line import WaitingLine
 from service.api.websocket.route import chat_stream
 from service.api.websocket.sessions import SESSIONS, ChatSessions
 from service.core.messages.events import Event
+from service.core.state.service_rate import bounded_retry_s
 from service.engine import Turn
 from service.telemetry.metrics import Metrics
 from service.telemetry.trace_recorder import TraceRecorder
@@ -67,9 +70,13 @@ def create_app(
     app[ACCOUNTS] = Accounts(metrics.tenants)
     app[HISTORY] = History()
     app[SERVICES] = ServiceHistory()
+    app[WAITING_LINE] = WaitingLine()
     app[STREAMS] = _streams(engine, app, recorder)
     app[SESSIONS] = ChatSessions(app[STREAMS], app[ACCOUNTS], limits, metrics)
-    app[DOOR] = Door(limits.max_open_requests, app[ACCOUNTS])
+    # As many requests end as start when the server is full.
+    app[DOOR] = Door(
+        limits.max_open_requests, app[ACCOUNTS], lambda: bounded_retry_s(app[WAITING_LINE].seconds_per_start)
+    )
     app[CONNECTIONS] = Connections(lambda name: app[STREAMS].close_scope(connection_scope(name)))
     operations = ROUTES if metrics_listener is not None else (*ROUTES, METRICS_ROUTE)
     app[DOCUMENT] = document(operations, app[KEYS].required)
@@ -86,9 +93,11 @@ def create_app(
 
 
 def _streams(engine: EnginePort, app: web.Application, recorder: TraceRecorder | None) -> Streams:
-    """Return streams whose turns and events reach metrics, accounts, histories and recorder."""
+    """Return streams whose turns and events reach metrics, accounts, histories, waiting line and recorder."""
     metrics, accounts, services = app[METRICS], app[ACCOUNTS], app[SERVICES]
-    writers: list[History | TraceRecorder] = [app[HISTORY], *([] if recorder is None else [recorder])]
+    writers: list[History | WaitingLine | TraceRecorder] = [app[HISTORY], app[WAITING_LINE]]
+    if recorder is not None:
+        writers.append(recorder)
 
     def observe(event: Event) -> None:
         metrics.observe(event)

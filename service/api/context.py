@@ -16,6 +16,7 @@ from service.api.access.keys import Keys
 from service.api.operations.history import History
 from service.api.operations.service_history import ServiceHistory
 from service.api.streams import Streams
+from service.api.waiting_line import WaitingLine
 from service.execution.models.chat_template import ChatTemplate
 from service.execution.models.tokenizer import Tokenizer
 from service.execution.serving_device import ServingDevice
@@ -73,6 +74,7 @@ KEYS = web.AppKey("keys", Keys)
 ACCOUNTS = web.AppKey("accounts", Accounts)
 HISTORY = web.AppKey("history", History)
 SERVICES = web.AppKey("services", ServiceHistory)
+WAITING_LINE = web.AppKey("waiting_line", WaitingLine)
 DOCUMENT = web.AppKey("document", dict[str, Any])  # the OpenAPI document
 
 REQUEST_ID = web.RequestKey("request_id", str)

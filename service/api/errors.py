@@ -8,6 +8,7 @@ from typing import Any
 from aiohttp import WSCloseCode, web
 
 from service import errors
+from service.core.messages.events import Refused
 
 # OpenAI's types; its clients choose their exception by the status.
 STATUS_AND_TYPE: dict[str, tuple[int, str]] = {
@@ -30,6 +31,7 @@ STATUS_AND_TYPE: dict[str, tuple[int, str]] = {
     errors.QueueLimitError.code: (HTTPStatus.TOO_MANY_REQUESTS, "rate_limit_error"),
     errors.TokenLimitError.code: (HTTPStatus.TOO_MANY_REQUESTS, "rate_limit_error"),
     errors.SessionLimitError.code: (HTTPStatus.TOO_MANY_REQUESTS, "rate_limit_error"),
+    errors.QueueTimeoutError.code: (HTTPStatus.SERVICE_UNAVAILABLE, "service_unavailable_error"),
     errors.LoadingError.code: (HTTPStatus.SERVICE_UNAVAILABLE, "service_unavailable_error"),
     errors.ShuttingDownError.code: (HTTPStatus.SERVICE_UNAVAILABLE, "service_unavailable_error"),
     errors.OutOfMemoryError.code: (HTTPStatus.SERVICE_UNAVAILABLE, "service_unavailable_error"),
@@ -91,9 +93,12 @@ def retry_after(error: errors.RequestError) -> float | None:
     return UNAVAILABLE_RETRY_S if isinstance(error, unavailable) else None
 
 
-def from_code(code: str, message: str) -> errors.RequestError:
-    """Return the error that core named in a `Refused`."""
-    return kind_of(code)(message)
+def from_refusal(refusal: Refused) -> errors.RequestError:
+    """Return the error that core named."""
+    kind = kind_of(refusal.code)
+    if refusal.retry_after_s is not None and issubclass(kind, errors.OverloadedError):
+        return kind(refusal.message, retry_after_s=refusal.retry_after_s)
+    return kind(refusal.message)
 
 
 def kind_of(code: str) -> type[errors.RequestError]:

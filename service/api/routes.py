@@ -33,6 +33,7 @@ GENERATING = (
     errors.NeverFitsError,
     errors.PriorityError,
     errors.QueueLimitError,
+    errors.QueueTimeoutError,
     errors.OutOfMemoryError,
     errors.DeviceLostError,
 )

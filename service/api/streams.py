@@ -12,7 +12,7 @@ from itertools import count
 from types import TracebackType
 from typing import Protocol, Self
 
-from service.api.errors import from_code
+from service.api.errors import from_refusal
 from service.core.messages.commands import Cancel, CloseScope, CloseSession, Inspect
 from service.core.messages.events import Event, Finished, FinishReason, Refused, RequestEvent, Snapshot
 from service.engine import Listener, Output, Turn
@@ -201,6 +201,11 @@ class AnswerStream:
             self._streams.cancel(request_id)
 
     @property
+    def request_ids(self) -> Sequence[str]:
+        """The ids of its choices, in their order."""
+        return tuple(self._choices)
+
+    @property
     def done(self) -> bool:
         """Whether every choice has ended and all outputs were taken."""
         return not self._unfinished and not self._buffer and self._error is None
@@ -210,16 +215,22 @@ class AnswerStream:
         for request_id in self._unfinished:
             self._streams.stop_answer(request_id)
 
+    async def has_news(self, timeout_s: float | None = None) -> bool:
+        """Wait until `take` has something to return or to raise. Return False after ``timeout_s`` of silence."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._news.wait()
+        except TimeoutError:
+            return False
+        return True
+
     async def take(self, timeout_s: float | None = None) -> list[Delivery]:
         """Return all that came since the last call, waiting for at least one; nothing after ``timeout_s`` of silence.
 
         Raises the `RequestError` that ended the stream: a refusal, a failure, or `SlowReaderError` if outputs were
         taken too slowly.
         """
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._news.wait()
-        except TimeoutError:
+        if not await self.has_news(timeout_s):
             return []
         if self._error is not None:
             raise self._error
@@ -252,8 +263,8 @@ class AnswerStream:
 def _error_in(output: Output) -> RequestError | None:
     """Return the error of an output that ends a request without an answer, else None."""
     match output.event:
-        case Refused(code=code, message=message):
-            return from_code(code, message)
+        case Refused():
+            return from_refusal(output.event)
         case Finished(reason=FinishReason.ERROR):
             return output.error or InternalError("the model failed on this request")
     return None

@@ -28,7 +28,9 @@ def core_settings(settings: ServeSettings, device_blocks: int, host_blocks: int)
         block_group_size=settings.block_group_size,
         max_num_seqs=settings.max_num_seqs,
         max_num_batched_tokens=settings.max_num_batched_tokens,
-        max_queue=settings.max_queue,
+        max_num_queued_reqs=settings.max_num_queued_reqs,
+        max_num_queued_tokens=settings.max_num_queued_tokens,
+        queue_timeout_s=settings.queue_timeout or None,
         max_idle_sessions=settings.max_sessions,
         session_ttl_s=settings.session_ttl,
         mechanisms=PRESETS[settings.preset],
@@ -57,7 +59,7 @@ def limits(settings: ServeSettings) -> Limits:
     """Return the API's part."""
     return Limits(
         max_body=settings.max_body,
-        max_open_requests=settings.max_num_seqs + settings.max_queue,
+        max_open_requests=settings.max_num_seqs + settings.max_num_queued_reqs,
         write_timeout_s=settings.write_timeout,
         keep_alive_s=settings.keep_alive,
         hang_timeout_s=settings.hang_timeout,

@@ -19,8 +19,10 @@ from service.core.policies.ranking import Patience, Ranking
 from service.core.scheduler import Scheduler
 from service.core.shadow import Shadow
 from service.core.snapshot import take_snapshot
+from service.core.state.deadlines import Deadlines
 from service.core.state.ledger import Ledger
 from service.core.state.requests import Request, State
+from service.core.state.service_rate import ServiceRate
 from service.core.state.sessions import Session, SessionTable
 from service.core.state.slots import SlotTable
 from service.core.switching.compaction import Compaction
@@ -28,7 +30,14 @@ from service.core.switching.eviction import Eviction
 from service.core.switching.mechanisms import Mechanisms
 from service.core.switching.poison import Poison
 from service.core.switching.swaps import SwapManager
-from service.errors import InvalidRequestError, NeverFitsError, OverloadedError, RequestError, SessionBusyError
+from service.errors import (
+    InvalidRequestError,
+    NeverFitsError,
+    OverloadedError,
+    QueueTimeoutError,
+    RequestError,
+    SessionBusyError,
+)
 
 SERVICE_PER_DRAWN = 2  # prompt tokens that count as much as a drawn one, as in VTC
 
@@ -42,7 +51,9 @@ class CoreSettings:
     block_group_size: int  # blocks
     max_num_seqs: int
     max_num_batched_tokens: int
-    max_queue: int  # requests that have not started
+    max_num_queued_reqs: int  # requests that have not started
+    max_num_queued_tokens: int | None  # of their prompts
+    queue_timeout_s: float | None
     max_idle_sessions: int
     session_ttl_s: float
     mechanisms: Mechanisms
@@ -93,6 +104,8 @@ class Core:
         self._scheduler = Scheduler(
             self._ledger, self._ranking, self._swaps, budget, claim, mechanisms, eviction, compaction
         )
+        self._deadlines = Deadlines(settings.queue_timeout_s)
+        self._rate = ServiceRate()
         self._planned: dict[int, _Planned] = {}  # by step number, until `commit` or `abandon`
         self._arrivals = 0
         self._arrivals_planned = 0  # when the last plan was made
@@ -107,12 +120,14 @@ class Core:
         session.tenant = command.tenant
         self._ledger.accept(Request(self._arrivals, command, session, arrival_s=now))
         self._arrivals += 1
+        self._deadlines.add(command.request_id, now)
         return True
 
     def cancel(self, request_id: str, now: float) -> None:
         """End a request at once. Its rows in a step under way are dropped at commit."""
         if request := self._ledger.live.get(request_id):
             self._ledger.finish(request, FinishReason.CANCELLED, now)
+            self._deadlines.remove(request_id)
 
     def close_session(self, name: str, now: float) -> None:
         """Forget the session with that name. A request that is live in it is cancelled."""
@@ -131,9 +146,12 @@ class Core:
         """Return the next step, without rows while it waits for copies; None when there is nothing to compute."""
         while overdue := self._ledger.sessions.overdue(now):
             self._ledger.drop_session(*overdue)
+        self._end_overdue_waits(now)
         if self._shadow is not None:
             self._shadow.observe(now, self._scheduler.steps)
         plan = self._scheduler.plan(now)
+        if plan is not None:
+            self._note_starts([self._ledger.slots.holder(opening.slot) for opening in plan.opened], now)
         self._arrivals_planned = self._arrivals
         if plan is not None and self._poison is not None:
             plan = replace(plan, poison=self._poison.take())
@@ -193,6 +211,7 @@ class Core:
         return replace(
             self._ledger.gauges(updates),
             waiting_for=self._scheduler.waiting_for if self._ledger.num_waiting else None,
+            seconds_per_start=self._rate.seconds_per_start,
             fairness_gap=gap,
             fairness_bound=bound,
             fairness_excluded_s=excluded_s,
@@ -204,7 +223,8 @@ class Core:
 
     def next_expiry_s(self) -> float | None:
         """Return when `plan` should be called again although nothing arrives."""
-        return self._ledger.sessions.next_expiry_s()
+        moments = (self._ledger.sessions.next_expiry_s(), self._deadlines.next_s())
+        return min((moment for moment in moments if moment is not None), default=None)
 
     def check(self) -> None:
         """Raise AssertionError if an invariant is broken."""
@@ -236,7 +256,6 @@ class Core:
 
         memory = self._ledger.memory
         needed = memory.device_blocks_for(len(command.prompt) + command.max_tokens)
-        waiting = self._ledger.num_waiting
         if not command.prompt or command.max_tokens < 1:
             return refused(InvalidRequestError, "a request needs at least one prompt token and one answer token")
         if command.request_id in self._ledger.live:
@@ -249,9 +268,43 @@ class Core:
                 f"prompt ({len(command.prompt)} tokens) and answer (up to {command.max_tokens}) need {needed} KV "
                 f"blocks; all there are is {memory.device.num_blocks}",
             )
-        if waiting >= self._settings.max_queue:
-            return refused(OverloadedError, f"{waiting} requests are waiting, the limit is {self._settings.max_queue}")
+        return self._queue_refusal(command)
+
+    def _queue_refusal(self, command: Submit) -> Refused | None:
+        """Return why the queue is too full for a turn. A prompt of any length may wait if no other does."""
+        waiting, most = self._ledger.num_waiting, self._settings.max_num_queued_reqs
+        if waiting >= most:
+            retry_after_s = self._rate.retry_after_s(starts=waiting - most + 1)
+            message = f"{waiting} requests are waiting, the limit is {most}"
+            return Refused(command.request_id, OverloadedError.code, message, retry_after_s)
+        tokens, most_tokens = self._ledger.waiting_tokens, self._settings.max_num_queued_tokens
+        excess = 0 if most_tokens is None else tokens + len(command.prompt) - most_tokens
+        if waiting and excess > 0:
+            retry_after_s = self._rate.retry_after_s(prompt_tokens=min(tokens, excess))
+            message = (
+                f"requests with {tokens} prompt tokens are waiting and {len(command.prompt)} more were sent, the limit "
+                f"is {most_tokens}"
+            )
+            return Refused(command.request_id, OverloadedError.code, message, retry_after_s)
         return None
+
+    def _end_overdue_waits(self, now: float) -> None:
+        for request_id in self._deadlines.due(now):
+            request = self._ledger.live.get(request_id)
+            if request is None or request.state is not State.WAITING:  # it was cancelled with its session
+                continue
+            waited_s = now - request.arrival_s
+            message = f"the request waited {waited_s:.1f} s, the limit is {self._deadlines.timeout_s:g} s"
+            retry_after_s = self._rate.retry_after_s(starts=self._ledger.num_waiting)
+            self._ledger.refuse(request, Refused(request_id, QueueTimeoutError.code, message, retry_after_s), now)
+
+    def _note_starts(self, opened: list[Request], now: float) -> None:
+        for request in opened:
+            if request.preemptions:
+                continue  # it was resumed
+            self._deadlines.remove(request.request_id)
+            if request.number < self._arrivals_planned:  # an earlier plan was without it, so it had to wait
+                self._rate.started(request.prompt_length, request.arrival_s, now)
 
     def _is_busy(self, name: str | None) -> bool:
         session = None if name is None else self._ledger.sessions.named(name)

@@ -167,7 +167,13 @@ class _RequestMetrics:
         self.queue = histogram("request_queue_time_seconds", "From arrival to the first step.", QUEUE_BUCKETS)
         for counted, values in (
             (self.ended, tuple(FinishReason)),
-            (self.refused, ("invalid_request_error", "kv_capacity_exceeded", "server_overloaded", "session_busy")),
+            (
+                self.refused,
+                (
+                    *("invalid_request_error", "kv_capacity_exceeded", "session_busy"),
+                    *("server_overloaded", "queue_timeout"),
+                ),
+            ),
             (self.dropped, ("room", "expired", "limit", "closed", "failure")),
         ):
             for value in values:  # zero is a value: rates need a first sample

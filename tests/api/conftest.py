@@ -5,10 +5,10 @@ import io
 import json
 import logging
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 import pytest
@@ -36,6 +36,8 @@ from service.simulation.runner import SimulatedRunner
 from service.telemetry.logs import configure_logs
 from service.telemetry.metrics import Metrics
 from tests.settings import core_settings, make_limits, make_policy
+
+T = TypeVar("T")
 
 PATIENCE_S = 120  # inside of tests: their own time-out would end some task of the server's
 VOCAB_SIZE = 384
@@ -77,6 +79,14 @@ class SteppedRunner(DirectRunner):
 
     def allow(self, steps: int = 1_000_000) -> None:
         self._allowed.release(steps)
+
+    async def until(self, awaited: Coroutine[Any, Any, T]) -> T:
+        """Allow steps, one after the other, until something has happened. Return its result."""
+        task = asyncio.create_task(awaited)
+        while not task.done():
+            self.allow(1)
+            await asyncio.wait([task], timeout=0.001)
+        return task.result()
 
     def run(self, plan: StepPlan) -> StepResult:
         self._allowed.acquire()

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from service import errors
-from service.api.errors import STATUS_AND_TYPE, error_body, error_response, from_code, status_of
+from service.api.errors import STATUS_AND_TYPE, error_body, error_response, from_refusal, status_of
+from service.core.messages.events import Refused
 
 
 def all_request_errors(root: type = errors.RequestError) -> list[type[errors.RequestError]]:
@@ -21,9 +22,10 @@ def test_every_error_has_a_status_and_a_type(kind):
 
 @pytest.mark.parametrize("kind", all_request_errors())
 def test_a_code_leads_back_to_its_error(kind):
-    error = from_code(kind.code, "why")
+    error = from_refusal(Refused("a", kind.code, "why", 7.5))
     assert type(error) is kind
     assert error.message == "why"
+    assert getattr(error, "retry_after_s", 7.5) == 7.5
 
 
 def test_the_table_has_nothing_else():

@@ -121,11 +121,16 @@ class ScriptedChat:
         self.confirms = True  # that a turn was cancelled
         self._scripts: deque[tuple[list[str], dict | None]] = deque()
         self._history: list[dict] = []
+        self._places: list[dict] = []
 
     def says(self, *texts: str, finish_reason: str = "stop", prompt: int = 10, cached: int = 0) -> None:
         """Script a whole answer, one text a token."""
         counts = {"prompt_tokens": prompt, "completion_tokens": len(texts), "reused_tokens": cached}
         self._scripts.append(([*texts], {"type": "done", "finish_reason": finish_reason, "usage": counts}))
+
+    def waits(self, *places: dict) -> None:
+        """Have the next turn be told these places in the queue first."""
+        self._places += places
 
     def begins(self, *texts: str) -> None:
         """Script an answer that goes on until it is cancelled."""
@@ -152,6 +157,8 @@ class ScriptedChat:
                     texts, end = self._scripts.popleft()
                     turn = Turn(frame.pop("messages"), number, texts)
                     self.asked.append({"messages": [*self._history, *turn.added], **frame})
+                    while self._places:
+                        await socket.send_json({"type": "queued", **self._places.pop(0)})
                     for text in texts:
                         number += 1
                         await socket.send_json({"type": "token", "text": text, "number": number})

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clients import sse
-from clients.sse import SSEDecoder
+from clients.sse import Comment, SSEDecoder
 
 
 def decoded(*pieces: bytes) -> list[str]:
@@ -26,6 +26,13 @@ def test_crlf_split_between_reads_is_one_line_end():
 
 def test_comments_and_other_fields_are_passed_over():
     assert decoded(b": keep-alive\n\nevent: x\nid: 3\nretry: 10\nunknown\ndata: a\n\n:\n\n") == ["a"]
+
+
+def test_comments_come_out_if_asked_for_even_inside_an_event():
+    decoder = SSEDecoder(keep_comments=True)
+    items = decoder.feed(b": queued position=1\n\ndata: a\n:b\ndata: c\n\n")
+    assert items == ["queued position=1", "b", "a\nc"]
+    assert [isinstance(item, Comment) for item in items] == [True, True, False]
 
 
 def test_data_lines_of_one_event_are_joined():

@@ -240,7 +240,7 @@ def test_what_just_fits_runs(simulation: MakeSimulation, submit: MakeSubmit) -> 
 
 
 def test_a_full_queue_refuses(simulation: MakeSimulation, submit: MakeSubmit) -> None:
-    sim = simulation(max_queue=2, max_num_seqs=1)
+    sim = simulation(max_num_queued_reqs=2, max_num_seqs=1)
     for name in "abc":
         sim.submit(submit(name, 10))
     assert sim.ended["c"].code == "server_overloaded"

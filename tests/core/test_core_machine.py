@@ -82,6 +82,8 @@ MET = (
     "cancelled while drawing",
     "step failed",
     "step failed under another",
+    "refused: queue_timeout",
+    "refused: server_overloaded",
 )
 
 
@@ -115,6 +117,8 @@ class CoreMachine(RuleBasedStateMachine):
         quantum=st.integers(0, 3),
         evict_every=st.sampled_from([None, None, 1, 7]),
         depth=st.integers(0, 1),
+        queue_timeout_s=st.sampled_from([None, None, 4.0, 30.0]),
+        max_num_queued_tokens=st.sampled_from([None, None, 120]),
         link=st.builds(
             Link,
             block_s=st.sampled_from([0.05, 0.0, 0.3, 2.0]),
@@ -133,6 +137,8 @@ class CoreMachine(RuleBasedStateMachine):
         quantum: int,
         evict_every: int | None,
         depth: int,
+        queue_timeout_s: float | None,
+        max_num_queued_tokens: int | None,
         link: Link,
     ) -> None:
         self.sim = simulation(
@@ -144,6 +150,8 @@ class CoreMachine(RuleBasedStateMachine):
             mechanisms=PRESETS[preset],
             patience=Patience(quantum, promote_after=2),
             debug_preempt_every=evict_every,
+            queue_timeout_s=queue_timeout_s,
+            max_num_queued_tokens=max_num_queued_tokens,
             max_num_seqs=slots,
             max_num_batched_tokens=budget,
             max_idle_sessions=4,
@@ -233,6 +241,7 @@ class CoreMachine(RuleBasedStateMachine):
         self.met.update(map(name_of, self.sim.log))
         for name, spec in self.submitted.items():
             end = self.sim.ended[name]
+            assert isinstance(end, Finished) or not self.sim.answers[name]
             if isinstance(end, Finished):
                 answer = undisturbed(spec.prompt, spec.max_tokens, spec.sampling_params.seed)
                 got = self.sim.answers[name]
@@ -269,6 +278,7 @@ class CoreMachine(RuleBasedStateMachine):
 
 
 PLAIN = {Contaminated: "contaminated", Resumed: "resumed", ShadowSwitched: "would switch"}
+REASONED = {KVDropped: "dropped", Preempted: "preempted", SessionDropped: "session dropped"}
 
 
 def name_of(event: Event) -> str:
@@ -278,12 +288,10 @@ def name_of(event: Event) -> str:
             return f"{'failed' if failed else 'copied'} {direction}"
         case CopyStarted(reused=reused) if reused:
             return "reused"
-        case KVDropped(reason=reason):
-            return f"dropped: {reason}"
-        case Preempted(reason=reason):
-            return f"preempted: {reason}"
-        case SessionDropped(reason=reason):
-            return f"session dropped: {reason}"
+        case KVDropped() | Preempted() | SessionDropped():
+            return f"{REASONED[type(event)]}: {event.reason}"
+        case Refused(code=code):
+            return f"refused: {code}"
     return PLAIN.get(type(event), "else")
 
 
@@ -313,6 +321,8 @@ def drive(random: Random, actions: int) -> None:
         quantum=random.randint(0, 3),
         evict_every=random.choice([None, None, 7]),
         depth=random.randint(0, 1),
+        queue_timeout_s=random.choice([None, None, 4.0, 30.0]),
+        max_num_queued_tokens=random.choice([None, None, 120]),
         link=Link(
             block_s=random.choice([0.0, 0.05, 0.3, 2.0]),
             delay_s=random.choice([0.0, 0.3, 5.0]),

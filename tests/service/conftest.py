@@ -10,12 +10,12 @@ import pytest
 from service.core.core import Core
 from service.core.messages.commands import Submit
 from service.core.messages.events import Finished, Gauges, Refused, RequestEvent, StepDone
+from service.core.messages.ports import Copier
 from service.core.messages.sampling import SamplingParams
-from service.core.policies import POLICIES
 from service.engine import Engine, Output, Runner, Turn
 from service.execution.models.text import TextStage
 from service.execution.models.tokenizer import Tokenizer, read_tokenizer
-from tests.settings import core_settings
+from tests.settings import core_settings, make_policy
 
 PATIENCE_S = 60
 
@@ -62,12 +62,15 @@ def tokenizer(tiny_model_path: Path) -> Tokenizer:
 
 
 @pytest.fixture
-def start(tokenizer: Tokenizer) -> Iterator[Callable[[Runner], tuple[Engine, Inbox]]]:
+def start(tokenizer: Tokenizer) -> Iterator[Callable[..., tuple[Engine, Inbox]]]:
     engines: list[Engine] = []
 
-    def start_engine(runner: Runner) -> tuple[Engine, Inbox]:
-        core = Core(core_settings(device_blocks=50, max_num_seqs=4), POLICIES["fcfs"]())
-        engine, inbox = Engine(core, runner, TextStage(tokenizer), check_every_step=True), Inbox()
+    def start_engine(
+        runner: Runner, copier: Copier | None = None, policy: str = "fcfs", **core: object
+    ) -> tuple[Engine, Inbox]:
+        sizes = core_settings(**{"device_blocks": 50, "max_num_seqs": 4, **core})  # type: ignore[arg-type]
+        engine = Engine(Core(sizes, make_policy(policy)), runner, TextStage(tokenizer), copier, check_every_step=True)
+        inbox = Inbox()
         engine.start(inbox.batches.put)
         engines.append(engine)
         return engine, inbox
@@ -77,9 +80,9 @@ def start(tokenizer: Tokenizer) -> Iterator[Callable[[Runner], tuple[Engine, Inb
         engine.stop()
 
 
-Start = Callable[[Runner], tuple[Engine, Inbox]]
+Start = Callable[..., tuple[Engine, Inbox]]
 
 
-def turn(request_id: str, max_tokens: int = 5, stop: tuple[str, ...] = (), **fields: object) -> Turn:
+def turn(request_id: str, max_tokens: int = 5, stop: tuple[str, ...] = (), prompt: int = 3, **fields: object) -> Turn:
     values = {"sampling_params": SamplingParams(), "stop_tokens": frozenset(), "scope": None, **fields}
-    return Turn(Submit(request_id, (1, 2, 3), max_tokens, **values), stop)  # type: ignore[arg-type]
+    return Turn(Submit(request_id, tuple(range(1, prompt + 1)), max_tokens, **values), stop)  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from typing import get_args
 
 import pytest
 
+from service.cli.wiring import core_settings
 from service.config import ENV_PREFIX, ServeSettings, Size, add_serve_flags, is_loopback, parse
 from service.errors import ConfigError
 
@@ -21,7 +22,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def toml(tmp_path: Path) -> Path:
     file = tmp_path / "fastswitch.toml"
-    file.write_text("port = 1003\nmax_num_seqs = 3\nmax_queue = 33\n")
+    file.write_text("port = 1003\nmax_num_seqs = 3\nmax_num_queued_reqs = 33\n")
     return file
 
 
@@ -35,7 +36,8 @@ def test_flags_win_over_environment_over_file_over_defaults(toml: Path, monkeypa
     monkeypatch.setenv("FASTSWITCH_PORT", "1002")
     monkeypatch.setenv("FASTSWITCH_MAX_NUM_SEQS", "2")
     settings = parse(["--config", str(toml), "--port", "1001"])
-    assert (settings.port, settings.max_num_seqs, settings.max_queue, settings.policy) == (1001, 2, 33, "vtc")
+    assert (settings.port, settings.max_num_seqs) == (1001, 2)
+    assert (settings.max_num_queued_reqs, settings.policy) == (33, "vtc")
 
 
 def test_the_environment_may_name_the_file(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,6 +64,8 @@ def test_sizes_take_units(text: str, size: int) -> None:
         (["--device-kv", "0"], "--device-kv: .*greater than 0"),
         (["--max-num-seqs", "0"], "--max-num-seqs: "),
         (["--session-ttl", "nan"], "--session-ttl: "),
+        (["--queue-timeout", "-1"], "--queue-timeout: .*greater than or equal to 0"),
+        (["--max-num-queued-tokens", "0"], "--max-num-queued-tokens: .*greater than or equal to 1"),
         (["--preset", "vllm"], "--preset: .*observe, vllm-0.3.3.*'vllm'"),
         (["--policy", "nice"], "--policy: .*fcfs, markov, priority, random.*'nice'"),
         (["--log-level", "loud"], "--log-level: "),
@@ -70,7 +74,7 @@ def test_sizes_take_units(text: str, size: int) -> None:
         (["--dtype", "int8"], "--dtype: .*bfloat16.*'int8'"),
         (["--gpu-memory-utilization", "1.1"], "--gpu-memory-utilization: .*less than or equal to 1"),
         (["--gpu-memory-utilization", "0"], "--gpu-memory-utilization: .*greater than 0"),
-        (["--port", "x", "--max-queue", "y"], "--port: .*; --max-queue: "),
+        (["--port", "x", "--max-num-queued-reqs", "y"], "--port: .*; --max-num-queued-reqs: "),
     ],
 )
 def test_a_bad_value_is_one_line_that_names_its_flag(flags: list[str], complaint: str) -> None:
@@ -78,6 +82,13 @@ def test_a_bad_value_is_one_line_that_names_its_flag(flags: list[str], complaint
         parse(flags)
     assert "\n" not in caught.value.message
     assert re.search(complaint, caught.value.message)
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"), [([], None), (["--queue-timeout", "0"], None), (["--queue-timeout", "3"], 3.0)]
+)
+def test_no_queue_timeout_is_none_or_zero(flags: list[str], expected: float | None) -> None:
+    assert core_settings(parse(flags), 10, 10).queue_timeout_s == expected
 
 
 def test_an_unknown_key_in_the_file_is_an_error(tmp_path: Path) -> None:

@@ -2,13 +2,17 @@
 
 import threading
 from collections import defaultdict
+from collections.abc import Callable
 
 import pytest
 
+from allocator import Ticket
 from service.core.messages.commands import Cancel
-from service.core.messages.events import Finished, FinishReason, TokenOut
-from service.core.messages.plan import Drawn, StepPlan, StepResult
+from service.core.messages.events import Finished, FinishReason, Refused, TokenOut
+from service.core.messages.plan import CopyResult, Drawn, StepPlan, StepResult
 from service.core.messages.ports import DirectRunner
+from service.core.policies.ranking import Patience
+from service.core.switching.mechanisms import PRESETS
 from service.execution.models.tokenizer import Tokenizer
 from service.simulation.runner import SimulatedRunner
 from tests.service.conftest import PATIENCE_S, Start, turn
@@ -182,3 +186,39 @@ def test_a_device_that_hangs_does_not_keep_the_engine_from_stopping(
     assert stuck.entered.wait(PATIENCE_S)
     engine.stop()
     stuck.go_on.set()
+
+
+class HungCopier:
+    """A copier none of whose copies ever ends."""
+
+    def __init__(self) -> None:
+        self.submitted: list[Ticket] = []
+
+    def start(self, report: Callable[[CopyResult], None]) -> None:
+        """See `Copier`."""
+
+    def submit(self, ticket: Ticket) -> None:
+        """See `Copier`."""
+        self.submitted.append(ticket)
+
+    def stop(self) -> None:
+        """See `Copier`."""
+
+
+def test_a_wait_ends_in_time_though_nothing_else_happens(start: Start) -> None:
+    """B waits for a copy of A's KV that hangs: no step and no end of a copy wakes the engine."""
+    stuck, copier = Stuck(), HungCopier()
+    sizes = {"device_blocks": 5, "host_blocks": 20, "max_num_seqs": 1, "queue_timeout_s": 0.05}
+    engine, inbox = start(
+        stuck, copier, "priority", **sizes, mechanisms=PRESETS["groups+reuse"], patience=Patience(0, 4)
+    )
+    engine.post(turn("a", prompt=70, priority=1))
+    assert stuck.entered.wait(PATIENCE_S)
+    engine.post(turn("b", prompt=60, priority=0, stop=("x",)))
+    stuck.go_on.set()
+    inbox.until_ended("b")
+    assert copier.submitted
+    last = inbox.last("b")
+    assert isinstance(last, Refused)
+    assert last.code == "queue_timeout"
+    assert "b" not in engine._turns

@@ -1,7 +1,7 @@
 """The bound on requests that are being prepared, queued or answered. It closes for shutdown."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from service.api.access.accounts import Accounts
@@ -12,12 +12,14 @@ from service.errors import OverloadedError, ShuttingDownError
 class Door:
     """Counts the open requests of all tenants, and has `Accounts` count each tenant's. Belongs to the event loop.
 
-    Always true: 0 <= ``inside`` <= ``limit``; once closed, it stays closed.
+    ``retry_after_s`` says when a place is likely to be free. Always true: 0 <= ``inside`` <= ``limit``; once closed, it
+    stays closed.
     """
 
-    def __init__(self, limit: int, accounts: Accounts) -> None:
+    def __init__(self, limit: int, accounts: Accounts, retry_after_s: Callable[[], float]) -> None:
         self.limit = limit
         self._accounts = accounts
+        self._retry_after_s = retry_after_s
         self.inside = 0
         self.closed = False
         self._empty = asyncio.Event()
@@ -29,7 +31,8 @@ class Door:
         if self.closed:
             raise ShuttingDownError()
         if self.inside >= self.limit:
-            raise OverloadedError(f"{self.inside} requests are open, the limit is {self.limit}")
+            message = f"{self.inside} requests are open, the limit is {self.limit}"
+            raise OverloadedError(message, retry_after_s=self._retry_after_s())
         with self._accounts.enter(tenant):
             self.inside += 1
             self._empty.clear()

@@ -11,7 +11,17 @@ from aiohttp import web
 
 from service.api.access.caller import Caller
 from service.api.body import with_body
-from service.api.context import BEGUN, CALLER, DOOR, LIMITS, MODEL, REQUEST_ID, STREAMS, ServedModel
+from service.api.context import (
+    BEGUN,
+    CALLER,
+    DOOR,
+    LIMITS,
+    MODEL,
+    REQUEST_ID,
+    STREAMS,
+    WAITING_LINE,
+    ServedModel,
+)
 from service.api.errors import error_body
 from service.api.openai.answer import CollectedChoice, Json
 from service.api.openai.prepare import Prepared, prepare_chat, prepare_completion
@@ -19,6 +29,7 @@ from service.api.openai.usage import Tally
 from service.api.slow_readers import abort_connection, bounded_write
 from service.api.sse import EventStream, compact
 from service.api.streams import AnswerStream, Delivery
+from service.api.waiting_line import REPORT_EVERY_S
 from service.core.messages.events import Preempted, Resumed
 from service.errors import RequestError, SlowReaderError
 
@@ -75,6 +86,7 @@ async def _streamed(request: web.Request, stream: AnswerStream, chunks: "_Chunks
     """Send chunks as they come. An error before the first is an ordinary answer; a later one is an event."""
     events = EventStream(request, request.app[LIMITS].write_timeout_s)
     try:
+        await _wait_in_line(request, stream, events)
         await _pump(stream, events, chunks, request.app[LIMITS].keep_alive_s)
     except SlowReaderError:
         abort_connection(request)
@@ -84,6 +96,15 @@ async def _streamed(request: web.Request, stream: AnswerStream, chunks: "_Chunks
             raise
         await events.send([error_body(error, request[REQUEST_ID])])
     return events.response
+
+
+async def _wait_in_line(request: web.Request, stream: AnswerStream, events: EventStream) -> None:
+    """Tell the client its place in the queue from time to time, until the answer has begun or ended."""
+    line, every_s = request.app[WAITING_LINE], min(REPORT_EVERY_S, request.app[LIMITS].keep_alive_s)
+    while not await stream.has_news(every_s):
+        if (place := line.place(stream.request_ids)) is None:
+            return
+        await events.comment(str(place))
 
 
 async def _pump(stream: AnswerStream, events: EventStream, chunks: "_Chunks", keep_alive_s: float) -> None:

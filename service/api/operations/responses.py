@@ -63,6 +63,7 @@ class RefusedNote(_Happened):
     event: Literal["refused"]
     code: str
     message: str
+    retry_after_s: float | None
 
 
 class StartedNote(_Happened):

@@ -119,6 +119,20 @@ class TokenFrame(_ServerFrame):
     number: int = Field(description="Number of the last token in it")
 
 
+class QueuedFrame(_ServerFrame):
+    """The turn waits for its first step. It is sent about once a second, if anything has changed."""
+
+    type: Literal["queued"] = "queued"
+    position: int = Field(description="Place in the order of arrival, from 1; 0: the turn waits no more")
+    reason: str | None = Field(
+        None, description="`slot`: the batch is full; `room`: the memory is; null: unknown, or it waits no more"
+    )
+    estimate_s: float | None = Field(
+        None,
+        description="Seconds it may still take, if requests go on to start as quickly as the last ones; null: unknown",
+    )
+
+
 class PreemptedFrame(_ServerFrame):
     """The turn was preempted and waits."""
 
@@ -179,7 +193,7 @@ class ErrorFrame(_ServerFrame):
     number: int | None = Field(None, description="Number of this end, if it ends a turn")
 
 
-ServerFrame = OpenedFrame | TokenFrame | PreemptedFrame | ResumedFrame | DoneFrame | ErrorFrame
+ServerFrame = OpenedFrame | QueuedFrame | TokenFrame | PreemptedFrame | ResumedFrame | DoneFrame | ErrorFrame
 
 _CLIENT: TypeAdapter[ClientFrame] = TypeAdapter(ClientFrame)
 

@@ -7,7 +7,8 @@ out as one `token` frame when the connection takes it.
 import asyncio
 from collections.abc import Callable
 
-from service.api.websocket.frames import PreemptedFrame, ResumedFrame, ServerFrame, TokenFrame
+from service.api.waiting_line import Place
+from service.api.websocket.frames import PreemptedFrame, QueuedFrame, ResumedFrame, ServerFrame, TokenFrame
 from service.api.websocket.session import ChatSession
 from service.errors import RequestError
 
@@ -26,6 +27,7 @@ class Outlet:
         self.news = asyncio.Event()
         self._session = session
         self._reported_preempted = False
+        self._reported_place: Place | None = None
         self.news.set()
 
     @property
@@ -40,12 +42,22 @@ class Outlet:
     def take(self) -> list[ServerFrame]:
         """Return frames for everything that happened since the last call."""
         self.news.clear()
-        session, frames = self._session, self._tokens()
+        session, frames = self._session, self._place()
+        frames += self._tokens()
         frames += self._changes()
         if session.end is not None and not self.up_to_date:
             frames.append(session.end)
         self.sent = max(self.sent, session.newest)
         return frames
+
+    def _place(self) -> list[ServerFrame]:
+        """Return a frame if the turn's place in the queue has changed, or it has left the queue."""
+        place = self._session.place
+        if place == self._reported_place:
+            return []
+        self._reported_place = place
+        place = place or Place(0, None, None)
+        return [QueuedFrame(position=place.position, reason=place.reason, estimate_s=place.estimate_s)]
 
     def _tokens(self) -> list[ServerFrame]:
         answer = self._session.answer

@@ -9,6 +9,7 @@ Numbers grow through the session: one for each token, one for each turn's end.
 from collections.abc import Sequence
 from typing import Protocol
 
+from service.api.waiting_line import Place
 from service.api.websocket.answer import NumberedAnswer
 from service.api.websocket.frames import DoneFrame, ErrorFrame
 from service.errors import InvalidRequestError, RequestError, SessionBusyError
@@ -54,6 +55,7 @@ class ChatSession:
         self.end: DoneFrame | ErrorFrame | None = None
         self.turn: LiveTurn | None = None
         self.turns = 0
+        self.place: Place | None = None  # of the turn, while it waits for its first step
         self.preempted: str | None = None  # the reason, while it lasts
         self.last_stall_s = 0.0
         self.reader: Reader | None = None
@@ -85,6 +87,12 @@ class ChatSession:
         self.turns += 1
         return [*self.history, *self.question]
 
+    def note_place(self, place: Place | None) -> None:
+        """Note the turn's place in the queue; None once it has started."""
+        if place != self.place:
+            self.place = place
+            self.wake()
+
     def add(self, text: str) -> None:
         """Add the answer's next piece."""
         self.answer.add(text)
@@ -92,7 +100,7 @@ class ChatSession:
 
     def finish(self, end: DoneFrame | ErrorFrame) -> None:
         """End the turn."""
-        self.turn, self.preempted, self.end = None, None, end
+        self.turn, self.place, self.preempted, self.end = None, None, None, end
         self.wake()
 
     def truncate(self, last: int | None) -> None:

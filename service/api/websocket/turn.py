@@ -7,10 +7,11 @@ import structlog
 from aiohttp import web
 
 from service.api.access.caller import Caller
-from service.api.context import DOOR, LIMITS, MODEL, STREAMS, ServedModel
+from service.api.context import DOOR, LIMITS, MODEL, STREAMS, WAITING_LINE, ServedModel
 from service.api.executor import in_executor
 from service.api.openai.turns import GenerationRequest, check_model, encode_chat, make_turns
 from service.api.streams import AnswerStream
+from service.api.waiting_line import REPORT_EVERY_S
 from service.api.websocket.frames import DoneFrame, ErrorFrame, TurnFrame, TurnTimings, TurnUsage, error_frame
 from service.api.websocket.session import ChatMessage, ChatSession
 from service.core.messages.events import Finished, FinishReason, Preempted, Resumed, Timings, TokenOut, Usage
@@ -69,9 +70,18 @@ class RunningTurn:
 
     async def _answer(self, turn: Turn) -> None:
         with self._app[STREAMS].open([turn]) as self._stream:
+            await self._wait_in_line(self._stream)
             while not self._stream.done:
                 for delivery in await self._stream.take():
                     self._take(delivery.output)
+
+    async def _wait_in_line(self, stream: AnswerStream) -> None:
+        """Tell the session its place in the queue from time to time, until the answer has begun or ended."""
+        while not await stream.has_news(REPORT_EVERY_S):
+            self._session.note_place(place := self._app[WAITING_LINE].place(stream.request_ids))
+            if place is None:
+                return
+        self._session.note_place(None)
 
     def _take(self, output: Output) -> None:
         session, event = self._session, output.event

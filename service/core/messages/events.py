@@ -188,7 +188,8 @@ class Gauges:
     waiting requests wait for, as in `RequestView`; None if none waits. ``fairness_gap`` is the difference of the
     services that backlogged tenants have got, over their weights, and ``fairness_bound`` what the policy promises that
     it never exceeds; 0 for a policy that promises nothing. ``fairness_excluded_s``: seconds, since the start, in which
-    a backlogged tenant was left out of both because its requests did not fit.
+    a backlogged tenant was left out of both because its requests did not fit. ``seconds_per_start`` is how long the
+    queue took lately for each request that left it for the batch; None before one had to wait.
     """
 
     running: int
@@ -209,6 +210,7 @@ class Gauges:
     fairness_gap: float = 0.0
     fairness_bound: float = 0.0
     fairness_excluded_s: float = 0.0
+    seconds_per_start: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from service.core.messages.events import (
     Gauges,
     KVDropped,
     Preempted,
+    Refused,
     Resumed,
     Served,
     SessionDropped,
@@ -163,19 +164,14 @@ class Ledger:
 
     def finish(self, request: Request, reason: FinishReason, now: float) -> None:
         """End a live request. Its session becomes idle, or is dropped if no later turn can use it."""
-        if request.slot is not None:
-            self.slots.leave(request)
-        if request.state is State.PREEMPTED and request.preempted_s is not None:
-            request.stalled_s += now - request.preempted_s
-        self._move(request, State.FINISHED)
-        del self._states[State.FINISHED]
-        del self.live[request.request_id]
-        if request in self.holders:
-            del self.holders[request]
-        else:
-            self._dequeue(request)
-        self._end_turn(request, reason, now)
+        self._end(request, reason, now)
         self.emit(Finished(request.request_id, reason, _usage(request), _timings(request, now)))
+
+    def refuse(self, request: Request, refusal: Refused, now: float) -> None:
+        """End a waiting request with a refusal instead of `Finished`."""
+        assert request.state is State.WAITING
+        self._end(request, FinishReason.CANCELLED, now)
+        self.emit(refusal)
 
     def gauges(self, priority_updates: int) -> Gauges:
         """Return how full core is, and how often ranks have changed."""
@@ -249,6 +245,20 @@ class Ledger:
         request.stalled_s += now - request.preempted_s
         switch_s = 0.0 if request.admitted_s is None else now - request.admitted_s
         self.emit(Resumed(request.request_id, now - request.preempted_s, switch_s))
+
+    def _end(self, request: Request, reason: FinishReason, now: float) -> None:
+        if request.slot is not None:
+            self.slots.leave(request)
+        if request.state is State.PREEMPTED and request.preempted_s is not None:
+            request.stalled_s += now - request.preempted_s
+        self._move(request, State.FINISHED)
+        del self._states[State.FINISHED]
+        del self.live[request.request_id]
+        if request in self.holders:
+            del self.holders[request]
+        else:
+            self._dequeue(request)
+        self._end_turn(request, reason, now)
 
     def _end_turn(self, request: Request, reason: FinishReason, now: float) -> None:
         session = request.session

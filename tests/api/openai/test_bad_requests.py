@@ -172,7 +172,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for(serve):
 
 
 async def test_a_full_queue_is_429_with_a_time_to_come_back(serve):
-    live = await serve(core={"max_num_seqs": 1, "max_queue": 1})
+    live = await serve(core={"max_num_seqs": 1, "max_num_queued_reqs": 1})
     live.runner.hold()
     running = await live.chat(stream=True, max_tokens=2)
     response = await live.chat(n=2)
@@ -187,7 +187,8 @@ async def test_too_many_open_requests_are_429(serve):
     live = await serve(limits={"max_open_requests": 1})
     live.runner.hold()
     running = await live.chat(stream=True, max_tokens=2)
-    assert (await live.chat()).status == 429
+    refused = await live.chat()
+    assert (refused.status, refused.headers["Retry-After"]) == (429, "5")  # nobody who waited has started yet
     live.runner.release()
     await running.read()
     await check_still_serves(live)

@@ -138,7 +138,7 @@ async def test_what_cannot_be_done_is_400_and_names_the_field(live, fields, para
 
 
 async def test_one_refused_choice_ends_them_all(serve):
-    live = await serve(core={"max_num_seqs": 1, "max_queue": 2})
+    live = await serve(core={"max_num_seqs": 1, "max_num_queued_reqs": 2})
     live.runner.hold()
     response = await live.complete(["a"] * 4)
     assert (response.status, (await response.json())["error"]["code"]) == (429, "server_overloaded")

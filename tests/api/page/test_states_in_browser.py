@@ -64,6 +64,22 @@ def test_many_tenants_leave_room_for_the_sessions_and_names_stay_text(page, brow
     assert tab.run("document.querySelector('#shares').offsetHeight") < 300
 
 
+def test_a_turn_that_waits_shows_its_place_until_it_starts(page, browse, stepped):
+    server = page(stepped, core={"max_num_seqs": 1})
+    first, second = browse(server.url), browse(server.url)
+    first.say("One", max_tokens=100)
+    stepped.allow(1)
+    first.until(lambda: states(first) == ["running"])
+    second.say("Two", max_tokens=100, seed=1)
+    second.until(lambda: len(states(second)) == 2)
+    stepped.allow(1)
+    second.shows("#notice", "Waiting, 1st in the queue (the batch is full).")
+    stepped.allow(99)  # one token of the second
+    second.until(lambda: second.find("#notice").text == "")
+    stepped.allow()
+    assert second.whole_answer()
+
+
 def test_a_preempted_request_says_so_in_both_panes_and_so_does_its_return(page, browse, stepped):
     server = page(stepped, core={"max_num_seqs": 1}, policy="priority")
     late, urgent = browse(server.url), browse(server.url)

@@ -135,7 +135,7 @@ async def test_sessions_whose_turns_run_are_not_displaced(serve, connect, steppe
 
 
 async def test_a_full_queue_ends_the_turn_with_a_time_to_come_back(serve, connect, stepped):
-    live = await serve(stepped, core={"max_queue": 1, "max_num_seqs": 1})
+    live = await serve(stepped, core={"max_num_queued_reqs": 1, "max_num_seqs": 1})
     first, second, third = [await connect(live) for _ in range(3)]
     await first.send("turn", content="Hi", max_tokens=50_000)
     stepped.allow(1)

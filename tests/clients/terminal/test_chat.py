@@ -165,6 +165,21 @@ async def test_ctrl_c_cancels_the_turn_and_history_ends_at_the_text_received(ser
     assert server.asked[1]["messages"][1] == {"role": "assistant", "content": "Once upon"}
 
 
+async def test_terminal_shows_where_a_turn_waits_and_only_as_long_as_it_does(server, start):
+    server.waits({"position": 3, "reason": "slot", "estimate_s": 4.2})
+    server.begins()
+    terminal = await start(server.url)
+    await terminal.say("Hello")
+    await terminal.shows("waiting, 3rd in the queue, about 4 s")
+    terminal.type(CTRL_C)
+    await terminal.shows("Cancelled.")
+    server.waits({"position": 22, "reason": None, "estimate_s": None}, {"position": 0})
+    server.says("Hi")
+    await terminal.say("Hello again")
+    await terminal.shows("waiting, 22nd in the queue", "Hi")
+    assert "3rd" not in terminal.everything.partition("Cancelled.")[2]
+
+
 async def test_second_ctrl_c_does_not_end_the_program(server, start):
     server.begins("Once upon")
     server.says("a time")
@@ -264,6 +279,12 @@ async def test_pipe_answers_each_line_without_escape_codes(server):
     code, out, err = await piped(server.url, "Hello\n\nAnd?\r\n")
     assert (code, out, err) == (0, "one\ntwo\n", "")
     assert [asked["messages"][-1]["content"] for asked in server.asked] == ["Hello", "And?"]
+
+
+async def test_pipe_says_nothing_about_a_wait(server):
+    server.waits({"position": 3, "reason": "slot", "estimate_s": 4.2}, {"position": 0})
+    server.says("Hi")
+    assert await piped(server.url, "Hello\n") == (0, "Hi\n", "")
 
 
 async def test_pipe_tables_and_notes_have_no_escape_codes(server):

@@ -20,7 +20,7 @@ const ENDED_EARLY = { cancelled: "stopped", length: "ended at the longest answer
 // A connection that ended with one of these codes would end with it again.
 const HOPELESS = { 1002: "the frame is invalid", 1007: "the text is not UTF-8", 1009: "it is too long for this server" };
 
-// Its events are: asked, opened {model, news}, text, paused, resumed, ended {content, text, why}, notice,
+// Its events are: asked, opened {model, news}, queued {position, reason, estimate_s}, text, paused, resumed, ended {content, text, why}, notice,
 // locked and taken.
 export class Conversation extends EventTarget {
   messages = load(HISTORY, []);
@@ -100,6 +100,7 @@ export class Conversation extends EventTarget {
   #take(frame) {
     const takers = { opened: this.#opened, token: this.#token, done: this.#done, error: this.#error };
     if (frame.type in takers) takers[frame.type].call(this, frame);
+    else if (frame.type === "queued") this.#emit("queued", frame);
     else if (frame.type === "preempted") this.#emit("paused", frame.reason);
     else if (frame.type === "resumed") this.#emit("resumed", frame.stalled_s);
   }

@@ -4,6 +4,7 @@ import { element, find, write } from "./elements.js";
 import { OPTIONS, load, save } from "./store.js";
 
 const NEAR_END = 40; // pixels: a user who has scrolled further up is reading and stays there
+const WAITING_FOR = { slot: "the batch is full", room: "no room for its KV yet" };
 const PAUSED = {
   slot: "the batch is full",
   room: "its memory was needed",
@@ -45,6 +46,7 @@ export class Dialogue {
     on("text", (text) => this.#append(text));
     on("ended", (end) => this.#ended(end));
     on("notice", (text) => this.notice(text));
+    on("queued", (place) => this.notice(waiting(place)));
     on("paused", (reason) => this.notice(`Paused: others are served first (${PAUSED[reason] ?? reason}).`));
     on("resumed", (seconds) => this.notice(`Resumed after ${seconds.toFixed(1)} s.`));
     find("#composer").addEventListener("submit", (event) => this.#submit(event));
@@ -127,6 +129,18 @@ export class Dialogue {
     const filled = this.#fields.filter(({ value }) => value !== "");
     return Object.fromEntries(filled.map(({ name, valueAsNumber }) => [name, valueAsNumber]));
   }
+}
+
+function waiting({ position, reason, estimate_s }) {
+  if (position === 0) return "";
+  const about = estimate_s === null ? "" : `, about ${Math.max(1, Math.round(estimate_s))} s`;
+  const why = reason in WAITING_FOR ? ` (${WAITING_FOR[reason]})` : "";
+  return `Waiting, ${ordinal(position)} in the queue${about}${why}.`;
+}
+
+function ordinal(number) {
+  const endings = { one: "st", two: "nd", few: "rd", other: "th" };
+  return number + endings[new Intl.PluralRules("en", { type: "ordinal" }).select(number)];
 }
 
 const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}${text.endsWith(".") ? "" : "."}`;
