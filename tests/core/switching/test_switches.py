@@ -191,10 +191,10 @@ def scheduler(bench: Bench, **mechanisms: bool) -> Scheduler:
 
 def teach(bench: Bench, block_s: float, step_s: float, prefill_token_s: float) -> None:
     """What copies in and steps have cost so far."""
-    bench.swaps.costs.copy_issued(Direction.IN, 1)
-    bench.swaps.costs.copy_ended(Direction.IN, 1, block_s)
+    bench.swaps.costs.copy_issued(Direction.IN, 1, 1)
+    bench.swaps.costs.copy_ended(Direction.IN, 1, 1, block_s)
     bench.swaps.costs.step_ended(prefill_token_s, 1, 1)
-    bench.swaps.costs.step_s = step_s
+    bench.swaps.costs.step_ended(step_s, 1, 0)
 
 
 @pytest.mark.parametrize(
@@ -211,6 +211,25 @@ def test_a_step_waits_for_copies_where_that_costs_less(block_s: float, bystander
     plan = scheduler(bench).plan(0.0)
     assert {ticket.sequence for ticket in plan.copies} == {request.sequence for request in swapping_in}
     assert names(plan) == (set() if waits else {request.request_id for request in running})
+
+
+def test_a_large_prefill_before_does_not_make_decodes_wait_for_copies() -> None:
+    bench = Bench()
+    teach(bench, 0.1, step_s=0.05, prefill_token_s=0.01)
+    bench.swaps.costs.step_ended(10.0, 1000, 1000)
+    swapping_in, running = bench.swapped(2), bench.running(1, 8)
+    plan = scheduler(bench).plan(0.0)
+    assert [ticket.sequence for ticket in plan.copies] == [swapping_in.sequence]
+    assert names(plan) == {running.request_id}
+
+
+def test_a_step_with_a_large_prefill_waits_for_a_short_copy() -> None:
+    """It would take 0.064 s longer than the same step of decodes, and one that swaps in would miss all of it."""
+    bench = Bench()
+    teach(bench, 0.01, step_s=0.01, prefill_token_s=0.001)
+    bench.swapped(2)
+    bench.running(6, 8).session.tokens = [0] * 90
+    assert not scheduler(bench).plan(0.0).rows
 
 
 def test_kv_is_computed_again_where_the_link_would_take_longer() -> None:
