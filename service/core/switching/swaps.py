@@ -113,7 +113,13 @@ class SwapManager:
             self._charged[ticket.number] = request
         self._issued.append(ticket)
         self.costs.copy_issued(ticket.direction, ticket.num_runs, ticket.num_blocks)
-        self._ledger.emit(CopyStarted(ticket.direction.value, ticket.num_blocks, ticket.first_block))
+        self._ledger.emit(CopyStarted(ticket.direction.value, ticket.num_blocks, self._num_reused(ticket)))
+
+    def _num_reused(self, ticket: Ticket) -> int:
+        """Count the blocks that need no copy: those before a copy in, and those that the host has beside a copy out."""
+        if ticket.direction is Direction.IN:
+            return ticket.first_block
+        return self._memory.host.used(ticket.sequence) - ticket.num_blocks
 
     def _keep_one_side(self, ticket: Ticket) -> None:
         """Keep KV on one side, without reuse: the device if the sequence was swapped in or runs, else the host."""

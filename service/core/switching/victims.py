@@ -3,8 +3,8 @@
 Blocks come from idle sessions, longest silent first; then from live requests that are not running, lowest rank first;
 then from running ones, lowest rank first. A victim gives its last blocks, and no more than are needed. Blocks whose KV
 is on the host are free at once. Others are swapped out first and count as *arriving* meanwhile, so that there is no
-second victim for the same need. One copy is for all that the admitted lack, and `SLACK_BLOCKS` more, so that a batch
-which grows by a block a step does not need a copy a step. KV that cannot be copied is dropped, tail first and only as
+second victim for the same need. One copy is for all that the admitted lack, and a few more, so that a batch which grows
+by a block a step does not need a copy a step. KV that cannot be copied is dropped, tail first and only as
 much as needed. An admitted request is never a victim.
 """
 
@@ -17,7 +17,8 @@ from service.core.state.sessions import Session
 from service.core.switching.host_room import HostVictims
 from service.core.switching.swaps import SwapManager
 
-SLACK_BLOCKS = 8  # that a copy takes beyond what is lacking
+SLACK_BLOCKS = 8  # that a copy takes at most beyond what is lacking
+SLACK_SHARE = 16  # and at most this part of the pool
 
 
 class Victims:
@@ -41,6 +42,7 @@ class Victims:
         self._not_running = [request for request in others if self._is_parked(request)]
         self._idle: deque[Session] | None = None  # None until blocks are needed
         self._victim: tuple[Session, Request | None] | None = None  # the current one
+        self._slack = min(SLACK_BLOCKS, ledger.memory.device.num_blocks // SLACK_SHARE)
         self._promised = 0  # blocks for admitted requests that wait
         self._arriving = self._count_arriving({request.sequence for request in admitted})
 
@@ -131,7 +133,7 @@ class Victims:
         if not self._memory.device.used(sequence):
             self._ledger.sessions.left_device(session)
             return False
-        to_copy = max(short, self._lacking()) + SLACK_BLOCKS
+        to_copy = max(short, self._lacking()) + self._slack
         if reason := self._swaps.start_swap_out(session, self._host_victims, request, to_copy):
             self._ledger.drop_tail(session, short, reason)
             self._swaps.forget_failures(sequence)
@@ -148,7 +150,7 @@ class Victims:
         if not used:
             self._ledger.sessions.left_device(session)
         elif clean >= min(short, used) or self._swaps.start_swap_out(
-            session, self._host_victims, request, short + SLACK_BLOCKS
+            session, self._host_victims, request, short + self._slack
         ):
             self._arriving += clean
         else:

@@ -26,14 +26,14 @@ def test_dirty_blocks_are_copied_out_first_and_are_there_when_that_has_ended() -
     bench = Bench(device=10)
     preempted, newcomer = bench.preempted(10), bench.waiting(4 * BLOCK)
     assert not bench.victims([newcomer], [preempted]).obtain_blocks(newcomer)
-    assert [ticket.num_blocks for ticket in bench.end_copies()] == [10]
+    assert [ticket.num_blocks for ticket in bench.end_copies()] == [4]
     assert bench.victims([newcomer], [preempted]).obtain_blocks(newcomer)
     assert not bench.events(KVDropped)
 
 
 def test_a_victim_of_86_blocks_gives_about_what_is_asked_for() -> None:
-    bench = Bench(device=90, host=90)
-    victim, newcomer = bench.preempted(86), bench.waiting(10 * BLOCK)
+    bench = Bench(device=130, host=90)
+    victim, newcomer = bench.preempted(86), bench.waiting(50 * BLOCK)
     assert not bench.victims([newcomer], [victim]).obtain_blocks(newcomer)
     assert [ticket.num_blocks for ticket in bench.end_copies()] == [6 + SLACK_BLOCKS]
     assert bench.victims([newcomer], [victim]).obtain_blocks(newcomer)
@@ -43,8 +43,8 @@ def test_a_victim_of_86_blocks_gives_about_what_is_asked_for() -> None:
 
 
 def test_one_copy_is_for_all_that_the_admitted_lack() -> None:
-    bench = Bench(device=60, host=60)
-    victim, one, two = bench.preempted(60), bench.waiting(5 * BLOCK), bench.waiting(7 * BLOCK)
+    bench = Bench(device=130, host=60)
+    victim, one, two = bench.preempted(130), bench.waiting(5 * BLOCK), bench.waiting(7 * BLOCK)
     victims = bench.victims([one, two], [victim])
     assert not victims.obtain_blocks(one)
     assert not victims.obtain_blocks(two)
@@ -52,8 +52,8 @@ def test_one_copy_is_for_all_that_the_admitted_lack() -> None:
 
 
 def test_a_batch_that_grows_by_a_block_a_step_does_not_need_a_copy_a_step() -> None:
-    bench = Bench(device=60, host=60)
-    victim, grows = bench.preempted(50), bench.running(10)
+    bench = Bench(device=130, host=60)
+    victim, grows = bench.preempted(120), bench.running(10)
     copies = 0
     for _ in range(3 * SLACK_BLOCKS):
         if not bench.victims([grows], [victim]).obtain_blocks(grows):
