@@ -21,18 +21,26 @@ class CopiesInFlight:
         self._host = host
         self._tickets: dict[int, Ticket] = {}  # by number
         self._own_end: dict[int, int] = {}  # by number: the sequence's own blocks under copy end at this index
+        self._host_first: dict[int, int] = {}  # by number: the index of the first block that the host has
         self._numbers = count()
 
-    def issue(self, sequence: int, direction: Direction, blocks: range, end: int, epoch: int) -> Ticket:
-        """Return a new ticket for the sequence's blocks with the indices ``blocks``, which it has on both sides."""
+    def issue(
+        self, sequence: int, direction: Direction, blocks: range, end: int, epoch: int, host_first: int
+    ) -> Ticket:
+        """Return a new ticket for the sequence's blocks with the indices ``blocks``, which it has on both sides.
+
+        Its blocks on the host begin with index ``host_first``, and will until the ticket ends.
+        """
         source = slice_extents(self._device.extents(sequence), blocks.start, blocks.stop)
-        destination = slice_extents(self._host.extents(sequence), blocks.start, blocks.stop)
+        on_host = self._host.extents(sequence)
+        destination = slice_extents(on_host, blocks.start - host_first, blocks.stop - host_first)
         if direction is Direction.IN:
             source, destination = destination, source
         number = next(self._numbers)
         ticket = Ticket(number, sequence, direction, blocks.start, source, destination, end, epoch)
         self._tickets[number] = ticket
         self._own_end[number] = blocks.stop
+        self._host_first[number] = host_first
         return ticket
 
     def hand_to_ticket(self, ticket: Ticket, num_blocks: int) -> None:
@@ -41,16 +49,16 @@ class CopiesInFlight:
         if num_blocks >= own_end:
             return
         new_end = max(num_blocks, ticket.first_block)
-        for groups in (self._device, self._host):
-            groups.shrink(ticket.sequence, own_end)
-            groups.hand_over(ticket.sequence, new_end, _holder(ticket.number))
+        for groups, first in self._sides(ticket):
+            groups.shrink(ticket.sequence, own_end - first)
+            groups.hand_over(ticket.sequence, new_end - first, _holder(ticket.number))
         self._own_end[ticket.number] = new_end
 
     def end(self, ticket: Ticket) -> None:
         """Forget the ticket and free the blocks that it owns. Raises UnknownTicketError when it has already ended."""
         if self._tickets.get(ticket.number) != ticket:
             raise UnknownTicketError(f"ticket {ticket.number} is not in flight")
-        del self._tickets[ticket.number], self._own_end[ticket.number]
+        del self._tickets[ticket.number], self._own_end[ticket.number], self._host_first[ticket.number]
         for groups in (self._device, self._host):
             if _holder(ticket.number) in groups:
                 groups.release(_holder(ticket.number))
@@ -82,15 +90,19 @@ class CopiesInFlight:
             holders = {owner for owner in groups.owners if owner < 0}
             assert holders <= {_holder(number) for number in self._tickets}, f"pool {pool}: an ended ticket has blocks"
             for ticket in self._tickets.values():
-                held = _blocks(self._held(ticket, groups))
+                held = _blocks(self._held(ticket, *self._sides(ticket)[pool]))
                 assert held == _blocks(_by_pool(ticket)[pool]), f"pool {pool}: {ticket} lost blocks"
 
-    def _held(self, ticket: Ticket, groups: BlockGroups) -> tuple[Extent, ...]:
+    def _sides(self, ticket: Ticket) -> tuple[tuple[BlockGroups, int], tuple[BlockGroups, int]]:
+        """Return both pools, each with the index of the first block that the ticket's sequence has there."""
+        return (self._device, 0), (self._host, self._host_first[ticket.number])
+
+    def _held(self, ticket: Ticket, groups: BlockGroups, first: int) -> tuple[Extent, ...]:
         """Return the blocks of a ticket as their owners have them: the sequence's, then the ticket's own."""
         own_end = self._own_end[ticket.number]
         own: tuple[Extent, ...] = ()
         if own_end > ticket.first_block:
-            own = slice_extents(groups.extents(ticket.sequence), ticket.first_block, own_end)
+            own = slice_extents(groups.extents(ticket.sequence), ticket.first_block - first, own_end - first)
         holder = _holder(ticket.number)
         return own + (groups.extents(holder) if holder in groups else ())
 

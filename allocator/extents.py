@@ -92,6 +92,27 @@ class ExtentPool:
         self._held[extent.start] = length = extent.length + num_blocks
         return Extent(self.pool, extent.start, length)
 
+    def num_free_before(self, extent: Extent) -> int:
+        """Return the number of free blocks directly in front of the extent."""
+        return extent.start - self._free_ends.get(extent.start, extent.start)
+
+    def allocate_before(self, extent: Extent, num_blocks: int) -> Extent:
+        """Allocate the ``num_blocks`` free blocks directly in front of the extent, as an extent of their own.
+
+        Raises OutOfBlocksError if they are too few.
+        """
+        if num_blocks < 1:
+            raise ValueError(f"cannot allocate {num_blocks} blocks")
+        free, end = self.num_free_before(extent), extent.start
+        if free < num_blocks:
+            raise OutOfBlocksError(self.pool, self.num_blocks, free, num_blocks)
+        self._remove_free(end - free, free)
+        if free > num_blocks:
+            self._add_free(end - free, free - num_blocks)
+        self._num_free -= num_blocks
+        self._held[end - num_blocks] = num_blocks
+        return Extent(self.pool, end - num_blocks, num_blocks)
+
     def split(self, extent: Extent, length: int) -> tuple[Extent, Extent]:
         """Divide the extent in two: its first ``length`` blocks and the rest, neither empty."""
         self._require_sole_holder(extent)

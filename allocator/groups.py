@@ -107,6 +107,37 @@ class BlockGroups:
             self._file(owner, holding, 0)
             holding.free_reserve(self._pool)
 
+    def grow_front(self, owner: int, num_blocks: int) -> None:
+        """Give ``owner`` ``num_blocks`` more used blocks in front of those it has, in place as far as possible.
+
+        Its reserve is freed. Raises OutOfBlocksError, having changed nothing, when fewer are available.
+        """
+        holding = self._holding(owner)
+        if num_blocks > self.num_available:
+            raise OutOfBlocksError(self._pool.pool, self.num_blocks, self.num_available, num_blocks)
+        self.shrink(owner, holding.used)
+        missing = num_blocks
+        while missing > 0:
+            free_before = self._pool.num_free_before(holding.groups[0]) if holding.groups else 0
+            if free_before:
+                group = self._pool.allocate_before(holding.groups[0], min(free_before, missing))
+            elif largest := self._pool.largest_free:
+                group = self._pool.allocate(min(missing, largest))
+            else:
+                group = self._steal(owner, missing, missing)
+            holding.add_front(group)
+            missing -= group.length
+        self._num_used += num_blocks
+
+    def drop_front(self, owner: int, num_blocks: int) -> None:
+        """Free the first ``num_blocks`` used blocks, and the reserve."""
+        holding = self._holding(owner)
+        if not 0 <= num_blocks <= holding.used:
+            raise ValueError(f"cannot drop {num_blocks} of {holding.used} blocks")
+        self.shrink(owner, holding.used)
+        holding.drop_front(self._pool, num_blocks)
+        self._num_used -= num_blocks
+
     def release(self, owner: int) -> None:
         """Free all blocks of ``owner`` and forget it."""
         holding = self._holding(owner)

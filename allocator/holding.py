@@ -39,6 +39,20 @@ class Holding:
         self.groups.append(group)
         self.capacity += group.length
 
+    def add_front(self, group: Extent) -> None:
+        """Put a group in front of the others, and use all of it."""
+        self.groups.insert(0, group)
+        self.capacity += group.length
+        self.set_used(self.used + group.length)
+
+    def drop_front(self, pool: ExtentPool, num_blocks: int) -> None:
+        """Free the first ``num_blocks`` blocks; there must be no reserve."""
+        rest = self.detach(pool, num_blocks)
+        for group in self.groups:
+            pool.free(group)
+        self.groups, self.capacity = rest, sum(group.length for group in rest)
+        self.set_used(self.capacity)
+
     def extend(self, pool: ExtentPool, num_blocks: int) -> None:
         """Make the last group longer in place."""
         self.groups[-1] = pool.extend(self.groups[-1], num_blocks)

@@ -1,18 +1,22 @@
 """Where each sequence's KV is: on the device, on the host, or both.
 
 `KVMemory` owns the block groups of both pools and every sequence's watermarks, which count leading tokens: ``computed``
-(have KV), ``resident`` (are on the device), ``mirrored`` (have a valid copy on the host).
+(have KV), ``resident`` (are on the device), ``mirrored`` (the valid copy on the host ends there). A sequence gives its
+last blocks first, so the copy may begin behind the first block, with block ``first_mirrored``: what the device keeps
+was never copied.
 
     device  |###########resident###########|....reserved....|
-    host    |######mirrored######|
-                                           ^ computed = max(resident, mirrored)
+    host          |######mirrored######|
+                  ^ first_mirrored         ^ computed = max(resident, mirrored)
 
 Always true, and verified by `check`:
 
-- ``max(resident, mirrored) = computed``: computed KV is always on one side. A sequence runs only if all is resident.
+- All KV below ``computed`` is on one side: ``max(resident, mirrored) = computed``, and where resident < computed the
+  copy begins at or before ``resident``. A sequence runs only if all is resident.
 - Where resident < computed, resident ends at a block boundary: a swap-in never writes into a block that has KV.
 - A sequence has exactly its mirrored blocks on the host and at least its resident ones on the device, plus, on either
   side, those that a copy in flight is writing.
+- The copy on the host grows at either end by a copy that touches it, so it never has a hole.
 - A sequence has at most one copy in flight, so a block has at most one writer. Blocks under copy are not freed before
   the ticket ends: the ticket owns those that the sequence gives up (truncate, drop) until then.
 - Every truncation of KV gives the sequence a new epoch, never used before. A ticket of an older epoch is stale: its end
@@ -29,6 +33,7 @@ from allocator.errors import (
     NothingToCopyError,
     NotReservedError,
     NotResidentError,
+    OutOfBlocksError,
     UnknownOwnerError,
 )
 from allocator.groups import BlockGroups
@@ -97,7 +102,7 @@ class KVMemory:
     def watermarks(self, sequence: int) -> Watermarks:
         """Return the sequence's watermarks, in tokens."""
         state = self._state(sequence)
-        return Watermarks(state.computed, state.resident, state.mirrored, state.epoch)
+        return Watermarks(state.computed, state.resident, state.mirrored, state.epoch, state.first_mirrored)
 
     def computed(self, sequence: int) -> int:
         """Return the number of tokens that have KV."""
@@ -144,23 +149,37 @@ class KVMemory:
             self.device.shrink(sequence, self.device_blocks_for(tokens))
             return
         self._truncate(sequence, state, self.device_blocks_for(tokens))
-        state.truncate(tokens, tokens)
+        state.truncate(tokens, tokens, self.block_tokens)
         state.epoch = next(self._epochs)
 
-    def swap_out(self, sequence: int, upto: int | None = None) -> Ticket:
-        """Start copying to the host what is not mirrored of the first ``upto`` tokens (default: of all).
+    def swap_out(self, sequence: int, num_blocks: int | None = None) -> Ticket:
+        """Start copying to the host what it lacks of the last ``num_blocks`` device blocks with KV (default: of all).
 
-        It copies whole blocks from the one where ``mirrored`` ends. The sequence may go on running meanwhile. Raises
-        OutOfBlocksError (host), NothingToCopyError, CopyPendingError.
+        Once that is complete, `reclaim_device` can free these blocks. The sequence may go on running meanwhile. A copy
+        that the new one would not touch is given up. Raises OutOfBlocksError (host), NothingToCopyError,
+        CopyPendingError.
         """
         state = self._idle_state(sequence)
-        end = state.computed if upto is None else min(upto, state.computed)
-        if state.mirrored >= end:
-            raise NothingToCopyError(f"sequence {sequence}: {state.mirrored} tokens are mirrored, {end} asked for")
-        blocks = range(state.mirrored // self.block_tokens, self.device_blocks_for(end))
-        self.host.grow(sequence, blocks.stop)
-        state.ticket = self._copies.issue(sequence, Direction.OUT, blocks, end, state.epoch)
+        blocks, after = self._to_mirror(state, num_blocks)
+        if not blocks:
+            raise NothingToCopyError(f"sequence {sequence}: {state.mirrored} of {state.computed} tokens are mirrored")
+        held = self.host.used(sequence)
+        if (more := len(after) - held) > self.host.num_available:
+            raise OutOfBlocksError(HOST, self.host.num_blocks, self.host.num_available, more)
+        if after == blocks:
+            self._reclaim(self.host, sequence, held)
+        if (front := state.first_mirrored - after.start) > 0:
+            self.host.grow_front(sequence, front)
+        else:
+            self.host.grow(sequence, len(after))
+        end = min(blocks.stop * self.block_tokens, state.computed)
+        state.ticket = self._copies.issue(sequence, Direction.OUT, blocks, end, state.epoch, after.start)
         return state.ticket
+
+    def host_growth(self, sequence: int, num_blocks: int | None = None) -> int:
+        """Return how many host blocks `swap_out` takes, those that it frees taken off."""
+        _, after = self._to_mirror(self._state(sequence), num_blocks)
+        return len(after) - self.host.used(sequence)
 
     def swap_in(self, sequence: int) -> Ticket:
         """Start copying to the device all that is not resident; the sequence may run once the ticket is complete.
@@ -173,7 +192,7 @@ class KVMemory:
             raise NothingToCopyError(f"sequence {sequence}: all {end} tokens are resident")
         blocks = range(state.resident // self.block_tokens, self.device_blocks_for(end))
         self.device.grow(sequence, blocks.stop)
-        state.ticket = self._copies.issue(sequence, Direction.IN, blocks, end, state.epoch)
+        state.ticket = self._copies.issue(sequence, Direction.IN, blocks, end, state.epoch, state.first_mirrored)
         return state.ticket
 
     def complete(self, ticket: Ticket) -> bool:
@@ -185,7 +204,7 @@ class KVMemory:
         if state is None:
             return False
         applied = state.apply(ticket)
-        self._free_unfilled_host_blocks(ticket.sequence, state)
+        self._settle(ticket.sequence, state)
         return applied
 
     def fail(self, ticket: Ticket) -> None:
@@ -196,21 +215,24 @@ class KVMemory:
         state = self._end(ticket)
         if state is None:
             return
-        if ticket.direction is Direction.OUT:
+        if ticket.direction is Direction.IN:
+            if state.epoch == ticket.epoch:
+                self.device.shrink(ticket.sequence, self.device_blocks_for(state.resident))
+        elif ticket.first_block >= state.first_mirrored:
             # The block where mirrored ends was being rewritten, so even its valid part is in doubt. The device has it:
-            # a sequence stays resident while it is being swapped out.
-            state.truncate(state.resident, ticket.first_block * self.block_tokens)
-        elif state.epoch == ticket.epoch:
-            self.device.shrink(ticket.sequence, self.device_blocks_for(state.resident))
-        self._free_unfilled_host_blocks(ticket.sequence, state)
+            # a sequence whose copy grows at this end is resident.
+            state.truncate(state.resident, ticket.first_block * self.block_tokens, self.block_tokens)
+        self._settle(ticket.sequence, state)
 
     def reclaimable_device(self, sequence: int) -> int:
-        """Count what `reclaim_device` could free: all blocks when mirrored, else those without KV; none under copy."""
+        """Count what `reclaim_device` could free: a mirrored tail, or the blocks without KV; none under copy."""
         state = self._state(sequence)
-        if state.ticket is not None:
-            return 0
-        needed = 0 if state.mirrored == state.computed else self.device_blocks_for(state.resident)
-        return self.device.used(sequence) - needed
+        return 0 if state.ticket is not None else self._num_unneeded(sequence, state)
+
+    def arriving_device(self, sequence: int) -> int:
+        """Count what `reclaim_device` could free once the sequence's copy in flight has succeeded; 0 without one."""
+        state = self._state(sequence)
+        return 0 if state.ticket is None else self._num_unneeded(sequence, state.after_copy())
 
     def reclaimable_host(self, sequence: int) -> int:
         """Count what `reclaim_host` could free: all blocks when all KV is resident, else none; none under copy."""
@@ -253,8 +275,11 @@ class KVMemory:
         name = f"sequence {sequence}"
         device, host = self.device.used(sequence), self.host.used(sequence)
         assert device >= self.device_blocks_for(state.resident), f"{name}: resident tokens without blocks"
-        mirrored = self.device_blocks_for(state.mirrored)
+        mirrored = self.device_blocks_for(state.mirrored) - state.first_mirrored
         assert host == mirrored or (host > mirrored and state.ticket is not None), f"{name}: {host} host blocks"
+        assert mirrored > 0 or state.mirrored == state.first_mirrored == 0, f"{name}: an empty copy has a place"
+        begins = state.first_mirrored * self.block_tokens
+        assert state.is_resident or begins <= state.resident, f"{name}: {state.resident} resident, copy from {begins}"
         whole = state.is_resident or state.resident % self.block_tokens == 0
         assert whole, f"{name}: resident ends at token {state.resident}, inside a block"
         assert state.ticket is None or state.ticket in self.tickets, f"{name}: its ticket has ended"
@@ -276,28 +301,54 @@ class KVMemory:
         """End the ticket. Return its sequence's state, or None if that was dropped (its id may be in use again)."""
         self._copies.end(ticket)
         state = self._sequences.get(ticket.sequence)
-        if state is None or state.ticket != ticket:
-            return None
-        state.ticket = None
-        return state
+        return None if state is None or state.ticket != ticket else state
+
+    def _to_mirror(self, state: SequenceState, num_blocks: int | None) -> tuple[range, range]:
+        """Return the blocks to copy so that the last ``num_blocks`` can be given, and those that the host has then.
+
+        A copy grows where it touches what is asked for. Where blocks lie between, they are copied too if they are no
+        more than the copy has; else the copy starts anew. So no more is copied than was asked for and copied before.
+        """
+        on_device, computed = self.device_blocks_for(state.resident), self.device_blocks_for(state.computed)
+        first = 0 if num_blocks is None else max(0, on_device - num_blocks)
+        if state.mirrored == state.computed:
+            last = state.first_mirrored
+            return range(first, last), range(min(first, last), computed)
+        full = state.mirrored // self.block_tokens
+        if state.mirrored and state.first_mirrored <= first <= 2 * full - state.first_mirrored:
+            return range(full, computed), range(state.first_mirrored, computed)
+        return range(first, computed), range(first, computed)
+
+    def _num_unneeded(self, sequence: int, state: SequenceState) -> int:
+        """Count the device blocks that hold no KV, or KV that is mirrored to its end."""
+        is_clean = state.mirrored == state.computed
+        needed = state.first_mirrored if is_clean else self.device_blocks_for(state.resident)
+        return self.device.used(sequence) - needed
 
     def _truncate(self, sequence: int, state: SequenceState, blocks: int) -> None:
         """Keep the first ``blocks`` blocks on both sides."""
         if state.ticket is not None:
             self._copies.hand_to_ticket(state.ticket, blocks)
         self.device.shrink(sequence, blocks)
-        self.host.shrink(sequence, blocks)
+        self.host.shrink(sequence, max(0, blocks - state.first_on_host))
 
     def _reclaim(self, groups: BlockGroups, sequence: int, blocks: int) -> int:
         if blocks <= 0:
             return 0
         groups.shrink(sequence, groups.used(sequence) - blocks)
-        remaining = (self.device.used(sequence) * self.block_tokens, self.host.used(sequence) * self.block_tokens)
-        self._state(sequence).truncate(*remaining)
+        state = self._state(sequence)
+        device, host = self.device.used(sequence), state.first_mirrored + self.host.used(sequence)
+        state.truncate(device * self.block_tokens, host * self.block_tokens, self.block_tokens)
         return blocks
 
-    def _free_unfilled_host_blocks(self, sequence: int, state: SequenceState) -> None:
-        """Free the host blocks that a copy took and did not fill; the reserve stays if it filled all."""
-        mirrored = self.device_blocks_for(state.mirrored)
-        if self.host.used(sequence) > mirrored:
-            self.host.shrink(sequence, mirrored)
+    def _settle(self, sequence: int, state: SequenceState) -> None:
+        """End a sequence's copy, and free the host blocks that it took and did not fill.
+
+        The reserve stays if it filled all.
+        """
+        first, last = state.first_on_host, self.device_blocks_for(state.mirrored)
+        state.ticket = None
+        if first + self.host.used(sequence) > last:
+            self.host.shrink(sequence, max(0, last - first))
+        if self.host.used(sequence) and first < state.first_mirrored:
+            self.host.drop_front(sequence, state.first_mirrored - first)

@@ -18,8 +18,8 @@ class Direction(StrEnum):
 class Ticket:
     """A copy in flight of the sequence's blocks from ``first_block`` on, as extents in order on both sides.
 
-    Both sides have the same number of blocks. Once the copy is complete, the destination has the first ``end`` tokens,
-    if the sequence's epoch is still ``epoch``. ``number`` is unique within a `KVMemory`.
+    Both sides have the same number of blocks. Once the copy is complete, the destination has the tokens of these blocks
+    up to token ``end``, if the sequence's epoch is still ``epoch``. ``number`` is unique within a `KVMemory`.
     """
 
     number: int
@@ -35,6 +35,11 @@ class Ticket:
     def num_blocks(self) -> int:
         """Blocks to copy."""
         return sum(extent.length for extent in self.source)
+
+    @property
+    def num_runs(self) -> int:
+        """Contiguous copies into which it divides."""
+        return len(copy_runs(self.source, self.destination))
 
 
 def copy_runs(source: Sequence[Extent], destination: Sequence[Extent]) -> list[tuple[int, int, int]]:

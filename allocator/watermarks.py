@@ -6,22 +6,27 @@ from allocator.tickets import Direction, Ticket
 
 
 class Watermarks(NamedTuple):
-    """Leading tokens that have KV at all, on the device, and on the host; the epoch rises when KV is truncated."""
+    """Leading tokens that have KV at all, on the device, and up to the end of the copy on the host.
+
+    The copy begins with block ``first_mirrored``. The epoch rises when KV is truncated.
+    """
 
     computed: int
     resident: int
     mirrored: int
     epoch: int
+    first_mirrored: int
 
 
 class SequenceState:
     """One sequence's watermarks in tokens, and its copy in flight. ``computed`` follows from the other two."""
 
-    __slots__ = ("epoch", "mirrored", "resident", "ticket")
+    __slots__ = ("epoch", "first_mirrored", "mirrored", "resident", "ticket")
 
     def __init__(self, epoch: int) -> None:
         self.resident = 0
-        self.mirrored = 0
+        self.mirrored = 0  # 0: the host has nothing of it
+        self.first_mirrored = 0  # a block, 0 where the host has nothing
         self.epoch = epoch
         self.ticket: Ticket | None = None
 
@@ -35,17 +40,36 @@ class SequenceState:
         """Whether all KV is on the device."""
         return self.resident >= self.mirrored
 
-    def truncate(self, resident: int, mirrored: int) -> None:
+    @property
+    def first_on_host(self) -> int:
+        """The first block that it has on the host, those that a copy in flight is writing included."""
+        ticket = self.ticket
+        if ticket is None or ticket.direction is Direction.IN:
+            return self.first_mirrored
+        return min(self.first_mirrored, ticket.first_block) if self.mirrored else ticket.first_block
+
+    def truncate(self, resident: int, mirrored: int, block_tokens: int) -> None:
         """Lower the watermarks to at most these."""
         self.resident = min(self.resident, resident)
         self.mirrored = min(self.mirrored, mirrored)
+        if self.mirrored <= self.first_mirrored * block_tokens:
+            self.mirrored = self.first_mirrored = 0
 
     def apply(self, ticket: Ticket) -> bool:
         """Raise the watermark for a completed ticket; False if KV was truncated since it was issued."""
         if ticket.epoch != self.epoch:
             return False
-        if ticket.direction is Direction.OUT:
-            self.mirrored = ticket.end
-        else:
+        if ticket.direction is Direction.IN:
             self.resident = ticket.end
+            return True
+        self.first_mirrored = min(self.first_mirrored, ticket.first_block) if self.mirrored else ticket.first_block
+        self.mirrored = max(self.mirrored, ticket.end)
         return True
+
+    def after_copy(self) -> "SequenceState":
+        """Return the state that it will have if its copy in flight succeeds."""
+        after = SequenceState(self.epoch)
+        after.resident, after.mirrored, after.first_mirrored = self.resident, self.mirrored, self.first_mirrored
+        if self.ticket is not None:
+            after.apply(self.ticket)
+        return after

@@ -78,8 +78,7 @@ class Scheduler:
         admitted = admission.admitted
         victims = Victims(self._ledger, self._swaps, admitted, admission.others, now)
         ready = self._ready(admitted, victims, now)
-        not_ready = len(admitted) - len(ready)
-        if self._waits_for_copies(not_ready, len(ready) + victims.num_running) or self._is_late(admitted):
+        if self._waits_for_copies(len(admitted) - len(ready), ready, victims) or self._is_late(admitted):
             return self._pause()
         opened = self._give_slots(ready, victims, now)
         running = [request for request in [*ready, *victims.still_running()] if not request.is_spent]
@@ -171,19 +170,21 @@ class Scheduler:
         """Return whether its last token, with which a slot opens, is not known yet, or it is being evicted."""
         return bool(request.num_drawing) or (self._eviction is not None and self._eviction.holds_back(request))
 
-    def _waits_for_copies(self, not_ready: int, runnable: int) -> bool:
+    def _waits_for_copies(self, not_ready: int, ready: Sequence[Request], victims: Victims) -> bool:
         """Return whether the step should wait for copies: always where they are synchronous, else if it costs less.
 
-        Waiting delays the ``runnable`` requests until the link is done. Not waiting delays those ``not_ready``, with KV
-        or blocks on the way, by a step, which takes about the same time for any number of rows. The paper's rule, to
-        wait when most of the batch is swapping, is this one where a copy takes as long as a step.
+        Waiting delays those that could run until the link is done. Not waiting delays those ``not_ready``, with KV or
+        blocks on the way, by the step that those ``ready`` would make. The paper's rule, to wait when most of the batch
+        is swapping, is this one where a copy takes as long as a step.
         """
         if not self._memory.tickets:
             return False
         if not self._mechanisms.asynchronous:
             return True
-        costs = self._swaps.costs
-        queued_s, step_s = costs.queued_s(), costs.step_s
+        runnable = len(ready) + victims.num_running
+        uncomputed = (request.num_tokens - self._memory.computed(request.sequence) for request in ready)
+        prefill = min(self._budget.tokens, sum(tokens for tokens in uncomputed if tokens > 1))
+        queued_s, step_s = self._swaps.costs.queued_s(), self._swaps.costs.step_s(prefill)
         return queued_s is not None and step_s is not None and runnable * queued_s < not_ready * step_s
 
     def _is_late(self, admitted: Sequence[Request]) -> bool:

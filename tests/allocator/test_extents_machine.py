@@ -58,6 +58,21 @@ class ExtentPoolMachine(RuleBasedStateMachine):
         self.take(Extent(0, extent.end, length))
         return longer
 
+    @rule(target=extents, extent=extents, length=lengths)
+    def allocate_before(self, extent: Extent, length: int) -> object:
+        num_free = 0
+        while extent.start - num_free - 1 in self.free:
+            num_free += 1
+        assert self.pool.num_free_before(extent) == num_free
+        if length > num_free:
+            with pytest.raises(OutOfBlocksError):
+                self.pool.allocate_before(extent, length)
+            return multiple()
+        before = self.pool.allocate_before(extent, length)
+        assert (before.length, before.end) == (length, extent.start)
+        self.take(before)
+        return before
+
     @rule(target=extents, extent=consumes(extents), data=st.data())
     def split(self, extent: Extent, data: st.DataObject) -> object:
         if extent.length == 1:

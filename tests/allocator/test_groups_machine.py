@@ -84,6 +84,29 @@ class BlockGroupsMachine(RuleBasedStateMachine):
             self.owner_of |= dict.fromkeys(moved, to)
             self.blocks[owner], self.blocks[to] = self.blocks[owner][:first], had + moved
 
+    @precondition(lambda self: self.blocks)
+    @rule(data=st.data(), share=st.floats(0, 1))
+    def grow_front(self, data: st.DataObject, share: float) -> None:
+        owner = data.draw(st.sampled_from(sorted(self.blocks)))
+        more, before = round(share**2 * self.num_blocks / 2), self.blocks[owner]
+        if more > self.available:
+            with pytest.raises(OutOfBlocksError):
+                self.groups.grow_front(owner, more)
+        else:
+            self.groups.grow_front(owner, more)
+            assert self.now(owner)[more:] == before, "growing moved blocks"
+            self.follow(owner)
+            assert len(self.blocks[owner]) == more + len(before)
+
+    @precondition(lambda self: self.blocks)
+    @rule(data=st.data(), share=st.floats(0, 1))
+    def drop_front(self, data: st.DataObject, share: float) -> None:
+        owner = data.draw(st.sampled_from(sorted(self.blocks)))
+        dropped = round(share * len(self.blocks[owner]))
+        self.groups.drop_front(owner, dropped)
+        assert self.now(owner) == self.blocks[owner][dropped:]
+        self.follow(owner)
+
     @rule(wanted=st.integers(1, 24), budget=st.integers(1, 24), staying=st.sets(owners))
     def compact(self, wanted: int, budget: int, staying: set[int]) -> None:
         moves = self.groups.compact(wanted, budget, self.blocks.keys() - staying)

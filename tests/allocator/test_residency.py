@@ -82,12 +82,63 @@ def test_only_blocks_from_the_end_of_the_mirror_are_copied(memory: KVMemory) -> 
     assert marks(memory, 1) == (70, 70, 70)
 
 
-def test_a_part_can_be_mirrored(memory: KVMemory) -> None:
-    add(memory, 1, 50)
-    ticket = memory.swap_out(1, upto=20)
-    assert (ticket.num_blocks, ticket.end) == (2, 20)
+def test_only_the_tail_that_is_asked_for_is_mirrored_and_can_be_given(memory: KVMemory) -> None:
+    add(memory, 1, 150)
+    ticket = memory.swap_out(1, 3)
+    assert (ticket.first_block, ticket.num_blocks, ticket.end) == (7, 3, 150)
+    assert memory.arriving_device(1) == 3
     memory.complete(ticket)
-    assert marks(memory, 1) == (50, 50, 20)
+    assert memory.host.used(1) == memory.reclaimable_device(1) == 3
+    assert memory.reclaim_device(1, 9) == 3
+    assert (*marks(memory, 1), memory.watermarks(1).first_mirrored) == (150, 112, 150, 7)
+    assert memory.swap_in(1).num_blocks == 3
+
+
+def test_a_copy_grows_in_front_when_more_is_asked_for(memory: KVMemory) -> None:
+    add(memory, 1, 150)
+    memory.complete(memory.swap_out(1, 3))
+    memory.reclaim_device(1, 2)
+    ticket = memory.swap_out(1, 4)
+    assert (ticket.first_block, ticket.num_blocks, ticket.end) == (4, 3, 112)
+    memory.complete(ticket)
+    assert memory.reclaim_device(1, 9) == 4
+    assert (*marks(memory, 1), memory.watermarks(1).first_mirrored) == (150, 64, 150, 4)
+    with pytest.raises(NothingToCopyError):
+        memory.swap_out(1, 0)
+
+
+def test_a_copy_that_failed_in_front_leaves_what_was_mirrored(memory: KVMemory) -> None:
+    add(memory, 1, 150)
+    memory.complete(memory.swap_out(1, 3))
+    memory.reclaim_device(1, 3)
+    memory.fail(memory.swap_out(1, 2))
+    assert (*marks(memory, 1), memory.watermarks(1).first_mirrored) == (150, 112, 150, 7)
+    assert memory.host.used(1) == 3
+
+
+def test_a_short_copy_far_from_the_tail_that_is_asked_for_is_given_up(memory: KVMemory) -> None:
+    add(memory, 1, 20)
+    mirror(memory, 1)
+    memory.reserve(1, 160)
+    memory.append(1, 140)
+    ticket = memory.swap_out(1, 3)
+    assert (ticket.first_block, ticket.num_blocks, memory.host.used(1)) == (7, 3, 3)
+
+
+def test_a_copy_that_is_long_enough_is_kept_and_what_lies_between_is_copied(memory: KVMemory) -> None:
+    add(memory, 1, 100)
+    mirror(memory, 1)
+    memory.reserve(1, 160)
+    memory.append(1, 60)
+    ticket = memory.swap_out(1, 2)
+    assert (ticket.first_block, ticket.num_blocks, memory.host.used(1)) == (6, 4, 10)
+
+
+def test_a_truncation_before_the_copy_leaves_the_host_nothing(memory: KVMemory) -> None:
+    add(memory, 1, 150)
+    memory.complete(memory.swap_out(1, 3))
+    memory.truncate(1, 100)
+    assert (*marks(memory, 1), memory.host.used(1)) == (100, 100, 0, 0)
 
 
 def test_a_sequence_runs_on_while_it_is_swapped_out(memory: KVMemory) -> None:

@@ -21,7 +21,6 @@ from benchmarks.gpu.measures.running import take
 from benchmarks.gpu.scale import TINY_SCALE
 from benchmarks.gpu.under_test import GPUUnderTest, simulated_gpu
 from service.core.core import Core
-from service.core.policies import POLICIES
 from service.execution.copier import CPUCopier
 from service.execution.gpu.graphs import DecodeGraphs
 from service.execution.gpu.runtime import CaptureError
@@ -31,7 +30,7 @@ from service.execution.gpu.simulated.runtime import SimulatedRuntime
 from service.execution.kv import KVPools
 from service.simulation.runner import SimulatedRunner
 from tests.execution.conftest import make_random_model
-from tests.settings import core_settings
+from tests.settings import core_settings, make_policy
 
 ROOT = Path(__file__).parents[2]
 NOT_ON_A_CPU = {"moves: copy_runs", "sanitizer: no tool", "sanitizer: memcheck", "sanitizer: racecheck"}
@@ -216,7 +215,7 @@ def test_a_mark_is_a_bound_on_one_side(at_least: bool, good: float, bad: float) 
 
 
 def test_refused_requests_of_a_load_are_an_error() -> None:
-    core = Core(core_settings(device_blocks=1), POLICIES["fcfs"]())
+    core = Core(core_settings(device_blocks=1), make_policy("fcfs"))
     config, _ = make_random_model()
     copier = CPUCopier(KVPools.allocate(config, 1))
     load = ChatLoad(users=2, vocab_size=100, history=0, question=40, answer=5, turns=1)

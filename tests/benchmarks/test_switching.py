@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.switching import copies
 from benchmarks.switching.cells import render_cells
 from benchmarks.switching.comparison import differences
 from benchmarks.switching.matrix import CAP, COPYING, NEVER, RECOMPUTE, VARIANTS, Cell, Job, Schedule, jobs
@@ -256,3 +257,14 @@ def test_the_pages_are_made_of_the_stored_result(tmp_path: Path):
     for name in ("switching.md", "switching-cells.md"):
         assert (tmp_path / name).read_text() == (ROOT / "docs" / name).read_text()
     assert (ROOT / "docs/switching.svg").exists()  # its bytes depend on Matplotlib's version
+
+
+def test_the_copies_of_a_run_over_core_alone_are_counted_by_both_pools():
+    trace = copies.draw_trace(seed=1, conversations=8, scale=1)
+    sim, tickets = copies.play(trace, "groups+reuse+async", every=5)
+    assert len(sim.ended) == trace.num_turns
+    number, blocks, a_ticket, a_piece, on_device, on_host = (
+        float(cell.replace(",", "")) for cell in copies.row(tickets)
+    )
+    assert number == len(tickets) > 0
+    assert blocks >= a_ticket >= min(on_device, on_host) >= a_piece >= 1

@@ -8,9 +8,8 @@ from service.core.core import Core
 from service.core.messages.commands import Submit
 from service.core.messages.events import Finished, FinishReason, Refused, SessionDropped, Started, TokenOut
 from service.core.messages.plan import Drawn, StepPlan, StepResult
-from service.core.policies import POLICIES
 from service.simulation.driver import Simulation
-from tests.settings import core_settings
+from tests.settings import core_settings, make_policy
 
 MakeSimulation = Callable[..., Simulation]
 MakeSubmit = Callable[..., Submit]
@@ -165,7 +164,7 @@ def drive_to_token(core: Core, token: int, stopped: dict[str, int]) -> list[obje
 
 
 def test_a_stop_token_ends_the_answer_and_counts_as_generated(submit: MakeSubmit) -> None:
-    core = Core(core_settings(device_blocks=10), POLICIES["fcfs"]())
+    core = Core(core_settings(device_blocks=10), make_policy("fcfs"))
     core.submit(submit("a", 5, max_tokens=9, stop_tokens=frozenset({7})), 0.0)
     assert not any(isinstance(e, Finished) for e in drive_to_token(core, 6, {}))
     last = drive_to_token(core, 7, {})[-1]
@@ -174,7 +173,7 @@ def test_a_stop_token_ends_the_answer_and_counts_as_generated(submit: MakeSubmit
 
 
 def test_a_stop_string_truncates_the_conversation_to_what_precedes_it(submit: MakeSubmit) -> None:
-    core = Core(core_settings(device_blocks=10), POLICIES["fcfs"]())
+    core = Core(core_settings(device_blocks=10), make_policy("fcfs"))
     core.submit(submit("a", [1, 2, 3], max_tokens=9, scope=SCOPE), 0.0)
     for token in (11, 12):
         drive_to_token(core, token, {})
@@ -189,7 +188,7 @@ def test_a_stop_string_truncates_the_conversation_to_what_precedes_it(submit: Ma
 
 
 def test_logits_that_are_not_finite_end_that_request_only(submit: MakeSubmit) -> None:
-    core = Core(core_settings(device_blocks=10), POLICIES["fcfs"]())
+    core = Core(core_settings(device_blocks=10), make_policy("fcfs"))
     core.submit(submit("bad", 5, scope=SCOPE), 0.0)
     core.submit(submit("good", 6, scope=SCOPE), 0.0)
     plan = core.plan(0.0)
@@ -203,7 +202,7 @@ def test_logits_that_are_not_finite_end_that_request_only(submit: MakeSubmit) ->
 
 
 def test_a_failed_step_ends_its_requests_and_trusts_their_kv_no_more(submit: MakeSubmit) -> None:
-    core = Core(core_settings(device_blocks=10), POLICIES["fcfs"]())
+    core = Core(core_settings(device_blocks=10), make_policy("fcfs"))
     core.submit(submit("a", 5, scope=SCOPE), 0.0)
     plan = core.plan(0.0)
     assert plan is not None
@@ -294,7 +293,7 @@ def test_a_step_too_small_for_a_full_batch_is_refused() -> None:
 
 
 def test_a_slot_that_a_failed_step_opened_is_opened_again(submit: MakeSubmit) -> None:
-    core = Core(core_settings(device_blocks=20, max_num_seqs=2, max_num_batched_tokens=16), POLICIES["fcfs"]())
+    core = Core(core_settings(device_blocks=20, max_num_seqs=2, max_num_batched_tokens=16), make_policy("fcfs"))
     core.submit(submit("runs", 40), 0.0)
     core.submit(submit("only opened", 40), 0.0)
     plan = core.plan(0.0)

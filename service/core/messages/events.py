@@ -134,7 +134,7 @@ class Compacted:
 
 @dataclass(frozen=True, slots=True)
 class CopyStarted:
-    """A copy was started. ``reused``: leading blocks that need no copy, since the other side has them."""
+    """A copy was started. ``reused``: blocks that need no copy, since the other side has them."""
 
     direction: str
     blocks: int

@@ -15,7 +15,7 @@ from service.core.state.sessions import Session
 
 
 class HostVictims:
-    """One step's victims on the host. ``ranked`` are all live requests, best rank first."""
+    """One step's victims on the host. ``ranked`` are the live requests that run or hold KV, best rank first."""
 
     def __init__(self, ledger: Ledger, ranked: Sequence[Request]) -> None:
         self._ledger = ledger

@@ -16,8 +16,8 @@ class Mechanisms:
     ``swap``: KV that must leave the device is copied to the host; else it is dropped and computed again.
     ``groups``: sequences get block groups and a copy moves whole extents; else single blocks, one copy a block, layer
     and side (K or V).
-    ``reuse``: copies on the host survive a swap-in, so that only what is new is copied out again; else a sequence's KV
-    is on one side only.
+    ``reuse``: a victim gives only the blocks that are needed, and copies on the host survive a swap-in, so that only
+    what is new is copied out again; else a sequence's KV is on one side only, and leaves as a whole.
     ``asynchronous``: copies run beside the model; else steps wait for every copy.
     ``compaction``: groups move together on the device when free blocks are scattered.
     ``shadow``: serve first come, first served, and only count what the configured policy would have switched.

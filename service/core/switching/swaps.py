@@ -8,7 +8,7 @@ from allocator import Direction, KVMemory, Ticket
 from service.core.messages.events import CopyEnded, CopyStarted
 from service.core.messages.plan import CopyResult
 from service.core.state.ledger import Ledger
-from service.core.state.requests import Request, State
+from service.core.state.requests import Request
 from service.core.state.sessions import Session
 from service.core.switching.costs import Costs
 from service.core.switching.host_room import HostVictims
@@ -39,20 +39,24 @@ class SwapManager:
         issued, self._issued = tuple(self._issued), []
         return issued
 
-    def start_swap_out(self, session: Session, victims: HostVictims, request: Request | None = None) -> str | None:
-        """Start copying what the host lacks of a sequence that is all resident. Return None, or why it cannot start.
+    def start_swap_out(
+        self, session: Session, victims: HostVictims, request: Request | None = None, num_blocks: int | None = None
+    ) -> str | None:
+        """Start copying what the host lacks of a sequence's last ``num_blocks`` device blocks (default: of all).
 
-        The reason is one of those of `KVDropped`.
+        Without reuse, KV is on one side only, so all of it leaves. Return None, or why the copy cannot start, one of
+        the reasons of `KVDropped`.
         """
         sequence = session.sequence
         if not self.is_on:
             return "no_swap"
         if self._has_failed_for_good(sequence):
             return "copy_failed"
-        needed = self._memory.device_blocks_for(self._memory.computed(sequence)) - self._memory.host.used(sequence)
-        if not victims.make_available(needed, session):
+        if not self._mechanisms.reuse:
+            num_blocks = None
+        if not victims.make_available(self._memory.host_growth(sequence, num_blocks), session):
             return "host_full"
-        ticket = self._memory.swap_out(sequence)
+        ticket = self._memory.swap_out(sequence, num_blocks)
         self._issue(ticket, request)
         return None
 
@@ -66,7 +70,8 @@ class SwapManager:
         """End a copy: move the watermarks, or count the failure. Raises UnknownTicketError."""
         ticket = self._memory.ticket(result.ticket)
         request = self._charged.pop(result.ticket, None)
-        self.costs.copy_ended(ticket.direction, ticket.num_blocks, None if result.failed else result.seconds)
+        seconds = None if result.failed else result.seconds
+        self.costs.copy_ended(ticket.direction, ticket.num_runs, ticket.num_blocks, seconds)
         self._ledger.emit(
             CopyEnded(ticket.direction.value, ticket.num_blocks, result.pieces, result.seconds, result.failed)
         )
@@ -107,8 +112,14 @@ class SwapManager:
         if request is not None:
             self._charged[ticket.number] = request
         self._issued.append(ticket)
-        self.costs.copy_issued(ticket.direction, ticket.num_blocks)
-        self._ledger.emit(CopyStarted(ticket.direction.value, ticket.num_blocks, ticket.first_block))
+        self.costs.copy_issued(ticket.direction, ticket.num_runs, ticket.num_blocks)
+        self._ledger.emit(CopyStarted(ticket.direction.value, ticket.num_blocks, self._num_reused(ticket)))
+
+    def _num_reused(self, ticket: Ticket) -> int:
+        """Count the blocks that need no copy: those before a copy in, and those that the host has beside a copy out."""
+        if ticket.direction is Direction.IN:
+            return ticket.first_block
+        return self._memory.host.used(ticket.sequence) - ticket.num_blocks
 
     def _keep_one_side(self, ticket: Ticket) -> None:
         """Keep KV on one side, without reuse: the device if the sequence was swapped in or runs, else the host."""
@@ -119,9 +130,7 @@ class SwapManager:
         self._memory.reclaim_host(sequence, self._memory.host.used(sequence))
 
     def _is_running(self, sequence: int) -> bool:
-        return any(
-            request.sequence == sequence and request.state is State.RUNNING for request in self._ledger.live.values()
-        )
+        return any(request.sequence == sequence for request in self._ledger.slots.running)
 
 
 def _charge(request: Request | None, ticket: Ticket) -> None:

@@ -1,9 +1,11 @@
 """Victims: idle sessions and requests that are not admitted give device blocks and slots to admitted requests.
 
 Blocks come from idle sessions, longest silent first; then from live requests that are not running, lowest rank first;
-then from running ones, lowest rank first. Blocks whose KV is on the host are free at once. Others are swapped out first
-and count as *arriving* meanwhile, so that there is no second victim for the same need. KV that cannot be copied is
-dropped, tail first and only as much as needed. An admitted request is never a victim.
+then from running ones, lowest rank first. A victim gives its last blocks, and no more than are needed. Blocks whose KV
+is on the host are free at once. Others are swapped out first and count as *arriving* meanwhile, so that there is no
+second victim for the same need. One copy is for all that the admitted lack, and a few more, so that a batch which grows
+by a block a step does not need a copy a step. KV that cannot be copied is dropped, tail first and only as
+much as needed. An admitted request is never a victim.
 """
 
 from collections import deque
@@ -15,9 +17,12 @@ from service.core.state.sessions import Session
 from service.core.switching.host_room import HostVictims
 from service.core.switching.swaps import SwapManager
 
+SLACK_BLOCKS = 8  # that a copy takes at most beyond what is lacking
+SLACK_SHARE = 16  # and at most this part of the pool
+
 
 class Victims:
-    """One step's victims. ``admitted`` and the ``others`` are all live requests, each list best rank first."""
+    """One step's victims: the ``others``, live requests that run or hold KV. Both lists are best rank first."""
 
     def __init__(
         self,
@@ -32,10 +37,12 @@ class Victims:
         self._swaps = swaps
         self._host_victims = HostVictims(ledger, [*admitted, *others])
         self._now = now
+        self._admitted = admitted
         self._running = [request for request in others if request.state is State.RUNNING]
-        self._not_running = [request for request in others if request.state is not State.RUNNING]
+        self._not_running = [request for request in others if self._is_parked(request)]
         self._idle: deque[Session] | None = None  # None until blocks are needed
         self._victim: tuple[Session, Request | None] | None = None  # the current one
+        self._slack = min(SLACK_BLOCKS, ledger.memory.device.num_blocks // SLACK_SHARE)
         self._promised = 0  # blocks for admitted requests that wait
         self._arriving = self._count_arriving({request.sequence for request in admitted})
 
@@ -63,7 +70,7 @@ class Victims:
             victim = self._victim or self._next_victim(spare_running=True)
             if victim is None:
                 return
-            self._copy_out(*victim)
+            self._copy_out(*victim, num_blocks - self._available - self._arriving)
             self._victim = None
 
     def take_slot(self) -> None:
@@ -94,10 +101,17 @@ class Victims:
         return max(0, needed - self._memory.device.used(request.sequence))
 
     def _count_arriving(self, admitted: set[int]) -> int:
-        """Count the device blocks under copy that no admitted request owns: they become available at its end."""
+        """Count the device blocks of others than the admitted that become available when copies in flight end."""
         leaving = {ticket.sequence for ticket in self._memory.tickets} - admitted
         known = [sequence for sequence in leaving if sequence in self._memory.device]
-        return self._memory.num_held_by_tickets + sum(self._memory.device.used(sequence) for sequence in known)
+        return self._memory.num_held_by_tickets + sum(map(self._memory.arriving_device, known))
+
+    def _is_parked(self, request: Request) -> bool:
+        return request.state is not State.RUNNING and self._memory.device.used(request.sequence) > 0
+
+    def _lacking(self) -> int:
+        """Count the blocks that the admitted lack in all, beyond those that are available or arriving."""
+        return sum(map(self._missing, self._admitted)) - self._memory.device.num_available - self._arriving
 
     def _take_blocks(self, num_blocks: int) -> None:
         """Take from victims until ``num_blocks`` are available or arriving, or no victim is left."""
@@ -119,25 +133,28 @@ class Victims:
         if not self._memory.device.used(sequence):
             self._ledger.sessions.left_device(session)
             return False
-        if reason := self._swaps.start_swap_out(session, self._host_victims, request):
+        to_copy = max(short, self._lacking()) + self._slack
+        if reason := self._swaps.start_swap_out(session, self._host_victims, request, to_copy):
             self._ledger.drop_tail(session, short, reason)
             self._swaps.forget_failures(sequence)
             return sequence in self._memory.device
-        self._arriving += self._memory.device.used(sequence)
+        self._arriving += self._memory.arriving_device(sequence)
         return False
 
-    def _copy_out(self, session: Session, request: Request | None) -> None:
-        """Copy a victim's blocks out if that is possible, and count what it could give as arriving."""
+    def _copy_out(self, session: Session, request: Request | None, short: int) -> None:
+        """Copy ``short`` of a victim's blocks out if that is possible, and count what it could give as arriving."""
         sequence = session.sequence
         if self._memory.pending(sequence) is not None:
             return  # counted as arriving
         used, clean = self._memory.device.used(sequence), self._memory.reclaimable_device(sequence)
         if not used:
             self._ledger.sessions.left_device(session)
-        elif clean == used or self._swaps.start_swap_out(session, self._host_victims, request):
+        elif clean >= min(short, used) or self._swaps.start_swap_out(
+            session, self._host_victims, request, short + self._slack
+        ):
             self._arriving += clean
         else:
-            self._arriving += used
+            self._arriving += self._memory.arriving_device(sequence)
 
     def _next_victim(self, *, spare_running: bool = False) -> tuple[Session, Request | None] | None:
         if self._idle is None:

@@ -2,6 +2,7 @@
 
 from service.core.messages.events import FinishReason, KVDropped, Preempted, SessionDropped
 from service.core.state.requests import State
+from service.core.switching.victims import SLACK_BLOCKS
 from tests.core.bench import BLOCK, Bench
 
 
@@ -25,9 +26,63 @@ def test_dirty_blocks_are_copied_out_first_and_are_there_when_that_has_ended() -
     bench = Bench(device=10)
     preempted, newcomer = bench.preempted(10), bench.waiting(4 * BLOCK)
     assert not bench.victims([newcomer], [preempted]).obtain_blocks(newcomer)
-    assert [ticket.num_blocks for ticket in bench.end_copies()] == [10]
+    assert [ticket.num_blocks for ticket in bench.end_copies()] == [4]
     assert bench.victims([newcomer], [preempted]).obtain_blocks(newcomer)
     assert not bench.events(KVDropped)
+
+
+def test_a_victim_of_86_blocks_gives_about_what_is_asked_for() -> None:
+    bench = Bench(device=130, host=90)
+    victim, newcomer = bench.preempted(86), bench.waiting(50 * BLOCK)
+    assert not bench.victims([newcomer], [victim]).obtain_blocks(newcomer)
+    assert [ticket.num_blocks for ticket in bench.end_copies()] == [6 + SLACK_BLOCKS]
+    assert bench.victims([newcomer], [victim]).obtain_blocks(newcomer)
+    assert (bench.device(victim), bench.host(victim)) == (80, 6 + SLACK_BLOCKS)
+    bench.swaps.start_swap_in(victim)
+    assert [ticket.num_blocks for ticket in bench.end_copies()] == [6]
+
+
+def test_one_copy_is_for_all_that_the_admitted_lack() -> None:
+    bench = Bench(device=130, host=60)
+    victim, one, two = bench.preempted(130), bench.waiting(5 * BLOCK), bench.waiting(7 * BLOCK)
+    victims = bench.victims([one, two], [victim])
+    assert not victims.obtain_blocks(one)
+    assert not victims.obtain_blocks(two)
+    assert [ticket.num_blocks for ticket in bench.swaps.issued()] == [12 + SLACK_BLOCKS]
+
+
+def test_a_batch_that_grows_by_a_block_a_step_does_not_need_a_copy_a_step() -> None:
+    bench = Bench(device=130, host=60)
+    victim, grows = bench.preempted(120), bench.running(10)
+    copies = 0
+    for _ in range(3 * SLACK_BLOCKS):
+        if not bench.victims([grows], [victim]).obtain_blocks(grows):
+            copies += len(bench.end_copies())
+            assert bench.victims([grows], [victim]).obtain_blocks(grows)
+        bench.memory.reserve(grows.sequence, grows.num_tokens)
+        bench.memory.append(grows.sequence, BLOCK)
+        grows.session.tokens += [0] * BLOCK
+    assert copies == 3
+
+
+def test_what_is_behind_a_copy_arrives_so_nobody_is_preempted_again_and_again_while_it_lasts() -> None:
+    """Thrash behind a fence: blocks that were not free yet made each try to plan take one more victim."""
+    bench = Bench(device=40, host=40)
+    running, newcomer = [bench.running(10, 150) for _ in range(4)], bench.waiting(8 * BLOCK)
+    for _ in range(20):
+        victims = bench.victims([newcomer], [request for request in running if request.slot is not None])
+        assert not victims.obtain_blocks(newcomer)
+        assert len(victims.still_running()) == 3
+    assert bench.events(Preempted) == [Preempted(running[-1].request_id, "room")]
+    assert [ticket.sequence for ticket in bench.end_copies()] == [running[-1].sequence]
+    assert bench.victims([newcomer], running).obtain_blocks(newcomer)
+
+
+def test_requests_that_wait_without_blocks_are_no_victims() -> None:
+    bench = Bench(device=10)
+    victim, newcomer = bench.preempted(6, mirrored=True), bench.waiting(8 * BLOCK)
+    others = [victim, *(bench.waiting(BLOCK) for _ in range(3))]
+    assert bench.victims([newcomer], others).obtain_blocks(newcomer)
 
 
 def test_idle_sessions_go_first_longest_silent_first_then_the_lowest_rank() -> None:

@@ -18,7 +18,6 @@ from service.core.core import Core
 from service.core.messages.commands import Submit
 from service.core.messages.plan import Row, SlotOpening
 from service.core.messages.sampling import SamplingParams
-from service.core.policies import POLICIES
 from service.execution.batch import Batcher, SlotMemory
 from service.execution.kv import allocate_kv_pool
 from service.execution.memory import HostMemory
@@ -26,7 +25,7 @@ from service.execution.model import LlamaModel
 from service.execution.models.loading import LoadedModel, load_model
 from service.execution.runner import CPURunner
 from service.simulation.driver import Simulation
-from tests.settings import core_settings
+from tests.settings import core_settings, make_policy
 
 DATA = Path(__file__).parents[2] / "data"
 CASES = {case["name"]: case for case in json.loads((DATA / "smollm2_greedy.json").read_text())["cases"]}
@@ -48,7 +47,7 @@ class Server:
     def __init__(self, model: LoadedModel, chunk: int, slots: int) -> None:
         blocks = 1200
         core = Core(
-            core_settings(device_blocks=blocks, max_num_seqs=slots, max_num_batched_tokens=chunk), POLICIES["fcfs"]()
+            core_settings(device_blocks=blocks, max_num_seqs=slots, max_num_batched_tokens=chunk), make_policy("fcfs")
         )
         sizes = {"num_blocks": blocks, "num_slots": slots, "max_batched_tokens": chunk}
         self.simulation = Simulation(core, CPURunner(model.config, model.weights, **sizes))
