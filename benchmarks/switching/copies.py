@@ -23,8 +23,6 @@ from service.config import ServeSettings
 from service.core.core import Core
 from service.core.messages.commands import Submit
 from service.core.messages.sampling import SamplingParams
-from service.core.policies import POLICIES
-from service.core.policies.priority_trace import TraceSettings
 from service.simulation.copier import Link, SimulatedCopier
 from service.simulation.driver import Simulation
 from service.simulation.pools import HashPools
@@ -81,7 +79,7 @@ def play(trace: Trace, preset: str, every: int) -> tuple[Simulation, list[Ticket
     sizes = [ceil(sum(t.user_tokens + t.max_tokens for t in each.turns) / BLOCK_TOKENS) for each in trace.conversations]
     device = max(sum(sizes) // QUARTER, *sizes)
     settings = wiring.core_settings(ServeSettings(preset=preset), device, sum(sizes))
-    core = Core(settings, POLICIES["random"](TraceSettings(0, every)))
+    core = Core(settings, wiring.policy(ServeSettings(policy="random", priority_update_every=every)))
     pools = HashPools()
     sim = Simulation(core, SimulatedRunner(1000, STEP, pools), SimulatedCopier(pools, LINK))
     chats = [_turns(each, sim, number) for number, each in enumerate(trace.conversations)]

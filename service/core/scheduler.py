@@ -72,9 +72,9 @@ class Scheduler:
         """Return the next step, without rows while copies must end first; None when no request is live."""
         if self._eviction is not None:
             self._eviction.advance(now)
+        admission = self._admit(now)  # also when nothing is live: it forgets the last plan's requests
         if not self._ledger.live:
             return None
-        admission = self._admit(now)
         admitted = admission.admitted
         victims = Victims(self._ledger, self._swaps, admitted, admission.others, now)
         ready = self._ready(admitted, victims, now)

@@ -7,7 +7,6 @@ is first come, first served.
 """
 
 from collections.abc import Collection, Iterator
-from heapq import heappop, heappush
 from operator import attrgetter
 from typing import ClassVar
 
@@ -35,7 +34,7 @@ class VirtualTokenCounter:
         self._settings = settings
         self._classes: SortedDict = SortedDict()
         self._raised: dict[Request, Class] = {}  # requests that have aged
-        self._oldest: dict[Class, list[tuple[int, Request]]] = {}  # heaps of queued requests; others may remain
+        self._queued: dict[Class, SortedDict] = {}  # requests by number
         self._excluded_s = 0.0
         self._ended_s: float | None = None
 
@@ -43,12 +42,14 @@ class VirtualTokenCounter:
         """Add a request to the queue."""
         own = self._class_of(request)
         self._shares(own).add(request)
-        heappush(self._oldest.setdefault(own, []), (request.number, request))
+        self._queued.setdefault(own, SortedDict())[request.number] = request
 
     def discard(self, request: Request) -> None:
         """Remove a request from the queue, if it is there."""
-        if shares := self._classes.get(self._class_of(request)):
+        own = self._class_of(request)
+        if shares := self._classes.get(own):
             shares.discard(request)
+            self._queued.get(own, {}).pop(request.number, None)
 
     def charge(self, request: Request, service: float) -> None:
         """Count service for the request's tenant and user."""
@@ -66,7 +67,7 @@ class VirtualTokenCounter:
             shares.begin(groups.get(own, []))
             if shares.is_empty:
                 del self._classes[own]
-                self._oldest.pop(own, None)
+                self._queued.pop(own, None)
         return sorted(holders, key=attrgetter("number"))
 
     def walk(self, first: Collection[Request], rest: list[Request], room: Room) -> Iterator[Request]:
@@ -115,17 +116,10 @@ class VirtualTokenCounter:
         best: Class = self._classes.keys()[0]
         for own in [own for own in self._classes if own != best and not own[0]]:
             before = now - (own[1] - best[1]) * self._settings.ageing_s
-            for request in self._queued_before(own, before):
-                if request not in holders:
-                    self.discard(request)
-                    self._raised[request] = best
-                    self.add(request)
+            queued = self._queued.get(own, {})
+            while queued and queued.peekitem(0)[1].arrival_s <= before:
+                request = queued.peekitem(0)[1]
+                self.discard(request)
+                self._raised[request] = best
+                self.add(request)
             self._raised |= {r: best for r in holders if self._class_of(r) == own and r.arrival_s <= before}
-
-    def _queued_before(self, own: Class, moment: float) -> Iterator[Request]:
-        """Remove and yield the requests of a class that arrived before a moment, and perhaps some that hold KV now."""
-        oldest = self._oldest.get(own, [])
-        while oldest and (oldest[0][1].state is State.FINISHED or oldest[0][1].arrival_s <= moment):
-            request = heappop(oldest)[1]
-            if request.state is not State.FINISHED and self._class_of(request) == own:
-                yield request
