@@ -37,7 +37,7 @@ def outcome(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     - ``max_gap_over_bound``: the server's gauges, and half of the gap that the clients saw over the bound.
     - ``preemptions_per_step`` beside a flood.
     - ``chats_ttft_p99_rise``, ``chats_tbt_p99_rise``: P99 of chats beside background work, over that of chats alone.
-    - ``background_fill``: its service over what chats leave of what it gets alone.
+    - ``background_fill``: its service over what it gets alone in the time in which chats alone run no step.
     """
     found = {(run["scene"], run["policy"]): run for run in runs}
     criteria = list(_criteria(found))
@@ -66,7 +66,7 @@ def _background(runs: Runs) -> Iterator[Criterion]:
     chats, beside = (runs[scene, FAIR]["tenants"]["chats"] for scene in (CHATS, BESIDE))
     for name in ("ttft_p99_s", "tbt_p99_s"):
         yield Criterion(f"chats_{name.removesuffix('_s')}_rise", beside[name] / chats[name], 1.1, BESIDE)
-    left = runs[BATCH, FAIR]["service_per_s"] - beside["service_per_s"]
+    left = runs[BATCH, FAIR]["service_per_s"] * (1 - runs[CHATS, FAIR]["busy_share"])
     filled = runs[BESIDE, FAIR]["tenants"]["batch"]["service_per_s"] / left
     yield Criterion("background_fill", filled, 0.9, BESIDE, at_most=False)
 

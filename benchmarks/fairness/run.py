@@ -76,6 +76,7 @@ def figures(
         "gap_seen_over_twice_bound": None if bound is None else gap / (2 * bound),
         "gap_over_bound": measures.gap_over_bound(samples),
         "bound": bound,
+        "busy_share": growth.get(f"{STEPS}_sum", 0.0) / seconds,  # time in which a step ran
         "step_p99_s": measures.histogram_quantile(growth, STEPS, 0.99),
         "preemptions_per_step": preemptions / steps if steps else None,
         "tenants": tenants,

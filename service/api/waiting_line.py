@@ -12,7 +12,8 @@ from itertools import count
 from service.core.messages.events import Event, Finished, Gauges, Refused, Started, StepDone
 from service.engine import Turn
 
-REPORT_EVERY_S = 1.0
+# Whoever is far from the front is told less often: telling a thousand clients each second costs the answers' time.
+REPORT_EVERY_S, PLACES_A_SECOND, MOST_SILENCE_S = 1.0, 10, 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,11 @@ class Place:
     position: int
     reason: str | None
     estimate_s: float | None
+
+    @property
+    def told_again_s(self) -> float:
+        """Seconds until the client should be told again."""
+        return min(MOST_SILENCE_S, max(REPORT_EVERY_S, self.position / PLACES_A_SECOND))
 
     def __str__(self) -> str:
         reason = "" if self.reason is None else f" reason={self.reason}"

@@ -188,7 +188,7 @@ def test_background_work_is_held_against_what_chats_leave():
         return {"service_per_s": service, "ttft_p99_s": ttft, "tbt_p99_s": 0.1}
 
     runs = [
-        run_of(CHATS, tenants={"chats": tenant(50, 0.4)}),
+        run_of(CHATS, busy_share=0.25, tenants={"chats": tenant(50, 0.4)}),
         run_of(BATCH, service_per_s=200.0, tenants={"batch": tenant(200)}),
         run_of(BESIDE, tenants={"chats": tenant(50, 0.5), "batch": tenant(120)}),
     ]

@@ -100,11 +100,12 @@ async def _streamed(request: web.Request, stream: AnswerStream, chunks: "_Chunks
 
 async def _wait_in_line(request: web.Request, stream: AnswerStream, events: EventStream) -> None:
     """Tell the client its place in the queue from time to time, until the answer has begun or ended."""
-    line, every_s = request.app[WAITING_LINE], min(REPORT_EVERY_S, request.app[LIMITS].keep_alive_s)
-    while not await stream.has_news(every_s):
+    line, longest_s, silence_s = request.app[WAITING_LINE], request.app[LIMITS].keep_alive_s, REPORT_EVERY_S
+    while not await stream.has_news(min(silence_s, longest_s)):
         if (place := line.place(stream.request_ids)) is None:
             return
         await events.comment(str(place))
+        silence_s = place.told_again_s
 
 
 async def _pump(stream: AnswerStream, events: EventStream, chunks: "_Chunks", keep_alive_s: float) -> None:

@@ -77,10 +77,12 @@ class RunningTurn:
 
     async def _wait_in_line(self, stream: AnswerStream) -> None:
         """Tell the session its place in the queue from time to time, until the answer has begun or ended."""
-        while not await stream.has_news(REPORT_EVERY_S):
+        silence_s = REPORT_EVERY_S
+        while not await stream.has_news(silence_s):
             self._session.note_place(place := self._app[WAITING_LINE].place(stream.request_ids))
             if place is None:
                 return
+            silence_s = place.told_again_s
         self._session.note_place(None)
 
     def _take(self, output: Output) -> None:

@@ -68,6 +68,11 @@ class Costs:
         known = [wait for wait in waits if wait is not None]
         return max(known) if known and len(known) == len(waits) else None
 
+    def prefill_tokens(self, seconds: float) -> int | None:
+        """Return how many tokens are prefilled in so many seconds; None if unknown."""
+        token_s = self._prefill.seconds(1)
+        return None if not token_s else int(seconds / token_s)
+
     def recompute_s(self, tokens: int) -> float | None:
         """Return the seconds for computing the KV of ``tokens`` tokens; None if unknown."""
         return self._prefill.seconds(tokens)
