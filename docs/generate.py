@@ -58,8 +58,8 @@ A request that waits for its first step is queued. A full queue (`--max-num-queu
 429, and a wait longer than `--queue-timeout` 503 with `queue_timeout`, in a stream that has begun an error event. (The
 limits have vLLM's names; vLLM counts requests and prompts in their first steps too, and answers 503.) Their
 `Retry-After` is how long the queue took lately for what must start first, from 1 to 60 s; 5 s before anything that
-waited has started. A streamed answer that waits gets a comment line each second near the front of the queue, less often far
-from it, which clients of OpenAI skip:
+waited has started. A streamed answer that waits gets a comment line each second near the front of the queue, less
+often far from it, which clients of OpenAI skip:
 `: queued position=3 reason=room estimate=4s`. The position is that in the order of arrival, the reason what those that
 wait lack (`slot`: the batch is full; `room`: KV memory), and the estimate supposes that requests go on to start as
 quickly as the last 32 that had to wait; what is not known is left out. Other policies than `fcfs` may serve a request

@@ -120,7 +120,7 @@ class TokenFrame(_ServerFrame):
 
 
 class QueuedFrame(_ServerFrame):
-    """The turn waits for its first step. Sent each second near the front, less often far from it, if anything changed."""
+    """The turn waits for its first step. Sent each second near the front, else less often, if anything changed."""
 
     type: Literal["queued"] = "queued"
     position: int = Field(description="Place in the order of arrival, from 1; 0: the turn waits no more")
