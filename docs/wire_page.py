@@ -58,10 +58,10 @@ so far can still be fetched. A session without a connection is forgotten after `
 answer ends at the number that the client names, or else at the last one that was sent, even if the `cancel` and the end
 crossed on the way.
 
-**Waiting.** A turn that waits for its first step is told its place each second near the front and at least every
-15 s far from it, by a `queued` frame if anything has changed. The place is that in the order of arrival; other policies than `fcfs` may serve it earlier or later. The last
-such frame has `position` 0: the turn has started, or it ends with the next frame, as with the error `queue_timeout`
-after `--queue-timeout` seconds.
+**Waiting.** A turn that waits for its first step is told its place each second near the front and at least every 15 s
+far from it, by a `queued` frame if anything has changed. The place is that in the order of arrival; other policies than
+`fcfs` may serve it earlier or later. The last such frame has `position` 0: the turn has started, or it ends with the
+next frame, as with the error `queue_timeout` after `--queue-timeout` seconds.
 
 **One at a time.** A `turn` during a turn is refused with `session_busy`, and the first goes on. A connection has one
 session, and a session one connection.
