@@ -1,10 +1,11 @@
 """Makes docs/page.png and docs/page-phone.png again: ``python docs/screenshots.py``.
 
-Serves the default model with less KV memory than its conversations want, and photographs the chat page in Chromium
-while one of them streams. Needs chromium and chromedriver (`make browser`).
+Serves the default model with less KV memory than its conversations want to three tenants, one of which floods, and
+photographs the chat page in Chromium while one of them streams. Needs chromium and chromedriver (`make browser`).
 """
 
 import re
+import secrets
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,10 +23,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
 DOCS = Path(__file__).parent
-SERVE = (
-    *("--port", "0", "--policy", "priority"),
-    *("--device-kv", "48MiB", "--block-group-size", "4", "--max-num-seqs", "4"),
-)
+SERVE = ("--port", "0", "--device-kv", "48MiB", "--block-group-size", "4", "--max-num-seqs", "4")
+OPERATOR, LIGHT, FLOOD = "operator", "light", "flood"  # the page is the operator's
+KEY = {tenant: secrets.token_urlsafe(32) for tenant in (OPERATOR, LIGHT, FLOOD)}
 LAPTOP, PHONE = (1280, 800), (390, 844)
 WAIT_S = 120
 QUESTION = "Explain in a few sentences why the sky is blue, and why sunsets are red."
@@ -40,9 +41,13 @@ OTHERS = (
 
 
 @contextmanager
-def server() -> Iterator[str]:
-    """The address of a server of its own."""
-    command = [sys.executable, "-m", "service.cli", "serve", *SERVE]
+def server(folder: Path) -> Iterator[str]:
+    """The address of a server of its own, whose key file is in ``folder``."""
+    keys = folder / "keys.toml"
+    hashes = {tenant: sha256(key.encode()).hexdigest() for tenant, key in KEY.items()}
+    tables = [f'[[keys]]\ntenant = "{tenant}"\nsha256 = "{hashed}"\n' for tenant, hashed in hashes.items()]
+    keys.write_text("\n".join([f"[tenants.{OPERATOR}]\nadmin = true\n", *tables]))
+    command = [sys.executable, "-m", "service.cli", "serve", "--keys", str(keys), *SERVE]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout
         found = re.search(r"http://\S+", process.stdout.readline())
@@ -55,11 +60,12 @@ def server() -> Iterator[str]:
 
 @contextmanager
 def traffic(url: str) -> Iterator[None]:
-    """Conversations of several users, each asking again and again, with priorities that differ and some that rest."""
+    """Conversations that ask again and again: one of a light tenant, which rests now and then, the others a flood."""
     over = threading.Event()
 
     def talk(number: int, question: str) -> None:
-        with OpenAI(base_url=f"{url}/v1", api_key="none") as client:
+        tenant = FLOOD if number else LIGHT
+        with OpenAI(base_url=f"{url}/v1", api_key=KEY[tenant]) as client:
             model = client.models.list().data[0].id
             history = []
             while not over.is_set():
@@ -69,10 +75,10 @@ def traffic(url: str) -> Iterator[None]:
                     messages=history,
                     max_tokens=60 + 30 * number,
                     user=f"user-{number}",
-                    extra_body={"priority": number % 3, "ignore_eos": True},
+                    extra_body={"ignore_eos": True},
                 )
                 history = [] if len(history) > 4 else [*history, answer.choices[0].message]
-                over.wait(6 * (number % 3))
+                over.wait(3 * (tenant == LIGHT))
 
     with ThreadPoolExecutor(len(OTHERS)) as pool:
         tasks = [pool.submit(talk, *each) for each in enumerate(OTHERS)]
@@ -107,6 +113,10 @@ def photograph(driver: Chrome, url: str, size: tuple[int, int], path: Path, pane
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     driver.get(url)
     wait = WebDriverWait(driver, WAIT_S)
+    key = driver.find_element(By.ID, "key-input")
+    wait.until(lambda _: key.is_displayed())
+    key.send_keys(KEY[OPERATOR], Keys.ENTER)
+    wait.until(lambda _: not key.is_displayed())
     for answers, question in enumerate((QUESTION, "And at noon?")):
         driver.find_element(By.ID, "input").send_keys(question, Keys.ENTER)
         if answers == 0:
@@ -121,7 +131,7 @@ def photograph(driver: Chrome, url: str, size: tuple[int, int], path: Path, pane
 
 def main() -> None:
     """Both of them."""
-    with server() as url, traffic(url), chromium() as driver:
+    with TemporaryDirectory() as folder, server(Path(folder)) as url, traffic(url), chromium() as driver:
         photograph(driver, url, LAPTOP, DOCS / "page.png", "chat")
         photograph(driver, url, PHONE, DOCS / "page-phone.png", "sessions")
 

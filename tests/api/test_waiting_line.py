@@ -49,6 +49,11 @@ def test_an_answer_of_several_choices_waits_until_one_of_them_starts() -> None:
     assert line.place(["a-0", "a-1"]) is None
 
 
+def test_whoever_is_far_from_the_front_is_told_less_often() -> None:
+    told_again = [Place(position, None, None).told_again_s for position in (1, 10, 50, 1000)]
+    assert told_again == [1.0, 1.0, 5.0, 15.0]
+
+
 def test_the_last_gauges_say_why_and_how_long() -> None:
     line = WaitingLine()
     arrive(line, "a", "b", "c")

@@ -53,7 +53,8 @@ class Ranking:
         first |= dict.fromkeys(self._outranking(ranked))
         yield from first
         rest = [request for request in ranked if request not in first]
-        yield from (request for request in self._policy.walk(first, rest, room) if request is not claimant)
+        ranks = self._policy.walk(first, rest, room)
+        yield from ranks if claimant is None else (request for request in ranks if request is not claimant)
 
     def end(self, admission: Admission, room: Room, now: float) -> None:
         """End a plan whose requests left ``room``."""

@@ -14,12 +14,14 @@ excluded as a whole, so a step looks at none of them one by one. docs/fairness.m
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
-from heapq import heapify, heappop, heappush, merge
+from heapq import heappop, heappush, merge
 from operator import attrgetter
 from typing import Protocol
 
 from service.core.state.requests import Request, State
 from service.core.state.waiting import Room, SizedQueue
+
+Entry = tuple[float, int, int, Request]  # key, number of its share, index in it: no two entries are equal in all three
 
 
 class Part(Protocol):
@@ -201,38 +203,13 @@ class Shares:
             self._begun = begun
             self._begin(holders)
 
-    def walk(self, room: Room, hysteresis: float | None = None) -> Iterator[Request]:
-        """Yield the requests that are not running, by rank; once ``room`` is full, only holders.
+    def walk(self, room: Room) -> Iterator[Request]:
+        """Yield the requests that are not running, by rank; once ``room`` is full, only holders."""
+        return (entry[-1] for entry in self._waiting(room))
 
-        With a ``hysteresis``, yield those that run too.
-        """
-        heap: list[tuple[float, int, int, Request | None, Share]] = []
-        for share in self._active:
-            step, index = self._spread / share.weight, len(share.part.running)
-            if hysteresis is not None:
-                first = share.counter - hysteresis
-                heap += [(first + i * step, share.number, i, r, share) for i, r in enumerate(share.part.running)]
-            if share.is_unmet and (share.part.has_preempted or not room.is_full):
-                heap.append((share.counter + index * step, share.number, index, None, share))
-        heapify(heap)
-        waiting: dict[Share, Iterator[Request]] = {}
-        idle = self._idle.walk(room)
-        head = next(idle, None)
-        while heap or head is not None:
-            if head is not None and (not heap or (head.counter, head.number) < heap[0]):
-                heappush(heap, (head.counter, head.number, 0, None, head))
-                head = next(idle, None)
-                continue
-            _, number, index, request, owner = heappop(heap)
-            if request is not None:
-                yield request
-                continue
-            if owner not in waiting:
-                waiting[owner] = owner.part.walk(room)
-            if (request := next(waiting[owner], None)) is not None:
-                index += request.num_blocks <= room.largest
-                yield request
-                heappush(heap, (owner.counter + self._spread * index / owner.weight, number, index, None, owner))
+    def walk_all(self, room: Room, hysteresis: float) -> Iterator[Request]:
+        """Yield those that run too, which rank better by the hysteresis."""
+        return (entry[-1] for entry in merge(self._running(hysteresis), self._waiting(room)))
 
     def end(self, served: Collection[str], limit: int | None) -> None:
         """End a plan to which requests of the shares ``served`` were admitted.
@@ -267,6 +244,37 @@ class Shares:
         live = {*self._active, *self._changed, *self._idle}
         assert all(share.counter > self.level for share in self._shares.values() if share not in live)
         assert Counter(share.weight for share in self._shares.values()) == self._weights
+
+    def _running(self, hysteresis: float) -> list[Entry]:
+        """Return the requests that run, with their keys."""
+        entries: list[Entry] = []
+        for share in self._active:
+            first, step = share.counter - hysteresis, self._spread / share.weight
+            entries += [(first + i * step, share.number, i, request) for i, request in enumerate(share.part.running)]
+        return sorted(entries)
+
+    def _waiting(self, room: Room) -> Iterator[Entry]:
+        """Yield the requests that do not run, with their keys. An idle share is looked at when it is its turn."""
+        heap: list[tuple[float, int, int, Share, Iterator[Request]]] = []
+
+        def push(share: Share, index: int, requests: Iterator[Request]) -> None:
+            heappush(heap, (share.counter + self._spread * index / share.weight, share.number, index, share, requests))
+
+        for share in self._active:
+            if share.is_unmet and (share.part.has_preempted or not room.is_full):
+                push(share, len(share.part.running), share.part.walk(room))
+        idle = self._idle.walk(room)
+        head = next(idle, None)
+        while heap or head is not None:
+            if head is not None and (not heap or (head.counter, head.number) < heap[0]):
+                push(head, 0, head.part.walk(room))
+                head = next(idle, None)
+                continue
+            key, number, index, share, requests = heappop(heap)
+            if (request := next(requests, None)) is not None:
+                fits = request.num_blocks <= room.largest
+                yield key, number, index, request
+                push(share, index + fits, requests)
 
     def _begin(self, holders: list[Request]) -> None:
         self.running, preempted = _by_state(holders)

@@ -73,7 +73,8 @@ class VirtualTokenCounter:
     def walk(self, first: Collection[Request], rest: list[Request], room: Room) -> Iterator[Request]:
         """Yield the rest of the holders and the queue, by class and share."""
         for shares in self._classes.values():
-            yield from (request for request in self._walk(shares, room) if request not in first)
+            ranks = shares.walk_all(room, self._settings.hysteresis)
+            yield from (request for request in ranks if request not in first)
 
     def end(self, admission: Admission, room: Room, now: float) -> None:
         """Exclude the tenants whose requests did not fit although others backfilled."""
@@ -95,9 +96,6 @@ class VirtualTokenCounter:
         """Raise AssertionError if an invariant is broken."""
         for shares in self._classes.values():
             shares.check()
-
-    def _walk(self, shares: Shares, room: Room) -> Iterator[Request]:
-        return shares.walk(room, self._settings.hysteresis)
 
     def _class_of(self, request: Request) -> Class:
         return self._raised.get(request) or (request.spec.background, request.priority)

@@ -128,3 +128,10 @@ def test_a_step_is_estimated_by_what_is_known_of_its_parts() -> None:
     decodes.step_ended(0.02, 16, 0)
     assert (prefills.step_s(50), prefills.step_s(0)) == (0.5, None)
     assert (decodes.step_s(50), decodes.step_s(0)) == (None, 0.02)
+
+
+def test_the_tokens_that_are_prefilled_in_a_time_are_what_it_costs_to_compute_them() -> None:
+    costs = Costs()
+    assert costs.prefill_tokens(1.0) is None
+    costs.step_ended(2.0, 100, 100)
+    assert costs.prefill_tokens(0.5) == 25
