@@ -325,11 +325,9 @@ class Core:
         """Return the idle session that the turn continues, now busy, and how many tokens it shares with the prompt."""
         if command.session is not None:
             return self._ledger.sessions.resume(command.session, command.prompt)
-        return (
-            None
-            if command.scope is None
-            else self._ledger.sessions.adopt(command.scope, command.prompt, command.hashes)
-        )
+        if command.scope is not None:
+            return self._ledger.sessions.adopt(command.scope, command.prompt, command.hashes)
+        return None
 
     def _distrust(self, session: Session, now: float) -> None:
         """End a session whose KV may be wrong, and the request that is live in it."""
