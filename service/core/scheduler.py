@@ -207,8 +207,9 @@ class Scheduler:
     def _rows(self, requests: Sequence[Request]) -> Iterator[Row]:
         """Yield one token for each decode, and prefill chunks by rank while the rest of the token budget lasts."""
         uncomputed = [request.num_tokens - self._memory.computed(request.sequence) for request in requests]
-        in_all = self._background_tokens() if requests[0].spec.background else self._budget.tokens
-        budget = in_all - uncomputed.count(1)
+        budget = self._budget.tokens - uncomputed.count(1)
+        if requests[0].spec.background:
+            budget = min(budget, self._background_prefill())
         for request, num_tokens in zip(requests, uncomputed, strict=True):
             if num_tokens == 1:
                 yield self._row(request, 1)
@@ -217,13 +218,14 @@ class Scheduler:
                 budget -= chunk
                 yield self._row(request, chunk)
 
-    def _background_tokens(self) -> int:
-        """Return the token budget of a step of background work: a newcomer waits for it no longer than for decodes."""
+    def _background_prefill(self) -> int:
+        """Return how many tokens background work prefills in a step: what takes as long as decodes, but a block.
+
+        Other work that arrives waits for the step under way, so that is kept short.
+        """
         decode_s = self._swaps.costs.step_s(0)
         tokens = None if decode_s is None else self._swaps.costs.prefill_tokens(decode_s)
-        if tokens is None:
-            return self._budget.tokens
-        return min(self._budget.tokens, self._budget.rows + max(tokens, self._memory.block_tokens))
+        return self._budget.tokens if tokens is None else max(tokens, self._memory.block_tokens)
 
     def _row(self, request: Request, num_tokens: int) -> Row:
         start = self._memory.computed(request.sequence)

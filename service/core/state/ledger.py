@@ -83,13 +83,11 @@ class Ledger:
             self.holders[request] = None
             self._dequeue(request)
 
-    def release(self, request: Request) -> bool:
+    def release(self, request: Request) -> None:
         """Return a holder to the queue, if it holds nothing."""
-        if not self._holds_nothing(request):
-            return False
-        del self.holders[request]
-        self._enqueue(request)
-        return True
+        if self._holds_nothing(request):
+            del self.holders[request]
+            self._enqueue(request)
 
     def charge(self, request: Request, service: float) -> None:
         """Charge a request's tenant for service."""

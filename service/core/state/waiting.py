@@ -12,7 +12,7 @@ _Entry = tuple[Any, int, ItemT]  # key, number, item: numbers differ, so items a
 
 
 class Room(Protocol):
-    """What those admitted so far leave. It only shrinks."""
+    """What a queue is shown of `service.core.admission.Room`: what those admitted so far leave. It only shrinks."""
 
     @property
     def is_full(self) -> bool:
@@ -78,9 +78,12 @@ class SizedQueue(Generic[ItemT]):
 
     def rekey(self, key: Callable[[ItemT], Any]) -> None:
         """Give every item a new key. O(items log items)."""
-        entries = [(size, (key(item), number, item)) for size, (_, number, item) in self._entries.values()]
-        self._entries = {entry[2]: (size, entry) for size, entry in entries}
-        self._sizes = {size: SortedList(entry for own, entry in entries if own == size) for size in self._sizes}
+        sizes: dict[int, list[_Entry[ItemT]]] = {size: [] for size in self._sizes}
+        for item, (size, (_, number, _)) in self._entries.items():
+            entry = (key(item), number, item)
+            self._entries[item] = size, entry
+            sizes[size].append(entry)
+        self._sizes = {size: SortedList(entries) for size, entries in sizes.items()}
 
     def walk(self, room: Room) -> Iterator[ItemT]:
         """Yield those that fit, by key, while ``room`` shrinks; of those that do not, at least the first.

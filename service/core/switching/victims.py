@@ -97,8 +97,7 @@ class Victims:
         return self._memory.device.num_available - self._promised
 
     def _missing(self, request: Request) -> int:
-        needed = self._memory.device_blocks_for(request.num_tokens)
-        return max(0, needed - self._memory.device.used(request.sequence))
+        return max(0, request.num_blocks - self._memory.device.used(request.sequence))
 
     def _count_arriving(self, admitted: set[int]) -> int:
         """Count the device blocks of others than the admitted that become available when copies in flight end."""
