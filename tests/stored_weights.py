@@ -8,27 +8,42 @@ from gguf import GGMLQuantizationType as Quantization
 from kernels.cpu.step.formats import FORMATS
 from kernels.cpu.step.formats.format import Quantised
 
-# Where a block has float16 scales.
-SCALES = {"Q4_0": (0,), "Q4_1": (0, 2), "Q8_0": (0,), "Q4_K": (0, 2), "Q6_K": (208,)}
+KINDS = {"bfloat16": Quantization.BF16, "float16": Quantization.F16, "float32": Quantization.F32}
+
+# Where a block has float16 scales, and how large what they multiply is on average, if its bits are random.
+SCALES = {
+    "Q4_0": {0: 4.6},
+    "Q4_1": {0: 8.8, 2: 1},
+    "Q8_0": {0: 74},
+    "Q4_K": {0: 37 * 8.8, 2: 37},
+    "Q6_K": {208: 74 * 18.5},
+}
+
+
+def quantization(name: str) -> Quantization:
+    """Return the package's member for a type, by the name that loaders give it."""
+    return KINDS[name] if name in KINDS else Quantization[name]
 
 
 def random_rows(name: str, rows: int, columns: int, rng: np.random.Generator) -> np.ndarray:
-    """Return rows of a file, uint8 [rows, bytes of a row]: random quants under scales of either sign."""
+    """Return rows of a file, uint8 [rows, bytes of a row], with a variance of about 1 / columns.
+
+    Quants are random bits, and scales have either sign.
+    """
     if name in ("bfloat16", "float16"):
-        values = rng.standard_normal((rows, columns), np.float32)
+        values = rng.standard_normal((rows, columns), np.float32) / np.sqrt(columns)
         return values.astype(ml_dtypes.bfloat16 if name == "bfloat16" else np.float16).view(np.uint8)
-    size = FORMATS[name].file_bytes
-    raw = rng.integers(0, 256, (rows, FORMATS[name].row_bytes(columns) // size, size), np.uint8)
-    for at in SCALES[name]:
-        scales = (rng.standard_normal(raw.shape[:2]) / 64).astype(np.float16)
+    format_ = FORMATS[name]
+    raw = rng.integers(0, 256, (rows, columns // format_.columns, format_.file_bytes), np.uint8)
+    for at, size in SCALES[name].items():
+        scales = (rng.standard_normal(raw.shape[:2]) / (size * np.sqrt(columns))).astype(np.float16)
         raw[..., at : at + 2] = scales[..., None].view(np.uint8)
     return raw.reshape(rows, -1)
 
 
 def meant(name: str, raw: np.ndarray) -> np.ndarray:
     """Return the float32 that rows of a file stand for, by the package `gguf`."""
-    kind = {"bfloat16": Quantization.BF16, "float16": Quantization.F16}.get(name) or Quantization[name]
-    return gguf.dequantize(raw.view(np.float16) if name == "float16" else raw, kind)
+    return gguf.dequantize(raw.view(np.float16) if name == "float16" else raw, quantization(name))
 
 
 def unpacked(name: str, packed: np.ndarray, rows: int, columns: int) -> np.ndarray:
