@@ -5,19 +5,11 @@ import ml_dtypes
 import numpy as np
 from gguf import GGMLQuantizationType as Quantization
 
+from benchmarks.random_quants import random_blocks
 from kernels.cpu.step.formats import FORMATS
 from kernels.cpu.step.formats.format import Quantised
 
 KINDS = {"bfloat16": Quantization.BF16, "float16": Quantization.F16, "float32": Quantization.F32}
-
-# Where a block has float16 scales, and how large what they multiply is on average, if its bits are random.
-SCALES = {
-    "Q4_0": {0: 4.6},
-    "Q4_1": {0: 8.8, 2: 1},
-    "Q8_0": {0: 74},
-    "Q4_K": {0: 37 * 8.8, 2: 37},
-    "Q6_K": {208: 74 * 18.5},
-}
 
 
 def quantization(name: str) -> Quantization:
@@ -26,19 +18,12 @@ def quantization(name: str) -> Quantization:
 
 
 def random_rows(name: str, rows: int, columns: int, rng: np.random.Generator) -> np.ndarray:
-    """Return rows of a file, uint8 [rows, bytes of a row], with a variance of about 1 / columns.
-
-    Quants are random bits, and scales have either sign.
-    """
+    """Return rows of a file, uint8 [rows, bytes of a row], with a variance of about 1 / columns."""
     if name in ("bfloat16", "float16"):
         values = rng.standard_normal((rows, columns), np.float32) / np.sqrt(columns)
         return values.astype(ml_dtypes.bfloat16 if name == "bfloat16" else np.float16).view(np.uint8)
     format_ = FORMATS[name]
-    raw = rng.integers(0, 256, (rows, columns // format_.columns, format_.file_bytes), np.uint8)
-    for at, size in SCALES[name].items():
-        scales = (rng.standard_normal(raw.shape[:2]) / (size * np.sqrt(columns))).astype(np.float16)
-        raw[..., at : at + 2] = scales[..., None].view(np.uint8)
-    return raw.reshape(rows, -1)
+    return random_blocks(format_, rows * columns // format_.columns, columns, rng).reshape(rows, -1)
 
 
 def meant(name: str, raw: np.ndarray) -> np.ndarray:
