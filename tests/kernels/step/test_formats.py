@@ -51,6 +51,15 @@ def test_rows_in_memory_that_cannot_be_written_are_packed_alike(name: str) -> No
 
 
 @pytest.mark.parametrize("name", FORMATS)
+def test_rows_may_begin_at_any_address(name: str) -> None:
+    columns = 2 * FORMATS[name].columns
+    raw = random_rows(name, 35, columns, np.random.default_rng(0))
+    odd = np.empty(raw.size + 1, np.uint8)[1:].reshape(raw.shape)
+    odd[:] = raw
+    np.testing.assert_array_equal(pack(name, odd, columns), pack(name, raw, columns))
+
+
+@pytest.mark.parametrize("name", FORMATS)
 def test_groups_and_their_quants_begin_at_vectors(name: str) -> None:
     for columns in sizes(name):
         assert FORMATS[name].group_bytes(columns) % 64 == 0
