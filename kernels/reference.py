@@ -8,6 +8,7 @@ value heads, as one projection leaves them.
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ Array = NDArray[np.float32]
 Ints = NDArray[np.int32]
 Longs = NDArray[np.int64]
 Flags = NDArray[np.bool_]
+
+QUANTISED_TOGETHER = 32  # activations that share a scale
 
 
 def pick_tokens(input_ids: Ints, last: Ints, out: Ints) -> None:
@@ -44,6 +47,69 @@ def take_rows(table: Array, rows: Ints, out: Array) -> None:
 def linear(x: Array, weight: Array, bias: Array | None, out: Array) -> None:
     """Compute ``out = x @ weight.T + bias``; x [tokens, in], weight [out, in], bias [out], out [tokens, out]."""
     out[:] = x @ weight.T
+    if bias is not None:
+        out += bias
+
+
+@dataclass(frozen=True, slots=True)
+class QuantisedMatrix:
+    """A weight [out, in] whose elements are ``(quant - offset) * scale + minimum``, in blocks of a row's elements.
+
+    A block has 32 elements, or 16 and no minimum.
+    """
+
+    quants: NDArray[np.uint8]  # [out, in]
+    offset: int
+    scales: Array  # [out, blocks]
+    minima: Array | None  # [out, blocks]
+
+    def dequantised(self) -> Array:
+        """Return the elements as float32 [out, in]."""
+        block = self.quants.shape[1] // self.scales.shape[1]
+        values = (self.quants.astype(np.float32) - np.float32(self.offset)) * np.repeat(self.scales, block, axis=1)
+        return values if self.minima is None else values + np.repeat(self.minima, block, axis=1)
+
+
+def quantise(x: Array) -> tuple[NDArray[np.int8], Array, Array]:
+    """Round activations x [tokens, in] to bytes, 32 of which share a scale.
+
+    Returns the bytes [tokens, in], their scales [tokens, in / 32], and each scale times the sum of its bytes. Scale and
+    sum are NaN if a number of the block is not finite. A block below 2^-120 becomes zeros, since 127 over its largest
+    number could be infinite.
+    """
+    blocks = x.reshape(len(x), -1, QUANTISED_TOGETHER)
+    largest = np.abs(blocks).max(axis=2)
+    finite = np.isfinite(largest)
+    scales = np.where(finite, largest * np.float32(1 / 127), np.float32(np.nan))
+    usable = finite & (largest >= np.float32(2**-120))
+    inverse = np.divide(np.float32(127), largest, out=np.zeros_like(largest), where=usable)
+    quants = np.rint(np.where(usable[..., None], blocks, 0) * inverse[..., None]).astype(np.int8)
+    sums = scales * quants.sum(axis=2, dtype=np.int32).astype(np.float32)
+    return quants.reshape(x.shape), scales, sums
+
+
+def quantised_product(x: Array, weight: QuantisedMatrix) -> Array:
+    """Return ``x @ weight.T`` [tokens, out] with x [tokens, in] as `quantise` rounds it.
+
+    This is exact to the bit: the products of a block's integers are added without rounding, then blocks are added in
+    order, and each multiplication and addition of float32 is rounded by itself.
+    """
+    quants, scales, sums = quantise(x)
+    block = weight.quants.shape[1] // weight.scales.shape[1]
+    out = np.zeros((len(x), len(weight.quants)), np.float32)
+    for index in range(weight.scales.shape[1]):
+        columns, of_x = slice(index * block, (index + 1) * block), index * block // QUANTISED_TOGETHER
+        centred = weight.quants[:, columns].astype(np.float32) - np.float32(weight.offset)
+        total = quants[:, columns].astype(np.float32) @ centred.T  # integers below 2^24, which float32 adds exactly
+        out += total * (weight.scales[:, index] * scales[:, of_x, None])
+        if weight.minima is not None:
+            out += weight.minima[:, index] * sums[:, of_x, None]
+    return out
+
+
+def quantised_linear(x: Array, weight: QuantisedMatrix, bias: Array | None, out: Array) -> None:
+    """Compute `linear` by `quantised_product`."""
+    out[:] = quantised_product(x, weight)
     if bias is not None:
         out += bias
 

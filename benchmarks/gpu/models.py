@@ -12,7 +12,8 @@ from benchmarks.gpu.under_test import GPUUnderTest
 from service.errors import ModelLoadError
 from service.execution.gpu.weights import DeviceWeights
 from service.execution.models.architecture import ModelConfig
-from service.execution.models.assemble import Destination, HostWeights, TensorSource, assemble
+from service.execution.models.assemble import Destination, TensorSource, assemble
+from service.execution.models.dense_weights import HostWeights
 from service.execution.models.weights import ModelWeights
 
 
@@ -88,3 +89,9 @@ class _FirstLayers:
 
     def read(self, name: str, first: int, out: NDArray[Any]) -> None:
         self._tensors.read(name, first, out)
+
+    def raw(self, name: str, first: int, count: int) -> NDArray[np.uint8]:
+        return self._tensors.raw(name, first, count)
+
+    def release(self) -> None:
+        self._tensors.release()

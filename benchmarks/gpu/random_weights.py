@@ -91,6 +91,15 @@ class RandomTensors:
             flat[done : done + piece.size] = piece
             start, done = 0, done + piece.size
 
+    def raw(self, name: str, first: int, count: int) -> NDArray[np.uint8]:
+        """Return rows of a matrix in the type to which the table is rounded."""
+        rows = np.empty((count, self._shapes[name][1]), self._dtype)
+        self.read(name, first, rows)
+        return rows.view(np.uint8)
+
+    def release(self) -> None:
+        """Do nothing: there is no file."""
+
 
 def random_weights(shape: ModelShape, dtype: np.dtype[Any], destination: Destination, seed: int = 0) -> ModelWeights:
     """Return random weights of type ``dtype`` in a shape, put where ``destination`` says."""

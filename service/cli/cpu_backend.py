@@ -5,7 +5,7 @@ from service.config import CPU_DEVICE_KV, CPU_HOST_KV, ServeSettings, Size
 from service.errors import ConfigError
 from service.execution.copier import PACES, CPUCopier
 from service.execution.kv import kv_bytes_per_block
-from service.execution.models.assemble import HostWeights
+from service.execution.models.dense_weights import HostWeights
 from service.execution.models.loading import LoadedModel, OpenedModel
 from service.execution.runner import CPURunner
 from service.execution.serving_device import cpu_device

@@ -14,7 +14,7 @@ from service.execution.batch import Batch, SlotMemory
 from service.execution.bundles import array, layout, specs
 from service.execution.memory import Array, Kernels, Memory
 from service.execution.models.architecture import ModelConfig
-from service.execution.models.weights import DenseLinear, LayerWeights, ModelWeights
+from service.execution.models.weights import LayerWeights, Linear, ModelWeights
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +125,8 @@ class LlamaModel:
             self._project(self._weights.output, work.last_hidden, work.logits)
         return work.logits
 
-    def _project(self, layer: DenseLinear, x: Array, out: Array) -> None:
-        """Multiply by a layer's weight. Other weight types would differ here; `DenseLinear` is the only one."""
+    def _project(self, layer: Linear, x: Array, out: Array) -> None:
+        """Multiply by a layer's weight, which is dense."""
         self._kernels.linear(x, layer.weight, layer.bias, out)
 
 

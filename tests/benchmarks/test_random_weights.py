@@ -11,7 +11,8 @@ from benchmarks.gpu.random_weights import ModelShape, RandomTensors, random_weig
 from service.core.messages.plan import Row, SlotOpening, StepPlan
 from service.core.messages.sampling import SamplingParams
 from service.execution.models.architecture import ModelConfig
-from service.execution.models.assemble import HostWeights, num_weights
+from service.execution.models.assemble import num_weights
+from service.execution.models.dense_weights import HostWeights
 from service.execution.models.rope import inverse_frequencies
 from service.execution.runner import CPURunner
 

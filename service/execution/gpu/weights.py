@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from service.errors import ModelLoadError
 from service.execution.gpu.runtime import Array, Event, Runtime
-from service.execution.models.assemble import Read
+from service.execution.models.dense_weights import DenseWeights, Read
 
 BUFFER_ELEMENTS = 4 << 20  # 8 MiB in bfloat16, which a link of 25 GB/s takes 0.3 ms for
 BUFFERS = 8  # so many threads decode at once, less the buffers that are being copied
 
 
-class DeviceWeights:
-    """A `Destination`: arrays of ``dtype`` on a device. Weights of another type are rounded to nearest even.
+class DeviceWeights(DenseWeights):
+    """Weights as arrays of ``dtype`` on a device. Weights of another type are rounded to nearest even.
 
     Raises DeviceMemoryError, and `ModelLoadError` for numbers that float16 does not have.
     """

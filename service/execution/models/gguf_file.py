@@ -14,6 +14,7 @@ from gguf.quants import QuantError, dequantize
 from numpy.typing import DTypeLike, NDArray
 
 from service.errors import ModelLoadError
+from service.execution.models.mapped_file import release_pages
 
 T = TypeVar("T")
 
@@ -125,16 +126,26 @@ class GgufFile:
         """
         tensor = self.tensors[name]
         try:
-            _dequantize_into(_rows(tensor, first, out), tensor.tensor_type, out.reshape(-1))
+            raw = _rows(tensor, first, len(out), out[0].size).reshape(-1)
+            _dequantize_into(raw, tensor.tensor_type, out.reshape(-1))
         except (NotImplementedError, QuantError, ValueError) as error:  # the first: gguf cannot decode the type
             raise ModelLoadError(f"{self.path}: tensor {name} ({tensor.tensor_type.name}): {error}") from error
 
+    def raw(self, name: str, first: int, count: int) -> NDArray[np.uint8]:
+        """Return rows of matrix ``name`` as they are stored: uint8 [count, bytes of a row], a view of the file."""
+        return _rows(self.tensors[name], first, count, self.shape(name)[1])
 
-def _rows(tensor: ReaderTensor, first: int, out: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return the bytes of as many rows as ``out`` has; each row is whole quantisation blocks."""
+    def release(self) -> None:
+        """Give the memory of all pages that were read back."""
+        release_pages(self._reader.data)
+
+
+def _rows(tensor: ReaderTensor, first: int, count: int, row: int) -> NDArray[np.uint8]:
+    """Return the bytes of rows of ``row`` elements, each of which is whole quantisation blocks."""
     block, block_bytes = GGML_QUANT_SIZES[tensor.tensor_type]
-    start = first * out[0].size // block * block_bytes
-    return np.asarray(tensor.data).reshape(-1).view(np.uint8)[start : start + out.size // block * block_bytes]
+    row_bytes = row // block * block_bytes
+    raw = np.asarray(tensor.data).reshape(-1).view(np.uint8)
+    return raw[first * row_bytes : (first + count) * row_bytes].reshape(count, row_bytes)
 
 
 def _dequantize_into(raw: NDArray[np.uint8], kind: GGMLQuantizationType, out: NDArray[Any]) -> None:

@@ -63,11 +63,27 @@ class GgufTensors:
         if not self._is_interleaved(name):
             self._file.read(self._names[name], first, out)
             return
-        order = _interleaved(np.arange(first, first + len(out)), self._config.head_dim)
-        begin = int(order.min())
-        rows = np.empty((int(order.max()) + 1 - begin, *out.shape[1:]), out.dtype)
+        begin, count, order = self._stored_rows(first, len(out))
+        rows = np.empty((count, *out.shape[1:]), out.dtype)
         self._file.read(self._names[name], begin, rows)
-        np.take(rows, order - begin, axis=0, out=out, mode="clip")  # all are in bounds; "raise" would copy again
+        np.take(rows, order, axis=0, out=out, mode="clip")  # all are in bounds; "raise" would copy again
+
+    def raw(self, name: str, first: int, count: int) -> NDArray[np.uint8]:
+        """Return rows of a matrix as they are stored, q and k rows in half-split rotary order."""
+        if not self._is_interleaved(name):
+            return self._file.raw(self._names[name], first, count)
+        begin, count, order = self._stored_rows(first, count)
+        return self._file.raw(self._names[name], begin, count)[order]
+
+    def release(self) -> None:
+        """Give the memory of what was read back."""
+        self._file.release()
+
+    def _stored_rows(self, first: int, count: int) -> tuple[int, int, NDArray[np.intp]]:
+        """Return the first and the number of the file's rows that hold ``count`` rows, and their order among them."""
+        order = _interleaved(np.arange(first, first + count), self._config.head_dim)
+        begin = int(order.min())
+        return begin, int(order.max()) + 1 - begin, order - begin
 
     def _is_interleaved(self, name: str) -> bool:
         return ARCHITECTURES[self._config.architecture] and (".q_proj." in name or ".k_proj." in name)

@@ -10,8 +10,9 @@ from typing import Any
 from service.errors import ModelLoadError
 from service.execution.models import gguf_model, safetensors_dir
 from service.execution.models.architecture import ModelConfig
-from service.execution.models.assemble import Destination, HostWeights, TensorSource, assemble, num_weights
+from service.execution.models.assemble import Destination, TensorSource, assemble, num_weights
 from service.execution.models.chat_template import ChatTemplate
+from service.execution.models.dense_weights import HostWeights
 from service.execution.models.gguf_file import GgufFile
 from service.execution.models.gguf_tokenizer import gguf_tokenizer
 from service.execution.models.json_file import JsonObject, read_text

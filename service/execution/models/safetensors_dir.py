@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from service.errors import ModelLoadError
 from service.execution.models.architecture import ModelConfig
 from service.execution.models.json_file import JsonObject
+from service.execution.models.mapped_file import release_pages
 from service.execution.models.rope import Llama3Scaling, inverse_frequencies
 
 ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3")
@@ -27,8 +28,11 @@ class SafetensorsDir:
 
     def __init__(self, directory: Path) -> None:
         self._tensors: dict[str, tuple[str, NDArray[Any]]] = {}  # name -> (dtype in the file, array of its bits)
+        self._files: list[np.memmap] = []
         for path in _weight_files(directory):
-            self._tensors |= _open(path)
+            tensors, file = _open(path)
+            self._tensors |= tensors
+            self._files.append(file)
 
     def names(self) -> Iterable[str]:
         """Return the names of all tensors but the frequency tables of old checkpoints, which the config determines."""
@@ -55,6 +59,15 @@ class SafetensorsDir:
         else:
             out.view(np.uint16)[...] = rows
 
+    def raw(self, name: str, first: int, count: int) -> NDArray[np.uint8]:
+        """Return rows of a matrix as they are stored."""
+        return self._tensors[name][1][first : first + count].view(np.uint8)
+
+    def release(self) -> None:
+        """Give the memory of all pages that were read back."""
+        for file in self._files:
+            release_pages(file)
+
 
 def _weight_files(directory: Path) -> list[Path]:
     index = directory / "model.safetensors.index.json"
@@ -64,20 +77,21 @@ def _weight_files(directory: Path) -> list[Path]:
     return [directory / name for name in sorted({weight_map.string(tensor) for tensor in weight_map})]
 
 
-def _open(path: Path) -> dict[str, tuple[str, NDArray[Any]]]:
+def _open(path: Path) -> tuple[dict[str, tuple[str, NDArray[Any]]], np.memmap]:
     try:
         with safe_open(path, framework="np"):  # checks the header against the file's length
             pass
-        with path.open("rb") as file:
-            (header_bytes,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(header_bytes))
-        data = np.asarray(np.memmap(path, dtype=np.uint8, mode="r", offset=8 + header_bytes))
+        with path.open("rb") as start:
+            (header_bytes,) = struct.unpack("<Q", start.read(8))
+            header = json.loads(start.read(header_bytes))
+        file = np.memmap(path, dtype=np.uint8, mode="r", offset=8 + header_bytes)
     except OSError as error:
         raise ModelLoadError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (SafetensorError, ValueError, struct.error) as error:
         raise ModelLoadError(f"{path}: not a complete safetensors file: {error}") from error
     header.pop("__metadata__", None)
-    return {name: (entry["dtype"], _view(path, name, entry, data)) for name, entry in header.items()}
+    data = np.asarray(file)
+    return {name: (entry["dtype"], _view(path, name, entry, data)) for name, entry in header.items()}, file
 
 
 def _view(path: Path, name: str, entry: dict[str, Any], data: NDArray[np.uint8]) -> NDArray[Any]:
