@@ -68,7 +68,7 @@ fairness: $(VENV)/.dev
 demo: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.fairness.demo $(ARGS)
 
-# Ours beside other servers with the same weights: a quarter of an hour a round. docs/peers.md says which ARGS start them.
+# Ours beside other servers with the same weights: ten minutes a round. docs/peers.md says which ARGS start them.
 peers: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.peers $(ARGS)
 

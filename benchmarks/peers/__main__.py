@@ -129,7 +129,10 @@ def show(result: Mapping[str, Any], console: Console | None = None) -> None:
 
 
 def _cell(values: Mapping[str, Any] | None) -> str:
-    return "" if values is None else f"{values['median']:,.4g} ({values['spread']:.0%})"
+    if values is None:
+        return ""
+    median = values["median"]
+    return f"{median:,.0f} ({values['spread']:.0%})" if median >= 1000 else f"{median:.3g} ({values['spread']:.0%})"
 
 
 def _ratio(found: Mapping[str, Any] | None) -> Text:
