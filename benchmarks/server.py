@@ -45,7 +45,7 @@ async def running_server(
 
     ``log``: gets its stderr. ``port``: None for a free one.
     """
-    port = port or _free_port()
+    port = port or free_port()
     command = [sys.executable, "-m", "service.cli", "serve", "--port", str(port), "--log-level", "warning", *flags]
     began = time.perf_counter()
     environment = {**os.environ, **(environment or {})}
@@ -76,7 +76,8 @@ async def _until_ready(url: str, process: asyncio.subprocess.Process) -> None:
     raise RuntimeError(f"the server ended with exit code {process.returncode}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a TCP port of this machine that nobody listens at."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
