@@ -17,6 +17,7 @@ from kernels.cpu.step.vectors import BYTE, FLOAT, FLOATS, INT, INTS, LANES, LONG
 ROWS = 8  # of a panel
 COLUMNS = 32  # of a block
 SCALES, SUMS, NEGATED, HALVES = 256, 288, 320, 352  # where these begin in a block
+SMALLEST = 0x03800000  # the bits of 2^-120, below which the inverse of a scale would be infinite
 BYTES_BLOCK = 448  # with 32 unused, so that blocks begin at cache lines
 
 
@@ -39,7 +40,7 @@ def emit_quantise(emit: Emit, values: tuple[ir.Value, ir.Value], block: ir.Value
     is_finite = builder.icmp_unsigned("<", largest, not_finite)
     peak = builder.bitcast(largest, FLOAT)
     scale = builder.select(is_finite, builder.fmul(peak, FLOAT(1 / 127)), FLOAT(float("nan")))
-    has_inverse = builder.and_(is_finite, builder.icmp_unsigned("!=", largest, INT(0)))
+    has_inverse = builder.and_(is_finite, builder.icmp_unsigned(">=", largest, INT(SMALLEST)))
     inverse = emit.splat(builder.select(has_inverse, builder.fdiv(FLOAT(127.0), peak), FLOAT(0.0)))
     quants = [_rounded(emit, builder.fmul(value, inverse), is_finite) for value in values]
     for half, quant in enumerate(quants):

@@ -42,18 +42,17 @@ class LinearOp:
 
 
 class Quants(Protocol):
-    """What a product needs to know of a quantised type."""
+    """What a product needs to know of a quantised type, whose blocks of 32 columns are counted along a row."""
 
-    offset_bits: int  # the logarithm of what is subtracted from each unsigned quant; 0 if the type has minima
-    parts: int  # that a block's 32 columns have a scale each of: 1 or 2
+    offset: int  # a power of two that is subtracted from each unsigned quant; 0 if the type has minima
+    parts: int  # that a block has a scale each of: 1 or 2
+    quant_bytes: int  # of a block
 
-    def scale_section(self, emit: Emit, blocks: ir.Value) -> ir.Value:
-        """Return the bytes of a group's scales."""
-
-    quant_bytes: int
+    def section(self, emit: Emit, blocks: ir.Value) -> ir.Value:
+        """Return the bytes of a group's scales, after which its quants begin."""
 
     def quants(self, emit: Emit, address: ir.Value) -> Sequence[ir.Value]:
-        """Load the 8 vectors of 64 unsigned bytes of a block."""
+        """Load a block: 8 vectors of 64 unsigned bytes, of 4 columns each."""
 
     def scales(self, emit: Emit, section: ir.Value, block: ir.Value) -> Sequence[ir.Value]:
         """Load the scales of a block's parts, 16 float32 each."""
@@ -78,7 +77,7 @@ def quantised_product(kind: Quants) -> Any:
 
     def tile(emit: Emit, op: ir.Value, group: ir.Value, panel: Panel, rows: int) -> list[ir.Value]:
         blocks = emit.long(op, LinearOp.BLOCKS)
-        quants = emit.offset(group, kind.scale_section(emit, blocks))
+        quants = emit.offset(group, kind.section(emit, blocks))
         sums = [emit.variable(constant(0.0)) for _ in range(rows)]
         with emit.loop(blocks) as block:
             at = emit.times(block, act.BYTES_BLOCK)
@@ -108,10 +107,12 @@ def _dot_products(
 
 def _first_sum(emit: Emit, kind: Quants, scalars: ir.Value, row: int, part: int) -> ir.Value:
     """Return what the offset of all weights takes from a sum."""
-    if not kind.offset_bits:
+    if not kind.offset:
         return constant(0, INTS)
     negated = act.NEGATED if kind.parts == 1 else act.HALVES + 4 * act.ROWS * part
-    return emit.builder.shl(emit.everywhere(INTS, scalars, negated + 4 * row), constant(kind.offset_bits, INTS))
+    return emit.builder.shl(
+        emit.everywhere(INTS, scalars, negated + 4 * row), constant(kind.offset.bit_length() - 1, INTS)
+    )
 
 
 def _scaled(
@@ -166,9 +167,7 @@ def _product(tile: Tile) -> Any:
         builder = emit.builder
         outputs, units = emit.long(op, LinearOp.OUTPUTS), emit.long(op, LinearOp.UNITS)
         groups = builder.udiv(emit.offset(outputs, LANES - 1), LONG(LANES))
-        first, last = (
-            builder.udiv(emit.times(groups, emit.offset(unit, number)), units) for number in (0, 1)
-        )
+        first, last = (builder.udiv(emit.times(groups, emit.offset(unit, number)), units) for number in (0, 1))
         rows = emit.long(emit.offset(step, emit.times(emit.long(op, LinearOp.ROWS), 8)), 0)
         chunks = builder.udiv(emit.offset(rows, CHUNK - 1), LONG(CHUNK))
         with emit.loop(chunks) as chunk, emit.loop(builder.sub(last, first)) as index:
@@ -180,9 +179,7 @@ def _product(tile: Tile) -> Any:
     return product
 
 
-def _rows_of_group(
-    emit: Emit, tile: Tile, op: ir.Value, group: ir.Value, begin: ir.Value, count: ir.Value
-) -> None:
+def _rows_of_group(emit: Emit, tile: Tile, op: ir.Value, group: ir.Value, begin: ir.Value, count: ir.Value) -> None:
     """Compute a group's outputs for rows ``begin`` to ``begin + count``; begin is a panel's first row."""
     builder, largest = emit.builder, TILES[0] if emit.features.wide else 2
     weights = emit.offset(emit.long(op, LinearOp.WEIGHTS), builder.mul(group, emit.long(op, LinearOp.GROUP_BYTES)))

@@ -10,7 +10,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from kernels.cpu.step.embedding import float_rows
 from kernels.cpu.step.formats.format import Bytes, SixteenBits
+from kernels.cpu.step.products import float_product
+from kernels.cpu.step.unit_kernel import unit_kernel
+from kernels.cpu.step.vectors import Emit
 
 
 class BFloat16(SixteenBits):
@@ -37,3 +41,18 @@ def _round(bits, out):
             out[i] = value >> np.uint32(16) | np.uint32(0x40)
         else:
             out[i] = (value + np.uint32(0x7FFF) + (value >> np.uint32(16) & np.uint32(1))) >> np.uint32(16)
+
+
+product, rows = float_product(Emit.widened_bfloats), float_rows(Emit.widened_bfloats)
+
+
+@unit_kernel
+def linear_bfloat16(op, step, unit, scratch):
+    """See `kernels.cpu.step.products`."""
+    product(op, step, unit)
+
+
+@unit_kernel
+def embed_bfloat16(op, step, unit, scratch):
+    """See `kernels.cpu.step.embedding`."""
+    rows(op, step, unit)

@@ -12,12 +12,14 @@ A group of a 16-bit type is uint16 [columns, 16], padded to a multiple of 64 byt
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
+from llvmlite import ir
 from numpy.typing import NDArray
 
 from kernels.cpu.step.formats.packing import transpose
+from kernels.cpu.step.vectors import LONG, Emit
 from kernels.reference import QuantisedMatrix
 
 Bytes = NDArray[np.uint8]
@@ -69,6 +71,7 @@ class Quantised(Format):
     scale_bytes: int
     quant_bytes: int
     offset: int
+    parts = 1
     pack_groups: Callable[[Bytes, Bytes, int], None]
     """Pack whole groups, whose quants begin at a byte."""
 
@@ -83,6 +86,23 @@ class Quantised(Format):
     @abstractmethod
     def decode(self, raw: Bytes) -> QuantisedMatrix:
         """Return what rows [rows, row_bytes] of a file mean."""
+
+    def section(self, emit: Emit, blocks: ir.Value) -> ir.Value:
+        """See `products.Quants`."""
+        size = emit.times(emit.builder.udiv(blocks, LONG(self.columns // QUANTS)), self.scale_bytes)
+        return emit.builder.and_(emit.offset(size, VECTOR - 1), LONG(-VECTOR))
+
+    @abstractmethod
+    def quants(self, emit: Emit, address: ir.Value) -> Sequence[ir.Value]:
+        """See `products.Quants`."""
+
+    @abstractmethod
+    def scales(self, emit: Emit, section: ir.Value, block: ir.Value) -> Sequence[ir.Value]:
+        """See `products.Quants`."""
+
+    def minima(self, emit: Emit, section: ir.Value, block: ir.Value) -> ir.Value | None:
+        """See `products.Quants`."""
+        return None
 
     def _pack(self, raw: Bytes, out: Bytes) -> None:
         self.pack_groups(raw, out, self.scale_section(raw.shape[1] // self.file_bytes * self.columns))

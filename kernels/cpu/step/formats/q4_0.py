@@ -10,8 +10,12 @@ quants  256 bytes: 4 vectors of nibbles
 import numpy as np
 from numba import njit
 
+from kernels.cpu.step.embedding import quantised_rows
+from kernels.cpu.step.formats import loads
 from kernels.cpu.step.formats.format import Bytes, Quantised, halves
 from kernels.cpu.step.formats.packing import put_half, put_nibbles
+from kernels.cpu.step.products import quantised_product
+from kernels.cpu.step.unit_kernel import unit_kernel
 from kernels.reference import QuantisedMatrix
 
 
@@ -56,3 +60,26 @@ class Q4_0(Quantised):
         blocks = raw.reshape(len(raw), -1, self.file_bytes)
         scales = halves(blocks[..., :2])
         return QuantisedMatrix(nibbles(blocks[..., 2:]), self.offset, scales[..., 0], None)
+
+    def quants(self, emit, address):
+        """See `Quantised`."""
+        return loads.nibbles(emit, address)
+
+    def scales(self, emit, section, block):
+        """See `Quantised`."""
+        return [emit.widened_halves(section, emit.times(block, 32))]
+
+
+product, rows = quantised_product(Q4_0()), quantised_rows(Q4_0())
+
+
+@unit_kernel
+def linear_q4_0(op, step, unit, scratch):
+    """See `kernels.cpu.step.products`."""
+    product(op, step, unit)
+
+
+@unit_kernel
+def embed_q4_0(op, step, unit, scratch):
+    """See `kernels.cpu.step.embedding`."""
+    rows(op, step, unit)

@@ -10,9 +10,13 @@ quants  256 bytes: 4 vectors of nibbles
 import numpy as np
 from numba import njit
 
+from kernels.cpu.step.embedding import quantised_rows
+from kernels.cpu.step.formats import loads
 from kernels.cpu.step.formats.format import Bytes, Quantised, halves
 from kernels.cpu.step.formats.packing import put_half, put_nibbles
 from kernels.cpu.step.formats.q4_0 import nibbles, take_nibbles
+from kernels.cpu.step.products import quantised_product
+from kernels.cpu.step.unit_kernel import unit_kernel
 from kernels.reference import QuantisedMatrix
 
 
@@ -45,3 +49,30 @@ class Q4_1(Quantised):
         blocks = raw.reshape(len(raw), -1, self.file_bytes)
         scales = halves(blocks[..., :4])
         return QuantisedMatrix(nibbles(blocks[..., 4:]), self.offset, scales[..., 0], scales[..., 1])
+
+    def quants(self, emit, address):
+        """See `Quantised`."""
+        return loads.nibbles(emit, address)
+
+    def scales(self, emit, section, block):
+        """See `Quantised`."""
+        return [emit.widened_halves(section, emit.times(block, 64))]
+
+    def minima(self, emit, section, block):
+        """See `Quantised`."""
+        return emit.widened_halves(section, emit.times(block, 64), 32)
+
+
+product, rows = quantised_product(Q4_1()), quantised_rows(Q4_1())
+
+
+@unit_kernel
+def linear_q4_1(op, step, unit, scratch):
+    """See `kernels.cpu.step.products`."""
+    product(op, step, unit)
+
+
+@unit_kernel
+def embed_q4_1(op, step, unit, scratch):
+    """See `kernels.cpu.step.embedding`."""
+    rows(op, step, unit)

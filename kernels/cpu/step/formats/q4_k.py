@@ -13,8 +13,13 @@ quants  256 bytes for a sub-block: 4 vectors of nibbles
 import numpy as np
 from numba import njit
 
+from kernels.cpu.step.embedding import quantised_rows
+from kernels.cpu.step.formats import loads
 from kernels.cpu.step.formats.format import Bytes, Quantised, halves
 from kernels.cpu.step.formats.packing import put_half, put_nibbles
+from kernels.cpu.step.products import quantised_product
+from kernels.cpu.step.unit_kernel import unit_kernel
+from kernels.cpu.step.vectors import LONG
 from kernels.reference import QuantisedMatrix
 
 
@@ -68,3 +73,38 @@ class Q4_K(Quantised):
         quants = np.stack((pairs & 15, pairs >> 4), axis=3)
         scales, minima = (d * sc).reshape(rows, -1), -(dmin * m).reshape(rows, -1)
         return QuantisedMatrix(quants.reshape(rows, -1), self.offset, scales, minima)
+
+    def quants(self, emit, address):
+        """See `Quantised`."""
+        return loads.nibbles(emit, address)
+
+    def scales(self, emit, section, block):
+        """See `Quantised`."""
+        d, sub = self._entries(emit, section, block)
+        return [emit.builder.fmul(emit.widened_halves(d), loads.unsigned_bytes(emit, sub))]
+
+    def minima(self, emit, section, block):
+        """See `Quantised`."""
+        d, sub = self._entries(emit, section, block)
+        return emit.builder.fneg(emit.builder.fmul(emit.widened_halves(d, 32), loads.unsigned_bytes(emit, sub, 16)))
+
+    def _entries(self, emit, section, block):
+        """Return where d and dmin of a block of 256 are, and sc and m of a sub-block."""
+        builder = emit.builder
+        d = emit.offset(section, emit.times(builder.lshr(block, LONG(3)), self.scale_bytes))
+        return d, emit.offset(d, 64, emit.times(builder.and_(block, LONG(7)), 32))
+
+
+product, rows = quantised_product(Q4_K()), quantised_rows(Q4_K())
+
+
+@unit_kernel
+def linear_q4_k(op, step, unit, scratch):
+    """See `kernels.cpu.step.products`."""
+    product(op, step, unit)
+
+
+@unit_kernel
+def embed_q4_k(op, step, unit, scratch):
+    """See `kernels.cpu.step.embedding`."""
+    rows(op, step, unit)

@@ -13,8 +13,14 @@ quants  384 bytes for 32 columns: 4 vectors of nibbles, 2 vectors of pairs of bi
 import numpy as np
 from numba import njit
 
+from kernels.cpu.step.embedding import quantised_rows
+from kernels.cpu.step.formats import loads
 from kernels.cpu.step.formats.format import Bytes, Quantised, halves
+from kernels.cpu.step.formats.loads import PAIRED
 from kernels.cpu.step.formats.packing import put_half, put_nibbles, put_pairs_of_bits
+from kernels.cpu.step.products import quantised_product
+from kernels.cpu.step.unit_kernel import unit_kernel
+from kernels.cpu.step.vectors import BYTES, LONG, constant
 from kernels.reference import QuantisedMatrix
 
 
@@ -52,6 +58,7 @@ class Q6_K(Quantised):
     scale_bytes = 320
     quant_bytes = 384
     offset = 32
+    parts = 2
     pack_groups = staticmethod(_pack)
 
     def decode(self, raw: Bytes) -> QuantisedMatrix:
@@ -65,3 +72,37 @@ class Q6_K(Quantised):
         scales = halves(blocks[..., 208:]) * blocks[..., 192:208].view(np.int8).astype(np.float32)
         quants = (nibbles | bits << 4).reshape(rows, -1)
         return QuantisedMatrix(quants, self.offset, scales.reshape(rows, -1), None)
+
+    def quants(self, emit, address):
+        """See `Quantised`."""
+        builder, two = emit.builder, []
+        for half in (0, 1):
+            bits = emit.load(BYTES, address, 256 + 64 * half)
+            fields = [loads.low_bits(emit, loads.shifted(emit, bits, 2 * k), 2) for k in range(4)]
+            two += [
+                builder.bitcast(builder.shl(builder.bitcast(f, PAIRED), constant(4, PAIRED)), BYTES) for f in fields
+            ]
+        return [builder.or_(low, high) for low, high in zip(loads.nibbles(emit, address), two, strict=True)]
+
+    def scales(self, emit, section, block):
+        """See `Quantised`."""
+        builder = emit.builder
+        at = emit.offset(section, emit.times(builder.lshr(block, LONG(3)), self.scale_bytes))
+        sub = emit.offset(at, 64, emit.times(builder.and_(block, LONG(7)), 32))
+        d = emit.widened_halves(at)
+        return [builder.fmul(d, loads.signed_bytes(emit, sub, 16 * half)) for half in (0, 1)]
+
+
+product, rows = quantised_product(Q6_K()), quantised_rows(Q6_K())
+
+
+@unit_kernel
+def linear_q6_k(op, step, unit, scratch):
+    """See `kernels.cpu.step.products`."""
+    product(op, step, unit)
+
+
+@unit_kernel
+def embed_q6_k(op, step, unit, scratch):
+    """See `kernels.cpu.step.embedding`."""
+    rows(op, step, unit)

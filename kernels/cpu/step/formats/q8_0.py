@@ -10,8 +10,12 @@ quants  512 bytes: 8 vectors of bytes
 import numpy as np
 from numba import njit
 
+from kernels.cpu.step.embedding import quantised_rows
 from kernels.cpu.step.formats.format import Bytes, Quantised, halves
 from kernels.cpu.step.formats.packing import put_bytes, put_half
+from kernels.cpu.step.products import quantised_product
+from kernels.cpu.step.unit_kernel import unit_kernel
+from kernels.cpu.step.vectors import BYTES
 from kernels.reference import QuantisedMatrix
 
 
@@ -44,3 +48,26 @@ class Q8_0(Quantised):
         blocks = raw.reshape(len(raw), -1, self.file_bytes)
         quants = (blocks[..., 2:] ^ np.uint8(128)).reshape(len(raw), -1)
         return QuantisedMatrix(quants, self.offset, halves(blocks[..., :2])[..., 0], None)
+
+    def quants(self, emit, address):
+        """See `Quantised`."""
+        return [emit.load(BYTES, address, 64 * number) for number in range(8)]
+
+    def scales(self, emit, section, block):
+        """See `Quantised`."""
+        return [emit.widened_halves(section, emit.times(block, 32))]
+
+
+product, rows = quantised_product(Q8_0()), quantised_rows(Q8_0())
+
+
+@unit_kernel
+def linear_q8_0(op, step, unit, scratch):
+    """See `kernels.cpu.step.products`."""
+    product(op, step, unit)
+
+
+@unit_kernel
+def embed_q8_0(op, step, unit, scratch):
+    """See `kernels.cpu.step.embedding`."""
+    rows(op, step, unit)
