@@ -165,6 +165,8 @@ class Engine:
         if outputs and not self._launched:  # no step will report them
             outputs.append(Output(self._core.gauges()))
         if outputs:
+            if self._launched:
+                self._device.let_begin()
             self._listener(outputs)
 
     def _launch(self) -> bool:
