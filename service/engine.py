@@ -292,6 +292,7 @@ class Engine:
             idle_s=launched.idle_s,
             copy_wait_s=launched.copy_wait_s,
             swap_s=swap_s,
+            host_s=result.host_seconds,
             gauges=self._core.gauges(),
         )
 

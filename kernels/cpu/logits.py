@@ -39,7 +39,14 @@ def _penalize(logits, rows, slots, penalties, seen, counts):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _penalize_row(logits, presence, frequency, repetition, seen, counts):
-    for token in range(logits.size):  # vector code without branches: 3 us, and 20 us if only what was seen is touched
+    """Both loops are vector code without branches: 3 us, and 20 us if only what was seen is touched."""
+    if presence == 0 and frequency == 0:  # the most common penalty; the counts need not be read
+        for token in range(logits.size):
+            logit = logits[token]
+            repeated = logit / repetition if logit > 0 else logit * repetition
+            logits[token] = repeated if seen[token] != 0 else logit
+        return
+    for token in range(logits.size):
         logit, count = logits[token], counts[token]
         penalized = logit / repetition if logit > 0 else logit * repetition
         penalized -= frequency * np.float32(count)

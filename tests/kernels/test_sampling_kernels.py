@@ -154,13 +154,13 @@ def test_a_batch_is_penalised_as_the_reference_does() -> None:
     counts = (rng.integers(0, 4, (6, 1003)) * (rng.random((6, 1003)) < 0.1)).astype(np.int32)
     seen = (counts > 0) | (rng.random((6, 1003)) < 0.1)
     rows, slots = np.array([3, 0, 2], np.int32), np.array([5, 1, 0, 2], np.int32)
-    penalties = np.array([[0.5, 0.25, 1.3], [-1, 0.3, 0.7], [0, 0, 1]], np.float32)
+    penalties = np.array([[0.5, 0.25, 1.3], [-1, 0.3, 0.7], [0, 0, 1.1]], np.float32)
     expected = logits.copy()
     reference.penalize(expected, rows, slots, penalties, seen, counts)
     before = logits.copy()
     cpu.penalize(logits, rows, slots, penalties, seen, counts)
     np.testing.assert_allclose(logits, expected, rtol=1e-6, atol=1e-6)
-    np.testing.assert_array_equal(logits[1:3], before[1:3])
+    np.testing.assert_array_equal(logits[1], before[1])
 
 
 @MODULES
