@@ -68,25 +68,31 @@ class CPURunner(DirectRunner):
             self._sampler.open(opening)
         if plan.moves:
             self._kernels.move_runs(self.pools.device, np.array([move[1:] for move in plan.moves], np.int64))
-        drawn = self._run_rows(plan.rows) if plan.rows else []
-        return StepResult(plan.number, drawn, perf_counter() - began)
+        drawn, kernel_s = self._run_rows(plan.rows) if plan.rows else ([], 0.0)
+        device_s = perf_counter() - began
+        return StepResult(plan.number, drawn, device_s, device_s - kernel_s)
 
     def poison(self, extents: Sequence[Extent]) -> None:
         """Spoil what blocks hold."""
         self.pools.poison(extents)
 
-    def _run_rows(self, rows: tuple[Row, ...]) -> list[Drawn]:
+    def _run_rows(self, rows: tuple[Row, ...]) -> tuple[list[Drawn], float]:
+        """Return what was drawn, and the seconds that the forward pass and the draw took."""
         batch, changes = self._batcher.build(rows)
         self._slots.change(changes, self._kernels)
+        began = perf_counter()
         logits = self._model.forward(batch, self._slots, self.pools.device)
+        kernel_s = perf_counter() - began
         drawing = [row for row in rows if row.draws_token]
         if not drawing:
-            return []
+            return [], kernel_s
         draws = self._sampler.draws([row.slot for row in drawing], [row.start + row.num_tokens for row in drawing])
         outputs = DrawOutputs.on_host(draws)
+        began = perf_counter()
         self._sampler.draw(logits, draws, draws.inputs, outputs)
+        kernel_s += perf_counter() - began
         self._kernels.put_tokens(outputs.tokens, draws.inputs.slots, self._slots.last)
-        return outputs.read(draws)
+        return outputs.read(draws), kernel_s
 
     def warm_up(self) -> None:
         """Compile or load every kernel and read all weights, so that the first request finds them ready.

@@ -88,7 +88,7 @@ def test_results_come_in_row_order_and_only_for_rows_that_draw(driver: Driver) -
     result = driver.runner.run(StepPlan(9, opened, rows))
     assert [drawn.slot for drawn in result.drawn] == [2, 1]
     assert result.number == 9
-    assert result.device_seconds > 0
+    assert 0 < result.host_seconds < result.device_seconds
 
 
 def test_a_plan_without_rows_draws_nothing(driver: Driver) -> None:
