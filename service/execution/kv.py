@@ -80,13 +80,19 @@ def allocate_kv_pool(config: ModelConfig, num_blocks: int) -> Array:
 class KVPools:
     """Both pools, by the numbers that extents carry: `allocator.DEVICE` and `allocator.HOST`."""
 
+    kv_format: KVFormat
     device: Array
     host: Array
 
     @classmethod
     def allocate(cls, kv_format: KVFormat, device_blocks: int, host_blocks: int = 0) -> "KVPools":
         """Allocate both pools. Raises MemoryError."""
-        return cls(kv_format.allocate(device_blocks), kv_format.allocate(host_blocks))
+        return cls(kv_format, kv_format.allocate(device_blocks), kv_format.allocate(host_blocks))
+
+    @classmethod
+    def plain(cls, config: ModelConfig, device_blocks: int, host_blocks: int = 0) -> "KVPools":
+        """Allocate both pools in float32, for dense weights. Raises MemoryError."""
+        return cls.allocate(KVFormat.plain(config), device_blocks, host_blocks)
 
     def __getitem__(self, pool: int) -> Array:
         return (self.device, self.host)[pool]

@@ -15,20 +15,21 @@ from service.core.messages.plan import Drawn, Row, SlotOpening, StepPlan, StepRe
 from service.core.messages.ports import DirectRunner
 from service.core.messages.sampling import SamplingParams
 from service.execution.batch import Batcher, SlotMemory
+from service.execution.compiled_model import CompiledModel
 from service.execution.draws import DrawOutputs
 from service.execution.kv import KVPools
 from service.execution.memory import HostMemory
 from service.execution.model import LlamaModel
 from service.execution.models.architecture import ModelConfig
-from service.execution.models.weights import ModelWeights
+from service.execution.models.weights import ModelWeights, is_packed
 from service.execution.sampler import Sampler
 
 
 class CPURunner(DirectRunner):
-    """Runs plans of at most ``max_batched_tokens`` tokens in ``num_slots`` slots over ``num_blocks`` blocks of KV.
+    """Runs plans of at most ``max_batched_tokens`` tokens in ``num_slots`` slots over the blocks of ``pools``.
 
-    ``pools`` holds these blocks, and ``host_blocks`` in which a copier keeps copies. Raises MemoryError if they do not
-    fit.
+    Dense weights are float32, want pools of the plain format, and run operation by operation on ``kernels``. Packed
+    ones want pools of a padded format, and run as a compiled program. Raises MemoryError.
     """
 
     def __init__(
@@ -36,29 +37,26 @@ class CPURunner(DirectRunner):
         config: ModelConfig,
         weights: ModelWeights,
         *,
-        num_blocks: int,
-        host_blocks: int = 0,
+        pools: KVPools,
         num_slots: int,
         max_batched_tokens: int,
         kernels: ModuleType = cpu,
     ) -> None:
+        num_blocks = len(pools.device)
         max_positions = min(config.max_position_embeddings, num_blocks * BLOCK_TOKENS)
         memory = HostMemory()
         self._max_batched_tokens = max_batched_tokens
         self._kernels = kernels
-        self.pools = KVPools.allocate(config, num_blocks, host_blocks)
+        self.pools = pools
         self._batcher = Batcher(num_slots, num_blocks)
         self._slots = SlotMemory.allocate(memory, num_slots, num_blocks)
         self._sampler = Sampler(num_slots, config.vocab_size, kernels, memory)
-        self._model = LlamaModel(
-            config,
-            weights,
-            kernels,
-            memory,
-            max_positions=max_positions,
-            max_tokens=max_batched_tokens,
-            max_draws=num_slots,
-        )
+        sizes = {"max_positions": max_positions, "max_tokens": max_batched_tokens, "max_draws": num_slots}
+        self._model: LlamaModel | CompiledModel
+        if is_packed(weights):
+            self._model = CompiledModel(config, weights, pools.kv_format, **sizes)
+        else:
+            self._model = LlamaModel(config, weights, kernels, memory, **sizes)
 
     def run(self, plan: StepPlan) -> StepResult:
         """Compute the plan's rows and draw a token for each row that asks for one."""
