@@ -49,6 +49,11 @@ class KVFormat:
         """The bytes of one block: K and V of `BLOCK_TOKENS` tokens in all layers."""
         return int(np.prod(self.shape(1))) * self.dtype.itemsize
 
+    @property
+    def nan(self) -> float:
+        """A NaN as an element of a pool."""
+        return BFLOAT16_NAN if self.dtype == np.uint16 else np.nan
+
     def allocate(self, num_blocks: int) -> Array:
         """Return a pool, every page touched.
 
@@ -100,5 +105,4 @@ class KVPools:
     def poison(self, extents: Iterable[Extent]) -> None:
         """Fill blocks with NaN, which makes every sum NaN."""
         for extent in extents:
-            pool = self[extent.pool]
-            pool[extent.start : extent.end] = np.nan if pool.dtype == np.float32 else BFLOAT16_NAN
+            self[extent.pool][extent.start : extent.end] = self.kv_format.nan

@@ -66,7 +66,7 @@ class LateDevice(DirectRunner):
         self._inner.poison(extents)
         for extent in extents:
             for block in self._landing.keys() & range(extent.start, extent.end) if extent.pool == DEVICE else ():
-                self._landing[block].fill(np.nan)
+                self._landing[block].fill(self._inner.pools.kv_format.nan)
 
 
 def written_by(plan: StepPlan) -> Iterator[int]:
