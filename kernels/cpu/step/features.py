@@ -1,6 +1,7 @@
 """The instruction sets that the kernels of a step use, by the processor that Numba compiles for.
 
-That is this machine's, unless ``NUMBA_CPU_NAME`` names one of `LEVELS`, as ``--cpu-features`` and the container image do.
+That is this machine's, unless ``NUMBA_CPU_NAME`` names one of `LEVELS`, as ``--cpu-features`` and the container image
+do.
 """
 
 import os
@@ -14,8 +15,8 @@ import llvmlite.binding
 class Features:
     """What differs between processors. All else is left to LLVM, which splits long vectors into what there is.
 
-    ``dot``: the product of unsigned and signed bytes, by the instruction's set: avx512vnni, avxvnni, avx2, i8mm (NEON's),
-    dotprod (NEON's for signed bytes), or generic.  ``bf16``: whether there are dot products of bfloat16 (AVX-512).
+    ``dot``: the product of unsigned and signed bytes, by the instruction's set: avx512vnni, avxvnni, avx2, i8mm
+    (NEON's), dotprod (NEON's for signed bytes), or generic.  ``bf16``: whether there are dot products of bfloat16 (AVX-512).
     ``wide``: whether there are 32 vector registers of 64 bytes.
     """
 

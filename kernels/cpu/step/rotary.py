@@ -41,7 +41,7 @@ from kernels.cpu.step.unit_kernel import unit_kernel
 def bfloat(value):
     """Return the bits of a float32 as bfloat16, to nearest even; a NaN stays one."""
     bits = np.float32(value).view(np.uint32)
-    if value != value:
+    if np.isnan(value):
         return np.uint16((bits | np.uint32(0x400000)) >> np.uint32(16))
     return np.uint16((bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) >> np.uint32(16))
 

@@ -27,7 +27,7 @@ HALF, FLOAT = ir.HalfType(), ir.FloatType()
 POINTER = BYTE.as_pointer()
 
 
-class _BFloat(ir.Type):
+class _BFloat(ir.Type):  # type: ignore[misc]
     """LLVM's bfloat, which llvmlite does not know."""
 
     def _to_string(self) -> str:
@@ -245,7 +245,7 @@ def _by_parts(bits: int, part: Callable[..., ir.Value]) -> Callable[..., ir.Valu
 
 
 def _on_integers(name: str) -> Callable[..., ir.Value]:
-    """Return an instruction of Intel's, which takes four bytes as an integer (LLVM before 22, which later ones accept)."""
+    """Return an instruction of Intel's, which takes four bytes as an integer, as LLVM before 22 has it."""
 
     def part(emit: Emit, total: ir.Value, unsigned: ir.Value, signed: ir.Value) -> ir.Value:
         return emit.call(name, total.type, total, *(emit.builder.bitcast(v, total.type) for v in (unsigned, signed)))
