@@ -16,8 +16,8 @@ class Features:
     """What differs between processors. All else is left to LLVM, which splits long vectors into what there is.
 
     ``dot``: the product of unsigned and signed bytes, by the instruction's set: avx512vnni, avxvnni, avx2, i8mm
-    (NEON's), dotprod (NEON's for signed bytes), or generic.  ``bf16``: whether there are dot products of bfloat16 (AVX-512).
-    ``wide``: whether there are 32 vector registers of 64 bytes.
+    (NEON's), dotprod (NEON's for signed bytes), or generic.  ``bf16``: whether there are dot products of bfloat16
+    (AVX-512).  ``wide``: whether there are 32 vector registers of 64 bytes.
     """
 
     dot: str
