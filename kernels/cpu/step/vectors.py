@@ -201,7 +201,10 @@ class Variable:
 
 
 def emitted(parameters: int, result: Any = types.void) -> Callable[[Callable[..., ir.Value | None]], Any]:
-    """Return a decorator: ``emit_function(emit, *values)`` becomes a function of so many int64 for Numba code."""
+    """Return a decorator: ``emit_function(emit, *values)`` becomes a function of so many int64 for Numba code.
+
+    It keeps what it was as ``emit``.
+    """
     names = ", ".join(f"a{number}" for number in range(parameters))
     signature = result(*[types.int64] * parameters)
 
@@ -213,7 +216,9 @@ def emitted(parameters: int, result: Any = types.void) -> Callable[[Callable[...
         # Numba wants a function with as many named parameters.
         scope = {"signature": signature, "generate": generate}
         exec(f"def typed(typing_context, {names}): return signature, generate", scope)
-        return intrinsic(scope["typed"])
+        made = intrinsic(scope["typed"])
+        made.emit = function
+        return made
 
     return decorate
 
@@ -258,16 +263,20 @@ def _unsigned_dot(emit: Emit, total: ir.Value, unsigned: ir.Value, signed: ir.Va
     return emit.call("llvm.aarch64.neon.usdot.v4i32.v16i8", total.type, total, unsigned, signed)
 
 
-def _multiply_add_shorts(emit: Emit, total: ir.Value, unsigned: ir.Value, signed: ir.Value) -> ir.Value:
-    """AVX2: its product of bytes saturates, so even and odd bytes are widened first."""
-    builder, shorts = emit.builder, ir.VectorType(SHORT, 16)
-    eight = constant(8, shorts)
-    u, s = builder.bitcast(unsigned, shorts), builder.bitcast(signed, shorts)
-    even = builder.and_(u, constant(255, shorts)), builder.ashr(builder.shl(s, eight), eight)
-    odd = builder.lshr(u, eight), builder.ashr(s, eight)
-    for pair in (even, odd):
-        total = builder.add(total, emit.call("llvm.x86.avx2.pmadd.wd", total.type, *pair))
-    return total
+def _on_shorts(name: str) -> Callable[..., ir.Value]:
+    """Return an instruction of Intel's for pairs of 16 bits. That for bytes saturates, so these are widened first."""
+
+    def part(emit: Emit, total: ir.Value, unsigned: ir.Value, signed: ir.Value) -> ir.Value:
+        builder, shorts = emit.builder, ir.VectorType(SHORT, 2 * total.type.count)
+        eight = constant(8, shorts)
+        u, s = builder.bitcast(unsigned, shorts), builder.bitcast(signed, shorts)
+        even = builder.and_(u, constant(255, shorts)), builder.ashr(builder.shl(s, eight), eight)
+        odd = builder.lshr(u, eight), builder.ashr(s, eight)
+        for pair in (even, odd):
+            total = builder.add(total, emit.call(name, total.type, *pair))
+        return total
+
+    return part
 
 
 def _signed_dot(emit: Emit, total: ir.Value, unsigned: ir.Value, signed: ir.Value) -> ir.Value:
@@ -292,7 +301,8 @@ def _generic(emit: Emit, total: ir.Value, unsigned: ir.Value, signed: ir.Value) 
 _DOTS: dict[str, Callable[..., ir.Value]] = {
     "avx512vnni": _on_integers("llvm.x86.avx512.vpdpbusd.512"),
     "avxvnni": _by_parts(256, _on_integers("llvm.x86.avx512.vpdpbusd.256")),
-    "avx2": _by_parts(256, _multiply_add_shorts),
+    "avx512bw": _on_shorts("llvm.x86.avx512.pmaddw.d.512"),
+    "avx2": _by_parts(256, _on_shorts("llvm.x86.avx2.pmadd.wd")),
     "i8mm": _by_parts(128, _unsigned_dot),
     "dotprod": _by_parts(128, _signed_dot),
     "generic": _generic,
