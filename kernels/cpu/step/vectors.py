@@ -145,7 +145,20 @@ class Emit:
 
     def widened_halves(self, address: ir.Value, *terms: ir.Value | int) -> ir.Value:
         """Load 16 numbers of float16 as float32."""
-        return self.builder.fpext(self.load(HALVES, address, *terms), FLOATS)
+        if self.features.dot != "generic":
+            return self.builder.fpext(self.load(HALVES, address, *terms), FLOATS)
+        return self._widened_by_integers(self.load(SHORTS, address, *terms))
+
+    def _widened_by_integers(self, halves: ir.Value) -> ir.Value:
+        """Do what LLVM calls a function of the compiler's library for, which a process may lack."""
+        bits = self.builder.zext(halves, INTS)
+        sign = self.builder.shl(self.builder.and_(bits, constant(0x8000, INTS)), constant(16, INTS))
+        rest = self.builder.shl(self.builder.and_(bits, constant(0x7FFF, INTS)), constant(13, INTS))
+        number = self.builder.fmul(self.builder.bitcast(rest, FLOATS), constant(2.0**112))
+        is_number = self.builder.icmp_unsigned("<", rest, constant(0x0F800000, INTS))
+        special = self.builder.or_(rest, constant(0x7F800000, INTS))
+        chosen = self.builder.select(is_number, self.builder.bitcast(number, INTS), special)
+        return self.builder.bitcast(self.builder.or_(chosen, sign), FLOATS)
 
     def widened_bfloats(self, address: ir.Value, *terms: ir.Value | int) -> ir.Value:
         """Load 16 numbers of bfloat16 as float32."""
@@ -216,7 +229,7 @@ def emitted(parameters: int, result: Any = types.void) -> Callable[[Callable[...
         # Numba wants a function with as many named parameters.
         scope = {"signature": signature, "generate": generate}
         exec(f"def typed(typing_context, {names}): return signature, generate", scope)
-        made = intrinsic(scope["typed"])
+        made: Any = intrinsic(scope["typed"])
         made.emit = function
         return made
 

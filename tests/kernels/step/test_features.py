@@ -87,6 +87,13 @@ def test_scales_are_multiplied_and_added_apart(product: str) -> None:
         assert FUSED.search(code) is None
 
 
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_no_function_is_called_that_a_process_may_lack(product: str) -> None:
+    """The C library has fmaf; the compiler's own, with what float16 needs, may not be there."""
+    for code in [*(x86(product, level) for level in LEVELS), *(arm(product, flags) for flags in ARMS)]:
+        assert set(re.findall(r"^\s+(?:callq|bl)\s+(\w+)", code, re.MULTILINE)) <= {"fmaf"}
+
+
 def test_products_of_16_bit_weights_are_fused() -> None:
     for level in LEVELS:
         if level != "x86-64-v2":  # which calls the C library

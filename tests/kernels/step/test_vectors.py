@@ -156,12 +156,14 @@ def test_reductions_of_integers(word: str, numpy: object) -> None:
         assert out[0] == numpy(values)
 
 
+@pytest.mark.parametrize("dot", HERE)
 @pytest.mark.parametrize(("word", "kind"), [("widened_halves", np.float16), ("widened_bfloats", ml_dtypes.bfloat16)])
-def test_all_16_bit_numbers_are_widened_exactly(word: str, kind: type) -> None:
+def test_all_16_bit_numbers_are_widened_exactly(word: str, kind: type, dot: str) -> None:
     def function(emit: Emit, source: ir.Value, out: ir.Value) -> None:
         emit.store(getattr(emit, word)(source), out)
 
-    native, source = Native(function, 2, GENERIC), np.arange(2**16, dtype=np.uint16).view(kind)
+    features = Features(dot, bf16=False, wide=False)
+    native, source = Native(function, 2, features), np.arange(2**16, dtype=np.uint16).view(kind)
     out = np.empty(len(source), np.float32)
     for first in range(0, len(source), 16):
         native(source[first:].ctypes.data, out[first:].ctypes.data)
