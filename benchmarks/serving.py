@@ -4,6 +4,8 @@ import asyncio
 import statistics
 import tempfile
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from benchmarks.record import Figures
 from benchmarks.server import Server, running_server
@@ -12,6 +14,8 @@ from clients.client import Client
 REPEATS = 3
 STREAMS = (1, 4, 16)
 DECODE_TOKENS = 128
+LONG_DECODE_TOKENS = 512  # where sums that grow by whole steps are compared with the clock
+NO_MARKS: Mapping[int, asyncio.Barrier] = MappingProxyType({})
 PREFILL_TOKENS = 1_000  # about; the exact number is in the answer's usage
 QUESTION = "Write a long story about a lighthouse keeper and the sea."
 
@@ -28,6 +32,7 @@ async def _measure() -> Figures:
         figures["prefill_tokens_per_s"] = await _median(lambda: _prefill_rate(client))
         for streams in STREAMS:
             figures[f"decode_tokens_per_s_{streams}_streams"] = await _median(lambda n=streams: _decode_rate(client, n))
+        figures["outside_kernels_share_16_streams"] = await _median(lambda: _outside_kernels_share(server, client, 16))
         figures |= await _loop_lag(server)
         figures["peak_memory_mib"] = server.peak_memory_mib()
     return figures
@@ -66,14 +71,36 @@ async def _decode_rate(client: Client, streams: int) -> float:
     return tokens / (end - begin)
 
 
-async def _stream(client: Client, number: int) -> list[float]:
-    """Return the times at which the tokens of an answer came."""
+async def _outside_kernels_share(server: Server, client: Client, streams: int) -> float:
+    """Return the share of the time in which no kernel runs, while all streams decode.
+
+    Kernels are the forward pass as a whole and the draw; the rest is Python, and threads that wake each other.
+    """
+    marks = {tokens: asyncio.Barrier(streams + 1) for tokens in (LONG_DECODE_TOKENS // 8, LONG_DECODE_TOKENS * 7 // 8)}
+    answers = asyncio.gather(*(_stream(client, n, LONG_DECODE_TOKENS, marks) for n in range(streams)))
+    spans = []
+    for mark in marks.values():
+        await mark.wait()
+        metrics = await server.metrics()
+        kernels_s = metrics["fastswitch_device_seconds_sum"] - metrics["fastswitch_host_seconds_total"]
+        spans.append((time.perf_counter(), kernels_s))
+    await answers
+    (began, kernels_before_s), (ended, kernels_s) = spans
+    return 1 - (kernels_s - kernels_before_s) / (ended - began)
+
+
+async def _stream(
+    client: Client, number: int, tokens: int = DECODE_TOKENS, marks: Mapping[int, asyncio.Barrier] = NO_MARKS
+) -> list[float]:
+    """Return the times at which the tokens of an answer came. At the tokens in ``marks`` it waits for other streams."""
     times = []
     messages = [{"role": "user", "content": f"{number}: {QUESTION}"}]
-    async for chunk in client.chat(messages, max_tokens=DECODE_TOKENS, temperature=0, ignore_eos=True):
+    async for chunk in client.chat(messages, max_tokens=tokens, temperature=0, ignore_eos=True):
         if chunk.text:  # not the role, the finish reason or the usage
             times.append(time.perf_counter())
-    assert 0.95 * DECODE_TOKENS <= len(times) <= DECODE_TOKENS
+            if len(times) in marks:
+                await marks[len(times)].wait()
+    assert 0.95 * tokens <= len(times) <= tokens
     return times
 
 

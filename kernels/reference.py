@@ -34,8 +34,9 @@ def put_tokens(tokens: Ints, slots: Ints, last: Ints) -> None:
     last[slots] = tokens
 
 
-def count_tokens(tokens: Ints, slots: Ints, counts: Ints) -> None:
-    """Increment the count of each drawn token in its slot; counts [slots, vocab], slots [tokens] distinct."""
+def count_tokens(tokens: Ints, slots: Ints, seen: Flags, counts: Ints) -> None:
+    """Note drawn tokens in their slots for `penalize`; seen, counts [slots, vocab], slots [tokens] distinct."""
+    seen[slots, tokens] = True
     counts[slots, tokens] += 1
 
 
@@ -222,24 +223,30 @@ def clear_rows(logits: Array, ok: Flags) -> None:
     logits[~ok] = 0
 
 
-def add_bias(logits: Array, tokens: Ints, bias: Array) -> None:
-    """Add bias [n] to the logits [vocab] of the distinct tokens [n], in place."""
-    logits[tokens] += bias
+def add_biases(logits: Array, rows: Ints, slots: Ints, num_biases: Ints, tokens: Ints, biases: Array) -> None:
+    """Add its slot's biases to the logits of rows[i]: the first num_biases[i] of its distinct tokens and of biases.
 
-
-def penalize(
-    logits: Array, in_prompt: Flags, counts: Ints, presence: float, frequency: float, repetition: float
-) -> None:
-    """Apply vLLM's penalties to one row's logits [vocab], in place.
-
-    Repetition acts on tokens of the prompt (``in_prompt`` [vocab]) and the output, presence and frequency act on the
-    output alone (``counts`` [vocab]: how often a token was drawn).
+    rows, num_biases [adjusted]; slots [draws] are those of all rows of logits [draws, vocab]; tokens and biases are
+    [slots, room].
     """
-    seen = in_prompt | (counts > 0)
-    repeated = np.where(logits > 0, logits / np.float32(repetition), logits * np.float32(repetition))
-    logits[:] = np.where(seen, repeated, logits)
-    logits -= np.float32(frequency) * counts.astype(np.float32)
-    logits -= np.float32(presence) * (counts > 0)
+    for row, count in zip(rows, num_biases, strict=True):
+        slot = slots[row]
+        logits[row, tokens[slot, :count]] += biases[slot, :count]
+
+
+def penalize(logits: Array, rows: Ints, slots: Ints, penalties: Array, seen: Flags, counts: Ints) -> None:
+    """Apply vLLM's penalties to the logits of rows[i]: penalties[i] are presence, frequency and repetition.
+
+    Repetition acts on tokens of the prompt and the output (``seen``), presence and frequency on those of the output
+    (``counts``: how often each was drawn). rows [adjusted], penalties [adjusted, 3]; slots [draws] are those of all
+    rows of logits [draws, vocab]; seen, counts [slots, vocab], where what was counted is also seen.
+    """
+    for row, (presence, frequency, repetition) in zip(rows, penalties, strict=True):
+        x, drawn = logits[row], counts[slots[row]]
+        repeated = np.where(x > 0, x / repetition, x * repetition)
+        x[:] = np.where(seen[slots[row]], repeated, x)
+        x -= frequency * drawn.astype(np.float32)
+        x -= presence * (drawn > 0)
 
 
 def uniform(seed: int, position: int) -> float:

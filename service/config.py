@@ -36,6 +36,7 @@ ENV_PREFIX = "FASTSWITCH_"
 DEFAULT_PRESET = "groups+reuse+async"
 
 DType = Literal["auto", "bfloat16", "float16", "float32"]
+KVCacheDType = Literal["auto", "bfloat16", "float32"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
@@ -46,7 +47,7 @@ class Size(ByteSize):
         return readable(self)
 
 
-CPU_DEVICE_KV, CPU_HOST_KV, GPU_HOST_KV = Size(1792 << 20), Size(256 << 20), Size(4 << 30)
+CPU_DEVICE_KV, CPU_HOST_KV, GPU_HOST_KV = Size(384 << 20), Size(128 << 20), Size(4 << 30)
 
 
 class ServeSettings(BaseSettings):
@@ -107,8 +108,14 @@ class ServeSettings(BaseSettings):
     )
     dtype: DType = Field(
         "auto",
-        description="Element type of weights, activations and KV. auto: bfloat16 on a GPU; float32 on the CPU, "
-        "which supports no other",
+        description="Element type of weights and activations. auto: bfloat16 on a GPU; on the CPU, weights stay as the "
+        "model's file has them (Q4_0, Q4_1, Q8_0, Q4_K, Q6_K, bfloat16, float16; others become bfloat16). float32 is "
+        "the CPU's exact mode; float16 is for GPUs",
+    )
+    kv_cache_dtype: KVCacheDType = Field(
+        "auto",
+        description="Element type of the KV cache. auto: bfloat16 on the CPU, or float32 with --dtype float32, which "
+        "takes no other; on a GPU, the type of --dtype, which is the only one",
     )
     device_kv: Size | None = Field(
         None,

@@ -14,6 +14,7 @@ from service.core.messages.plan import StepPlan, StepResult
 from service.core.messages.ports import Copier, Runner
 
 STOP_PATIENCE_S = 5.0  # for the step under way
+BEGIN_PATIENCE_S = 0.01  # for a thread to wake on a busy machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class DeviceThreads:
         self._report = report
         self._clock = clock
         self._plans: SimpleQueue[StepPlan | _Stop] = SimpleQueue()
+        self._begun = threading.Event()  # the plan handed over last was taken
         self._awaited: SimpleQueue[_Awaited | _Stop] = SimpleQueue()
         self._launches = threading.Thread(target=self._run_plans, name="device", daemon=True)
         self._results = threading.Thread(target=self._wait_for_results, name="results", daemon=True)
@@ -80,7 +82,16 @@ class DeviceThreads:
 
     def execute(self, plan: StepPlan) -> None:
         """Hand over the next plan. Its step is reported once; a plan without rows has no step and no report."""
+        self._begun.clear()
         self._plans.put(plan)
+
+    def let_begin(self) -> None:
+        """Wait, but not long, until the device thread has the plan handed over last, if it computes by itself.
+
+        Whatever wakes other threads comes after this, or the step would wait for Python's lock and a core with them.
+        """
+        if not self.depth:
+            self._begun.wait(BEGIN_PATIENCE_S)
 
     def stop(self) -> bool:
         """End after the plans handed over. Return False if a thread hangs; it is then left behind."""
@@ -94,6 +105,7 @@ class DeviceThreads:
     def _run_plans(self) -> None:
         """Run the device thread."""
         while isinstance(plan := self._plans.get(), StepPlan):
+            self._begun.set()
             self._run(plan)
             del plan  # or the last step's requests would stay in memory while nothing runs
 

@@ -165,6 +165,8 @@ class Engine:
         if outputs and not self._launched:  # no step will report them
             outputs.append(Output(self._core.gauges()))
         if outputs:
+            if self._launched:
+                self._device.let_begin()
             self._listener(outputs)
 
     def _launch(self) -> bool:
@@ -290,6 +292,7 @@ class Engine:
             idle_s=launched.idle_s,
             copy_wait_s=launched.copy_wait_s,
             swap_s=swap_s,
+            host_s=result.host_seconds,
             gauges=self._core.gauges(),
         )
 

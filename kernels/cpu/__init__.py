@@ -13,11 +13,13 @@ from kernels.cpu import compile_cache  # noqa: F401 - before there is a kernel
 from kernels.cpu.attention import paged_attention
 from kernels.cpu.layers import add_rms_norm, head_rms_norm, rms_norm, rope, rope_store_kv, silu_mul, store_kv
 from kernels.cpu.linear import linear
-from kernels.cpu.sampling import finite_rows, penalize, sample, top_logprobs
-from kernels.reference import add_bias, clear_rows, count_tokens, move_runs, pick_tokens, put_tokens, take_rows
+from kernels.cpu.logits import finite_rows, penalize
+from kernels.cpu.logprobs import top_logprobs
+from kernels.cpu.sampling import sample
+from kernels.reference import add_biases, clear_rows, count_tokens, move_runs, pick_tokens, put_tokens, take_rows
 
 __all__ = [
-    "add_bias",
+    "add_biases",
     "add_rms_norm",
     "clear_rows",
     "count_tokens",

@@ -1,7 +1,7 @@
 """Launches the ops of `kernels.reference` that lead from logits to the next step's tokens.
 
-Logits are float32 [rows, vocab] and begin at a multiple of 16 bytes; a view of one row may begin anywhere. All other
-arrays have the reference's shapes and types, and are on the device too: nothing comes back to the host.
+Logits are float32 [rows, vocab] and begin at a multiple of 16 bytes. All other arrays have the reference's shapes and
+types, and are on the device too: nothing comes back to the host.
 """
 
 # mypy: allow-untyped-calls
@@ -30,20 +30,24 @@ class DrawingOps:
         """See `kernels.reference.put_tokens`."""
         self._run_each(token_kernels.put_tokens(), len(tokens), tokens, slots, len(tokens), last)
 
-    def count_tokens(self, tokens: Array, slots: Array, counts: Array) -> None:
+    def count_tokens(self, tokens: Array, slots: Array, seen: Array, counts: Array) -> None:
         """See `kernels.reference.count_tokens`."""
-        self._run_each(token_kernels.count_tokens(), len(tokens), tokens, slots, len(tokens), counts.shape[1], counts)
+        sizes = (len(tokens), counts.shape[1])
+        self._run_each(token_kernels.count_tokens(), len(tokens), tokens, slots, *sizes, seen, counts)
 
-    def add_bias(self, logits: Array, tokens: Array, bias: Array) -> None:
-        """See `kernels.reference.add_bias`; float32."""
-        self._run_each(logit_kernels.add_bias(), len(tokens), logits, tokens, bias, len(tokens))
-
-    def penalize(
-        self, logits: Array, in_prompt: Array, counts: Array, presence: float, frequency: float, repetition: float
+    def add_biases(
+        self, logits: Array, rows: Array, slots: Array, num_biases: Array, tokens: Array, biases: Array
     ) -> None:
+        """See `kernels.reference.add_biases`; float32."""
+        kernel, room = logit_kernels.add_biases(), tokens.shape[1]
+        grid = (len(rows), -(-room // kernel.threads[0]))
+        self._run(kernel, grid, logits, logits.shape[1], rows, slots, num_biases, tokens, biases, room)
+
+    def penalize(self, logits: Array, rows: Array, slots: Array, penalties: Array, seen: Array, counts: Array) -> None:
         """See `kernels.reference.penalize`; float32."""
-        penalties = (presence, frequency, repetition)
-        self._run_each(logit_kernels.penalize(), len(logits), logits, in_prompt, counts, *penalties, len(logits))
+        kernel, vocabulary = logit_kernels.penalize(), logits.shape[1]
+        grid = (len(rows), -(-vocabulary // kernel.threads[0]))
+        self._run(kernel, grid, logits, vocabulary, rows, slots, penalties, seen, counts)
 
     def finite_rows(self, logits: Array, out: Array) -> None:
         """See `kernels.reference.finite_rows`; float32."""

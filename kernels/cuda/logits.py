@@ -1,4 +1,4 @@
-"""Changes and checks logits (float32) before a draw. Single floats are written, since a row may begin anywhere.
+"""Changes and checks logits (float32) before a draw.
 
 Registers: 40 a thread.
 """
@@ -21,32 +21,38 @@ THREADS = 128
 
 
 @cache
-def add_bias() -> Kernel:
-    """Add biases to distinct tokens. Grid: pieces of ``count`` tokens."""
+def add_biases() -> Kernel:
+    """Add the biases of slots, which have room for ``room`` each. Grid: adjusted rows, pieces of the room."""
 
-    def kernel(logits, tokens, bias, count):
-        i = int32(cuda.blockIdx.x) * THREADS + int32(cuda.threadIdx.x)
-        if i < count:
-            logits[tokens[i]] += bias[i]
+    def kernel(logits, vocabulary, rows, slots, num_biases, tokens, biases, room):
+        number = int32(cuda.blockIdx.x)
+        i = int32(cuda.blockIdx.y) * THREADS + int32(cuda.threadIdx.x)
+        if i < num_biases[number]:
+            at = int64(slots[rows[number]]) * room + i
+            logits[int64(rows[number]) * vocabulary + tokens[at]] += biases[at]
 
-    return Kernel("add_bias", kernel, (Floats, Ints, Floats, int32), (THREADS, 1), REGISTERS)
+    parameters = (Floats, int32, Ints, Ints, Ints, Ints, Floats, int32)
+    return Kernel("add_biases", kernel, parameters, (THREADS, 1), REGISTERS)
 
 
 @cache
 def penalize() -> Kernel:
-    """Penalize seen tokens. Grid: pieces of one row of ``vocabulary`` logits."""
+    """Penalize seen tokens. Grid: adjusted rows, pieces of ``vocabulary`` logits."""
 
-    def kernel(logits, in_prompt, counts, presence, frequency, repetition, vocabulary):
-        token = int32(cuda.blockIdx.x) * THREADS + int32(cuda.threadIdx.x)
-        if token < vocabulary and (in_prompt[token] != 0 or counts[token] > 0):
-            logit = logits[token]
+    def kernel(logits, vocabulary, rows, slots, penalties, seen, counts):
+        number = int32(cuda.blockIdx.x)
+        token = int32(cuda.blockIdx.y) * THREADS + int32(cuda.threadIdx.x)
+        at = int64(slots[rows[number]]) * vocabulary + token
+        if token < vocabulary and seen[at] != 0:
+            place, count = int64(rows[number]) * vocabulary + token, counts[at]
+            logit, repetition = logits[place], penalties[3 * number + 2]
             logit = divide(logit, repetition) if logit > 0 else logit * repetition
-            logit -= frequency * float32(counts[token])
-            if counts[token] > 0:
-                logit -= presence
-            logits[token] = logit
+            logit -= penalties[3 * number + 1] * float32(count)
+            if count > 0:
+                logit -= penalties[3 * number]
+            logits[place] = logit
 
-    parameters = (Floats, Flags, Ints, float32, float32, float32, int32)
+    parameters = (Floats, int32, Ints, Ints, Floats, Flags, Ints)
     return Kernel("penalize", kernel, parameters, (THREADS, 1), REGISTERS)
 
 

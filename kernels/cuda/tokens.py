@@ -5,9 +5,9 @@
 from functools import cache
 
 from numba import cuda
-from numba.cuda.types import int32, int64
+from numba.cuda.types import int32, int64, uint8
 
-from kernels.cuda.kernel import Ints, Kernel
+from kernels.cuda.kernel import Flags, Ints, Kernel
 
 REGISTERS = 24
 THREADS = 128
@@ -40,11 +40,13 @@ def put_tokens() -> Kernel:
 
 @cache
 def count_tokens() -> Kernel:
-    """Count drawn tokens. Grid: pieces of ``count`` tokens. Slots are distinct, so one thread adds to a count."""
+    """Note drawn tokens. Grid: pieces of ``count`` tokens. Slots are distinct, so one thread adds to a count."""
 
-    def kernel(tokens, slots, count, vocabulary, counts):
+    def kernel(tokens, slots, count, vocabulary, seen, counts):
         i = int32(cuda.blockIdx.x) * THREADS + int32(cuda.threadIdx.x)
         if i < count:
-            counts[int64(slots[i]) * vocabulary + tokens[i]] += 1
+            at = int64(slots[i]) * vocabulary + tokens[i]
+            seen[at] = uint8(1)
+            counts[at] += 1
 
-    return Kernel("count_tokens", kernel, (Ints, Ints, int32, int32, Ints), (THREADS, 1), REGISTERS)
+    return Kernel("count_tokens", kernel, (Ints, Ints, int32, int32, Flags, Ints), (THREADS, 1), REGISTERS)

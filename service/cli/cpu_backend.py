@@ -1,27 +1,52 @@
-"""The CPU's data plane: both KV pools are in its memory, and everything is float32."""
+"""The CPU's data plane: both KV pools are in its memory."""
+
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from service.cli.backend import Backend, copies_by_layer, device_blocks, host_blocks
 from service.config import CPU_DEVICE_KV, CPU_HOST_KV, ServeSettings, Size
 from service.errors import ConfigError
 from service.execution.copier import PACES, CPUCopier
-from service.execution.kv import kv_bytes_per_block
+from service.execution.kv import KVFormat, KVPools
+from service.execution.models.architecture import ModelConfig
+from service.execution.models.assemble import Destination
 from service.execution.models.dense_weights import HostWeights
 from service.execution.models.loading import LoadedModel, OpenedModel
+from service.execution.models.packed_weights import PackedWeights
 from service.execution.runner import CPURunner
 from service.execution.serving_device import cpu_device
 
 
 def cpu_backend(settings: ServeSettings, opened: OpenedModel) -> Backend:
     """Return the CPU's backend. Raises `ModelLoadError`, and `ConfigError` for settings that do not fit."""
-    if settings.dtype not in ("auto", "float32"):
-        raise ConfigError(f"--dtype {settings.dtype} is for GPUs: the CPU computes in float32")
-    block_bytes = kv_bytes_per_block(opened.config)
+    weights, kv_format = _weights(settings), _kv_format(settings, opened.config)
     device_kv, host_kv = _sizes(settings)
-    blocks = device_blocks(device_kv, block_bytes)
-    swapped = host_blocks(host_kv, block_bytes, settings)
-    loaded = opened.load(HostWeights())
-    runner = _runner(loaded, settings, blocks, swapped)
-    return Backend(cpu_device(), runner, _copier(settings, runner), blocks, swapped, block_bytes)
+    blocks = device_blocks(device_kv, kv_format.block_bytes)
+    swapped = host_blocks(host_kv, kv_format.block_bytes, settings)
+    with ThreadPoolExecutor(1) as beside:  # touching a pool's pages takes as long as reading a small model
+        pools = beside.submit(KVPools.allocate, kv_format, blocks, swapped)
+        loaded = opened.load(weights)
+        runner = _runner(loaded, settings, pools)
+    return Backend(
+        cpu_device(settings.dtype), runner, _copier(settings, runner), blocks, swapped, kv_format.block_bytes
+    )
+
+
+def _weights(settings: ServeSettings) -> Destination:
+    match settings.dtype:
+        case "float16":
+            raise ConfigError("--dtype float16 is for GPUs: the CPU takes auto, bfloat16 or float32")
+        case "float32":
+            return HostWeights()
+        case dtype:
+            return PackedWeights(dtype)
+
+
+def _kv_format(settings: ServeSettings, config: ModelConfig) -> KVFormat:
+    if settings.dtype != "float32":
+        return KVFormat.padded(config, "bfloat16" if settings.kv_cache_dtype == "auto" else settings.kv_cache_dtype)
+    if settings.kv_cache_dtype == "bfloat16":
+        raise ConfigError("--kv-cache-dtype bfloat16: with --dtype float32 the CPU keeps KV in float32")
+    return KVFormat.plain(config)
 
 
 def _sizes(settings: ServeSettings) -> tuple[Size, Size]:
@@ -29,14 +54,13 @@ def _sizes(settings: ServeSettings) -> tuple[Size, Size]:
     return device_kv, CPU_HOST_KV if settings.host_kv is None else settings.host_kv
 
 
-def _runner(loaded: LoadedModel, settings: ServeSettings, blocks: int, swapped: int) -> CPURunner:
+def _runner(loaded: LoadedModel, settings: ServeSettings, pools: Future[KVPools]) -> CPURunner:
     """Return a warm runner."""
     try:
         runner = CPURunner(
             loaded.config,
             loaded.weights,
-            num_blocks=blocks,
-            host_blocks=swapped,
+            pools=pools.result(),
             num_slots=settings.max_num_seqs,
             max_batched_tokens=settings.max_num_batched_tokens,
         )

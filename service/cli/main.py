@@ -21,6 +21,7 @@ from service.cli.keys_command import add_keys_flags, run_keys
 from service.config import ServeSettings, add_serve_flags, resolve
 from service.errors import MachineMemoryError, StartupError
 from service.machine.cpus import usable_cpus
+from service.machine.interpreter import switch_sooner
 from service.machine.malloc import limit_heaps
 
 EXIT_USAGE = 2
@@ -100,6 +101,7 @@ def _serve(settings: ServeSettings) -> int:
     began = time.perf_counter()
     limit_threads(settings.threads, os.environ)
     limit_heaps()
+    switch_sooner()
     from service.cli.serve import serve  # noqa: PLC0415 - heavy, and reads the variables above when it is loaded
 
     return serve(settings, began)

@@ -6,7 +6,7 @@ token drawn last is named by its slot, because its value may not be known here y
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,23 @@ class TableChanges:
     blocks: Ints = array(np.int32, "changes")
 
 
+NO_CHANGES = TableChanges(np.empty(0, np.int32), np.empty(0, np.int32))
+
+
+@dataclass(frozen=True, slots=True)
+class _Decodes:
+    """A batch whose rows all decode and draw, in these slots, and the inputs of their next decodes."""
+
+    slots: list[int]
+    input_ids: Ints
+    batch: Batch
+
+
+def _decoding(rows: Sequence[Row]) -> list[int] | None:
+    """Return the slots of the rows if all of them decode and draw."""
+    return [row.slot for row in rows] if all(row.tokens is None and row.draws_token for row in rows) else None
+
+
 @dataclass(frozen=True, slots=True)
 class SlotMemory:
     """What stays between steps besides KV, in the memory where the model runs."""
@@ -58,6 +75,8 @@ class SlotMemory:
 
     def change(self, changes: TableChanges, kernels: Kernels) -> None:
         """Bring the block tables up to date; ``changes`` are arrays of this memory."""
+        if changes is NO_CHANGES:
+            return
         kernels.put_tokens(changes.blocks, changes.entries, self.block_tables.reshape(-1))
 
 
@@ -69,10 +88,12 @@ class Batcher:
         self._extents: list[tuple[Extent, ...] | None] = [None] * num_slots
         self._drawn = -1 - np.arange(num_slots, dtype=np.int32)
         self._inputs = self._drawn.copy()  # of each slot's next decode
+        self._latest: _Decodes | None = None  # if the rows of the batch before decode again, most arrays are its own
 
     def open(self, opening: SlotOpening) -> None:
         """Note that the next decode of a request's slot begins with its last token."""
         self._inputs[opening.slot] = opening.last_token
+        self._latest = None
 
     def forget(self) -> None:
         """Forget the block tables, because it is unknown which changes arrived: each is sent whole at its next use."""
@@ -82,15 +103,38 @@ class Batcher:
     def build(self, rows: Sequence[Row]) -> tuple[Batch, TableChanges]:
         """Return the arrays for a plan's rows, in their order, and the changes of block tables that come first."""
         changes = self._expand_all(rows)
+        slots = _decoding(rows)
+        if self._latest is None or slots is None or slots != self._latest.slots:
+            batch = self._build(rows)
+            self._latest = None if slots is None else _Decodes(slots, self._drawn[batch.slots], batch)
+        else:
+            batch = self._following(self._latest, rows)
+        return batch, changes
+
+    def _following(self, latest: "_Decodes", rows: Sequence[Row]) -> Batch:
+        """Return the batch of rows that decode after all of them did, so that each input was drawn in its slot."""
+        positions = np.array([row.start for row in rows], np.int32)
+        return replace(
+            latest.batch,
+            slot_mapping=self._slot_mapping(latest.batch.slots, positions),
+            input_ids=latest.input_ids,
+            positions=positions,
+            seq_lens=positions + np.int32(1),
+        )
+
+    def _slot_mapping(self, slots: Ints, positions: Ints) -> Longs:
+        blocks = self._block_tables[slots, positions // BLOCK_TOKENS].astype(np.int64)
+        return blocks * BLOCK_TOKENS + positions % BLOCK_TOKENS
+
+    def _build(self, rows: Sequence[Row]) -> Batch:
         counts = np.array([row.num_tokens for row in rows], np.int32)
         starts = np.array([row.start for row in rows], np.int32)
         slots = np.array([row.slot for row in rows], np.int32)
         query_start_loc = np.concatenate(([0], np.cumsum(counts))).astype(np.int32)
         positions = np.arange(query_start_loc[-1], dtype=np.int32) + np.repeat(starts - query_start_loc[:-1], counts)
-        blocks = self._block_tables[np.repeat(slots, counts), positions // BLOCK_TOKENS].astype(np.int64)
         draws = np.array([row.draws_token for row in rows], np.bool_)
         batch = Batch(
-            slot_mapping=blocks * BLOCK_TOKENS + positions % BLOCK_TOKENS,
+            slot_mapping=self._slot_mapping(np.repeat(slots, counts), positions),
             input_ids=self._input_ids(rows, query_start_loc),
             positions=positions,
             slots=slots,
@@ -99,7 +143,7 @@ class Batcher:
             logits_indices=query_start_loc[1:][draws] - 1,
         )
         self._inputs[slots[draws]] = self._drawn[slots[draws]]
-        return batch, changes
+        return batch
 
     def _input_ids(self, rows: Sequence[Row], query_start_loc: Ints) -> Ints:
         input_ids = np.empty(query_start_loc[-1], np.int32)
@@ -109,7 +153,9 @@ class Batcher:
 
     def _expand_all(self, rows: Sequence[Row]) -> TableChanges:
         changed = [self._expand(row) for row in rows if self._extents[row.slot] is not row.extents]
-        entries = np.concatenate([np.empty(0, np.int32), *changed])
+        if not changed:
+            return NO_CHANGES
+        entries = np.concatenate(changed)
         return TableChanges(entries, self._block_tables.reshape(-1)[entries])
 
     def _expand(self, row: Row) -> Ints:

@@ -5,13 +5,13 @@ is frozen, so that a step's result can be read while slots are opened for later 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.core.messages.plan import Drawn, SlotOpening
-from service.core.messages.sampling import Penalties, SamplingParams, TokenLogprobs
+from service.core.messages.sampling import NO_PENALTIES, SamplingParams, TokenLogprobs
 from service.execution.bundles import array, layout
 from service.execution.memory import Array
 
@@ -21,22 +21,12 @@ Longs = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Adjustment:
-    """A row of the draws whose logits change before its token is drawn: by its slot's biases, then penalties."""
-
-    row: int
-    slot: int
-    num_biases: int
-    penalties: Penalties | None
-
-
-@dataclass(frozen=True, slots=True)
 class LogprobsReport:
     """A row of the draws that reports log-probabilities of unadjusted logits, with ``count`` alternatives."""
 
     row: int
     count: int
-    adjusted: bool  # whether the row has an `Adjustment`
+    adjusted: bool  # whether biases or penalties change the row's logits
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +40,9 @@ class DrawInputs:
     top_k: Ints = array(np.int32, "draws")
     top_p: Floats = array(np.float32, "draws")
     min_p: Floats = array(np.float32, "draws")
+    adjusted: Ints = array(np.int32, "adjusted")  # rows of the draws whose logits biases or penalties change
+    num_biases: Ints = array(np.int32, "adjusted")
+    penalties: Floats = array(np.float32, "adjusted", 3)  # presence, frequency, repetition
     reporting: Ints = array(np.int32, "reports")  # rows of the draws that report log-probabilities
 
 
@@ -59,24 +52,21 @@ class Draws:
 
     slots: tuple[int, ...]
     inputs: DrawInputs
-    adjustments: tuple[Adjustment, ...]
-    reports: tuple[LogprobsReport, ...]
+    biased: bool = False  # whether any row has biases
+    penalized: bool = False  # whether any row has penalties: its token must be counted
+    reports: tuple[LogprobsReport, ...] = ()
 
     @property
     def sizes(self) -> dict[str, int]:
         """The sizes of its arrays' axes; ``alternatives`` are those of the request that asks for the most."""
         alternatives = max((report.count for report in self.reports), default=0)
-        return {"draws": len(self.slots), "reports": len(self.reports), "alternatives": alternatives}
+        adjusted, reports = len(self.inputs.adjusted), len(self.reports)
+        return {"draws": len(self.slots), "adjusted": adjusted, "reports": reports, "alternatives": alternatives}
 
     @property
     def is_special(self) -> bool:
         """Whether any row needs more than a plain draw."""
-        return bool(self.adjustments or self.reports)
-
-    @property
-    def penalized(self) -> bool:
-        """Whether any token must be counted."""
-        return any(adjustment.penalties for adjustment in self.adjustments)
+        return self.biased or self.penalized or bool(self.reports)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +109,12 @@ class SlotSettings:
 
     def __init__(self, num_slots: int) -> None:
         self._params = [SamplingParams()] * num_slots
-        self._special: set[int] = set()  # slots with biases, penalties or reports
         self._temperature = np.zeros(num_slots, np.float32)
         self._top_k = np.zeros(num_slots, np.int32)
         self._top_p = np.ones(num_slots, np.float32)
         self._min_p = np.zeros(num_slots, np.float32)
         self._seeds = np.zeros(num_slots, np.uint64)
+        self._latest: Draws | None = None  # most steps draw for the slots of the step before
 
     def open(self, opening: SlotOpening) -> None:
         """Take over a request's sampling parameters."""
@@ -135,35 +125,37 @@ class SlotSettings:
         self._top_p[slot] = params.top_p
         self._min_p[slot] = params.min_p
         self._seeds[slot] = params.seed % 2**64
-        self._special.discard(slot)
-        if params.logit_bias or params.penalties or params.logprobs is not None:
-            self._special.add(slot)
+        self._latest = None
 
     def draws(self, slots: Sequence[int], positions: Sequence[int]) -> Draws:
         """Return the draws of a token at each of ``positions``, in the slots' sequences."""
-        special = [(row, slot) for row, slot in enumerate(slots) if slot in self._special]
-        adjustments = tuple(filter(None, (self._adjustment(row, slot) for row, slot in special)))
-        reports = tuple(filter(None, (self._report(row, slot) for row, slot in special)))
+        if self._latest is None or self._latest.slots != tuple(slots):
+            self._latest = self._for_slots(tuple(slots))
+        inputs = replace(self._latest.inputs, positions=np.array(positions, np.int64))
+        return replace(self._latest, inputs=inputs)
+
+    def _for_slots(self, slots: tuple[int, ...]) -> Draws:
+        """Return draws for these slots, at positions that `draws` sets."""
+        each = [self._params[slot] for slot in slots]
+        adjusted = [row for row, params in enumerate(each) if params.adjusts]
+        reports = tuple(
+            LogprobsReport(row, params.logprobs, params.adjusts)
+            for row, params in enumerate(each)
+            if params.logprobs is not None
+        )
         index = np.array(slots, np.int32)
         inputs = DrawInputs(
-            positions=np.array(positions, np.int64),
+            positions=np.zeros(len(slots), np.int64),
             seeds=self._seeds[index],
             slots=index,
             temperature=self._temperature[index],
             top_k=self._top_k[index],
             top_p=self._top_p[index],
             min_p=self._min_p[index],
+            adjusted=np.array(adjusted, np.int32),
+            num_biases=np.array([len(each[row].logit_bias) for row in adjusted], np.int32),
+            penalties=np.array([each[row].penalties or NO_PENALTIES for row in adjusted], np.float32).reshape(-1, 3),
             reporting=np.array([report.row for report in reports], np.int32),
         )
-        return Draws(tuple(slots), inputs, adjustments, reports)
-
-    def _adjustment(self, row: int, slot: int) -> Adjustment | None:
-        params = self._params[slot]
-        penalties = params.penalties
-        adjusts = params.logit_bias or penalties
-        return Adjustment(row, slot, len(params.logit_bias), penalties) if adjusts else None
-
-    def _report(self, row: int, slot: int) -> LogprobsReport | None:
-        params = self._params[slot]
-        adjusted = bool(params.logit_bias or params.penalties)
-        return None if params.logprobs is None else LogprobsReport(row, params.logprobs, adjusted)
+        biased, penalized = (any(of) for of in ((p.logit_bias for p in each), (p.penalties for p in each)))
+        return Draws(slots, inputs, biased, penalized, reports)

@@ -1,4 +1,4 @@
-"""The forward pass of a decoder of the Llama family over a ragged batch, for any kernels on any memory.
+"""Carries out a forward pass over a ragged batch, operation by operation, for any kernels on any memory.
 
 Activations have the element type of the weights, which the KV pool must have too; logits and rotary tables are float32.
 """
@@ -12,9 +12,10 @@ from numpy.typing import DTypeLike, NDArray
 
 from service.execution.batch import Batch, SlotMemory
 from service.execution.bundles import array, layout, specs
+from service.execution.forward_pass import Attend, Embed, Norm, Project, RotateAndStore, SiluMul, Value, forward_pass
 from service.execution.memory import Array, Kernels, Memory
 from service.execution.models.architecture import ModelConfig
-from service.execution.models.weights import LayerWeights, Linear, ModelWeights
+from service.execution.models.weights import ModelWeights
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def rotary_tables(config: ModelConfig, num_positions: int) -> tuple[NDArray[np.f
 
 
 class LlamaModel:
-    """Weights, rotary tables and workspace; `forward` runs a batch of at most ``max_tokens`` with ``max_draws``."""
+    """Dense weights, rotary tables and workspace; `forward` runs a batch of at most ``max_tokens`` with ``max_draws``."""
 
     def __init__(
         self,
@@ -78,7 +79,7 @@ class LlamaModel:
         max_draws: int,
     ) -> None:
         self._config = config
-        self._weights = weights
+        self._ops = forward_pass(weights)
         self._kernels = kernels
         self._cos, self._sin = (_put(memory, table) for table in rotary_tables(config, max_positions))
         self._workspace = Workspace.allocate(memory, config, max_tokens, max_draws, weights.embedding.dtype)
@@ -86,48 +87,63 @@ class LlamaModel:
     def forward(self, batch: Batch, slots: SlotMemory, kv: Array) -> Array:
         """Return logits [draws, vocab], valid until the next call. Writes K and V to the pool."""
         work = self._workspace.first(len(batch.input_ids), len(batch.logits_indices))
-        kernels, eps = self._kernels, self._config.rms_norm_eps
-        layers = self._weights.layers
-        kernels.pick_tokens(batch.input_ids, slots.last, work.input_ids)
-        kernels.take_rows(self._weights.embedding, work.input_ids, work.residual)
-        kernels.rms_norm(work.residual, layers[0].attention_norm, eps, work.normed)
-        following = [*(layer.attention_norm for layer in layers[1:]), self._weights.final_norm]
-        for number, (layer, next_norm) in enumerate(zip(layers, following, strict=True)):
-            self._attention(number, layer, batch, slots.block_tables, kv, work)
-            kernels.add_rms_norm(work.residual, work.projected, layer.mlp_norm, eps, work.normed)
-            self._mlp(layer, work)
-            kernels.add_rms_norm(work.residual, work.projected, next_norm, eps, work.normed)
-        return self._logits(batch, work)
-
-    def _attention(
-        self, number: int, layer: LayerWeights, batch: Batch, block_tables: Array, kv: Array, work: Workspace
-    ) -> None:
-        kernels, config = self._kernels, self._config
-        heads, kv_heads, tokens = config.num_heads, config.num_kv_heads, len(batch.input_ids)
-        self._project(layer.qkv, work.normed, work.qkv.reshape(tokens, -1))
-        if layer.q_norm is not None:
-            kernels.head_rms_norm(work.qkv, 0, heads, layer.q_norm, config.rms_norm_eps)
-        if layer.k_norm is not None:
-            kernels.head_rms_norm(work.qkv, heads, heads + kv_heads, layer.k_norm, config.rms_norm_eps)
-        kernels.rope_store_kv(kv, number, work.qkv, batch.positions, self._cos, self._sin, batch.slot_mapping)
-        tables = (block_tables, batch.slots, batch.query_start_loc, batch.seq_lens)
-        kernels.paged_attention(work.qkv, kv, number, *tables, 1 / sqrt(config.head_dim), work.attended)
-        self._project(layer.attention_out, work.attended.reshape(tokens, -1), work.projected)
-
-    def _mlp(self, layer: LayerWeights, work: Workspace) -> None:
-        self._project(layer.gate_up, work.normed, work.gate_up)
-        self._kernels.silu_mul(work.gate_up, work.activated)
-        self._project(layer.down, work.activated, work.projected)
-
-    def _logits(self, batch: Batch, work: Workspace) -> Array:
-        if len(batch.logits_indices):
-            self._kernels.take_rows(work.normed, batch.logits_indices, work.last_hidden)
-            self._project(self._weights.output, work.last_hidden, work.logits)
+        self._kernels.pick_tokens(batch.input_ids, slots.last, work.input_ids)
+        for op in self._ops:
+            match op:
+                case Embed(table):
+                    self._kernels.take_rows(table, work.input_ids, work.residual)
+                case Norm():
+                    self._norm(op, batch, work)
+                case Project():
+                    self._project(op, work)
+                case RotateAndStore():
+                    self._rotate_and_store(op, batch, kv, work)
+                case Attend(number):
+                    self._attend(number, batch, slots.block_tables, kv, work)
+                case SiluMul():
+                    self._kernels.silu_mul(work.gate_up, work.activated)
         return work.logits
 
-    def _project(self, layer: Linear, x: Array, out: Array) -> None:
-        """Multiply by a layer's weight, which is dense."""
-        self._kernels.linear(x, layer.weight, layer.bias, out)
+    def _norm(self, op: Norm, batch: Batch, work: Workspace) -> None:
+        kernels, eps = self._kernels, self._config.rms_norm_eps
+        if op.adds:
+            kernels.add_rms_norm(work.residual, work.projected, op.weight, eps, work.normed)
+        else:
+            kernels.rms_norm(work.residual, op.weight, eps, work.normed)
+        if op.target is Value.LAST_HIDDEN and len(batch.logits_indices):
+            kernels.take_rows(work.normed, batch.logits_indices, work.last_hidden)
+
+    def _project(self, op: Project, work: Workspace) -> None:
+        tokens = len(work.residual)
+        source, out = (
+            {
+                Value.NORMED: work.normed,
+                Value.QKV: work.qkv.reshape(tokens, -1),
+                Value.ATTENDED: work.attended.reshape(tokens, -1),
+                Value.GATE_UP: work.gate_up,
+                Value.ACTIVATED: work.activated,
+                Value.RESIDUAL: work.projected,
+                Value.LAST_HIDDEN: work.last_hidden,
+                Value.LOGITS: work.logits,
+            }[value]
+            for value in (op.source, op.target)
+        )
+        if len(source):
+            self._kernels.linear(source, op.layer.weight, op.layer.bias, out)
+
+    def _rotate_and_store(self, op: RotateAndStore, batch: Batch, kv: Array, work: Workspace) -> None:
+        kernels, config = self._kernels, self._config
+        heads, kv_heads = config.num_heads, config.num_kv_heads
+        if op.q_norm is not None:
+            kernels.head_rms_norm(work.qkv, 0, heads, op.q_norm, config.rms_norm_eps)
+        if op.k_norm is not None:
+            kernels.head_rms_norm(work.qkv, heads, heads + kv_heads, op.k_norm, config.rms_norm_eps)
+        kernels.rope_store_kv(kv, op.number, work.qkv, batch.positions, self._cos, self._sin, batch.slot_mapping)
+
+    def _attend(self, number: int, batch: Batch, block_tables: Array, kv: Array, work: Workspace) -> None:
+        tables = (block_tables, batch.slots, batch.query_start_loc, batch.seq_lens)
+        scale = 1 / sqrt(self._config.head_dim)
+        self._kernels.paged_attention(work.qkv, kv, number, *tables, scale, work.attended)
 
 
 def _put(memory: Memory, values: NDArray[Any]) -> Array:

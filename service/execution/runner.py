@@ -15,20 +15,21 @@ from service.core.messages.plan import Drawn, Row, SlotOpening, StepPlan, StepRe
 from service.core.messages.ports import DirectRunner
 from service.core.messages.sampling import SamplingParams
 from service.execution.batch import Batcher, SlotMemory
+from service.execution.compiled_model import CompiledModel
 from service.execution.draws import DrawOutputs
 from service.execution.kv import KVPools
 from service.execution.memory import HostMemory
 from service.execution.model import LlamaModel
 from service.execution.models.architecture import ModelConfig
-from service.execution.models.weights import ModelWeights
+from service.execution.models.weights import ModelWeights, is_packed
 from service.execution.sampler import Sampler
 
 
 class CPURunner(DirectRunner):
-    """Runs plans of at most ``max_batched_tokens`` tokens in ``num_slots`` slots over ``num_blocks`` blocks of KV.
+    """Runs plans of at most ``max_batched_tokens`` tokens in ``num_slots`` slots over the blocks of ``pools``.
 
-    ``pools`` holds these blocks, and ``host_blocks`` in which a copier keeps copies. Raises MemoryError if they do not
-    fit.
+    Dense weights are float32, want pools of the plain format, and run operation by operation on ``kernels``. Packed
+    ones want pools of a padded format, and run as a compiled program. Raises MemoryError.
     """
 
     def __init__(
@@ -36,29 +37,26 @@ class CPURunner(DirectRunner):
         config: ModelConfig,
         weights: ModelWeights,
         *,
-        num_blocks: int,
-        host_blocks: int = 0,
+        pools: KVPools,
         num_slots: int,
         max_batched_tokens: int,
         kernels: ModuleType = cpu,
     ) -> None:
+        num_blocks = len(pools.device)
         max_positions = min(config.max_position_embeddings, num_blocks * BLOCK_TOKENS)
         memory = HostMemory()
         self._max_batched_tokens = max_batched_tokens
         self._kernels = kernels
-        self.pools = KVPools.allocate(config, num_blocks, host_blocks)
+        self.pools = pools
         self._batcher = Batcher(num_slots, num_blocks)
         self._slots = SlotMemory.allocate(memory, num_slots, num_blocks)
         self._sampler = Sampler(num_slots, config.vocab_size, kernels, memory)
-        self._model = LlamaModel(
-            config,
-            weights,
-            kernels,
-            memory,
-            max_positions=max_positions,
-            max_tokens=max_batched_tokens,
-            max_draws=num_slots,
-        )
+        sizes = {"max_positions": max_positions, "max_tokens": max_batched_tokens, "max_draws": num_slots}
+        self._model: LlamaModel | CompiledModel
+        if is_packed(weights):
+            self._model = CompiledModel(config, weights, pools.kv_format, **sizes)
+        else:
+            self._model = LlamaModel(config, weights, kernels, memory, **sizes)
 
     def run(self, plan: StepPlan) -> StepResult:
         """Compute the plan's rows and draw a token for each row that asks for one."""
@@ -68,25 +66,31 @@ class CPURunner(DirectRunner):
             self._sampler.open(opening)
         if plan.moves:
             self._kernels.move_runs(self.pools.device, np.array([move[1:] for move in plan.moves], np.int64))
-        drawn = self._run_rows(plan.rows) if plan.rows else []
-        return StepResult(plan.number, drawn, perf_counter() - began)
+        drawn, kernel_s = self._run_rows(plan.rows) if plan.rows else ([], 0.0)
+        device_s = perf_counter() - began
+        return StepResult(plan.number, drawn, device_s, device_s - kernel_s)
 
     def poison(self, extents: Sequence[Extent]) -> None:
         """Spoil what blocks hold."""
         self.pools.poison(extents)
 
-    def _run_rows(self, rows: tuple[Row, ...]) -> list[Drawn]:
+    def _run_rows(self, rows: tuple[Row, ...]) -> tuple[list[Drawn], float]:
+        """Return what was drawn, and the seconds that the forward pass and the draw took."""
         batch, changes = self._batcher.build(rows)
         self._slots.change(changes, self._kernels)
+        began = perf_counter()
         logits = self._model.forward(batch, self._slots, self.pools.device)
+        kernel_s = perf_counter() - began
         drawing = [row for row in rows if row.draws_token]
         if not drawing:
-            return []
+            return [], kernel_s
         draws = self._sampler.draws([row.slot for row in drawing], [row.start + row.num_tokens for row in drawing])
         outputs = DrawOutputs.on_host(draws)
+        began = perf_counter()
         self._sampler.draw(logits, draws, draws.inputs, outputs)
+        kernel_s += perf_counter() - began
         self._kernels.put_tokens(outputs.tokens, draws.inputs.slots, self._slots.last)
-        return outputs.read(draws)
+        return outputs.read(draws), kernel_s
 
     def warm_up(self) -> None:
         """Compile or load every kernel and read all weights, so that the first request finds them ready.

@@ -6,7 +6,7 @@ import numpy as np
 
 from service.core.messages.plan import SlotOpening
 from service.core.messages.sampling import MAX_BIASED_TOKENS
-from service.execution.draws import Adjustment, DrawInputs, DrawOutputs, Draws, SlotSettings
+from service.execution.draws import DrawInputs, DrawOutputs, Draws, SlotSettings
 from service.execution.memory import Array, Kernels, Memory
 
 
@@ -19,7 +19,7 @@ class Sampler:
     def __init__(self, num_slots: int, vocab_size: int, kernels: Kernels, memory: Memory) -> None:
         self._kernels, self._memory = kernels, memory
         self._settings = SlotSettings(num_slots)
-        self._in_prompt = memory.zeros((num_slots, vocab_size), np.bool_)
+        self._seen = memory.zeros((num_slots, vocab_size), np.bool_)  # in the prompt or the answer
         self._counts = memory.zeros((num_slots, vocab_size), np.int32)  # how often each token was drawn
         self._biased = memory.zeros((num_slots, MAX_BIASED_TOKENS), np.int32)
         self._biases = memory.zeros((num_slots, MAX_BIASED_TOKENS), np.float32)
@@ -38,10 +38,10 @@ class Sampler:
 
     def _set_history(self, opening: SlotOpening) -> None:
         vocab_size = self._counts.shape[1]
-        in_prompt = np.zeros(vocab_size, np.bool_)
-        in_prompt[np.array(opening.prompt, np.int64)] = True
         counts = np.bincount(np.array(opening.answer, np.int64), minlength=vocab_size).astype(np.int32)
-        self._memory.write(in_prompt, self._in_prompt[opening.slot])
+        seen = counts > 0
+        seen[np.array(opening.prompt, np.int64)] = True
+        self._memory.write(seen, self._seen[opening.slot])
         self._memory.write(counts, self._counts[opening.slot])
 
     def draws(self, slots: Sequence[int], positions: Sequence[int]) -> Draws:
@@ -57,12 +57,11 @@ class Sampler:
         kernels.finite_rows(logits, out.finite)
         kernels.clear_rows(logits, out.finite)
         unadjusted = self._unadjusted(logits, draws)
-        for adjustment in draws.adjustments:
-            self._adjust(logits[adjustment.row], adjustment)
+        self._adjust(logits, draws, inputs)
         filters = (inputs.temperature, inputs.top_k, inputs.top_p, inputs.min_p)
         kernels.sample(logits, *filters, inputs.seeds, inputs.positions, out.tokens)
         if draws.penalized:
-            kernels.count_tokens(out.tokens, inputs.slots, self._counts)
+            kernels.count_tokens(out.tokens, inputs.slots, self._seen, self._counts)
         if draws.reports:
             kernels.top_logprobs(unadjusted, inputs.reporting, out.tokens, out.chosen, out.ids, out.logprobs)
 
@@ -74,10 +73,11 @@ class Sampler:
             self._memory.copy(logits[report.row], self._reported[report.row])
         return self._reported[: len(logits)]
 
-    def _adjust(self, logits: Array, adjustment: Adjustment) -> None:
+    def _adjust(self, logits: Array, draws: Draws, inputs: DrawInputs) -> None:
         """Apply biases, then penalties, as vLLM does."""
-        slot, count = adjustment.slot, adjustment.num_biases
-        if count:
-            self._kernels.add_bias(logits, self._biased[slot, :count], self._biases[slot, :count])
-        if adjustment.penalties is not None:
-            self._kernels.penalize(logits, self._in_prompt[slot], self._counts[slot], *adjustment.penalties)
+        if draws.biased:
+            biases = (inputs.num_biases, self._biased, self._biases)
+            self._kernels.add_biases(logits, inputs.adjusted, inputs.slots, *biases)
+        if draws.penalized:
+            histories = (self._seen, self._counts)
+            self._kernels.penalize(logits, inputs.adjusted, inputs.slots, inputs.penalties, *histories)

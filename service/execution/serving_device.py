@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ServingDevice:
-    """``device``: cpu, or cuda:N. ``dtype``: the element type of weights, activations and KV."""
+    """``device``: cpu, or cuda:N. ``dtype``: the element type of weights; ``as stored``: what the model's file has."""
 
     device: str
     name: str
@@ -16,6 +16,6 @@ class ServingDevice:
         return f"{self.device} ({self.name}, {self.dtype})"
 
 
-def cpu_device() -> ServingDevice:
-    """Return this machine's processors."""
-    return ServingDevice("cpu", platform.machine(), "float32")
+def cpu_device(dtype: str) -> ServingDevice:
+    """Return this machine's processors; ``dtype`` as it was asked for."""
+    return ServingDevice("cpu", platform.machine(), "as stored" if dtype == "auto" else dtype)

@@ -213,6 +213,11 @@ class _StepMetrics:
         self.idle = Counter(
             "fastswitch_device_idle_seconds", "Time that the device waited although there was work.", registry=registry
         )
+        self.host = Counter(
+            "fastswitch_host_seconds",
+            "Time of steps on the device outside the forward pass and the draw; on a CPU only.",
+            registry=registry,
+        )
         self.tokens = Counter(
             "fastswitch_computed_tokens", "Query tokens computed, by phase.", ("phase",), registry=registry
         )
@@ -225,6 +230,7 @@ class _StepMetrics:
         self.commit.observe(done.commit_s)
         self.device.observe(done.device_s)
         self.idle.inc(done.idle_s)
+        self.host.inc(done.host_s)
         self.tokens.labels("prefill").inc(done.prefill_tokens)
         self.tokens.labels("decode").inc(done.decode_tokens)
 

@@ -21,6 +21,7 @@ from service.api.openapi import document
 from service.api.routes import OPERATIONS
 from service.api.server import app_runner
 from service.engine import Engine
+from service.execution.kv import KVPools
 from service.execution.models.loading import load_model
 from service.execution.runner import CPURunner
 
@@ -83,7 +84,9 @@ class Served:
 def served(build: Any, tiny_model_path: Path) -> Iterator[Served]:
     """The tiny model itself; answers are short, since the context is, and no session outlives its request."""
     loaded = load_model(tiny_model_path)
-    runner = CPURunner(loaded.config, loaded.weights, num_blocks=256, num_slots=128, max_batched_tokens=256)
+    runner = CPURunner(
+        loaded.config, loaded.weights, pools=KVPools.plain(loaded.config, 256), num_slots=128, max_batched_tokens=256
+    )
     runner.warm_up()  # compiling takes longer than a request may
     sizes = {"device_blocks": 256, "max_num_seqs": 128, "max_idle_sessions": 0}
     app, engine, _ = build(runner, core=sizes, model={"max_model_len": 32})

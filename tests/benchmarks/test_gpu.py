@@ -217,7 +217,7 @@ def test_a_mark_is_a_bound_on_one_side(at_least: bool, good: float, bad: float) 
 def test_refused_requests_of_a_load_are_an_error() -> None:
     core = Core(core_settings(device_blocks=1), make_policy("fcfs"))
     config, _ = make_random_model()
-    copier = CPUCopier(KVPools.allocate(config, 1))
+    copier = CPUCopier(KVPools.plain(config, 1))
     load = ChatLoad(users=2, vocab_size=100, history=0, question=40, answer=5, turns=1)
     with pytest.raises(RuntimeError, match="refused"):
         EngineUnderLoad(core, SimulatedRunner(vocab_size=100), copier, load).run()

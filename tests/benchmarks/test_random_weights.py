@@ -10,6 +10,7 @@ from allocator import Extent
 from benchmarks.gpu.random_weights import ModelShape, RandomTensors, random_weights
 from service.core.messages.plan import Row, SlotOpening, StepPlan
 from service.core.messages.sampling import SamplingParams
+from service.execution.kv import KVPools
 from service.execution.models.architecture import ModelConfig
 from service.execution.models.assemble import num_weights
 from service.execution.models.dense_weights import HostWeights
@@ -77,7 +78,7 @@ def test_seeds_and_tensors_differ() -> None:
 def test_logits_of_a_deep_model_keep_their_size() -> None:
     config = replace(CONFIG, num_layers=48)
     weights = random_weights(ModelShape(config, qkv_bias=True), FLOAT32, HostWeights())
-    runner = CPURunner(config, weights, num_blocks=4, num_slots=1, max_batched_tokens=32)
+    runner = CPURunner(config, weights, pools=KVPools.plain(config, 4), num_slots=1, max_batched_tokens=32)
     tokens = tuple(range(0, 960, 32))
     sampling = SamplingParams(logprobs=5)
     rows = (Row(0, 0, tokens, (Extent(0, 0, 2),), draws_token=True),)

@@ -1,11 +1,12 @@
 """From a plan's rows to a batch's arrays and the changes of block tables."""
 
+import numpy as np
 import pytest
 
 from allocator import Extent
 from service.core.messages.plan import Row, SlotOpening
 from service.core.messages.sampling import SamplingParams
-from service.execution.batch import Batcher, TableChanges
+from service.execution.batch import Batch, Batcher, TableChanges
 
 
 @pytest.fixture
@@ -91,3 +92,32 @@ def test_whole_tables_are_sent_again_when_changes_may_not_have_arrived(batcher: 
     batch, changes = batcher.build([first])
     assert entries(changes) == {20: 0, 21: 1}
     assert batch.slot_mapping.tolist() == [0]
+
+
+def test_decodes_that_follow_decodes_are_built_as_any_other_batch(batcher: Batcher) -> None:
+    blocks = {slot: (Extent(0, 3 * slot, 2),) for slot in range(3)}
+
+    def decodes(start: int, *slots: int) -> list[Row]:
+        return [Row(slot, start + slot, None, blocks[slot], draws_token=True) for slot in slots]
+
+    for slot in range(3):
+        batcher.open(opening(slot, 5, 6))
+    batcher.build(decodes(14, 2, 0, 1))
+    fresh = Batcher(num_slots=4, max_blocks=10)
+    for start, slots in ((15, (2, 0, 1)), (16, (2, 0, 1)), (17, (0, 1)), (18, (1, 0)), (19, (1, 0))):
+        got, expected = batcher.build(decodes(start, *slots))[0], fresh.build(decodes(start, *slots))[0]
+        fresh.open(opening(3, 1))  # which has it forget the batch before
+        for name in Batch.__slots__:
+            np.testing.assert_array_equal(getattr(got, name), getattr(expected, name), name)
+            assert getattr(got, name).dtype == getattr(expected, name).dtype
+
+
+def test_a_grown_sequence_decodes_into_its_new_block(batcher: Batcher) -> None:
+    for start, extents in (
+        (30, (Extent(0, 4, 2),)),
+        (31, (Extent(0, 4, 2),)),
+        (32, (Extent(0, 4, 2), Extent(0, 9, 1))),
+    ):
+        batch, changes = batcher.build([row(0, start, None, *extents)])
+    assert batch.slot_mapping.tolist() == [9 * 16]
+    assert entries(changes) == {2: 9}

@@ -22,7 +22,7 @@ SCATTERED = ((3, 10, 2), (9, 0, 1), (5, 20, 3))  # device block, host block, len
 def pools(random_model: Callable) -> KVPools:
     """Return pools with different numbers everywhere."""
     config, _ = random_model()
-    pools = KVPools.allocate(config, 16, 32)
+    pools = KVPools.plain(config, 16, 32)
     random = np.random.default_rng(0)
     for pool in (pools.device, pools.host):
         pool[:] = random.standard_normal(pool.shape, np.float32)

@@ -120,6 +120,26 @@ def test_draws_do_not_change_when_their_slot_is_reopened() -> None:
     assert draws.penalized
 
 
+def test_the_next_draws_of_the_same_slots_have_their_own_positions() -> None:
+    sampler = Sampler(2, VOCAB, cpu, HostMemory())
+    sampler.open(opening(1, seed=3))
+    first, second = sampler.draws([1], [4]), sampler.draws([1], [5])
+    assert (first.inputs.positions.tolist(), second.inputs.positions.tolist()) == ([4], [5])
+    sampler.open(opening(1, seed=8, temperature=0))
+    assert sampler.draws([1], [6]).inputs.seeds.tolist() == [8]
+    assert second.inputs.seeds.tolist() == [3]
+
+
+def test_biases_and_penalties_beside_each_other_change_their_own_rows(sampler: Bench) -> None:
+    order = np.argsort(-logits()[0]).tolist()
+    sampler.open(opening(0, temperature=0, logit_bias={7: 100.0}))
+    sampler.open(opening(1, output=(order[0],), temperature=0, presence_penalty=50.0))
+    sampler.open(opening(2, temperature=0))
+    rows = np.repeat(logits(), 3, axis=0)
+    drawn = [each.token for each in sampler.draw(rows, [2, 0, 1], [0, 0, 0])]
+    assert drawn == [order[0], 7, order[1]]
+
+
 def test_no_logprobs_unless_asked(sampler: Bench) -> None:
     sampler.open(opening(0))
     sampler.open(opening(1, logprobs=0))

@@ -87,6 +87,33 @@ def test_cpu_draws_what_the_reference_draws(vocab: int) -> None:
         )
 
 
+@pytest.mark.parametrize("shape", ["tied", "outlier", "peaked", "last"])
+def test_cpu_filters_as_the_reference_does_whatever_the_shape(shape: str) -> None:
+    """Many equal logits, one far below all others, one far above, and the largest in a block that is not whole."""
+    logits = random_logits(1003)
+    if shape == "tied":
+        logits = np.round(logits)
+    elif shape == "outlier":
+        logits[5] = -1e30
+    else:
+        logits[70 if shape == "peaked" else 1002] += 30
+    for temperature, top_k, top_p, min_p in product((0.3, 1, 50), (0, 1, 40, 1002), (0, 0.4, 1), (0, 0.05)):
+        settings = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
+        drawn = draw(cpu, logits, range(40), **settings)
+        np.testing.assert_array_equal(drawn, draw(reference, logits, range(40), **settings), str(settings))
+
+
+def test_rows_of_a_large_batch_draw_what_they_draw_alone() -> None:
+    logits = np.stack([random_logits(1000, seed) for seed in range(20)])
+    filters = (np.full(20, 40, np.int32), np.full(20, 0.9, np.float32), np.zeros(20, np.float32))
+    arrays = (logits, np.ones(20, np.float32), *filters, np.arange(20, dtype=np.uint64), np.arange(20))
+    together, alone = np.full(20, -1, np.int32), np.full(20, -2, np.int32)
+    cpu.sample(*arrays, together)
+    for row in range(20):
+        cpu.sample(*(array[row : row + 1] for array in arrays), alone[row : row + 1])
+    np.testing.assert_array_equal(together, alone)
+
+
 @MODULES
 def test_noise_depends_on_seed_and_position_alone(module: ModuleType) -> None:
     logits = random_logits(1000)
@@ -112,18 +139,37 @@ def test_a_tiny_temperature_is_nearly_greedy(module: ModuleType) -> None:
 
 @MODULES
 def test_penalties_follow_the_formulas(module: ModuleType) -> None:
-    logits = np.array([2.0, -2.0, 2.0, 2.0, -2.0], np.float32)
-    in_prompt = np.array([True, True, False, False, False])
-    counts = np.array([0, 0, 0, 2, 1], np.int32)
-    module.penalize(logits, in_prompt, counts, 0.5, 0.25, 2.0)
-    np.testing.assert_allclose(logits, [1.0, -4.0, 2.0, 1.0 - 2 * 0.25 - 0.5, -4.0 - 0.25 - 0.5])
+    logits = np.array([[2.0, -2.0, 2.0, 2.0, -2.0]] * 2, np.float32)
+    seen = np.array([[False] * 5, [True, True, False, True, True]])
+    counts = np.array([[0] * 5, [0, 0, 0, 2, 1]], np.int32)
+    rows, slots = np.array([1], np.int32), np.array([0, 1], np.int32)
+    module.penalize(logits, rows, slots, np.array([[0.5, 0.25, 2.0]], np.float32), seen, counts)
+    np.testing.assert_allclose(logits[1], [1.0, -4.0, 2.0, 1.0 - 2 * 0.25 - 0.5, -4.0 - 0.25 - 0.5])
+    assert logits[0].tolist() == [2, -2, 2, 2, -2]
+
+
+def test_a_batch_is_penalised_as_the_reference_does() -> None:
+    rng = np.random.default_rng(1)
+    logits = np.stack([random_logits(1003, seed) for seed in range(4)])
+    counts = (rng.integers(0, 4, (6, 1003)) * (rng.random((6, 1003)) < 0.1)).astype(np.int32)
+    seen = (counts > 0) | (rng.random((6, 1003)) < 0.1)
+    rows, slots = np.array([3, 0, 2], np.int32), np.array([5, 1, 0, 2], np.int32)
+    penalties = np.array([[0.5, 0.25, 1.3], [-1, 0.3, 0.7], [0, 0, 1.1]], np.float32)
+    expected = logits.copy()
+    reference.penalize(expected, rows, slots, penalties, seen, counts)
+    before = logits.copy()
+    cpu.penalize(logits, rows, slots, penalties, seen, counts)
+    np.testing.assert_allclose(logits, expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_array_equal(logits[1], before[1])
 
 
 @MODULES
-def test_bias_is_added_to_its_tokens(module: ModuleType) -> None:
-    logits = np.zeros(4, np.float32)
-    module.add_bias(logits, np.array([3, 1], np.int32), np.array([2.5, -1], np.float32))
-    np.testing.assert_array_equal(logits, [0, -1, 0, 2.5])
+def test_biases_are_added_to_their_tokens(module: ModuleType) -> None:
+    logits, tokens = np.zeros((2, 4), np.float32), np.array([[2, 2, 2], [0, 0, 0], [3, 1, 0]], np.int32)
+    biases = np.array([[9, 9, 9], [9, 9, 9], [2.5, -1, 9]], np.float32)
+    rows, slots, counts = np.array([1, 0], np.int32), np.array([0, 2], np.int32), np.array([2, 0], np.int32)
+    module.add_biases(logits, rows, slots, counts, tokens, biases)
+    np.testing.assert_array_equal(logits, [[0, 0, 0, 0], [0, -1, 0, 2.5]])
 
 
 @MODULES
@@ -184,5 +230,9 @@ def test_tokens_drawn_are_put_into_their_slots(module: ModuleType) -> None:
 @MODULES
 def test_tokens_drawn_are_counted_in_their_slots(module: ModuleType) -> None:
     counts = np.array([[0, 1], [0, 0], [2, 0]], np.int32)
-    module.count_tokens(np.array([1, 0], np.int32), np.array([0, 2], np.int32), counts)
+    seen = np.array([[True, True], [False, False], [True, False]])
+    module.count_tokens(np.array([1, 0], np.int32), np.array([0, 2], np.int32), seen, counts)
     assert counts.tolist() == [[0, 2], [0, 0], [3, 0]]
+    assert seen.tolist() == [[True, True], [False, False], [True, False]]
+    module.count_tokens(np.array([1], np.int32), np.array([1], np.int32), seen, counts)
+    assert seen[1].tolist() == [False, True]

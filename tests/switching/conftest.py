@@ -19,8 +19,12 @@ from service.core.messages.sampling import SamplingParams, TokenLogprobs
 from service.core.switching.mechanisms import PRESETS
 from service.engine import Engine, Output, Turn
 from service.execution.copier import CPUCopier
-from service.execution.models.loading import LoadedModel, load_model
+from service.execution.kv import KVFormat, KVPools
+from service.execution.models.dense_weights import HostWeights
+from service.execution.models.loading import LoadedModel, open_model
+from service.execution.models.packed_weights import PackedWeights
 from service.execution.models.text import TextStage
+from service.execution.models.weights import is_packed
 from service.execution.runner import CPURunner
 from tests.copiers import Cheap
 from tests.settings import core_settings, make_policy
@@ -151,8 +155,11 @@ class Service:
 
     def data_plane(self, device_blocks: int, host_blocks: int, slots: int, budget: int, by_layer: bool) -> Plane:
         """Return a runner, and the copier of its pools."""
-        sizes = {"num_slots": slots, "max_batched_tokens": budget, "host_blocks": host_blocks}
-        runner = CPURunner(self.model.config, self.model.weights, num_blocks=device_blocks, **sizes)
+        is_plain = not is_packed(self.model.weights)
+        kv_format = KVFormat.plain(self.model.config) if is_plain else KVFormat.padded(self.model.config, "bfloat16")
+        pools = KVPools.allocate(kv_format, device_blocks, host_blocks)
+        sizes = {"num_slots": slots, "max_batched_tokens": budget}
+        runner = CPURunner(self.model.config, self.model.weights, pools=pools, **sizes)
         return runner, CPUCopier(runner.pools, by_layer=by_layer)
 
     def _run(self, engine: Engine, turns: list[Submit]) -> Outcome:
@@ -168,10 +175,11 @@ class Service:
         return outcome
 
 
-@pytest.fixture(scope="package")
-def service(tiny_model_path: Path) -> Service:
-    """Return the service of the tiny model."""
-    return Service(load_model(tiny_model_path))
+@pytest.fixture(scope="package", params=["float32", "as stored"])
+def service(request: pytest.FixtureRequest, tiny_model_path: Path) -> Service:
+    """Return the service of the tiny model, operation by operation and as a compiled program."""
+    weights = HostWeights() if request.param == "float32" else PackedWeights("auto")
+    return Service(open_model(tiny_model_path).load(weights))
 
 
 def conversations(count: int, max_tokens: int = 40, **fields: object) -> list[Submit]:

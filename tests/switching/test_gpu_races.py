@@ -37,6 +37,7 @@ from tests.copiers import Cheap
 from tests.execution.gpu.steps import on_device
 from tests.switching.conftest import Outcome, Plane, Service, ServiceFailedError, Wrap, cheap, conversations
 
+pytestmark = pytest.mark.parametrize("service", ["float32"], indirect=True, scope="package")  # as a GPU has weights
 PRESET = "groups+reuse+async"
 TOKENS = 30
 TURNS = conversations(4, TOKENS)

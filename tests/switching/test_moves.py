@@ -12,6 +12,7 @@ from tests.switching.conftest import Outcome, Service, deep
 from tests.switching.test_gpu_races import GPUService, steps
 
 SLOTS = 24
+TRIES = 5  # how copies and steps meet decides whether a run needs compaction: about nine in ten do
 FEW = {"slots": SLOTS, "device_blocks": 80, "host_blocks": 80, "group": 10}
 
 
@@ -38,11 +39,17 @@ def moved(outcome: Outcome) -> int:
 
 @pytest.mark.parametrize("wrap", [None, deep])
 def test_moved_blocks_change_no_answer(service: Service, expected: Outcome, wrap: object) -> None:
-    outcome = service.answer(short_turns(), "full", **FEW, **({"wrap": wrap} if wrap else {}))
-    assert moved(outcome) > 0
-    assert outcome.answers == expected.answers
+    blocks = 0
+    for _ in range(TRIES):
+        outcome = service.answer(short_turns(), "full", **FEW, **({"wrap": wrap} if wrap else {}))
+        assert outcome.answers == expected.answers
+        blocks += moved(outcome)
+        if blocks:
+            return
+    pytest.fail("nothing had to move")
 
 
+@pytest.mark.parametrize("service", ["float32"], indirect=True, scope="package")  # as a GPU has weights
 def test_moved_blocks_change_no_answer_on_a_gpu(service: Service, expected: Outcome) -> None:
     late = Delays(seed=1, longest_s=0.002, which=steps)
     outcome = GPUService(service.model, faults=late).answer(short_turns(), "full", **FEW)

@@ -49,16 +49,24 @@ def _tokens(vocab: int) -> Iterator[tuple[str, Case]]:
     arguments = np.where(np.arange(ROWS) % 2, drawn, -1 - SLOTS).astype(np.int32)
     yield "pick_tokens", Case("pick_tokens", (arguments, last, np.full(ROWS, -1, np.int32)), writes=(2,))
     yield "put_tokens", Case("put_tokens", (drawn, SLOTS, last), writes=(2,))
-    yield "count_tokens", Case("count_tokens", (drawn, SLOTS, np.zeros((ROWS, vocab), np.int32)), writes=(2,))
+    seen, counts = np.zeros((ROWS, vocab), np.bool_), np.zeros((ROWS, vocab), np.int32)
+    yield "count_tokens", Case("count_tokens", (drawn, SLOTS, seen, counts), writes=(2, 3))
 
 
 def _adjustments(logits: np.ndarray) -> Iterator[tuple[str, Case]]:
     vocab = logits.shape[1]
     random = np.random.default_rng(3)
-    chosen = random.permutation(vocab)[:40].astype(np.int32)
-    yield "add_bias", Case("add_bias", (logits[0], chosen, normal((4,), 40)), writes=(0,))
-    seen, counts = random.random(vocab) < 0.3, random.integers(0, 4, vocab).astype(np.int32)
-    yield "penalize", Case("penalize", (logits[0], seen, counts, 0.5, 0.25, 1.3), writes=(0,))
+    rows = np.array([6, 1], np.int32)
+    chosen = np.stack([random.permutation(vocab)[:40] for _ in SLOTS]).astype(np.int32)
+    num_biases = np.array([40, 7], np.int32)
+    yield (
+        "add_biases",
+        Case("add_biases", (logits, rows, SLOTS, num_biases, chosen, normal((4,), ROWS, 40)), writes=(0,)),
+    )
+    counts = random.integers(0, 4, (ROWS, vocab)).astype(np.int32)
+    seen = (counts > 0) | (random.random((ROWS, vocab)) < 0.3)
+    penalties = np.array([[0.5, 0.25, 1.3], [0, 0.1, 0.8]], np.float32)
+    yield "penalize", Case("penalize", (logits, rows, SLOTS, penalties, seen, counts), writes=(0,))
     broken = logits.copy()
     broken[2, vocab - 1], broken[5, 0], broken[7, vocab // 2] = np.nan, np.inf, -np.inf
     ok = np.isfinite(broken).all(axis=1)

@@ -10,6 +10,7 @@ from service.core.core import Core
 from service.core.messages.commands import Submit
 from service.core.messages.plan import Drawn, StepPlan
 from service.core.messages.sampling import SamplingParams
+from service.execution.kv import KVPools
 from service.execution.models.architecture import ModelConfig
 from service.execution.models.weights import ModelWeights
 from service.execution.runner import CPURunner
@@ -61,7 +62,13 @@ def record_steps(
         policy="fcfs", max_num_seqs=sizes.slots, max_num_batched_tokens=sizes.budget, block_group_size=3
     )
     core = Core(wiring.core_settings(settings, sizes.blocks, host_blocks=0), wiring.policy(settings))
-    runner = CPURunner(config, weights, num_blocks=sizes.blocks, num_slots=sizes.slots, max_batched_tokens=sizes.budget)
+    runner = CPURunner(
+        config,
+        weights,
+        pools=KVPools.plain(config, sizes.blocks),
+        num_slots=sizes.slots,
+        max_batched_tokens=sizes.budget,
+    )
     arriving = _requests(config, sizes, samplings)
     recorded: list[RecordedStep] = []
     now = 0.0

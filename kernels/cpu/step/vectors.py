@@ -117,6 +117,11 @@ class Emit:
         function = ir.FunctionType(kind, [value.type for value in values])
         return self.builder.call(cgutils.get_or_insert_function(self.builder.module, function, name), values)
 
+    def pause(self) -> None:
+        """Tell the processor that this is a loop that waits."""
+        if self.features.dot not in ("i8mm", "dotprod"):
+            self.call("llvm.x86.sse2.pause", ir.VoidType())
+
     def add_product(self, a: ir.Value, b: ir.Value, total: ir.Value) -> ir.Value:
         """Return ``a * b + total``, rounded once."""
         return self.call("llvm.fma.v16f32", FLOATS, a, b, total)

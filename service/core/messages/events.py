@@ -228,7 +228,7 @@ class StepDone:
     """A step ended; the engine measured it. ``idle_s``: how long the device waited for it while there was work.
 
     For ``copy_wait_s`` of that it waited for copies. ``swap_s`` is the engine's own time for starting and ending copies
-    since the step before.
+    since the step before, ``host_s`` the part of ``device_s`` in which no kernel ran, where the runner can tell.
     """
 
     number: int
@@ -241,6 +241,7 @@ class StepDone:
     gauges: Gauges
     copy_wait_s: float = 0.0
     swap_s: float = 0.0
+    host_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,11 +95,15 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What the data plane returns for a plan: one `Drawn` for each row that draws a token, in row order."""
+    """What the data plane returns for a plan: one `Drawn` for each row that draws a token, in row order.
+
+    ``host_seconds``: the part of ``device_seconds`` in which no kernel ran, where the runner can tell.
+    """
 
     number: int
     drawn: Sequence[Drawn]
     device_seconds: float
+    host_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,11 @@ class SamplingParams:
         penalties = (self.presence_penalty, self.frequency_penalty, self.repetition_penalty)
         return None if penalties == NO_PENALTIES else penalties
 
+    @property
+    def adjusts(self) -> bool:
+        """Whether biases or penalties change the logits before a draw."""
+        return bool(self.logit_bias) or self.penalties is not None
+
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprobs:

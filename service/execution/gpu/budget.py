@@ -61,7 +61,7 @@ class StepSizes:
     def largest_step(self) -> StepShape:
         """The largest size of each axis. A block has one owner, so table entries change for each block at most once."""
         slots, changes = self.num_slots, min(self.num_blocks, self.num_slots * self.max_blocks)
-        return StepShape(self.max_tokens, slots, slots, slots, MAX_LOGPROBS, changes, BLOCKS_A_STEP)
+        return StepShape(self.max_tokens, slots, slots, slots, slots, MAX_LOGPROBS, changes, BLOCKS_A_STEP)
 
     def needs(self, dtype: DTypeLike) -> dict[str, int]:
         """Return all that a `GPURunner` takes on the device, in bytes, by purpose; activations are of ``dtype``."""

@@ -75,6 +75,9 @@ def padding(size: int, slot: int, kv_index: int) -> tuple[Batch, DrawInputs]:
         top_k=zeros,
         top_p=np.ones(size, np.float32),
         min_p=np.zeros(size, np.float32),
+        adjusted=np.empty(0, np.int32),
+        num_biases=np.empty(0, np.int32),
+        penalties=np.empty((0, 3), np.float32),
         reporting=np.empty(0, np.int32),
     )
     return batch, inputs

@@ -229,7 +229,7 @@ class GPURunner:
     def _capture(self, size: int) -> None:
         """Run a step of padding once, because no kernel can be loaded in a capture, then capture it."""
         shape, (batch, inputs) = StepShape(size, size, size), self._padding(size)
-        draws = Draws((self._sizes.num_slots,) * size, inputs, (), ())
+        draws = Draws((self._sizes.num_slots,) * size, inputs)
         no_changes = TableChanges(*(np.empty(0, np.int32),) * 2)
         with self._runtime.bound():
             with self._entry() as entry:

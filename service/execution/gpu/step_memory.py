@@ -41,6 +41,7 @@ class StepShape:
     tokens: int
     rows: int
     draws: int
+    adjusted: int = 0
     reports: int = 0
     alternatives: int = 0  # of the request that asks for the most
     changes: int = 0

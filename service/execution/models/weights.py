@@ -80,3 +80,8 @@ class ModelWeights:
     layers: tuple[LayerWeights, ...]
     final_norm: Array  # [hidden]
     output: Linear  # [vocab, hidden]
+
+
+def is_packed(weights: ModelWeights) -> bool:
+    """Return which of the two forms weights have."""
+    return isinstance(weights.embedding, PackedMatrix)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from service.execution.kv import KVPools
 from service.execution.models.loading import load_model
 from service.execution.runner import CPURunner
 
@@ -12,7 +13,9 @@ from service.execution.runner import CPURunner
 async def tiny(serve, tiny_model_path: Path):
     """A server of the tiny model itself."""
     loaded = load_model(tiny_model_path)
-    runner = CPURunner(loaded.config, loaded.weights, num_blocks=64, num_slots=16, max_batched_tokens=256)
+    runner = CPURunner(
+        loaded.config, loaded.weights, pools=KVPools.plain(loaded.config, 64), num_slots=16, max_batched_tokens=256
+    )
     return await serve(runner, core={"device_blocks": 64}, model={"max_model_len": 512})
 
 

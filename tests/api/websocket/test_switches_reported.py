@@ -6,7 +6,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.execution.copier import CPUCopier
-from service.execution.kv import kv_bytes_per_block
+from service.execution.kv import KVPools, kv_bytes_per_block
 from service.execution.models.loading import load_model
 from service.execution.runner import CPURunner
 from tests.copiers import Cheap
@@ -24,7 +24,7 @@ def model(tiny_model_path):
 @pytest.fixture
 async def live(serve, model):
     """A server that preempts and swaps out every request again and again."""
-    sizes = {"num_blocks": 100, "num_slots": 4, "max_batched_tokens": 256, "host_blocks": 100}
+    sizes = {"pools": KVPools.plain(model.config, 100, 100), "num_slots": 4, "max_batched_tokens": 256}
     runner = CPURunner(model.config, model.weights, **sizes)
     core = {"device_blocks": 100, "host_blocks": 100, "max_num_seqs": 4, "debug_preempt_every": EVERY}
     served = {"vocab_size": model.config.vocab_size, "block_bytes": kv_bytes_per_block(model.config)}

@@ -21,6 +21,7 @@ from service.execution.gpu.pools import GPUPools
 from service.execution.gpu.runner import GPURunner
 from service.execution.gpu.simulated.faults import Faults
 from service.execution.gpu.simulated.runtime import SimulatedRuntime
+from service.execution.kv import KVPools
 from service.execution.models.architecture import ModelConfig
 from service.execution.models.weights import ModelWeights
 from service.execution.runner import CPURunner
@@ -94,7 +95,7 @@ def played(config: ModelConfig, weights: ModelWeights, *plans: StepPlan, kernels
 
 
 def _cpu_runner(config: ModelConfig, weights: ModelWeights, kernels: ModuleType = cpu) -> CPURunner:
-    sizes = {"num_blocks": BLOCKS, "num_slots": SLOTS, "max_batched_tokens": BUDGET}
+    sizes = {"pools": KVPools.plain(config, BLOCKS), "num_slots": SLOTS, "max_batched_tokens": BUDGET}
     return CPURunner(config, weights, kernels=kernels, **sizes)
 
 

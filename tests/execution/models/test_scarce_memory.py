@@ -12,6 +12,7 @@ from service.core.core import Core
 from service.core.messages.commands import Submit
 from service.core.messages.events import Finished
 from service.core.messages.sampling import SamplingParams
+from service.execution.kv import KVPools
 from service.execution.models.loading import LoadedModel, load_model
 from service.execution.runner import CPURunner
 from service.simulation.driver import Simulation
@@ -37,7 +38,7 @@ def answers(model: LoadedModel, blocks: int, slots: int, budget: int, policy: st
         core_settings(device_blocks=blocks, max_num_seqs=slots, max_num_batched_tokens=budget),
         make_policy(policy),
     )
-    sizes = {"num_blocks": blocks, "num_slots": slots, "max_batched_tokens": budget}
+    sizes = {"pools": KVPools.plain(model.config, blocks), "num_slots": slots, "max_batched_tokens": budget}
     simulation = Simulation(core, CPURunner(model.config, model.weights, **sizes))
     for number in range(CONVERSATIONS):
         simulation.submit(conversation(number))

@@ -19,7 +19,7 @@ from service.core.messages.commands import Submit
 from service.core.messages.plan import Row, SlotOpening
 from service.core.messages.sampling import SamplingParams
 from service.execution.batch import Batcher, SlotMemory
-from service.execution.kv import allocate_kv_pool
+from service.execution.kv import KVPools, allocate_kv_pool
 from service.execution.memory import HostMemory
 from service.execution.model import LlamaModel
 from service.execution.models.loading import LoadedModel, load_model
@@ -49,7 +49,7 @@ class Server:
         core = Core(
             core_settings(device_blocks=blocks, max_num_seqs=slots, max_num_batched_tokens=chunk), make_policy("fcfs")
         )
-        sizes = {"num_blocks": blocks, "num_slots": slots, "max_batched_tokens": chunk}
+        sizes = {"pools": KVPools.plain(model.config, blocks), "num_slots": slots, "max_batched_tokens": chunk}
         self.simulation = Simulation(core, CPURunner(model.config, model.weights, **sizes))
 
     def answers(self, prompts: dict[str, tuple[list[int], int]], user: str | None = None) -> dict[str, list[int]]:

@@ -34,7 +34,7 @@ GROUPS = [
 SMALL_HEADS = [(32, 2), (48, 1)]  # which tensor cores do not serve
 ARCHITECTURES = {"sm_80": (8, 0), "sm_90": (9, 0)}
 SINGLE = [
-    *(logits.add_bias, logits.penalize, logits.clear_rows),
+    *(logits.add_biases, logits.penalize, logits.clear_rows),
     *(tokens.pick_tokens, tokens.put_tokens, tokens.count_tokens),
 ]
 UNTYPED = [

@@ -31,7 +31,9 @@ def test_tokens_drawn_are_counted_in_their_slots_alone() -> None:
     rng = np.random.default_rng(0)
     tokens, slots = rng.integers(0, 37, COUNT, np.int32), rng.permutation(200)[:COUNT].astype(np.int32)
     counts = rng.integers(0, 9, (200, 37), np.int32)
-    expected = counts.copy()
-    reference.count_tokens(tokens, slots, expected)
-    ops().count_tokens(tokens, slots, counts)
+    seen = counts > 0
+    expected_seen, expected = seen.copy(), counts.copy()
+    reference.count_tokens(tokens, slots, expected_seen, expected)
+    ops().count_tokens(tokens, slots, seen, counts)
     np.testing.assert_array_equal(counts, expected)
+    np.testing.assert_array_equal(seen, expected_seen)
