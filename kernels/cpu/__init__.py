@@ -6,6 +6,10 @@ fallback ``workqueue`` in 80 us, and a decode of 30 layers has 150 such loops. O
 
 import os
 
+from kernels.cpu import compile_cache  # noqa: F401 - before there is a kernel
+
+# isort: split
+
 from kernels.cpu.attention import paged_attention
 from kernels.cpu.layers import add_rms_norm, head_rms_norm, rms_norm, rope, rope_store_kv, silu_mul, store_kv
 from kernels.cpu.linear import linear

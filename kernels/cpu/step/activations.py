@@ -1,9 +1,9 @@
 """The forms in which products take activations: panels of 8 rows, of bytes or of float32.
 
-In a panel the rows stand beside each other, so that a product reaches all of them from one pointer. A panel of bytes has
-for each 32 columns `BYTES_BLOCK` bytes: int8[8][32] quants; float32[8] scales d; float32[8] d times the sum of the quants;
-int32[8] the negative sum of the quants; int32[2][8] the same of the first and the last 16 columns. A panel of floats is
-float32[columns][8].
+In a panel the rows stand beside each other, so that a product reaches all of them from one pointer. A panel of bytes
+has for each 32 columns `BYTES_BLOCK` bytes: int8[8][32] quants; float32[8] scales d; float32[8] d times the sum of the
+quants; int32[8] the negative sum of the quants; int32[2][8] the same of the first and the last 16 columns. A panel of
+floats is float32[columns][8].
 
 `quantise` writes the first form, by the definition in `kernels.reference`; `spread` the second.
 """

@@ -1,6 +1,7 @@
 """The instruction sets that the kernels of a step use, by the processor that Numba compiles for.
 
-That is this machine's, unless ``NUMBA_CPU_NAME`` names one of `LEVELS`, as ``--cpu-features`` and the container image do.
+That is this machine's, unless ``NUMBA_CPU_NAME`` names one of `LEVELS`, as ``--cpu-features`` and the container image
+do.
 """
 
 import os
@@ -9,14 +10,16 @@ from dataclasses import dataclass
 
 import llvmlite.binding
 
+DOTS = ("avx512vnni", "avxvnni", "avx512bw", "avx2", "i8mm", "dotprod")
+"""Sets of instructions with products of bytes, the best first. NEON has i8mm, and dotprod for signed bytes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Features:
     """What differs between processors. All else is left to LLVM, which splits long vectors into what there is.
 
-    ``dot``: the product of unsigned and signed bytes, by the instruction's set: avx512vnni, avxvnni, avx2, i8mm (NEON's),
-    dotprod (NEON's for signed bytes), or generic.  ``bf16``: whether there are dot products of bfloat16 (AVX-512).
-    ``wide``: whether there are 32 vector registers of 64 bytes.
+    ``dot``: the product of unsigned and signed bytes, by the instruction's set, `DOTS` or generic.  ``bf16``: whether
+    there are dot products of bfloat16 (AVX-512).  ``wide``: whether there are 32 vector registers of 64 bytes.
     """
 
     dot: str
@@ -29,8 +32,8 @@ class Features:
 
 LEVELS: Mapping[str, Features] = {
     "cooperlake": Features("avx512vnni", bf16=True, wide=True),
-    "icelake-server": Features("avx512vnni", bf16=False, wide=True),
-    "x86-64-v4": Features("avx2", bf16=False, wide=True),
+    "cascadelake": Features("avx512vnni", bf16=False, wide=True),
+    "x86-64-v4": Features("avx512bw", bf16=False, wide=True),
     "alderlake": Features("avxvnni", bf16=False, wide=False),
     "x86-64-v3": Features("avx2", bf16=False, wide=False),
     "x86-64-v2": Features("generic", bf16=False, wide=False),
@@ -40,16 +43,20 @@ LEVELS: Mapping[str, Features] = {
 
 def of_flags(flags: Mapping[str, bool]) -> Features:
     """Return the best that a processor with these flags, by LLVM's names, has."""
-    dots = (("avx512vnni", "avx512vnni"), ("avxvnni", "avxvnni"), ("avx2", "avx2"), ("i8mm", "i8mm"))
-    found = next((dot for flag, dot in (*dots, ("dotprod", "dotprod")) if flags.get(flag)), "generic")
+    found = next((dot for dot in DOTS if flags.get(dot)), "generic")
     wide = bool(flags.get("avx512f") and flags.get("avx512bw"))
     return Features(found, bf16=bool(wide and flags.get("avx512bf16")), wide=wide)
 
 
-def of_target() -> Features:
-    """Return the features of the processor that Numba compiles for."""
-    named = LEVELS.get(os.environ.get("NUMBA_CPU_NAME", ""))
-    return named or of_flags(llvmlite.binding.get_host_cpu_features())
+def of_target(environment: Mapping[str, str] = os.environ) -> Features:
+    """Return the features of the processor that Numba compiles for, by its variables."""
+    name = environment.get("NUMBA_CPU_NAME", "")
+    listed = environment.get("NUMBA_CPU_FEATURES", "" if name == "generic" else None)
+    if name in LEVELS:
+        return LEVELS[name]
+    if listed is None:
+        return of_flags(llvmlite.binding.get_host_cpu_features())
+    return of_flags({flag[1:]: flag[0] == "+" for flag in listed.split(",") if flag})
 
 
 FEATURES = of_target()

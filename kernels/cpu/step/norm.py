@@ -27,7 +27,7 @@ def _sum_of_squares(emit: Emit, address: ir.Value, count: ir.Value) -> ir.Value:
     return emit.sum_of_floats(total.get())
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def inverse_rms(address, columns, eps_bits):
     """Return 1 / sqrt(mean of squares + eps) of float32 at an address."""
     whole = columns // 16 * 16

@@ -41,7 +41,7 @@ from kernels.cpu.step.unit_kernel import unit_kernel
 def bfloat(value):
     """Return the bits of a float32 as bfloat16, to nearest even; a NaN stays one."""
     bits = np.float32(value).view(np.uint32)
-    if value != value:
+    if np.isnan(value):
         return np.uint16((bits | np.uint32(0x400000)) >> np.uint32(16))
     return np.uint16((bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) >> np.uint32(16))
 
@@ -55,7 +55,7 @@ def _put(address, index, item, value):
         floats(address)[index] = value
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _rotated(op, head, weight, position, scale, out):
     """Write a head's numbers, normed if there is a weight, rotated and scaled, to float32 at ``out``."""
     operands = longs(op)
@@ -85,7 +85,7 @@ def _store_query(op, values, out):
         _put(out, i, item, np.float32(0.0))
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _store_key(op, values, block, token):
     operands = longs(op)
     dim, item = operands[HEAD_DIM], operands[ITEM]
@@ -96,7 +96,7 @@ def _store_key(op, values, block, token):
         _put(block, (i // per * 16 + token) * per + i % per, item, value)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _store_value(op, values, block, token):
     operands = longs(op)
     item = operands[ITEM]

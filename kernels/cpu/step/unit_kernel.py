@@ -1,14 +1,15 @@
 """The form of all code that a step's program calls: ``kernel(op, step, unit, scratch)``, four addresses or numbers.
 
-``op`` and ``step`` are arrays of int64: the operation's operands, and what this step is. A unit is a part of an operation
-that touches no other part's outputs, so units run in any order on any thread. ``scratch`` is memory of the thread.
-Kernels raise nothing: there is no way out of a team.
+``op`` and ``step`` are arrays of int64: the operation's operands, and what this step is. A unit is a part of an
+operation that touches no other part's outputs, so units run in any order on any thread. ``scratch`` is memory of the
+thread. Kernels raise nothing: there is no way out of a team.
 """
 
 # mypy: allow-untyped-calls, disallow-any-generics = False
 
 from collections.abc import Callable
 from functools import cached_property
+from typing import cast
 
 from numba import cfunc, types
 
@@ -26,7 +27,7 @@ class UnitKernel:
     def address(self) -> int:
         """Where the machine code is."""
         self._compiled = cfunc(SIGNATURE, cache=True, error_model="numpy")(self.function)
-        return int(self._compiled.address)
+        return cast(int, self._compiled.address)
 
     @property
     def is_compiled(self) -> bool:

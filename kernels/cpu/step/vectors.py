@@ -27,7 +27,7 @@ HALF, FLOAT = ir.HalfType(), ir.FloatType()
 POINTER = BYTE.as_pointer()
 
 
-class _BFloat(ir.Type):
+class _BFloat(ir.Type):  # type: ignore[misc]
     """LLVM's bfloat, which llvmlite does not know."""
 
     def _to_string(self) -> str:
@@ -150,7 +150,20 @@ class Emit:
 
     def widened_halves(self, address: ir.Value, *terms: ir.Value | int) -> ir.Value:
         """Load 16 numbers of float16 as float32."""
-        return self.builder.fpext(self.load(HALVES, address, *terms), FLOATS)
+        if self.features.dot != "generic":
+            return self.builder.fpext(self.load(HALVES, address, *terms), FLOATS)
+        return self._widened_by_integers(self.load(SHORTS, address, *terms))
+
+    def _widened_by_integers(self, halves: ir.Value) -> ir.Value:
+        """Do what LLVM calls a function of the compiler's library for, which a process may lack."""
+        bits = self.builder.zext(halves, INTS)
+        sign = self.builder.shl(self.builder.and_(bits, constant(0x8000, INTS)), constant(16, INTS))
+        rest = self.builder.shl(self.builder.and_(bits, constant(0x7FFF, INTS)), constant(13, INTS))
+        number = self.builder.fmul(self.builder.bitcast(rest, FLOATS), constant(2.0**112))
+        is_number = self.builder.icmp_unsigned("<", rest, constant(0x0F800000, INTS))
+        special = self.builder.or_(rest, constant(0x7F800000, INTS))
+        chosen = self.builder.select(is_number, self.builder.bitcast(number, INTS), special)
+        return self.builder.bitcast(self.builder.or_(chosen, sign), FLOATS)
 
     def widened_bfloats(self, address: ir.Value, *terms: ir.Value | int) -> ir.Value:
         """Load 16 numbers of bfloat16 as float32."""
@@ -206,7 +219,10 @@ class Variable:
 
 
 def emitted(parameters: int, result: Any = types.void) -> Callable[[Callable[..., ir.Value | None]], Any]:
-    """Return a decorator: ``emit_function(emit, *values)`` becomes a function of so many int64 for Numba code."""
+    """Return a decorator: ``emit_function(emit, *values)`` becomes a function of so many int64 for Numba code.
+
+    It keeps what it was as ``emit``.
+    """
     names = ", ".join(f"a{number}" for number in range(parameters))
     signature = result(*[types.int64] * parameters)
 
@@ -218,7 +234,9 @@ def emitted(parameters: int, result: Any = types.void) -> Callable[[Callable[...
         # Numba wants a function with as many named parameters.
         scope = {"signature": signature, "generate": generate}
         exec(f"def typed(typing_context, {names}): return signature, generate", scope)
-        return intrinsic(scope["typed"])
+        made: Any = intrinsic(scope["typed"])
+        made.emit = function
+        return made
 
     return decorate
 
@@ -250,7 +268,7 @@ def _by_parts(bits: int, part: Callable[..., ir.Value]) -> Callable[..., ir.Valu
 
 
 def _on_integers(name: str) -> Callable[..., ir.Value]:
-    """Return an instruction of Intel's, which takes four bytes as an integer (LLVM before 22, which later ones accept)."""
+    """Return an instruction of Intel's, which takes four bytes as an integer, as LLVM before 22 has it."""
 
     def part(emit: Emit, total: ir.Value, unsigned: ir.Value, signed: ir.Value) -> ir.Value:
         return emit.call(name, total.type, total, *(emit.builder.bitcast(v, total.type) for v in (unsigned, signed)))
@@ -263,16 +281,20 @@ def _unsigned_dot(emit: Emit, total: ir.Value, unsigned: ir.Value, signed: ir.Va
     return emit.call("llvm.aarch64.neon.usdot.v4i32.v16i8", total.type, total, unsigned, signed)
 
 
-def _multiply_add_shorts(emit: Emit, total: ir.Value, unsigned: ir.Value, signed: ir.Value) -> ir.Value:
-    """AVX2: its product of bytes saturates, so even and odd bytes are widened first."""
-    builder, shorts = emit.builder, ir.VectorType(SHORT, 16)
-    eight = constant(8, shorts)
-    u, s = builder.bitcast(unsigned, shorts), builder.bitcast(signed, shorts)
-    even = builder.and_(u, constant(255, shorts)), builder.ashr(builder.shl(s, eight), eight)
-    odd = builder.lshr(u, eight), builder.ashr(s, eight)
-    for pair in (even, odd):
-        total = builder.add(total, emit.call("llvm.x86.avx2.pmadd.wd", total.type, *pair))
-    return total
+def _on_shorts(name: str) -> Callable[..., ir.Value]:
+    """Return an instruction of Intel's for pairs of 16 bits. That for bytes saturates, so these are widened first."""
+
+    def part(emit: Emit, total: ir.Value, unsigned: ir.Value, signed: ir.Value) -> ir.Value:
+        builder, shorts = emit.builder, ir.VectorType(SHORT, 2 * total.type.count)
+        eight = constant(8, shorts)
+        u, s = builder.bitcast(unsigned, shorts), builder.bitcast(signed, shorts)
+        even = builder.and_(u, constant(255, shorts)), builder.ashr(builder.shl(s, eight), eight)
+        odd = builder.lshr(u, eight), builder.ashr(s, eight)
+        for pair in (even, odd):
+            total = builder.add(total, emit.call(name, total.type, *pair))
+        return total
+
+    return part
 
 
 def _signed_dot(emit: Emit, total: ir.Value, unsigned: ir.Value, signed: ir.Value) -> ir.Value:
@@ -297,7 +319,8 @@ def _generic(emit: Emit, total: ir.Value, unsigned: ir.Value, signed: ir.Value) 
 _DOTS: dict[str, Callable[..., ir.Value]] = {
     "avx512vnni": _on_integers("llvm.x86.avx512.vpdpbusd.512"),
     "avxvnni": _by_parts(256, _on_integers("llvm.x86.avx512.vpdpbusd.256")),
-    "avx2": _by_parts(256, _multiply_add_shorts),
+    "avx512bw": _on_shorts("llvm.x86.avx512.pmaddw.d.512"),
+    "avx2": _by_parts(256, _on_shorts("llvm.x86.avx2.pmadd.wd")),
     "i8mm": _by_parts(128, _unsigned_dot),
     "dotprod": _by_parts(128, _signed_dot),
     "generic": _generic,

@@ -1,7 +1,7 @@
 """The types of weights that a step computes with, by their names in a file: one file a type.
 
-A file says how its type lies in a model's file and in packed memory, packs the one into the other, and has the code that
-loads it in a product. `format.py` says what they share.
+A file says how its type lies in a model's file and in packed memory, packs the one into the other, and has the code
+that loads it in a product. `format.py` says what they share.
 """
 
 from collections.abc import Mapping
