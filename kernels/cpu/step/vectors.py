@@ -125,7 +125,7 @@ class Emit:
 
     def pause(self) -> None:
         """Tell the processor that this is a loop that waits."""
-        if self.features.dot not in ("i8mm", "dotprod"):
+        if self.builder.module.triple.startswith("x86"):
             self.call("llvm.x86.sse2.pause", ir.VoidType())
 
     def add_product(self, a: ir.Value, b: ir.Value, total: ir.Value) -> ir.Value:
