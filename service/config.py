@@ -37,6 +37,7 @@ DEFAULT_PRESET = "groups+reuse+async"
 
 DType = Literal["auto", "bfloat16", "float16", "float32"]
 KVCacheDType = Literal["auto", "bfloat16", "float32"]
+CPUFeatures = Literal["auto", "avx512-bf16", "avx512-vnni", "avx512", "avx-vnni", "avx2", "sse4"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
@@ -230,6 +231,11 @@ class ServeSettings(BaseSettings):
     )
     threads: int | None = Field(
         None, ge=1, description="Threads that compute the model. Unset: one for each core that the process may use"
+    )
+    cpu_features: CPUFeatures = Field(
+        "auto",
+        description="Most that the CPU's kernels may use of its instructions. auto: all that it has, or what Numba's "
+        "variables say",
     )
     emulate_link: Literal["pcie4"] | None = Field(
         None, description="Makes copies between the KV pools take at least the time of this link, for experiments"

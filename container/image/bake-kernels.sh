@@ -5,17 +5,23 @@ here=$(dirname "$0")
 export NUMBA_CACHE_DIR="$here/kernels"
 
 warm_up() {
-    /opt/fastswitch/bin/python - <<'PYTHON'
-from service.cli.serve import build
+    FASTSWITCH_CPU_FEATURES=$1 /opt/fastswitch/bin/python - <<'PYTHON'
+import os
+
+from service.cli.main import limit_instructions
 from service.config import ServeSettings
 
-build(ServeSettings(device="cpu"))
+settings = ServeSettings(device="cpu")
+limit_instructions(settings.cpu_features, os.environ)
+
+from service.cli.serve import build
+
+build(settings)
 PYTHON
 }
 
 levels=$("$here/cpu-levels.sh")
-[ -n "$levels" ] || warm_up
-for level in $levels; do
-    NUMBA_CPU_NAME=$level NUMBA_CPU_FEATURES='' warm_up
+for level in ${levels:-auto}; do
+    warm_up "$level"
 done
 chmod -R a+rX "$NUMBA_CACHE_DIR"

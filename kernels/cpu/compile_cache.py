@@ -34,10 +34,9 @@ class _Locator(_CacheLocator):
     @classmethod
     def from_function(cls, function: FunctionType, file: str) -> "_Locator | None":
         """Return None for a function of others, which Numba finds a place for."""
-        path, root = Path(file), folder()
-        if root is None or not path.is_relative_to(SOURCES):
-            return None
-        return cls(root / path.relative_to(SOURCES).parent, function)
+        path = Path(file)
+        root = folder() if path.is_relative_to(SOURCES) else None
+        return None if root is None else cls(root / path.relative_to(SOURCES).parent, function)
 
     def get_cache_path(self) -> str:
         return str(self._folder)
@@ -64,8 +63,9 @@ def folder() -> Path | None:
 
 
 def _places() -> Iterator[Path]:
-    if config.CACHE_DIR:
-        yield Path(config.CACHE_DIR)
+    asked: str = config.CACHE_DIR  # type: ignore[attr-defined]
+    if asked:
+        yield Path(asked)
         return
     yield SOURCES / "__pycache__"
     with suppress(RuntimeError):  # no home

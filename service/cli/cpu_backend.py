@@ -2,6 +2,10 @@
 
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import numba
+import structlog
+
+from kernels.cpu.step.features import FEATURES
 from service.cli.backend import Backend, copies_by_layer, device_blocks, host_blocks
 from service.config import CPU_DEVICE_KV, CPU_HOST_KV, ServeSettings, Size
 from service.errors import ConfigError
@@ -15,6 +19,8 @@ from service.execution.models.packed_weights import PackedWeights
 from service.execution.runner import CPURunner
 from service.execution.serving_device import cpu_device
 
+_log = structlog.get_logger(__name__)
+
 
 def cpu_backend(settings: ServeSettings, opened: OpenedModel) -> Backend:
     """Return the CPU's backend. Raises `ModelLoadError`, and `ConfigError` for settings that do not fit."""
@@ -22,6 +28,7 @@ def cpu_backend(settings: ServeSettings, opened: OpenedModel) -> Backend:
     device_kv, host_kv = _sizes(settings)
     blocks = device_blocks(device_kv, kv_format.block_bytes)
     swapped = host_blocks(host_kv, kv_format.block_bytes, settings)
+    _log.info("cpu_features", features=str(FEATURES), threads=numba.get_num_threads())
     with ThreadPoolExecutor(1) as beside:  # touching a pool's pages takes as long as reading a small model
         pools = beside.submit(KVPools.allocate, kv_format, blocks, swapped)
         loaded = opened.load(weights)

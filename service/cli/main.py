@@ -19,7 +19,8 @@ from clients.workload.settings import WorkloadSettings
 from service.cli.flags import ChatFlags, LoadFlags, WorkloadFlags, add_flags, resolve_flags
 from service.cli.keys_command import add_keys_flags, run_keys
 from service.config import ServeSettings, add_serve_flags, resolve
-from service.errors import MachineMemoryError, StartupError
+from service.errors import ConfigError, MachineMemoryError, StartupError
+from service.machine.cpu_features import compile_for, levels_here
 from service.machine.cpus import usable_cpus
 from service.machine.interpreter import switch_sooner
 from service.machine.malloc import limit_heaps
@@ -100,6 +101,7 @@ def _version() -> str:
 def _serve(settings: ServeSettings) -> int:
     began = time.perf_counter()
     limit_threads(settings.threads, os.environ)
+    limit_instructions(settings.cpu_features, os.environ)
     limit_heaps()
     switch_sooner()
     from service.cli.serve import serve  # noqa: PLC0415 - heavy, and reads the variables above when it is loaded
@@ -114,6 +116,15 @@ def limit_threads(asked: int | None, environment: MutableMapping[str, str]) -> N
             environment[name] = str(asked)
         else:
             environment.setdefault(name, str(usable_cpus()))
+
+
+def limit_instructions(asked: str, environment: MutableMapping[str, str]) -> None:
+    """Have kernels compiled for a level of `LEVELS`, or as Numba chooses. Raises `ConfigError`."""
+    if asked == "auto":
+        return
+    if asked not in (here := levels_here()):
+        raise ConfigError(f"--cpu-features {asked}: this CPU has {', '.join(here) or 'none of these levels'}")
+    compile_for(asked, environment)
 
 
 def _chat(settings: ChatSettings) -> int:

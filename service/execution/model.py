@@ -65,7 +65,7 @@ def rotary_tables(config: ModelConfig, num_positions: int) -> tuple[NDArray[np.f
 
 
 class LlamaModel:
-    """Dense weights, rotary tables and workspace; `forward` runs a batch of at most ``max_tokens`` with ``max_draws``."""
+    """Runs batches of at most ``max_tokens`` with ``max_draws`` on dense weights, in a workspace of its own."""
 
     def __init__(
         self,

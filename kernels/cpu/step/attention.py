@@ -50,91 +50,114 @@ softmax_2, softmax_4 = make_softmax(2), make_softmax(4)
 
 
 @njit(nogil=True, cache=True)
-def _score(item, rows, queries, units, keys, blocks, scores):
-    """Compute the scores of all rows, some at a time."""
-    row = 0
-    while row < rows:
-        q, out, left = queries + row * ROW, scores + row * ROW, rows - row
-        if item == 4:
-            if left >= 8:
-                score_4_8(q, units, keys, blocks, out)
-                row += 8
-            elif left >= 4:
-                score_4_4(q, units, keys, blocks, out)
-                row += 4
-            elif left >= 2:
-                score_4_2(q, units, keys, blocks, out)
-                row += 2
-            else:
-                score_4_1(q, units, keys, blocks, out)
-                row += 1
-        elif left >= 12:
-            score_2_12(q, units, keys, blocks, out)
-            row += 12
-        elif left >= 6:
-            score_2_6(q, units, keys, blocks, out)
-            row += 6
-        elif left >= 4:
-            score_2_4(q, units, keys, blocks, out)
-            row += 4
-        elif left == 3:
-            score_2_3(q, units, keys, blocks, out)
-            row += 3
-        elif left == 2:
-            score_2_2(q, units, keys, blocks, out)
-            row += 2
-        else:
-            score_2_1(q, units, keys, blocks, out)
-            row += 1
+def _score_pairs(left, queries, units, keys, blocks, scores):
+    """Compute the scores of some of the rows that are left, for a pool of bfloat16, and return how many."""
+    if left >= 12:
+        score_2_12(queries, units, keys, blocks, scores)
+        return 12
+    if left >= 6:
+        score_2_6(queries, units, keys, blocks, scores)
+        return 6
+    if left >= 4:
+        score_2_4(queries, units, keys, blocks, scores)
+        return 4
+    if left == 3:
+        score_2_3(queries, units, keys, blocks, scores)
+        return 3
+    if left == 2:
+        score_2_2(queries, units, keys, blocks, scores)
+        return 2
+    score_2_1(queries, units, keys, blocks, scores)
+    return 1
 
 
 @njit(nogil=True, cache=True)
-def _mix(item, rows, weights, values, tokens, dim, mixed):
-    """Compute the sums of values of all rows, some rows and dimensions at a time; shifts and restores ``values``."""
-    stride, blocks, at = 4 * dim, (tokens + 15) // 16, longs(values)
+def _score_singles(left, queries, units, keys, blocks, scores):
+    """The same for a pool of float32."""
+    if left >= 8:
+        score_4_8(queries, units, keys, blocks, scores)
+        return 8
+    if left >= 4:
+        score_4_4(queries, units, keys, blocks, scores)
+        return 4
+    if left >= 2:
+        score_4_2(queries, units, keys, blocks, scores)
+        return 2
+    score_4_1(queries, units, keys, blocks, scores)
+    return 1
+
+
+@njit(nogil=True, cache=True)
+def _mix_pairs(left, is_wide, weights, values, tokens, stride, mixed):
+    """Sum the values of some of the rows that are left, for a pool of bfloat16, and return how many."""
+    if not is_wide:
+        if left >= 6:
+            rest_2_6(weights, values, tokens, stride, mixed)
+            return 6
+        rest_2_1(weights, values, tokens, stride, mixed)
+        return 1
+    if left >= 6:
+        mix_2_6(weights, values, tokens, stride, mixed)
+        return 6
+    if left >= 4:
+        mix_2_4(weights, values, tokens, stride, mixed)
+        return 4
+    if left == 3:
+        mix_2_3(weights, values, tokens, stride, mixed)
+        return 3
+    if left == 2:
+        mix_2_2(weights, values, tokens, stride, mixed)
+        return 2
+    mix_2_1(weights, values, tokens, stride, mixed)
+    return 1
+
+
+@njit(nogil=True, cache=True)
+def _mix_singles(left, is_wide, weights, values, tokens, stride, mixed):
+    """The same for a pool of float32."""
+    if left >= 4:
+        if is_wide:
+            mix_4_4(weights, values, tokens, stride, mixed)
+        else:
+            rest_4_4(weights, values, tokens, stride, mixed)
+        return 4
+    if is_wide:
+        mix_4_1(weights, values, tokens, stride, mixed)
+    else:
+        rest_4_1(weights, values, tokens, stride, mixed)
+    return 1
+
+
+@njit(nogil=True, cache=True)
+def _score(item, rows, scratch, units, blocks):
+    """Compute the scores of all rows, some at a time."""
+    row = 0
+    while row < rows:
+        queries, scores = scratch + _Q + row * ROW, scratch + _SCORES + row * ROW
+        if item == 2:
+            row += _score_pairs(rows - row, queries, units, scratch + _KEYS_AT, blocks, scores)
+        else:
+            row += _score_singles(rows - row, queries, units, scratch + _KEYS_AT, blocks, scores)
+
+
+@njit(nogil=True, cache=True)
+def _mix(item, rows, scratch, tokens, dim):
+    """Compute the sums of values of all rows, some rows and 64 or 16 dimensions at a time."""
+    values = longs(scratch + _VALUES_AT)
     first = 0
     while first < dim:
-        wide = dim - first >= 64
+        is_wide = dim - first >= 64
         row = 0
         while row < rows:
-            w, out, left = weights + row * ROW, mixed + row * ROW + 4 * first, rows - row
-            if item == 4:
-                if wide and left >= 4:
-                    mix_4_4(w, values, tokens, stride, out)
-                elif wide:
-                    mix_4_1(w, values, tokens, stride, out)
-                elif left >= 4:
-                    rest_4_4(w, values, tokens, stride, out)
-                else:
-                    rest_4_1(w, values, tokens, stride, out)
-                row += 4 if left >= 4 else 1
-            elif not wide:
-                if left >= 6:
-                    rest_2_6(w, values, tokens, stride, out)
-                else:
-                    rest_2_1(w, values, tokens, stride, out)
-                row += 6 if left >= 6 else 1
-            elif left >= 6:
-                mix_2_6(w, values, tokens, stride, out)
-                row += 6
-            elif left >= 4:
-                mix_2_4(w, values, tokens, stride, out)
-                row += 4
-            elif left == 3:
-                mix_2_3(w, values, tokens, stride, out)
-                row += 3
-            elif left == 2:
-                mix_2_2(w, values, tokens, stride, out)
-                row += 2
+            weights, mixed = scratch + _WEIGHTS + row * ROW, scratch + _MIXED + row * ROW + 4 * first
+            if item == 2:
+                row += _mix_pairs(rows - row, is_wide, weights, scratch + _VALUES_AT, tokens, 4 * dim, mixed)
             else:
-                mix_2_1(w, values, tokens, stride, out)
-                row += 1
-        done = 64 if wide else 16
+                row += _mix_singles(rows - row, is_wide, weights, scratch + _VALUES_AT, tokens, 4 * dim, mixed)
+        done = 64 if is_wide else 16
+        for block in range((tokens + 15) // 16):
+            values[block] += 4 * done
         first += done
-        for block in range(blocks):
-            at[block] += 4 * done
-    for block in range(blocks):
-        at[block] -= 4 * first
 
 
 @njit(nogil=True, cache=True)
@@ -148,7 +171,7 @@ def _split(op, step, kv_head, table, rows, per_token, position, begin, end, item
     for index in range(blocks):
         block = longs(step)[POOL] + ints(table)[begin // 16 + index] * block_bytes + head_at
         keys[index], values[index] = block + operands[KEYS], block + operands[VALUES]
-    _score(item, rows, scratch + _Q, dim * item // 4, scratch + _KEYS_AT, blocks, scratch + _SCORES)
+    _score(item, rows, scratch, dim * item // 4, blocks)
     for row in range(rows):
         own = min(end, position + row // per_token + 1) - begin
         scores, weights, peak = (
@@ -162,7 +185,7 @@ def _split(op, step, kv_head, table, rows, per_token, position, begin, end, item
             softmax_2(scores, own, blocks, weights, peak)
         else:
             softmax_4(scores, own, blocks, weights, peak)
-    _mix(item, rows, scratch + _WEIGHTS, scratch + _VALUES_AT, end - begin, dim, scratch + _MIXED)
+    _mix(item, rows, scratch, end - begin, dim)
 
 
 @njit(nogil=True, cache=True, inline="always")

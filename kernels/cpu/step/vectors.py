@@ -80,6 +80,12 @@ class Emit:
         loaded.align = 1 if isinstance(kind, ir.VectorType) else 4 if kind in (INT, FLOAT) else 1
         return loaded
 
+    def prefetch(self, address: ir.Value, ahead: int, count: int) -> None:
+        """Ask for ``count`` bytes, ``ahead`` of an address, before they are needed."""
+        for line in range(0, count, 64):
+            pointer = self.builder.inttoptr(self.offset(address, ahead + line), POINTER)
+            self.call("llvm.prefetch.p0", ir.VoidType(), pointer, INT(0), INT(3), INT(1))
+
     def store(self, value: ir.Value, address: ir.Value, *terms: ir.Value | int) -> None:
         """Store a value; it need not be aligned."""
         self.builder.store(value, self.pointer(self.offset(address, *terms), value.type)).align = 1
@@ -119,7 +125,7 @@ class Emit:
 
     def pause(self) -> None:
         """Tell the processor that this is a loop that waits."""
-        if self.features.dot not in ("i8mm", "dotprod"):
+        if self.builder.module.triple.startswith("x86"):
             self.call("llvm.x86.sse2.pause", ir.VoidType())
 
     def add_product(self, a: ir.Value, b: ir.Value, total: ir.Value) -> ir.Value:
