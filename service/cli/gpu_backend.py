@@ -35,6 +35,9 @@ def gpu_backend(settings: ServeSettings, opened: OpenedModel, runtime: Runtime) 
 
 def _backend(settings: ServeSettings, opened: OpenedModel, runtime: Runtime) -> Backend:
     dtype = element_type("bfloat16" if settings.dtype == "auto" else settings.dtype)
+    if settings.kv_cache_dtype not in ("auto", dtype.name):
+        asked = f"--kv-cache-dtype {settings.kv_cache_dtype}"
+        raise ConfigError(f"{asked}: a GPU keeps KV in the type of its weights, {dtype.name}")
     require_supported(opened.config, dtype)
     block_bytes = kv_bytes_per_block(opened.config, dtype)
     swapped = host_blocks(_host_kv(settings, available_memory()), block_bytes, settings)

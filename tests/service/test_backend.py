@@ -102,19 +102,46 @@ def test_the_cpu_is_taken_when_asked_for_whatever_else_is_there() -> None:
     assert choose("cpu", SimulatedDevices(gpu())) is None
 
 
-def test_the_cpu_serves_in_float32_with_its_own_sizes(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cpu_serves_weights_as_stored_with_its_own_sizes(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu_backend, "CPU_DEVICE_KV", Size(5 * MIB))
     backend = opened("--device", "cpu")
-    assert (backend.device.device, backend.device.dtype) == ("cpu", "float32")
+    assert (backend.device.device, backend.device.dtype) == ("cpu", "as stored")
     assert backend.device_blocks == 5 * MIB // backend.block_bytes
-    assert backend.host_blocks == 256 * MIB // backend.block_bytes
+    assert backend.host_blocks == 128 * MIB // backend.block_bytes
     assert isinstance(backend.copier, CPUCopier)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_the_cpu_has_no_other_type(opened: Open, dtype: str) -> None:
-    with pytest.raises(ConfigError, match=f"--dtype {dtype} is for GPUs"):
-        opened("--dtype", dtype)
+@pytest.mark.parametrize(
+    ("flags", "times"),
+    [
+        ((), 1),
+        (("--dtype", "bfloat16", "--kv-cache-dtype", "bfloat16"), 1),
+        (("--kv-cache-dtype", "float32"), 2),
+        (("--dtype", "float32"), 2),
+    ],
+)
+def test_kv_on_the_cpu_is_in_bfloat16_unless_it_is_exact(opened: Open, flags: tuple[str, ...], times: int) -> None:
+    block_bytes = opened("--device", "cpu", "--dtype", "bfloat16").block_bytes
+    assert opened("--device", "cpu", *flags).block_bytes == times * block_bytes
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        (("--dtype", "float16"), "--dtype float16 is for GPUs: the CPU takes auto, bfloat16 or float32"),
+        (("--dtype", "float32", "--kv-cache-dtype", "bfloat16"), "with --dtype float32 the CPU keeps KV in float32"),
+    ],
+)
+def test_types_that_the_cpu_does_not_have_are_refused(opened: Open, flags: tuple[str, ...], problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        opened("--device", "cpu", *flags)
+
+
+def test_a_gpu_keeps_kv_in_the_type_of_its_weights(opened: Open) -> None:
+    with pytest.raises(
+        ConfigError, match="a GPU keeps KV in the type of its weights, float32"
+    ):
+        opened("--dtype", "float32", "--kv-cache-dtype", "bfloat16", gpus=(gpu(),))
 
 
 @pytest.mark.parametrize(
