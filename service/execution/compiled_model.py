@@ -4,7 +4,8 @@ Activations stay float32, except as products and attention take them: `kernels.c
 how. What a step writes besides KV is allocated once, for the largest batch.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from math import sqrt
 
 import numba
@@ -59,12 +60,11 @@ class CompiledModel:
         max_tokens: int,
         max_draws: int,
     ) -> None:
-        self._weights = weights  # the program has their addresses
+        self._config, self._kv_format = config, kv_format
+        self._ops = forward_pass(weights)  # the program has their weights' addresses
         self._threads = numba.get_num_threads()
-        self._memory = _Memory(config, kv_format, forward_pass(weights), max_positions, max_tokens, max_draws)
-        operations = _Lowering(config, kv_format, self._memory, self._threads).operations(forward_pass(weights))
-        widest = max(config.hidden_size, config.intermediate_size, config.num_heads * config.head_dim)
-        self._program = Program(list(operations), self._threads, 4 * widest)
+        self._memory = _Memory(config, kv_format, self._ops, max_positions, max_tokens, max_draws)
+        self._program = self._lower(self._ops)
         self._tile_tokens = max(1, attention.MAX_QUERIES // _heads_per_unit(config))
         self._units_per_tile = config.num_heads // _heads_per_unit(config)
 
@@ -72,6 +72,18 @@ class CompiledModel:
     def kernels(self) -> tuple[UnitKernel, ...]:
         """The kernels of the program."""
         return self._program.kernels
+
+    def only(self, is_wanted: Callable[[Op], bool]) -> "CompiledModel":
+        """Return a model on the same memory that does some of the operations, and so shows what these cost."""
+        part = copy(self)
+        part._program = self._lower([op for op in self._ops if is_wanted(op)])
+        return part
+
+    def _lower(self, ops: Sequence[Op]) -> Program:
+        config = self._config
+        operations = _Lowering(config, self._kv_format, self._memory, self._threads).operations(ops)
+        widest = max(config.hidden_size, config.intermediate_size, config.num_heads * config.head_dim)
+        return Program(list(operations), self._threads, 4 * widest)
 
     def forward(self, batch: Batch, slots: SlotMemory, kv: Array) -> Array:
         """Return logits [draws, vocab], valid until the next call. Writes K and V to the pool."""
@@ -129,6 +141,7 @@ class _Memory:
         self.tiles = np.zeros((self.max_partials, attention.TILE_FIELDS), np.int64)
         self.partials = np.zeros((max_tokens, 2), np.int64)
         self.cos, self.sin = rotary_tables(config, max_positions)
+        self.biases: list[NDArray[np.float32]] = []  # padded ones, of which the program has the addresses
         rows = {value: max_draws if value is Value.LAST_HIDDEN else max_tokens for value in Value}
         self.panels = {value: _Panels(matrices, rows[value]) for value, matrices in _sources(ops).items()}
 
@@ -165,7 +178,6 @@ class _Lowering:
 
     def __init__(self, config: ModelConfig, kv_format: KVFormat, memory: _Memory, threads: int) -> None:
         self._config, self._kv_format, self._memory, self._threads = config, kv_format, memory, threads
-        self._biases: list[NDArray[np.float32]] = []  # the program has their addresses
 
     def operations(self, ops: Sequence[Op]) -> Iterator[Operation]:
         """Yield the operations of the program, in order."""
@@ -237,7 +249,7 @@ class _Lowering:
         """Return the address of a copy that is padded to whole groups."""
         padded = np.zeros(-(-len(bias) // GROUP) * GROUP, np.float32)
         padded[: len(bias)] = bias
-        self._biases.append(padded)
+        self._memory.biases.append(padded)
         return int(padded.ctypes.data)
 
     def _rotate_and_store(self, op: RotateAndStore) -> Operation:
