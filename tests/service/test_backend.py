@@ -138,9 +138,7 @@ def test_types_that_the_cpu_does_not_have_are_refused(opened: Open, flags: tuple
 
 
 def test_a_gpu_keeps_kv_in_the_type_of_its_weights(opened: Open) -> None:
-    with pytest.raises(
-        ConfigError, match="a GPU keeps KV in the type of its weights, float32"
-    ):
+    with pytest.raises(ConfigError, match="a GPU keeps KV in the type of its weights, float32"):
         opened("--dtype", "float32", "--kv-cache-dtype", "bfloat16", gpus=(gpu(),))
 
 
