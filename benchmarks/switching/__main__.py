@@ -19,11 +19,10 @@ from benchmarks.switching.matrix import NEVER, VARIANTS, Job, Schedule, jobs
 from benchmarks.switching.outcome import outcome
 from benchmarks.switching.page import write_pages
 from benchmarks.switching.session import RunFolder, RunResult
-from benchmarks.switching.workload import PoolSizes, at_rate, capacity_of, draw_trace, memory_for
+from benchmarks.switching.workload import PoolSizes, at_rate, capacity_of, draw_trace, memory_for, served_block_bytes
 from clients.reporting.slo import parse_slo
 from clients.trace import Trace
 from service.config import DEFAULT_PRESET
-from service.execution.kv import kv_bytes_per_block
 from service.execution.models.loading import load_model
 
 OVERLOAD = 1.2
@@ -117,7 +116,7 @@ class Bench:
     def _write(self) -> None:
         if not self._results:
             return
-        found = outcome(self._results, self._flags.slo, kv_bytes_per_block(self._model.config))
+        found = outcome(self._results, self._flags.slo, served_block_bytes(self._model))
         document = {"conversations": self._flags.conversations, "capacity": list(self._capacities()), **found}
         path = store("switch", document)
         write_pages(json.loads(path.read_text()))

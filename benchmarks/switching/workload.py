@@ -10,7 +10,7 @@ from clients.reporting.measures import measured
 from clients.trace import Trace, TraceConversation
 from clients.workload.generate import arrange, generate
 from clients.workload.settings import ArrivalSettings, WorkloadSettings
-from service.execution.kv import kv_bytes_per_block
+from service.execution.kv import KVFormat
 from service.execution.models.loading import LoadedModel
 
 QUARTER = 4
@@ -63,12 +63,17 @@ def memory_for(trace: Trace, model: LoadedModel) -> PoolSizes:
     """Return device memory for a quarter of the conversations at their full length, and host memory for all."""
     writer = Writer(trace)
     blocks = sum(ceil(_tokens(each, writer, model) / BLOCK_TOKENS) for each in trace.conversations)
-    block_bytes = kv_bytes_per_block(model.config)
+    block_bytes = served_block_bytes(model)
     return PoolSizes(
         device_kv=blocks // QUARTER * block_bytes,
         host_kv=blocks * block_bytes,
         conversations=len(trace.conversations) // QUARTER,
     )
+
+
+def served_block_bytes(model: LoadedModel) -> int:
+    """Return the bytes of a block of KV as a server on a CPU keeps it by default."""
+    return KVFormat.padded(model.config, "bfloat16").block_bytes
 
 
 def _tokens(conversation: TraceConversation, writer: Writer, model: LoadedModel) -> int:

@@ -18,6 +18,7 @@ from service.execution.models.loading import LoadedModel, OpenedModel
 from service.execution.models.packed_weights import PackedWeights
 from service.execution.runner import CPURunner
 from service.execution.serving_device import cpu_device
+from service.telemetry.compile_progress import compile_progress
 
 _log = structlog.get_logger(__name__)
 
@@ -74,7 +75,8 @@ def _runner(loaded: LoadedModel, settings: ServeSettings, pools: Future[KVPools]
     except MemoryError as error:
         sizes = "--device-kv {} and --host-kv {}".format(*_sizes(settings))
         raise ConfigError(f"{sizes} are more memory than this machine has") from error
-    runner.warm_up()
+    with compile_progress() as report:
+        runner.warm_up(report)
     return runner
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from allocator import BLOCK_TOKENS, Extent
 from kernels import cpu
+from kernels.cpu.step.compiling import Report, compile_all, unreported
 from service.core.messages.plan import Drawn, Row, SlotOpening, StepPlan, StepResult
 from service.core.messages.ports import DirectRunner
 from service.core.messages.sampling import SamplingParams
@@ -92,14 +93,30 @@ class CPURunner(DirectRunner):
         self._kernels.put_tokens(outputs.tokens, draws.inputs.slots, self._slots.last)
         return outputs.read(draws), kernel_s
 
-    def warm_up(self) -> None:
+    def warm_up(self, report: Report = unreported) -> None:
         """Compile or load every kernel and read all weights, so that the first request finds them ready.
 
-        Call it before any block is owned, because it writes to block 0. Takes half a minute without the compile cache.
+        ``report`` is told what is compiled, which takes half a minute without the compile cache. Call it before any
+        block is owned, because it writes to block 0.
         """
+        kernels = self._model.kernels if isinstance(self._model, CompiledModel) else ()
+        work = [(kernel.name, kernel.compile) for kernel in kernels]
+        compile_all([*work, ("step", self._first_step), ("draws", self._first_draws)], report)
+
+    def _first_step(self) -> None:
+        opening, prompt, _ = self._first_rows(draws_token=False)
+        self.run(StepPlan(0, (opening,), (prompt,)))
+
+    def _first_draws(self) -> None:
+        opening, prompt, decode = self._first_rows(draws_token=True)
+        self.run(StepPlan(0, (opening,), (prompt,)))
+        self.run(StepPlan(0, (), (decode,)))
+
+    def _first_rows(self, *, draws_token: bool) -> tuple[SlotOpening, Row, Row]:
+        """Return a prompt and a decode that need every kernel."""
         tokens = (0,) * min(BLOCK_TOKENS - 2, self._max_batched_tokens)
         extents = (Extent(pool=0, start=0, length=1),)
         params = SamplingParams(top_k=2, top_p=0.5, repetition_penalty=1.1, logprobs=1)
         opening = SlotOpening.of(0, tokens, len(tokens), params)
-        self.run(StepPlan(0, (opening,), (Row(0, 0, tokens, extents, draws_token=True),)))
-        self.run(StepPlan(0, (), (Row(0, len(tokens), None, extents, draws_token=True),)))
+        prompt = Row(0, 0, tokens, extents, draws_token=draws_token)
+        return opening, prompt, Row(0, len(tokens), None, extents, draws_token=True)

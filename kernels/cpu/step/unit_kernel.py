@@ -29,6 +29,10 @@ class UnitKernel:
         self._compiled = cfunc(SIGNATURE, cache=True, error_model="numpy")(self.function)
         return cast(int, self._compiled.address)
 
+    def compile(self) -> None:
+        """Compile or load it now."""
+        _ = self.address
+
     @property
     def is_compiled(self) -> bool:
         """Whether the address is known."""

@@ -37,7 +37,7 @@ async def answers(http: aiohttp.ClientSession) -> list[Any]:
 @pytest.mark.parametrize("preset", ["full", "groups+reuse+async", "vllm-0.3.3", "vllm-recompute"])
 async def test_answers_are_the_cpus_whatever_moves_meanwhile(start: Start, preset: str) -> None:
     late = SimulatedRuntime(faults=Delays(seed=1, longest_s=0.001))
-    alone = await answers(await start("--device", "cpu"))
+    alone = await answers(await start("--device", "cpu", "--dtype", "float32"))
     gpu = await start("--debug-preempt-every", "5", "--preset", preset, "--dtype", "float32", gpu=late)
     assert await answers(gpu) == alone
     assert 'fastswitch_num_preemptions_total{reason="debug"} 12.0' in await (await gpu.get("/metrics")).text()
@@ -45,7 +45,7 @@ async def test_answers_are_the_cpus_whatever_moves_meanwhile(start: Start, prese
 
 @pytest.mark.parametrize("flags", [(), ("--dtype", "float16")], ids=["bfloat16", "float16"])
 async def test_narrower_types_move_probabilities_a_little(start: Start, flags: tuple[str, ...]) -> None:
-    exact = await answers(await start("--device", "cpu"))
+    exact = await answers(await start("--device", "cpu", "--dtype", "float32"))
     rounded = await answers(await start(*flags, gpu=SimulatedRuntime(kernels=RoundingKernels())))
     for (_, one), (_, other) in zip(exact, rounded, strict=True):
         likeliest = [answer["content"][0]["top_logprobs"][0]["logprob"] for answer in (one, other)]

@@ -6,10 +6,12 @@ from functools import cache
 import llvmlite.binding as llvm
 import pytest
 
+from kernels.cpu.step.activations import quantise, spread
 from kernels.cpu.step.features import LEVELS, Features, of_flags, of_target
 from kernels.cpu.step.formats.bfloat16 import product as product_bfloat16
 from kernels.cpu.step.formats.q4_1 import product as product_q4_1
 from kernels.cpu.step.formats.q6_k import product as product_q6_k
+from kernels.cpu.step.team import _wait
 from kernels.cpu.step.vectors import FLOATS, PAIRS, Emit
 from tests.kernels.step.words import ARM, X86, assembly
 
@@ -28,6 +30,7 @@ DOT = {
     "dotprod": "sdot",
 }
 FUSED = re.compile(r"^\s*(vfn?m(add|sub)\w+|fml[as]|fn?madd|fn?msub)\s", re.MULTILINE)
+CALLED = re.compile(r"^\s+(?:callq|bl)\s+(\w+)", re.MULTILINE)
 
 
 @cache
@@ -91,7 +94,16 @@ def test_scales_are_multiplied_and_added_apart(product: str) -> None:
 def test_no_function_is_called_that_a_process_may_lack(product: str) -> None:
     """The C library has fmaf; the compiler's own, with what float16 needs, may not be there."""
     for code in [*(x86(product, level) for level in LEVELS), *(arm(product, flags) for flags in ARMS)]:
-        assert set(re.findall(r"^\s+(?:callq|bl)\s+(\w+)", code, re.MULTILINE)) <= {"fmaf"}
+        assert set(CALLED.findall(code)) <= {"fmaf"}
+
+
+@pytest.mark.parametrize(("word", "parameters"), [(quantise, 5), (spread, 4), (_wait, 2)])
+def test_other_words_are_compiled_for_every_processor(word: object, parameters: int) -> None:
+    """LLVM ends the process where it has no code for an instruction of another processor."""
+    codes = [assembly(word.emit, parameters, LEVELS[level], X86, level) for level in LEVELS]
+    codes += [assembly(word.emit, parameters, ARMS[flags], ARM, "generic", flags) for flags in ARMS]
+    for code in codes:
+        assert set(CALLED.findall(code)) <= {"sched_yield"}
 
 
 def test_products_of_16_bit_weights_are_fused() -> None:
