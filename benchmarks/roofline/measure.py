@@ -23,6 +23,7 @@ from service.execution.models.architecture import ModelConfig
 from service.execution.models.weights import ModelWeights
 
 CHUNK = 512
+LEAST_RUNS = 5
 SWEPT_BYTES = 128 << 20  # more than caches hold
 STEPS: Mapping[str, Step] = {
     **{f"{rows} x 1 at {context}": Step(rows, 1, context) for context in (200, 1000) for rows in (1, 4, 16)},
@@ -100,7 +101,8 @@ class Measured:
         """Return the median time, with nothing in caches, as in a step, which reads all weights."""
         model.forward(batch, self._slots, self._kv)  # compiles
         times: list[float] = []
-        while len(times) < 5 or sum(times) < seconds:
+        end = time.perf_counter() + seconds
+        while len(times) < LEAST_RUNS or time.perf_counter() < end:
             self._sweep()
             began = time.perf_counter()
             model.forward(batch, self._slots, self._kv)
