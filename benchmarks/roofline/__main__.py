@@ -32,7 +32,7 @@ def main() -> None:
     figures = run(flags.seconds)
     console = Console(width=140)
     written = page(figures)
-    console.print(written, markup=False)
+    console.print(written, markup=False, soft_wrap=True)
     if figures["other_cores"] > QUIET_CORES:
         console.print(f"others kept {figures['other_cores']:.1f} cores busy; repeat on an idle machine", style="red")
     docs = flags.folder or DOCS

@@ -14,12 +14,12 @@ one run, stores them in [benchmarks/results/roofline.json](../benchmarks/results
 METHOD = """\
 ## How it is measured
 
-A kind of operation is timed alone, as a program that does it for all layers: the median of many runs, from which what
-a step without operations takes is subtracted. Other memory is read before each run, so that no weights are in caches.
-The least time is that of its bytes at the speed of memory, or of its operations at the speed of the instruction that
-it is made of, whichever is longer; *share* is least time over measured time. Bytes are weights, keys and values once,
-and activations each time that an operation reads or writes them, though they mostly stay in caches. A step's share is
-the sum of all least times over the time of the whole step.
+A kind of operation is timed alone, as a program that does it for all layers: the best of many runs, as the limits are
+best ones, less what a step without operations takes. Other memory is read before each run, so that no weights are in
+caches. The least time is that of its bytes at the speed of memory, or of its operations at the speed of the
+instruction that it is made of, whichever is longer; *share* is least time over measured time. Bytes are weights, keys
+and values once, and activations each time that an operation reads or writes them, though they mostly stay in caches.
+A step's share is the sum of all least times over the time of the whole step.
 """
 SHORTEST = 0.02  # ms, below which a share means nothing
 UNITS = {"read": "memory", "bytes": "byte products", "pairs": "bfloat16 products", "floats": "float32"}

@@ -1,5 +1,6 @@
 """The roofline: what is counted, what is compared with what, and a run over a small model to the page and the plot."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -7,6 +8,7 @@ import pytest
 
 from benchmarks.gpu.random_weights import ModelShape
 from benchmarks.random_quants import RandomQuants
+from benchmarks.record import RESULTS
 from benchmarks.roofline import __main__ as command
 from benchmarks.roofline import limits, measure
 from benchmarks.roofline.costs import KINDS, Cost, Step, cost
@@ -91,3 +93,8 @@ def test_a_run_has_every_kind_in_every_step(weights: ModelWeights, monkeypatch: 
     written = page(figures)
     assert all(f"\n| {kind} | " in written for kind in KINDS)
     assert draw(figures).count("</svg>") == 1
+
+
+def test_the_page_shows_the_stored_result() -> None:
+    stored = json.loads((RESULTS / "roofline.json").read_text())
+    assert (command.DOCS / "roofline.md").read_text() == page(stored["figures"])

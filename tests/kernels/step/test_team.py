@@ -14,15 +14,14 @@ from kernels.cpu.step.memory import longs
 from kernels.cpu.step.program import Operation, Program
 from kernels.cpu.step.unit_kernel import unit_kernel
 
-BEFORE, BEFORE_UNITS, RUNS, SEEN, SPOILT = range(3, 8)
-# Addresses of int64: how often each unit of the operation before has run, and for how many of them to look; the same of
-# this operation; how many runs its units saw there; how often they found their scratch memory changed.
+BEFORE, BEFORE_UNITS, RUNS, SEEN, SPOILT, WORDS = range(3, 9)
+# Addresses of int64: how often each unit of the operation before has run, and at how many of them to look; how often
+# each of this one has, what it saw there, and how many words of its scratch memory it found changed, of so many.
 
 MOST = 200  # units of an operation
 MEMBERS = (1, 2, 3, 5)
 THREADS = range(1, min(2, numba.config.NUMBA_NUM_THREADS) + 1)
 DRAWS, TILES, ROWS_PER_UNIT = step_input.DRAWS, step_input.TILES, step_input.ROWS_PER_UNIT
-WORDS = 64  # of scratch memory
 
 
 @unit_kernel
@@ -31,14 +30,17 @@ def note(op, step, unit, scratch):
     operands, own = longs(op), longs(scratch)
     before, spoilt = longs(operands[BEFORE]), longs(operands[SPOILT])
     runs, seen = longs(operands[RUNS]), longs(operands[SEEN])
-    for i in range(WORDS):
-        own[i] = op + unit
+    rounds = unit % 7 * 64  # some units take longer than others, up to some microseconds
+    for i in range(operands[WORDS]):
+        own[i] = unit
     for i in range(operands[BEFORE_UNITS]):
         seen[unit] += before[i]
+    for _ in range(rounds):
+        for i in range(operands[WORDS]):
+            own[i] += 1
+    for i in range(operands[WORDS]):
+        spoilt[unit] += own[i] != unit + rounds
     runs[unit] += 1
-    for _ in range(unit % 7):  # some units take longer than others
-        for i in range(WORDS):
-            spoilt[unit] += own[i] != op + unit
 
 
 class Notes:
@@ -52,7 +54,8 @@ class Notes:
     def _operands(self, index: int) -> dict[int, int]:
         arrays = {BEFORE: self.runs[index - 1], RUNS: self.runs[index], SEEN: self.seen[index]}
         addresses = {place: array.ctypes.data for place, array in arrays.items()}
-        return addresses | {SPOILT: self.spoilt[index].ctypes.data, BEFORE_UNITS: MOST if index else 0}
+        numbers = {BEFORE_UNITS: MOST if index else 0, WORDS: 256}
+        return addresses | numbers | {SPOILT: self.spoilt[index].ctypes.data}
 
     def expect(self, units: Sequence[int], inputs: dict[int, int] | None = None) -> None:
         """Run the program; check that each operation has so many units, and each ran once all before had."""
@@ -97,7 +100,9 @@ def test_units_are_counted(counted: int, units: int, inputs: dict[int, int], exp
 @pytest.mark.parametrize("members", MEMBERS)
 def test_every_unit_runs_once_after_the_operation_before(members: int, threads: None) -> None:
     counts = [(team.FIXED, 1), (team.FIXED, MOST), (DRAWS, 2), (team.FIXED, 0), (-TILES, 3), (team.FIXED, 1)] * 10
-    Notes(counts, members).expect([1, MOST, 22, 0, 21, 1] * 10, {DRAWS: 41, ROWS_PER_UNIT: 4, TILES: 7})
+    notes = Notes(counts, members)
+    for _ in range(20):  # long enough that threads do run beside each other
+        notes.expect([1, MOST, 22, 0, 21, 1] * 10, {DRAWS: 41, ROWS_PER_UNIT: 4, TILES: 7})
 
 
 @pytest.mark.parametrize("members", MEMBERS)
