@@ -11,6 +11,7 @@ from kernels.cpu.step.features import LEVELS, Features, of_flags, of_target
 from kernels.cpu.step.formats.bfloat16 import product as product_bfloat16
 from kernels.cpu.step.formats.q4_1 import product as product_q4_1
 from kernels.cpu.step.formats.q6_k import product as product_q6_k
+from kernels.cpu.step.formats.q8_0 import product as product_q8_0
 from kernels.cpu.step.team import _wait
 from kernels.cpu.step.vectors import FLOATS, PAIRS, Emit
 from tests.kernels.step.words import ARM, X86, assembly
@@ -20,7 +21,7 @@ ARMS = {
     "+dotprod,+i8mm": Features("i8mm", bf16=False, wide=False),
     "": Features("generic", bf16=False, wide=False),
 }
-PRODUCTS = {"Q4_1": product_q4_1, "Q6_K": product_q6_k, "bfloat16": product_bfloat16}
+PRODUCTS = {"Q4_1": product_q4_1, "Q6_K": product_q6_k, "Q8_0": product_q8_0, "bfloat16": product_bfloat16}
 DOT = {
     "avx512vnni": "vpdpbusd",
     "avxvnni": "vpdpbusd",

@@ -60,7 +60,9 @@ def test_dot_products_of_extreme_bytes_neither_saturate_nor_overflow(dot: str) -
 @pytest.mark.parametrize("largest", [15, 63])
 def test_dot_products_of_small_bytes_do_not_saturate(dot: str, largest: int) -> None:
     def add_small(emit: Emit, total: ir.Value, *operands: ir.Value) -> None:
-        values = (emit.load(kind, address) for kind, address in zip((INTS, BYTES, BYTES), (total, *operands), strict=True))
+        values = (
+            emit.load(kind, address) for kind, address in zip((INTS, BYTES, BYTES), (total, *operands), strict=True)
+        )
         emit.store(emit.add_dot_bytes(*values, largest), total)
 
     function, total = Native(add_small, 3, Features(dot, bf16=False, wide=False)), np.arange(16, dtype=np.int32)
