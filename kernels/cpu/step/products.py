@@ -20,6 +20,7 @@ from kernels.cpu.step.vectors import BOOL, BYTES, FLOAT, FLOATS, INTS, LANES, LO
 
 CHUNK = 64  # rows whose panels stay in a core's L2 while weights stream past
 TILES = (8, 4, 2, 1)
+NARROW_TILE = 2  # rows, where there are 16 registers of 32 bytes
 AHEAD = 6144  # bytes of quants that are asked for before they are needed: 8 rows take 4.7 ms with it and 8.1 without
 
 
@@ -45,6 +46,7 @@ class LinearOp:
 class Quants(Protocol):
     """What a product needs to know of a quantised type, whose blocks of 32 columns are counted along a row."""
 
+    largest: int  # quant
     offset: int  # a power of two that is subtracted from each unsigned quant; 0 if the type has minima
     parts: int  # that a block has a scale each of: 1 or 2
     quant_bytes: int  # of a block
@@ -104,7 +106,7 @@ def _dot_products(
         part = column * kind.parts // len(weights)
         for row in range(rows):
             activation = emit.everywhere(BYTES, values, act.COLUMNS * row + 4 * column)
-            sums[row][part] = emit.add_dot_bytes(sums[row][part], weight, activation)
+            sums[row][part] = emit.add_dot_bytes(sums[row][part], weight, activation, kind.largest)
     return sums
 
 
@@ -184,7 +186,7 @@ def _product(tile: Tile) -> Any:
 
 def _rows_of_group(emit: Emit, tile: Tile, op: ir.Value, group: ir.Value, begin: ir.Value, count: ir.Value) -> None:
     """Compute a group's outputs for rows ``begin`` to ``begin + count``; begin is a panel's first row."""
-    builder, largest = emit.builder, TILES[0] if emit.features.wide else 2
+    builder, largest = emit.builder, TILES[0] if emit.features.wide else NARROW_TILE
     weights = emit.offset(emit.long(op, LinearOp.WEIGHTS), builder.mul(group, emit.long(op, LinearOp.GROUP_BYTES)))
 
     def compute(row: ir.Value, rows: int) -> None:

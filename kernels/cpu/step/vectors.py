@@ -188,9 +188,11 @@ class Emit:
 
     # The two products that depend on the processor.
 
-    def add_dot_bytes(self, total: ir.Value, unsigned: ir.Value, signed: ir.Value) -> ir.Value:
-        """Add to each of 16 integers the products of four unsigned bytes [0, 255] and four signed ones."""
-        return _DOTS[self.features.dot](self, total, unsigned, signed)
+    def add_dot_bytes(self, total: ir.Value, unsigned: ir.Value, signed: ir.Value, largest: int = 255) -> ir.Value:
+        """Add to each of 16 integers the products of four unsigned bytes [0, largest] and four signed ones."""
+        is_small = 2 * 128 * largest < 1 << 15  # so that sums of two products fit into 16 bits
+        product = _SMALL_DOTS.get(self.features.dot) if is_small else None
+        return (product or _DOTS[self.features.dot])(self, total, unsigned, signed)
 
     def add_dot_pairs(self, total: ir.Value, a: ir.Value, b: ir.Value) -> ir.Value:
         """Add to each of 16 float32 numbers the products of two pairs of bfloat16, the second pair first."""
@@ -303,6 +305,17 @@ def _on_shorts(name: str) -> Callable[..., ir.Value]:
     return part
 
 
+def _on_small_bytes(multiply: str, add: str) -> Callable[..., ir.Value]:
+    """Return a product by the two instructions of Intel's before VNNI, of which the first saturates at 16 bits."""
+
+    def part(emit: Emit, total: ir.Value, unsigned: ir.Value, signed: ir.Value) -> ir.Value:
+        shorts = ir.VectorType(SHORT, 2 * total.type.count)
+        pairs = emit.call(multiply, shorts, unsigned, signed)
+        return emit.builder.add(total, emit.call(add, total.type, pairs, constant(1, shorts)))
+
+    return part
+
+
 def _signed_dot(emit: Emit, total: ir.Value, unsigned: ir.Value, signed: ir.Value) -> ir.Value:
     """NEON without i8mm multiplies signed bytes only: u * s = (u - 128) * s + 64 * s + 64 * s."""
     shifted = emit.builder.xor(unsigned, constant(-128, unsigned.type))
@@ -330,4 +343,8 @@ _DOTS: dict[str, Callable[..., ir.Value]] = {
     "i8mm": _by_parts(128, _unsigned_dot),
     "dotprod": _by_parts(128, _signed_dot),
     "generic": _generic,
+}
+_SMALL_DOTS: dict[str, Callable[..., ir.Value]] = {
+    "avx512bw": _on_small_bytes("llvm.x86.avx512.pmaddubs.w.512", "llvm.x86.avx512.pmaddw.d.512"),
+    "avx2": _by_parts(256, _on_small_bytes("llvm.x86.avx2.pmadd.ub.sw", "llvm.x86.avx2.pmadd.wd")),
 }

@@ -11,6 +11,7 @@ from kernels.cpu.step.features import LEVELS, Features, of_flags, of_target
 from kernels.cpu.step.formats.bfloat16 import product as product_bfloat16
 from kernels.cpu.step.formats.q4_1 import product as product_q4_1
 from kernels.cpu.step.formats.q6_k import product as product_q6_k
+from kernels.cpu.step.formats.q8_0 import product as product_q8_0
 from kernels.cpu.step.team import _wait
 from kernels.cpu.step.vectors import FLOATS, PAIRS, Emit
 from tests.kernels.step.words import ARM, X86, assembly
@@ -20,7 +21,7 @@ ARMS = {
     "+dotprod,+i8mm": Features("i8mm", bf16=False, wide=False),
     "": Features("generic", bf16=False, wide=False),
 }
-PRODUCTS = {"Q4_1": product_q4_1, "Q6_K": product_q6_k, "bfloat16": product_bfloat16}
+PRODUCTS = {"Q4_1": product_q4_1, "Q6_K": product_q6_k, "Q8_0": product_q8_0, "bfloat16": product_bfloat16}
 DOT = {
     "avx512vnni": "vpdpbusd",
     "avxvnni": "vpdpbusd",
@@ -29,6 +30,7 @@ DOT = {
     "i8mm": "usdot",
     "dotprod": "sdot",
 }
+SATURATING = ("avx512bw", "avx2")
 FUSED = re.compile(r"^\s*(vfn?m(add|sub)\w+|fml[as]|fn?madd|fn?msub)\s", re.MULTILINE)
 CALLED = re.compile(r"^\s+(?:callq|bl)\s+(\w+)", re.MULTILINE)
 
@@ -52,7 +54,7 @@ def others(dot: str) -> set[str]:
     return set(DOT.values()) - {DOT.get(dot)}
 
 
-@pytest.mark.parametrize("product", ["Q4_1", "Q6_K"])
+@pytest.mark.parametrize("product", ["Q4_1", "Q6_K", "Q8_0"])
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_level_multiplies_bytes_by_its_own_instruction(level: str, product: str) -> None:
     code, dot = x86(product, level), LEVELS[level].dot
@@ -60,7 +62,10 @@ def test_a_level_multiplies_bytes_by_its_own_instruction(level: str, product: st
         assert count(name, code) == 0
     if dot in DOT:
         tiles = 8 + 4 + 2 + 1 if LEVELS[level].wide else 2 + 1
-        parts = {"avx512vnni": 1, "avxvnni": 2, "avx512bw": 2, "avx2": 4}[dot]
+        parts = {"avx512vnni": 1, "avxvnni": 2, "avx512bw": 1, "avx2": 2}[dot]
+        if dot in SATURATING:  # bytes above 63 are widened first
+            assert (count("vpmaddubsw", code) == 0) is (product == "Q8_0")
+            parts *= 2 if product == "Q8_0" else 1
         assert count(DOT[dot], code) == 8 * parts * tiles
     else:
         assert count("pmulld", code) + count("pmaddwd", code) > 0

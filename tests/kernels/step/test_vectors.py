@@ -57,6 +57,21 @@ def test_dot_products_of_extreme_bytes_neither_saturate_nor_overflow(dot: str) -
 
 
 @pytest.mark.parametrize("dot", HERE)
+@pytest.mark.parametrize("largest", [15, 63])
+def test_dot_products_of_small_bytes_do_not_saturate(dot: str, largest: int) -> None:
+    def add_small(emit: Emit, total: ir.Value, *operands: ir.Value) -> None:
+        values = (
+            emit.load(kind, address) for kind, address in zip((INTS, BYTES, BYTES), (total, *operands), strict=True)
+        )
+        emit.store(emit.add_dot_bytes(*values, largest), total)
+
+    function, total = Native(add_small, 3, Features(dot, bf16=False, wide=False)), np.arange(16, dtype=np.int32)
+    for s in (-128, -127, -1, 0, 1, 127):
+        unsigned, signed = np.full(64, largest, np.uint8), np.full(64, s, np.int8)
+        np.testing.assert_array_equal(dots(function, total, unsigned, signed), expected_dots(total, unsigned, signed))
+
+
+@pytest.mark.parametrize("dot", HERE)
 def test_a_byte_reaches_only_its_lane(dot: str) -> None:
     function, zeros = Native(add_dot_bytes, 3, Features(dot, bf16=False, wide=False)), np.zeros(16, np.int32)
     for byte in range(64):

@@ -70,6 +70,7 @@ class Quantised(Format):
 
     scale_bytes: int
     quant_bytes: int
+    largest: int
     offset: int
     parts = 1
     pack_groups: Callable[[Bytes, Bytes, int], None]

@@ -52,6 +52,7 @@ class Q4_0(Quantised):
     file_bytes = 18
     scale_bytes = 32
     quant_bytes = 256
+    largest = 15
     offset = 8
     pack_groups = staticmethod(_pack)
 

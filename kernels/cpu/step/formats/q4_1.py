@@ -41,6 +41,7 @@ class Q4_1(Quantised):
     file_bytes = 20
     scale_bytes = 64
     quant_bytes = 256
+    largest = 15
     offset = 0
     pack_groups = staticmethod(_pack)
 

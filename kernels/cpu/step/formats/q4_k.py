@@ -58,6 +58,7 @@ class Q4_K(Quantised):
     file_bytes = 144
     scale_bytes = 320
     quant_bytes = 256
+    largest = 15
     offset = 0
     pack_groups = staticmethod(_pack)
 

@@ -57,6 +57,7 @@ class Q6_K(Quantised):
     file_bytes = 210
     scale_bytes = 320
     quant_bytes = 384
+    largest = 63
     offset = 32
     parts = 2
     pack_groups = staticmethod(_pack)

@@ -40,6 +40,7 @@ class Q8_0(Quantised):
     file_bytes = 34
     scale_bytes = 32
     quant_bytes = 512
+    largest = 255
     offset = 128
     pack_groups = staticmethod(_pack)
 
