@@ -16,11 +16,10 @@ from benchmarks.record import commit, store
 from benchmarks.roofline.limits import measure
 from benchmarks.roofline.measure import STEPS, Measured, others
 from benchmarks.roofline.models import MODELS
-from benchmarks.roofline.page import page
+from benchmarks.roofline.page import QUIET_CORES, page
 from benchmarks.roofline.plot import draw
 
 DOCS = Path(__file__).parents[2] / "docs"
-QUIET_CORES = 0.1
 
 
 def main() -> None:

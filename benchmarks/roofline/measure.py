@@ -97,7 +97,7 @@ class Measured:
         return batch
 
     def _time(self, model: CompiledModel, batch: Batch, seconds: float) -> float:
-        """Return the best time, as limits are best ones, with caches as cold as in a step, which reads all weights."""
+        """Return the best time, as limits are; nothing is in caches, as in a step, which reads all weights."""
         model.forward(batch, self._slots, self._kv)  # compiles
         times: list[float] = []
         end = time.perf_counter() + seconds

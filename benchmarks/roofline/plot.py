@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks.roofline.page import SHORTEST
 from benchmarks.switching.plot import STYLE
 
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ def draw(figures: Mapping[str, Any]) -> str:
         for axes, (name, steps) in zip(panels, figures["models"].items(), strict=True):
             _draw_limits(axes, figures["limits"])
             _draw_points(axes, steps)
-            axes.set(xscale="log", yscale="log", xlim=(LEAST, MOST), title=name, xlabel="operations a byte")
+            axes.set(
+                xscale="log", yscale="log", xlim=(LEAST, MOST), ylim=(0.3, None), title=name, xlabel="operations a byte"
+            )
         panels[0].set_ylabel("G operations a second")
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
@@ -49,7 +52,7 @@ def _draw_points(axes: "Axes", steps: Mapping[str, Any]) -> None:
     for number, step in enumerate(steps.values()):
         shade = 0.3 + 0.7 * number / max(1, len(steps) - 1)
         for kind, each in step["kinds"].items():
-            if not each["giga_operations"]:
+            if each["ms"] < SHORTEST:
                 continue
             group = KINDS.get(kind, "products")
             colour = COLOURS["pairs" if group == "attention" else "floats" if group == "other" else "bytes"]
