@@ -6,6 +6,7 @@ import numba
 import structlog
 
 from kernels.cpu.step.features import FEATURES
+from kernels.cpu.step.softmax import MAX_HEAD_DIM
 from service.cli.backend import Backend, copies_by_layer, device_blocks, host_blocks
 from service.config import CPU_DEVICE_KV, CPU_HOST_KV, ServeSettings, Size
 from service.errors import ConfigError
@@ -18,6 +19,7 @@ from service.execution.models.loading import LoadedModel, OpenedModel
 from service.execution.models.packed_weights import PackedWeights
 from service.execution.runner import CPURunner
 from service.execution.serving_device import cpu_device
+from service.machine.malloc import trim_heaps
 from service.telemetry.compile_progress import compile_progress
 
 _log = structlog.get_logger(__name__)
@@ -34,6 +36,7 @@ def cpu_backend(settings: ServeSettings, opened: OpenedModel) -> Backend:
         pools = beside.submit(KVPools.allocate, kv_format, blocks, swapped)
         loaded = opened.load(weights)
         runner = _runner(loaded, settings, pools)
+    trim_heaps()
     return Backend(
         cpu_device(settings.dtype), runner, _copier(settings, runner), blocks, swapped, kv_format.block_bytes
     )
@@ -51,6 +54,8 @@ def _weights(settings: ServeSettings) -> Destination:
 
 def _kv_format(settings: ServeSettings, config: ModelConfig) -> KVFormat:
     if settings.dtype != "float32":
+        if config.head_dim > MAX_HEAD_DIM:
+            raise ConfigError(f"heads of {config.head_dim} dimensions, over {MAX_HEAD_DIM}, need --dtype float32")
         return KVFormat.padded(config, "bfloat16" if settings.kv_cache_dtype == "auto" else settings.kv_cache_dtype)
     if settings.kv_cache_dtype == "bfloat16":
         raise ConfigError("--kv-cache-dtype bfloat16: with --dtype float32 the CPU keeps KV in float32")

@@ -137,6 +137,14 @@ def test_types_that_the_cpu_does_not_have_are_refused(opened: Open, flags: tuple
         opened("--device", "cpu", *flags)
 
 
+def test_heads_that_a_compiled_step_has_no_memory_for_are_refused(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpu_backend, "MAX_HEAD_DIM", 8)
+    with pytest.raises(ConfigError, match="heads of 16 dimensions, over 8, need --dtype float32"):
+        opened("--device", "cpu")
+
+
 def test_a_gpu_keeps_kv_in_the_type_of_its_weights(opened: Open) -> None:
     with pytest.raises(ConfigError, match="a GPU keeps KV in the type of its weights, float32"):
         opened("--dtype", "float32", "--kv-cache-dtype", "bfloat16", gpus=(gpu(),))

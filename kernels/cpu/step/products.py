@@ -4,8 +4,11 @@ A kernel's unit is some groups of 16 outputs for all rows. Weights of a group ar
 tile of 8 rows comes back to them in the cache. Each output is one lane's sum over the blocks of 32 columns in order, so
 it does not depend on the rows beside it: a tile of fewer rows computes the same.
 
-Sixteen int32 and sixteen float32 sums of a tile, and 8 vectors of weights, fill the 32 registers of AVX-512; other
+Eight int32 and eight float32 sums of a tile, and 8 vectors of weights, are in the 32 registers of AVX-512; other
 processors have 16 registers and take 2 rows at once.
+
+Versions, by the whole step of SmolLM2-135M (Q4_1) on two Zen 5 cores: decode of 1 and of 16 rows, prefill, tokens/s
+    AVX-512 VNNI  430 / 1,900 / 3,450      AVX-VNNI  380 / 1,040 / 1,420      AVX2  377 / 803 / 1,080
 """
 
 # mypy: allow-untyped-defs, allow-untyped-calls

@@ -3,6 +3,8 @@
 A block of the pool holds 16 tokens of one head in vectors of 64 bytes, so that attention loads nothing but whole ones.
 Keys [head_dim / n][token][n] and values [16 / n][head_dim][n], where n elements make 4 bytes: pairs of bfloat16, or one
 float32. ``head_dim`` is padded to a multiple of 16; what is padded is 0 in queries and keys, and ignored in values.
+
+512 tokens of 9 query and 3 KV heads of 64 dimensions, 30 times: 4.9 ms on two Zen 5 cores.
 """
 
 # mypy: allow-untyped-defs, allow-untyped-calls
