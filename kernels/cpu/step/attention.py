@@ -7,8 +7,9 @@ A tile walks over its splits by itself, or, so that one long conversation keeps 
 token are units of their own, which `join` puts together. Both join in the same order, so a token's result depends
 neither on its batch nor on its chunk.
 
-On two Zen 5 cores, 30 layers of 3 KV heads of 64 dimensions in bfloat16: 16 rows of 1,000 tokens take 10.7 ms, which is
-34 GB/s of KV and so the memory's limit; a prefill of 512 tokens takes 21 ms, about the limit of ``vdpbf16ps``.
+On two Zen 5 cores, 30 layers of 3 KV heads of 64 dimensions in bfloat16: 16 rows of 1,000 tokens take 9 to 11 ms,
+about 36 GB/s of KV; a prefill of 512 tokens takes 21 to 26 ms. Both are under half of the machine's limits
+(`docs/roofline.md`).
 """
 
 # mypy: allow-untyped-defs, allow-untyped-calls

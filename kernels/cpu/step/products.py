@@ -8,7 +8,7 @@ Eight int32 and eight float32 sums of a tile, and 8 vectors of weights, are in t
 processors have 16 registers and take 2 rows at once.
 
 Versions, by the whole step of SmolLM2-135M (Q4_1) on two Zen 5 cores: decode of 1 and of 16 rows, prefill, tokens/s
-    AVX-512 VNNI  430 / 1,900 / 3,450      AVX-VNNI  380 / 1,040 / 1,420      AVX2  377 / 803 / 1,080
+    AVX-512 VNNI  420 / 1,600 / 3,450      AVX-VNNI  380 / 1,040 / 1,420      AVX2  377 / 803 / 1,080
 """
 
 # mypy: allow-untyped-defs, allow-untyped-calls
