@@ -1,8 +1,9 @@
-"""The allocator knows which owner has which KV blocks: numbered pools, block groups, and where each sequence's KV is.
+"""The allocator knows which owner has which KV blocks: numbered pools, block groups, and where each node's KV is.
 
-Read `residency` first: its `KVMemory` owns everything else. `watermarks` is one sequence's state; `groups` (with
-`holding`, one owner's blocks) gives the blocks of a pool to owners; `extents` and `sizes` manage a pool's free space;
-`tickets` and `copies` are the copies in flight between two pools; `compaction` chooses which groups to move.
+Read `residency` first: its `KVMemory` owns everything else. `nodes` are the shared prefixes, and the tails of sequences
+that stand on them, with their `watermarks`; `groups` (with `holding`, one owner's blocks) gives the blocks of a pool to
+owners; `extents` and `sizes` manage a pool's free space; `tickets` and `copies` are the copies in flight between two
+pools; `compaction` chooses which groups to move.
 
 Nothing here touches memory, a clock, a thread or a request: only block numbers go in and out. One thread calls. Every
 operation on extents costs O(log n) comparisons, on groups O(log n) for each group gained or lost, whatever the number

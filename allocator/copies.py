@@ -1,6 +1,6 @@
 """Copies in flight, and the blocks that they hold.
 
-`CopiesInFlight` owns the tickets. The blocks of a ticket belong to its sequence. Those that the sequence gives up
+`CopiesInFlight` owns the tickets. The blocks of a ticket belong to its node. Those that the node gives up
 belong to the ticket itself, which is then an owner of block groups. Always true: no block is under two copies, and no
 block is freed before its ticket ends.
 """
@@ -20,38 +20,38 @@ class CopiesInFlight:
         self._device = device
         self._host = host
         self._tickets: dict[int, Ticket] = {}  # by number
-        self._own_end: dict[int, int] = {}  # by number: the sequence's own blocks under copy end at this index
+        self._own_end: dict[int, int] = {}  # by number: the node's own blocks under copy end at this index
         self._host_first: dict[int, int] = {}  # by number: the index of the first block that the host has
         self._numbers = count()
 
     def issue(
-        self, sequence: int, direction: Direction, blocks: range, end: int, epoch: int, host_first: int
+        self, node: int, direction: Direction, blocks: range, end: int, epoch: int, host_first: int
     ) -> Ticket:
-        """Return a new ticket for the sequence's blocks with the indices ``blocks``, which it has on both sides.
+        """Return a new ticket for the node's blocks with the indices ``blocks``, which it has on both sides.
 
         Its blocks on the host begin with index ``host_first``, and will until the ticket ends.
         """
-        source = slice_extents(self._device.extents(sequence), blocks.start, blocks.stop)
-        on_host = self._host.extents(sequence)
+        source = slice_extents(self._device.extents(node), blocks.start, blocks.stop)
+        on_host = self._host.extents(node)
         destination = slice_extents(on_host, blocks.start - host_first, blocks.stop - host_first)
         if direction is Direction.IN:
             source, destination = destination, source
         number = next(self._numbers)
-        ticket = Ticket(number, sequence, direction, blocks.start, source, destination, end, epoch)
+        ticket = Ticket(number, node, direction, blocks.start, source, destination, end, epoch)
         self._tickets[number] = ticket
         self._own_end[number] = blocks.stop
         self._host_first[number] = host_first
         return ticket
 
     def hand_to_ticket(self, ticket: Ticket, num_blocks: int) -> None:
-        """Leave the sequence ``num_blocks`` blocks a side; the ticket now owns the blocks under copy behind those."""
+        """Leave the node ``num_blocks`` blocks a side; the ticket now owns the blocks under copy behind those."""
         own_end = self._own_end[ticket.number]
         if num_blocks >= own_end:
             return
         new_end = max(num_blocks, ticket.first_block)
         for groups, first in self._sides(ticket):
-            groups.shrink(ticket.sequence, own_end - first)
-            groups.hand_over(ticket.sequence, new_end - first, _holder(ticket.number))
+            groups.shrink(ticket.node, own_end - first)
+            groups.hand_over(ticket.node, new_end - first, _holder(ticket.number))
         self._own_end[ticket.number] = new_end
 
     def end(self, ticket: Ticket) -> None:
@@ -94,21 +94,21 @@ class CopiesInFlight:
                 assert held == _blocks(_by_pool(ticket)[pool]), f"pool {pool}: {ticket} lost blocks"
 
     def _sides(self, ticket: Ticket) -> tuple[tuple[BlockGroups, int], tuple[BlockGroups, int]]:
-        """Return both pools, each with the index of the first block that the ticket's sequence has there."""
+        """Return both pools, each with the index of the first block that the ticket's node has there."""
         return (self._device, 0), (self._host, self._host_first[ticket.number])
 
     def _held(self, ticket: Ticket, groups: BlockGroups, first: int) -> tuple[Extent, ...]:
-        """Return the blocks of a ticket as their owners have them: the sequence's, then the ticket's own."""
+        """Return the blocks of a ticket as their owners have them: the node's, then the ticket's own."""
         own_end = self._own_end[ticket.number]
         own: tuple[Extent, ...] = ()
         if own_end > ticket.first_block:
-            own = slice_extents(groups.extents(ticket.sequence), ticket.first_block - first, own_end - first)
+            own = slice_extents(groups.extents(ticket.node), ticket.first_block - first, own_end - first)
         holder = _holder(ticket.number)
         return own + (groups.extents(holder) if holder in groups else ())
 
 
 def _holder(number: int) -> int:
-    """Return the owner id of a ticket; sequences have ids from 0 up."""
+    """Return the owner id of a ticket; nodes have numbers from 0 up."""
     return -1 - number
 
 

@@ -5,12 +5,12 @@ AllocatorError
 └── MisuseError              the caller broke a rule; nothing has changed
     ├── NotAllocatedError    an extent that is not allocated: freed twice, or split or trimmed since
     ├── SharedExtentError    an extent with several holders cannot change its bounds
-    ├── UnknownOwnerError    an owner or sequence that was never added, or is gone
-    ├── DuplicateOwnerError  a sequence that was already added
+    ├── UnknownOwnerError    an owner or node that was never added, or is gone
+    ├── DuplicateOwnerError  a node that was already added
     ├── NotResidentError     a sequence with part of its KV off the device cannot run
     ├── NotReservedError     more tokens than the reserved blocks hold
     ├── NothingToCopyError   a swap that would move nothing
-    ├── CopyPendingError     a second copy of a sequence while one is in flight
+    ├── CopyPendingError     a second copy of a node while one is in flight
     └── UnknownTicketError   a ticket that already ended
 """
 
@@ -46,11 +46,11 @@ class SharedExtentError(MisuseError):
 
 
 class UnknownOwnerError(MisuseError):
-    """There is no such owner or sequence."""
+    """There is no such owner or node."""
 
 
 class DuplicateOwnerError(MisuseError):
-    """The sequence was already added."""
+    """The node was already added."""
 
 
 class NotResidentError(MisuseError):
@@ -66,7 +66,7 @@ class NothingToCopyError(MisuseError):
 
 
 class CopyPendingError(MisuseError):
-    """The sequence has a copy in flight."""
+    """The node has a copy in flight."""
 
 
 class UnknownTicketError(MisuseError):

@@ -1,6 +1,6 @@
 """The Dynamic Block Group Manager: which owner has which blocks of one pool.
 
-A *block group* is an extent with a used head and a reserved tail. An owner (a sequence, or a copy in flight) has a list
+A *block group* is an extent with a used head and a reserved tail. An owner (a node, or a copy in flight) has a list
 of groups. Always true:
 
 - only an owner's last group has a reserve, and its head is not empty: growth uses the reserve before anything else;
@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from allocator.compaction import Group, Move, Region, best_region
-from allocator.errors import OutOfBlocksError, UnknownOwnerError
+from allocator.errors import DuplicateOwnerError, OutOfBlocksError, UnknownOwnerError
 from allocator.extents import Extent, ExtentPool
 from allocator.holding import Holding
 from allocator.sizes import SizeIndex
@@ -150,7 +150,7 @@ class BlockGroups:
     def hand_over(self, owner: int, first_block: int, to: int) -> None:
         """Append ``owner``'s used blocks from index ``first_block`` on to those of ``to``, which may be new.
 
-        This is how a copy in flight holds the blocks that its sequence gives up. The reserves of both are freed.
+        This is how a copy in flight holds the blocks that its node gives up. The reserves of both are freed.
         """
         if first_block < 0:
             raise ValueError(f"there is no block {first_block}")
@@ -163,6 +163,22 @@ class BlockGroups:
         for group in self._owners[owner].detach(self._pool, first_block):
             receiver.add(group)
         receiver.set_used(receiver.capacity)
+
+    def split(self, owner: int, num_blocks: int, to: int) -> None:
+        """Give the first ``num_blocks`` used blocks, or all there are, to ``to``, a new owner.
+
+        The reserve stays with ``owner`` behind the blocks that it keeps; it is freed if it keeps none.
+        """
+        if to in self._owners:
+            raise DuplicateOwnerError(f"pool {self._pool.pool} has an owner {to} already")
+        holding = self._holding(owner)
+        if num_blocks >= holding.used:
+            num_blocks = holding.used
+            self.shrink(owner, num_blocks)
+        head = self._owners[to] = Holding()
+        for group in holding.detach_front(self._pool, num_blocks):
+            head.add(group)
+        head.set_used(num_blocks)
 
     def compact(self, wanted: int, budget: int, movable: Collection[int]) -> list[Move]:
         """Move groups of ``movable`` owners towards a free extent of ``wanted`` blocks, and return the moves.

@@ -83,6 +83,21 @@ class Holding:
         self.set_used(min(self.used, self.capacity))
         return detached[::-1]
 
+    def detach_front(self, pool: ExtentPool, num_blocks: int) -> list[Extent]:
+        """Remove and return the first ``num_blocks`` used blocks, still allocated; this may split an extent."""
+        detached: list[Extent] = []
+        left = num_blocks
+        while left:
+            first = self.groups.pop(0)
+            if first.length > left:
+                first, rest = pool.split(first, left)
+                self.groups.insert(0, rest)
+            detached.append(first)
+            left -= first.length
+        self.capacity -= num_blocks
+        self.set_used(self.used - num_blocks)
+        return detached
+
     def replace(self, group: Extent, by: list[Extent]) -> None:
         """Replace a group without reserve by other extents with as many blocks, all used."""
         at = self.groups.index(group)

@@ -1,9 +1,9 @@
-"""Where each sequence's KV is: on the device, on the host, or both.
+"""Where each node's KV is: on the device, on the host, or both.
 
-`KVMemory` owns the block groups of both pools and every sequence's watermarks, which count leading tokens: ``computed``
-(have KV), ``resident`` (are on the device), ``mirrored`` (the valid copy on the host ends there). A sequence gives its
-last blocks first, so the copy may begin behind the first block, with block ``first_mirrored``: what the device keeps
-was never copied.
+A node is a shared prefix or the tail of a sequence (`allocator.nodes`). `KVMemory` owns the block groups of both pools
+and every node's watermarks, which count its leading tokens: ``computed`` (have KV), ``resident`` (are on the device),
+``mirrored`` (the valid copy on the host ends there). A node gives its last blocks first, so the copy may begin behind
+the first block, with block ``first_mirrored``: what the device keeps was never copied.
 
     device  |###########resident###########|....reserved....|
     host          |######mirrored######|
@@ -12,17 +12,19 @@ was never copied.
 Always true, and verified by `check`:
 
 - All KV below ``computed`` is on one side: ``max(resident, mirrored) = computed``, and where resident < computed the
-  copy begins at or before ``resident``. A sequence runs only if all is resident.
+  copy begins at or before ``resident``. A sequence runs only if all nodes of its path are resident.
+- A node has KV only if the prefixes that it stands on have all of theirs, on either side.
 - Where resident < computed, resident ends at a block boundary: a swap-in never writes into a block that has KV.
-- A sequence has exactly its mirrored blocks on the host and at least its resident ones on the device, plus, on either
-  side, those that a copy in flight is writing.
+- A node has exactly its mirrored blocks on the host and at least its resident ones on the device, plus, on either
+  side, those that a copy in flight is writing. A prefix never has more blocks than its length.
 - The copy on the host grows at either end by a copy that touches it, so it never has a hole.
-- A sequence has at most one copy in flight, so a block has at most one writer. Blocks under copy are not freed before
-  the ticket ends: the ticket owns those that the sequence gives up (truncate, drop) until then.
-- Every truncation of KV gives the sequence a new epoch, never used before. A ticket of an older epoch is stale: its end
+- A node has at most one copy in flight, so a block has at most one writer. Blocks under copy are not freed before
+  the ticket ends: the ticket owns those that the node gives up (truncate, drop) until then.
+- Every truncation of KV gives the node a new epoch, never used before. A ticket of an older epoch is stale: its end
   releases blocks and moves no watermark.
 """
 
+from collections.abc import Sequence
 from itertools import count
 
 from allocator.compaction import Move
@@ -30,15 +32,18 @@ from allocator.copies import CopiesInFlight
 from allocator.errors import (
     CopyPendingError,
     DuplicateOwnerError,
+    MisuseError,
     NothingToCopyError,
     NotReservedError,
     NotResidentError,
     OutOfBlocksError,
     UnknownOwnerError,
 )
+from allocator.extents import Extent
 from allocator.groups import BlockGroups
+from allocator.nodes import Node
 from allocator.tickets import Direction, Ticket
-from allocator.watermarks import SequenceState, Watermarks
+from allocator.watermarks import Marks, Watermarks
 
 DEVICE = 0
 HOST = 1
@@ -46,7 +51,9 @@ BLOCK_TOKENS = 16
 
 
 class KVMemory:
-    """Both pools and all sequences (ids from 0 up). A call that raises has changed nothing.
+    """Both pools and all nodes (numbers from 0 up). A call that raises has changed nothing.
+
+    A sequence has the number of its tail. Tokens are counted from the begin of a sequence, except in watermarks.
 
     Sizes are in blocks of ``block_tokens`` tokens; ``device`` and ``host`` are the pools' block groups, to read from.
     """
@@ -59,31 +66,63 @@ class KVMemory:
         self.device = BlockGroups(device_blocks, DEVICE, initial_group=initial_group)
         self.host = BlockGroups(host_blocks, HOST, initial_group=initial_group)
         self.block_tokens = block_tokens
-        self._sequences: dict[int, SequenceState] = {}
+        self._nodes: dict[int, Node] = {}
         self._copies = CopiesInFlight(self.device, self.host)
         self._epochs = count()
 
-    def add(self, sequence: int) -> None:
-        """Add a sequence without KV."""
-        if sequence < 0:
-            raise ValueError(f"sequence ids start at 0, {sequence} is not one")
-        if sequence in self._sequences:
-            raise DuplicateOwnerError(f"sequence {sequence} was already added")
-        self._sequences[sequence] = SequenceState(next(self._epochs))
-        self.device.grow(sequence, 0)
-        self.host.grow(sequence, 0)
+    def add(self, sequence: int, prefix: int | None = None) -> None:
+        """Add a sequence without KV of its own, which stands on ``prefix``."""
+        self._require_new(sequence)
+        self._enter(Node(sequence, next(self._epochs), None if prefix is None else self._prefix(prefix)))
 
-    def drop(self, sequence: int) -> None:
-        """Forget a sequence and free its blocks; those under copy become free when their ticket ends."""
-        self._truncate(sequence, self._state(sequence), 0)
-        del self._sequences[sequence]
-        self.device.release(sequence)
-        self.host.release(sequence)
+    def move(self, sequence: int, prefix: int) -> None:
+        """Let a sequence without KV and blocks of its own stand on another prefix."""
+        tail, to = self._tail(sequence), self._prefix(prefix)
+        if self.device.used(sequence) or self.host.used(sequence):
+            raise MisuseError(f"sequence {sequence} has blocks")
+        tail.stand_on(to)
+
+    def split(self, number: int, tokens: int, head: int) -> None:
+        """Make the tokens of a node before token ``tokens``, whole blocks, a new prefix ``head``, on which it stands.
+
+        Ownership of blocks changes on both sides; nothing is copied, and no sequence's blocks become others.
+        Raises CopyPendingError.
+        """
+        node = self._settled(number)
+        self._require_new(head)
+        length = tokens - node.start
+        if length <= 0 or length % self.block_tokens or (node.length is not None and length >= node.length):
+            raise MisuseError(f"node {number} from token {node.start} on cannot be split at token {tokens}")
+        blocks = length // self.block_tokens
+        self.device.split(number, blocks, head)
+        self.host.split(number, max(0, blocks - node.first_mirrored), head)
+        self._nodes[head] = above = Node(head, next(self._epochs), length=length)
+        node.split(above, self.block_tokens)
+
+    def drop(self, number: int) -> None:
+        """Forget a node on which nothing stands, and free its blocks; those under copy when their ticket ends."""
+        node = self._node(number)
+        if node.children:
+            raise MisuseError(f"{len(node.children)} nodes stand on prefix {number}")
+        self._truncate(number, node, 0)
+        node.leave()
+        del self._nodes[number]
+        self.device.release(number)
+        self.host.release(number)
 
     @property
     def sequences(self) -> tuple[int, ...]:
         """All sequences, in the order in which they were added."""
-        return tuple(self._sequences)
+        return tuple(number for number, node in self._nodes.items() if node.length is None)
+
+    @property
+    def prefixes(self) -> tuple[int, ...]:
+        """All shared prefixes, in the order in which they were split off."""
+        return tuple(number for number, node in self._nodes.items() if node.length is not None)
+
+    def path(self, sequence: int) -> tuple[int, ...]:
+        """Return the nodes of a sequence, from the root to its tail."""
+        return tuple(node.number for node in self._tail(sequence).path())
 
     @property
     def tickets(self) -> tuple[Ticket, ...]:
@@ -99,112 +138,155 @@ class KVMemory:
         """Device blocks that their sequences have given up and that copies in flight hold until they end."""
         return self._copies.num_held_by_tickets
 
-    def watermarks(self, sequence: int) -> Watermarks:
-        """Return the sequence's watermarks, in tokens."""
-        state = self._state(sequence)
-        return Watermarks(state.computed, state.resident, state.mirrored, state.epoch, state.first_mirrored)
+    def watermarks(self, number: int) -> Watermarks:
+        """Return a node's watermarks, in tokens from its start on."""
+        node = self._node(number)
+        return Watermarks(node.computed, node.resident, node.mirrored, node.epoch, node.first_mirrored)
 
     def computed(self, sequence: int) -> int:
         """Return the number of tokens that have KV."""
-        return self._state(sequence).computed
+        tail = self._tail(sequence)
+        if not tail.resident and not tail.mirrored:
+            for prefix in tail.above():
+                if prefix.computed:
+                    return prefix.start + prefix.computed
+        return tail.start + tail.computed if tail.computed or tail.parent is None else 0
+
+    def own_computed(self, number: int) -> int:
+        """Return how many tokens of a node have KV."""
+        return self._node(number).computed
 
     def is_resident(self, sequence: int) -> bool:
         """Return whether the sequence may run: all its KV is on the device."""
-        return self._state(sequence).is_resident
+        tail = self._tail(sequence)
+        return tail.is_resident and all(prefix.is_resident for prefix in tail.above())
 
-    def pending(self, sequence: int) -> Ticket | None:
-        """Return the sequence's copy in flight, stale or not."""
-        return self._state(sequence).ticket
+    def pending(self, number: int) -> Ticket | None:
+        """Return a node's copy in flight, stale or not."""
+        return self._node(number).ticket
+
+    def extents(self, sequence: int) -> tuple[Extent, ...]:
+        """Return the device blocks of a sequence and its prefixes, in order; the same object until they change."""
+        tail = self._tail(sequence)
+        if tail.parent is None:
+            return self.device.extents(sequence)
+        extents: tuple[Extent, ...] = ()
+        for node in tail.path():
+            extents = node.join(extents, self.device.extents(node.number))
+        return extents
 
     def device_blocks_for(self, tokens: int) -> int:
         """Return the number of blocks for ``tokens`` tokens, rounded up."""
         return -(-tokens // self.block_tokens)
 
+    def lacking(self, sequence: int, tokens: int) -> dict[int, int]:
+        """Return the device blocks that the nodes of a sequence lack for ``tokens`` tokens in all, by node."""
+        tail = self._tail(sequence)
+        blocks = -(-(tokens - tail.start) // self.block_tokens) - self.device.used(sequence)
+        lacking = {sequence: blocks} if blocks > 0 else {}
+        for prefix in tail.above():
+            if blocks := self.device_blocks_for(prefix.length or 0) - self.device.used(prefix.number):
+                lacking[prefix.number] = blocks
+        return lacking
+
     def reserve(self, sequence: int, tokens: int) -> None:
         """Reserve device blocks for ``tokens`` tokens in all, those with KV included. Raises OutOfBlocksError."""
-        self._state(sequence)
-        self.device.grow(sequence, self.device_blocks_for(tokens))
+        lacking = self.lacking(sequence, tokens)
+        if (more := sum(lacking.values())) > self.device.num_available:
+            raise OutOfBlocksError(DEVICE, self.device.num_blocks, self.device.num_available, more)
+        for number, blocks in lacking.items():
+            self._grow(self.device, self._nodes[number], self.device.used(number) + blocks)
 
     def append(self, sequence: int, tokens: int) -> None:
-        """Count the next ``tokens`` tokens as having KV on the device. Raises NotResidentError, NotReservedError."""
-        state = self._state(sequence)
+        """Count the next ``tokens`` tokens as having KV on the device. Raises NotResidentError, NotReservedError.
+
+        They are those of the prefixes first that the sequence stands on and that are not complete.
+        """
+        tail = self._tail(sequence)
         if tokens < 0:
             raise ValueError(f"cannot append {tokens} tokens; truncate takes them away")
-        if not state.is_resident:
-            raise NotResidentError(f"sequence {sequence}: {state.resident} of {state.mirrored} tokens are resident")
-        reserved = self.device.used(sequence) * self.block_tokens
-        if state.resident + tokens > reserved:
-            raise NotReservedError(f"sequence {sequence}: {state.resident} + {tokens} tokens, {reserved} reserved")
-        state.resident += tokens
+        if not self.is_resident(sequence):
+            raise NotResidentError(f"sequence {sequence}: part of its {self.computed(sequence)} tokens is not resident")
+        parts = self._next_tokens(tail, tokens)
+        for node, more in parts:
+            reserved = self.device.used(node.number) * self.block_tokens
+            if node.resident + more > reserved:
+                raise NotReservedError(f"node {node.number}: {node.resident} + {more} tokens, {reserved} reserved")
+        for node, more in parts:
+            node.resident += more
 
-    def truncate(self, sequence: int, tokens: int) -> None:
-        """Forget KV from token ``tokens`` on, and free all blocks behind it. ``truncate(0)`` precedes recomputing.
+    def truncate(self, number: int, tokens: int) -> None:
+        """Forget a node's KV from token ``tokens`` of the sequence on, and free all its blocks behind it.
 
-        Forgetting KV starts a new epoch; freeing blocks without KV does not.
+        Forgetting KV starts a new epoch; freeing blocks without KV does not. Raises MisuseError for a prefix while
+        there is KV in what stands on it.
         """
-        state = self._state(sequence)
-        if tokens < 0:
-            raise ValueError(f"cannot truncate to {tokens} tokens")
-        if tokens >= state.computed:
-            self.device.shrink(sequence, self.device_blocks_for(tokens))
+        node = self._node(number)
+        kept = tokens - node.start
+        if kept < 0:
+            raise ValueError(f"node {number} begins at token {node.start} and cannot be truncated to {tokens}")
+        if kept >= node.computed:
+            self.device.shrink(number, self.device_blocks_for(kept))
             return
-        self._truncate(sequence, state, self.device_blocks_for(tokens))
-        state.truncate(tokens, tokens, self.block_tokens)
-        state.epoch = next(self._epochs)
+        if any(child.computed for child in node.children):
+            raise MisuseError(f"there is KV in what stands on prefix {number}")
+        self._truncate(number, node, self.device_blocks_for(kept))
+        node.truncate(kept, kept, self.block_tokens)
+        node.epoch = next(self._epochs)
 
-    def swap_out(self, sequence: int, num_blocks: int | None = None) -> Ticket:
+    def swap_out(self, number: int, num_blocks: int | None = None) -> Ticket:
         """Start copying to the host what it lacks of the last ``num_blocks`` device blocks with KV (default: of all).
 
-        Once that is complete, `reclaim_device` can free these blocks. The sequence may go on running meanwhile. A copy
+        Once that is complete, `reclaim_device` can free these blocks. Sequences may go on running meanwhile. A copy
         that the new one would not touch is given up. Raises OutOfBlocksError (host), NothingToCopyError,
         CopyPendingError.
         """
-        state = self._idle_state(sequence)
-        blocks, after = self._to_mirror(state, num_blocks)
+        node = self._settled(number)
+        blocks, after = self._to_mirror(node, num_blocks)
         if not blocks:
-            raise NothingToCopyError(f"sequence {sequence}: {state.mirrored} of {state.computed} tokens are mirrored")
-        held = self.host.used(sequence)
+            raise NothingToCopyError(f"node {number}: {node.mirrored} of {node.computed} tokens are mirrored")
+        held = self.host.used(number)
         if (more := len(after) - held) > self.host.num_available:
             raise OutOfBlocksError(HOST, self.host.num_blocks, self.host.num_available, more)
         if after == blocks:
-            self._reclaim(self.host, sequence, held)
-        if (front := state.first_mirrored - after.start) > 0:
-            self.host.grow_front(sequence, front)
+            self._reclaim(self.host, number, held)
+        if (front := node.first_mirrored - after.start) > 0:
+            self.host.grow_front(number, front)
         else:
-            self.host.grow(sequence, len(after))
-        end = min(blocks.stop * self.block_tokens, state.computed)
-        state.ticket = self._copies.issue(sequence, Direction.OUT, blocks, end, state.epoch, after.start)
-        return state.ticket
+            self._grow(self.host, node, len(after))
+        end = min(blocks.stop * self.block_tokens, node.computed)
+        node.ticket = self._copies.issue(number, Direction.OUT, blocks, end, node.epoch, after.start)
+        return node.ticket
 
-    def host_growth(self, sequence: int, num_blocks: int | None = None) -> int:
+    def host_growth(self, number: int, num_blocks: int | None = None) -> int:
         """Return how many host blocks `swap_out` takes, those that it frees taken off."""
-        _, after = self._to_mirror(self._state(sequence), num_blocks)
-        return len(after) - self.host.used(sequence)
+        _, after = self._to_mirror(self._node(number), num_blocks)
+        return len(after) - self.host.used(number)
 
-    def swap_in(self, sequence: int) -> Ticket:
-        """Start copying to the device all that is not resident; the sequence may run once the ticket is complete.
+    def swap_in(self, number: int) -> Ticket:
+        """Start copying to the device all of a node that is not resident.
 
         Raises OutOfBlocksError (device), NothingToCopyError, CopyPendingError.
         """
-        state = self._idle_state(sequence)
-        end = state.computed
-        if state.is_resident:
-            raise NothingToCopyError(f"sequence {sequence}: all {end} tokens are resident")
-        blocks = range(state.resident // self.block_tokens, self.device_blocks_for(end))
-        self.device.grow(sequence, blocks.stop)
-        state.ticket = self._copies.issue(sequence, Direction.IN, blocks, end, state.epoch, state.first_mirrored)
-        return state.ticket
+        node = self._settled(number)
+        end = node.computed
+        if node.is_resident:
+            raise NothingToCopyError(f"node {number}: all {end} tokens are resident")
+        blocks = range(node.resident // self.block_tokens, self.device_blocks_for(end))
+        self._grow(self.device, node, blocks.stop)
+        node.ticket = self._copies.issue(number, Direction.IN, blocks, end, node.epoch, node.first_mirrored)
+        return node.ticket
 
     def complete(self, ticket: Ticket) -> bool:
         """End a successful copy: raise the watermark. False for a stale ticket, which changes none.
 
         Raises UnknownTicketError.
         """
-        state = self._end(ticket)
-        if state is None:
+        node = self._end(ticket)
+        if node is None:
             return False
-        applied = state.apply(ticket)
-        self._settle(ticket.sequence, state)
+        applied = node.apply(ticket)
+        self._settle(ticket.node, node)
         return applied
 
     def fail(self, ticket: Ticket) -> None:
@@ -212,52 +294,52 @@ class KVMemory:
 
         Raises UnknownTicketError.
         """
-        state = self._end(ticket)
-        if state is None:
+        node = self._end(ticket)
+        if node is None:
             return
         if ticket.direction is Direction.IN:
-            if state.epoch == ticket.epoch:
-                self.device.shrink(ticket.sequence, self.device_blocks_for(state.resident))
-        elif ticket.first_block >= state.first_mirrored:
+            if node.epoch == ticket.epoch:
+                self.device.shrink(ticket.node, self.device_blocks_for(node.resident))
+        elif ticket.first_block >= node.first_mirrored:
             # The block where mirrored ends was being rewritten, so even its valid part is in doubt. The device has it:
-            # a sequence whose copy grows at this end is resident.
-            state.truncate(state.resident, ticket.first_block * self.block_tokens, self.block_tokens)
-        self._settle(ticket.sequence, state)
+            # a node whose copy grows at this end is resident.
+            node.truncate(node.resident, ticket.first_block * self.block_tokens, self.block_tokens)
+        self._settle(ticket.node, node)
 
-    def reclaimable_device(self, sequence: int) -> int:
+    def reclaimable_device(self, number: int) -> int:
         """Count what `reclaim_device` could free: a mirrored tail, or the blocks without KV; none under copy."""
-        state = self._state(sequence)
-        return 0 if state.ticket is not None else self._num_unneeded(sequence, state)
+        node = self._node(number)
+        return 0 if node.ticket is not None else self._num_unneeded(number, node)
 
-    def arriving_device(self, sequence: int) -> int:
-        """Count what `reclaim_device` could free once the sequence's copy in flight has succeeded; 0 without one."""
-        state = self._state(sequence)
-        return 0 if state.ticket is None else self._num_unneeded(sequence, state.after_copy())
+    def arriving_device(self, number: int) -> int:
+        """Count what `reclaim_device` could free once a node's copy in flight has succeeded; 0 without one."""
+        node = self._node(number)
+        return 0 if node.ticket is None else self._num_unneeded(number, node.after_copy())
 
-    def reclaimable_host(self, sequence: int) -> int:
+    def reclaimable_host(self, number: int) -> int:
         """Count what `reclaim_host` could free: all blocks when all KV is resident, else none; none under copy."""
-        state = self._state(sequence)
-        if state.ticket is not None or not state.is_resident:
+        node = self._node(number)
+        if node.ticket is not None or not node.is_resident:
             return 0
-        return self.host.used(sequence)
+        return self.host.used(number)
 
-    def reclaim_device(self, sequence: int, blocks: int) -> int:
+    def reclaim_device(self, number: int, blocks: int) -> int:
         """Free up to ``blocks`` reclaimable device blocks, tail first. Return how many."""
-        return self._reclaim(self.device, sequence, min(blocks, self.reclaimable_device(sequence)))
+        return self._reclaim(self.device, number, min(blocks, self.reclaimable_device(number)))
 
-    def reclaim_host(self, sequence: int, blocks: int) -> int:
+    def reclaim_host(self, number: int, blocks: int) -> int:
         """Free up to ``blocks`` reclaimable host blocks, tail first. Return how many.
 
-        The paper calls it contaminating the copy when they are taken for a sequence of higher rank.
+        The paper calls it contaminating the copy when they are taken for one of higher rank.
         """
-        return self._reclaim(self.host, sequence, min(blocks, self.reclaimable_host(sequence)))
+        return self._reclaim(self.host, number, min(blocks, self.reclaimable_host(number)))
 
     def compact(self, budget: int) -> tuple[Move, ...]:
         """Move at most ``budget`` device blocks towards a free extent as long as an initial group. Return the moves.
 
         Blocks under copy do not move. Sources are free at once: steps and copies that use them follow the moves.
         """
-        movable = {sequence for sequence, state in self._sequences.items() if state.ticket is None}
+        movable = {number for number, node in self._nodes.items() if node.ticket is None}
         return tuple(self.device.compact(self.device.initial_group, budget, movable))
 
     def check(self) -> None:
@@ -265,90 +347,149 @@ class KVMemory:
         self.device.check()
         self.host.check()
         self._copies.check()
-        known = list(self._sequences)
+        known = set(self._nodes)
         for groups in (self.device, self.host):
-            assert [owner for owner in groups.owners if owner >= 0] == known, "owners are not the sequences"
-        for sequence, state in self._sequences.items():
-            self._check_sequence(sequence, state)
+            assert {owner for owner in groups.owners if owner >= 0} == known, "owners are not the nodes"
+        for number, node in self._nodes.items():
+            self._check_marks(number, node)
+            self._check_place(number, node)
 
-    def _check_sequence(self, sequence: int, state: SequenceState) -> None:
-        name = f"sequence {sequence}"
-        device, host = self.device.used(sequence), self.host.used(sequence)
-        assert device >= self.device_blocks_for(state.resident), f"{name}: resident tokens without blocks"
-        mirrored = self.device_blocks_for(state.mirrored) - state.first_mirrored
-        assert host == mirrored or (host > mirrored and state.ticket is not None), f"{name}: {host} host blocks"
-        assert mirrored > 0 or state.mirrored == state.first_mirrored == 0, f"{name}: an empty copy has a place"
-        begins = state.first_mirrored * self.block_tokens
-        assert state.is_resident or begins <= state.resident, f"{name}: {state.resident} resident, copy from {begins}"
-        whole = state.is_resident or state.resident % self.block_tokens == 0
-        assert whole, f"{name}: resident ends at token {state.resident}, inside a block"
-        assert state.ticket is None or state.ticket in self.tickets, f"{name}: its ticket has ended"
+    def _check_marks(self, number: int, node: Node) -> None:
+        name = f"node {number}"
+        device, host = self.device.used(number), self.host.used(number)
+        assert device >= self.device_blocks_for(node.resident), f"{name}: resident tokens without blocks"
+        mirrored = self.device_blocks_for(node.mirrored) - node.first_mirrored
+        assert host == mirrored or (host > mirrored and node.ticket is not None), f"{name}: {host} host blocks"
+        assert mirrored > 0 or node.mirrored == node.first_mirrored == 0, f"{name}: an empty copy has a place"
+        begins = node.first_mirrored * self.block_tokens
+        assert node.is_resident or begins <= node.resident, f"{name}: {node.resident} resident, copy from {begins}"
+        whole = node.is_resident or node.resident % self.block_tokens == 0
+        assert whole, f"{name}: resident ends at token {node.resident}, inside a block"
+        assert node.ticket is None or node.ticket in self.tickets, f"{name}: its ticket has ended"
 
-    def _state(self, sequence: int) -> SequenceState:
-        state = self._sequences.get(sequence)
-        if state is None:
-            raise UnknownOwnerError(f"there is no sequence {sequence}")
-        return state
+    def _check_place(self, number: int, node: Node) -> None:
+        name, parent = f"node {number}", node.parent
+        assert node.number == number, f"{name} has the number {node.number}"
+        assert node.start == (0 if parent is None else parent.end), f"{name} begins at token {node.start}"
+        assert parent is None or (node in parent.children and self._nodes[parent.number] is parent), (
+            f"{name}: its parent"
+        )
+        assert parent is None or parent.is_complete or not node.computed, f"{name} has KV, and its prefix does not"
+        assert all(child.parent is node for child in node.children), f"{name}: its children"
+        if node.length is None:
+            assert not node.children, f"{name} is a tail, and nodes stand on it"
+            return
+        assert node.length > 0, f"{name} is an empty prefix"
+        assert node.length % self.block_tokens == 0, f"{name} ends inside a block"
+        assert node.computed <= node.length, f"{name} has KV of {node.computed} tokens, it has {node.length}"
+        assert self.device.used(number) * self.block_tokens <= node.length, f"{name} has too many device blocks"
 
-    def _idle_state(self, sequence: int) -> SequenceState:
-        """Return the state of a sequence. Raises CopyPendingError if a copy of it is in flight."""
-        state = self._state(sequence)
-        if state.ticket is not None:
-            raise CopyPendingError(f"sequence {sequence}: ticket {state.ticket.number} is in flight")
-        return state
+    def _enter(self, node: Node) -> None:
+        self._nodes[node.number] = node
+        self.device.grow(node.number, 0)
+        self.host.grow(node.number, 0)
 
-    def _end(self, ticket: Ticket) -> SequenceState | None:
-        """End the ticket. Return its sequence's state, or None if that was dropped (its id may be in use again)."""
+    def _require_new(self, number: int) -> None:
+        if number < 0:
+            raise ValueError(f"numbers start at 0, {number} is not one")
+        if number in self._nodes:
+            raise DuplicateOwnerError(f"node {number} was already added")
+
+    def _node(self, number: int) -> Node:
+        node = self._nodes.get(number)
+        if node is None:
+            raise UnknownOwnerError(f"there is no node {number}")
+        return node
+
+    def _tail(self, sequence: int) -> Node:
+        node = self._node(sequence)
+        if node.length is not None:
+            raise MisuseError(f"node {sequence} is a prefix, not a sequence")
+        return node
+
+    def _prefix(self, number: int) -> Node:
+        node = self._node(number)
+        if node.length is None:
+            raise MisuseError(f"node {number} is the tail of a sequence, not a prefix")
+        return node
+
+    def _settled(self, number: int) -> Node:
+        """Return a node. Raises CopyPendingError if a copy of it is in flight."""
+        node = self._node(number)
+        if node.ticket is not None:
+            raise CopyPendingError(f"node {number}: ticket {node.ticket.number} is in flight")
+        return node
+
+    def _next_tokens(self, tail: Node, tokens: int) -> Sequence[tuple[Node, int]]:
+        """Divide the next ``tokens`` tokens of a sequence among the nodes of its path that have none of their KV."""
+        if tail.parent is None or tail.parent.is_complete:
+            return [(tail, tokens)]
+        parts = []
+        for node in tail.path():
+            more = tokens if node.length is None else min(tokens, node.length - node.computed)
+            if more:
+                parts.append((node, more))
+                tokens -= more
+        return parts
+
+    def _grow(self, groups: BlockGroups, node: Node, num_blocks: int) -> None:
+        """Give a node at least so many blocks. A prefix never grows beyond its length, so it gets no reserve."""
+        groups.grow(node.number, num_blocks)
+        if node.length is not None:
+            groups.shrink(node.number, groups.used(node.number))
+
+    def _end(self, ticket: Ticket) -> Node | None:
+        """End the ticket. Return its node, or None if that was dropped (its number may be in use again)."""
         self._copies.end(ticket)
-        state = self._sequences.get(ticket.sequence)
-        return None if state is None or state.ticket != ticket else state
+        node = self._nodes.get(ticket.node)
+        return None if node is None or node.ticket != ticket else node
 
-    def _to_mirror(self, state: SequenceState, num_blocks: int | None) -> tuple[range, range]:
+    def _to_mirror(self, node: Marks, num_blocks: int | None) -> tuple[range, range]:
         """Return the blocks to copy so that the last ``num_blocks`` can be given, and those that the host has then.
 
         A copy grows where it touches what is asked for. Where blocks lie between, they are copied too if they are no
         more than the copy has; else the copy starts anew. So no more is copied than was asked for and copied before.
         """
-        on_device, computed = self.device_blocks_for(state.resident), self.device_blocks_for(state.computed)
+        on_device, computed = self.device_blocks_for(node.resident), self.device_blocks_for(node.computed)
         first = 0 if num_blocks is None else max(0, on_device - num_blocks)
-        if state.mirrored == state.computed:
-            last = state.first_mirrored
+        if node.mirrored == node.computed:
+            last = node.first_mirrored
             return range(first, last), range(min(first, last), computed)
-        full = state.mirrored // self.block_tokens
-        if state.mirrored and state.first_mirrored <= first <= 2 * full - state.first_mirrored:
-            return range(full, computed), range(state.first_mirrored, computed)
+        full = node.mirrored // self.block_tokens
+        if node.mirrored and node.first_mirrored <= first <= 2 * full - node.first_mirrored:
+            return range(full, computed), range(node.first_mirrored, computed)
         return range(first, computed), range(first, computed)
 
-    def _num_unneeded(self, sequence: int, state: SequenceState) -> int:
+    def _num_unneeded(self, number: int, node: Marks) -> int:
         """Count the device blocks that hold no KV, or KV that is mirrored to its end."""
-        is_clean = state.mirrored == state.computed
-        needed = state.first_mirrored if is_clean else self.device_blocks_for(state.resident)
-        return self.device.used(sequence) - needed
+        is_clean = node.mirrored == node.computed
+        needed = node.first_mirrored if is_clean else self.device_blocks_for(node.resident)
+        return self.device.used(number) - needed
 
-    def _truncate(self, sequence: int, state: SequenceState, blocks: int) -> None:
+    def _truncate(self, number: int, node: Marks, blocks: int) -> None:
         """Keep the first ``blocks`` blocks on both sides."""
-        if state.ticket is not None:
-            self._copies.hand_to_ticket(state.ticket, blocks)
-        self.device.shrink(sequence, blocks)
-        self.host.shrink(sequence, max(0, blocks - state.first_on_host))
+        if node.ticket is not None:
+            self._copies.hand_to_ticket(node.ticket, blocks)
+        self.device.shrink(number, blocks)
+        self.host.shrink(number, max(0, blocks - node.first_on_host))
 
-    def _reclaim(self, groups: BlockGroups, sequence: int, blocks: int) -> int:
+    def _reclaim(self, groups: BlockGroups, number: int, blocks: int) -> int:
         if blocks <= 0:
             return 0
-        groups.shrink(sequence, groups.used(sequence) - blocks)
-        state = self._state(sequence)
-        device, host = self.device.used(sequence), state.first_mirrored + self.host.used(sequence)
-        state.truncate(device * self.block_tokens, host * self.block_tokens, self.block_tokens)
+        groups.shrink(number, groups.used(number) - blocks)
+        node = self._node(number)
+        device, host = self.device.used(number), node.first_mirrored + self.host.used(number)
+        node.truncate(device * self.block_tokens, host * self.block_tokens, self.block_tokens)
         return blocks
 
-    def _settle(self, sequence: int, state: SequenceState) -> None:
-        """End a sequence's copy, and free the host blocks that it took and did not fill.
+    def _settle(self, number: int, node: Marks) -> None:
+        """End a node's copy, and free the host blocks that it took and did not fill.
 
         The reserve stays if it filled all.
         """
-        first, last = state.first_on_host, self.device_blocks_for(state.mirrored)
-        state.ticket = None
-        if first + self.host.used(sequence) > last:
-            self.host.shrink(sequence, max(0, last - first))
-        if self.host.used(sequence) and first < state.first_mirrored:
-            self.host.drop_front(sequence, state.first_mirrored - first)
+        first, last = node.first_on_host, self.device_blocks_for(node.mirrored)
+        node.ticket = None
+        if first + self.host.used(number) > last:
+            self.host.shrink(number, max(0, last - first))
+        if self.host.used(number) and first < node.first_mirrored:
+            self.host.drop_front(number, node.first_mirrored - first)

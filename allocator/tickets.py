@@ -16,14 +16,14 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """A copy in flight of the sequence's blocks from ``first_block`` on, as extents in order on both sides.
+    """A copy in flight of a node's blocks from ``first_block`` on, as extents in order on both sides.
 
     Both sides have the same number of blocks. Once the copy is complete, the destination has the tokens of these blocks
-    up to token ``end``, if the sequence's epoch is still ``epoch``. ``number`` is unique within a `KVMemory`.
+    up to the node's token ``end``, if its epoch is still ``epoch``. ``number`` is unique within a `KVMemory`.
     """
 
     number: int
-    sequence: int
+    node: int
     direction: Direction
     first_block: int
     source: tuple[Extent, ...]

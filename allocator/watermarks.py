@@ -1,4 +1,4 @@
-"""How far a sequence's KV reaches on device and host, and how a copy or a truncation changes that."""
+"""How far a node's KV reaches on device and host, and how a copy, a truncation or a split changes that."""
 
 from typing import NamedTuple
 
@@ -6,9 +6,9 @@ from allocator.tickets import Direction, Ticket
 
 
 class Watermarks(NamedTuple):
-    """Leading tokens that have KV at all, on the device, and up to the end of the copy on the host.
+    """A node's leading tokens that have KV at all, on the device, and up to the end of the copy on the host.
 
-    The copy begins with block ``first_mirrored``. The epoch rises when KV is truncated.
+    The copy begins with block ``first_mirrored`` of the node. The epoch rises when KV is truncated.
     """
 
     computed: int
@@ -18,8 +18,8 @@ class Watermarks(NamedTuple):
     first_mirrored: int
 
 
-class SequenceState:
-    """One sequence's watermarks in tokens, and its copy in flight. ``computed`` follows from the other two."""
+class Marks:
+    """A node's watermarks in tokens from its start on, and its copy in flight. ``computed`` follows from two others."""
 
     __slots__ = ("epoch", "first_mirrored", "mirrored", "resident", "ticket")
 
@@ -55,6 +55,16 @@ class SequenceState:
         if self.mirrored <= self.first_mirrored * block_tokens:
             self.mirrored = self.first_mirrored = 0
 
+    def cede(self, head: "Marks", tokens: int, block_tokens: int) -> None:
+        """Give the KV of the first ``tokens`` tokens, whole blocks, to ``head``. No copy is in flight."""
+        blocks = tokens // block_tokens
+        head.resident = min(self.resident, tokens)
+        if self.first_mirrored < blocks:
+            head.mirrored, head.first_mirrored = min(self.mirrored, tokens), self.first_mirrored
+        self.resident = max(0, self.resident - tokens)
+        self.mirrored = max(0, self.mirrored - tokens)
+        self.first_mirrored = max(0, self.first_mirrored - blocks) if self.mirrored else 0
+
     def apply(self, ticket: Ticket) -> bool:
         """Raise the watermark for a completed ticket; False if KV was truncated since it was issued."""
         if ticket.epoch != self.epoch:
@@ -66,9 +76,9 @@ class SequenceState:
         self.mirrored = max(self.mirrored, ticket.end)
         return True
 
-    def after_copy(self) -> "SequenceState":
-        """Return the state that it will have if its copy in flight succeeds."""
-        after = SequenceState(self.epoch)
+    def after_copy(self) -> "Marks":
+        """Return the marks that it will have if its copy in flight succeeds."""
+        after = Marks(self.epoch)
         after.resident, after.mirrored, after.first_mirrored = self.resident, self.mirrored, self.first_mirrored
         if self.ticket is not None:
             after.apply(self.ticket)

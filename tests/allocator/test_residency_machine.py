@@ -135,7 +135,7 @@ class KVMemoryMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.memory.tickets)
     @rule(data=st.data())
     def truncate_during_a_copy(self, data: Source) -> None:
-        sequence = one_of(data, self.memory.tickets).sequence
+        sequence = one_of(data, self.memory.tickets).node
         if self.kv.get(sequence):
             self.truncate_to(sequence, number(data, 0, len(self.kv[sequence]) - 1))
 
@@ -188,7 +188,7 @@ class KVMemoryMachine(RuleBasedStateMachine):
             assert arriving - (self.memory.device.used(sequence) - on_device) >= wanted, "too few blocks arrive"
 
     def how_it_grows(self, ticket: Ticket) -> str:
-        now = self.memory.watermarks(ticket.sequence)
+        now = self.memory.watermarks(ticket.node)
         if now.mirrored == 0:
             return "anew"
         return "in front" if ticket.first_block < now.first_mirrored else "at the end"
@@ -242,23 +242,23 @@ class KVMemoryMachine(RuleBasedStateMachine):
     def finish(self, ticket: Ticket) -> None:
         if ticket.number not in self.copied:
             self.move(ticket)
-        before = self.memory.watermarks(ticket.sequence) if ticket.sequence in self.kv else None
-        arriving = 0 if before is None else self.memory.arriving_device(ticket.sequence)
-        belongs = before is not None and self.memory.pending(ticket.sequence) == ticket
+        before = self.memory.watermarks(ticket.node) if ticket.node in self.kv else None
+        arriving = 0 if before is None else self.memory.arriving_device(ticket.node)
+        belongs = before is not None and self.memory.pending(ticket.node) == ticket
         fresh = ticket.number not in self.stale
         self.note("copied" if fresh else "stale", ticket)
         assert self.memory.complete(ticket) is fresh
         if belongs:
-            assert self.memory.reclaimable_device(ticket.sequence) == arriving, "not what was to arrive"
+            assert self.memory.reclaimable_device(ticket.node) == arriving, "not what was to arrive"
         if fresh:
-            now = self.memory.watermarks(ticket.sequence)
+            now = self.memory.watermarks(ticket.node)
             if ticket.direction is Direction.IN:
                 assert ticket.end == now.resident
             else:
                 assert now.first_mirrored <= ticket.first_block
                 assert now.mirrored >= ticket.end
         elif before is not None:
-            assert self.memory.watermarks(ticket.sequence) == before
+            assert self.memory.watermarks(ticket.node) == before
 
     @precondition(lambda self: self.memory.tickets)
     @rule(data=st.data())

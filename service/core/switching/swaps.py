@@ -77,9 +77,9 @@ class SwapManager:
         )
         if result.failed:
             self._memory.fail(ticket)
-            self._count_failure(ticket.sequence)
+            self._count_failure(ticket.node)
         else:
-            self._failures.pop(ticket.sequence, None)
+            self._failures.pop(ticket.node, None)
             _charge(request, ticket)
             if self._memory.complete(ticket) and not self._mechanisms.reuse:
                 self._keep_one_side(ticket)
@@ -119,11 +119,11 @@ class SwapManager:
         """Count the blocks that need no copy: those before a copy in, and those that the host has beside a copy out."""
         if ticket.direction is Direction.IN:
             return ticket.first_block
-        return self._memory.host.used(ticket.sequence) - ticket.num_blocks
+        return self._memory.host.used(ticket.node) - ticket.num_blocks
 
     def _keep_one_side(self, ticket: Ticket) -> None:
         """Keep KV on one side, without reuse: the device if the sequence was swapped in or runs, else the host."""
-        sequence = ticket.sequence
+        sequence = ticket.node
         leaves = ticket.direction is Direction.OUT and not self._is_running(sequence)
         if leaves and self._memory.reclaim_device(sequence, self._memory.device.used(sequence)):
             return

@@ -101,7 +101,7 @@ class Victims:
 
     def _count_arriving(self, admitted: set[int]) -> int:
         """Count the device blocks of others than the admitted that become available when copies in flight end."""
-        leaving = {ticket.sequence for ticket in self._memory.tickets} - admitted
+        leaving = {ticket.node for ticket in self._memory.tickets} - admitted
         known = [sequence for sequence in leaving if sequence in self._memory.device]
         return self._memory.num_held_by_tickets + sum(map(self._memory.arriving_device, known))
 

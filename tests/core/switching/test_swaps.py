@@ -37,7 +37,7 @@ def test_what_was_started_is_issued_once() -> None:
     bench = Bench()
     request = bench.swapped(3)
     bench.swaps.start_swap_in(request)
-    assert [ticket.sequence for ticket in bench.swaps.issued()] == [request.sequence]
+    assert [ticket.node for ticket in bench.swaps.issued()] == [request.sequence]
     assert bench.swaps.issued() == ()
 
 

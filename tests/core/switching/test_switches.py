@@ -223,7 +223,7 @@ def test_a_step_waits_for_copies_where_that_costs_less(block_s: float, bystander
     swapping_in = [bench.swapped(2) for _ in range(2)]
     running = [bench.running(1, 8) for _ in range(bystanders)]
     plan = scheduler(bench).plan(0.0)
-    assert {ticket.sequence for ticket in plan.copies} == {request.sequence for request in swapping_in}
+    assert {ticket.node for ticket in plan.copies} == {request.sequence for request in swapping_in}
     assert names(plan) == (set() if waits else {request.request_id for request in running})
 
 
@@ -233,7 +233,7 @@ def test_a_large_prefill_before_does_not_make_decodes_wait_for_copies() -> None:
     bench.swaps.costs.step_ended(10.0, 1000, 1000)
     swapping_in, running = bench.swapped(2), bench.running(1, 8)
     plan = scheduler(bench).plan(0.0)
-    assert [ticket.sequence for ticket in plan.copies] == [swapping_in.sequence]
+    assert [ticket.node for ticket in plan.copies] == [swapping_in.sequence]
     assert names(plan) == {running.request_id}
 
 

@@ -74,7 +74,7 @@ def test_what_is_behind_a_copy_arrives_so_nobody_is_preempted_again_and_again_wh
         assert not victims.obtain_blocks(newcomer)
         assert len(victims.still_running()) == 3
     assert bench.events(Preempted) == [Preempted(running[-1].request_id, "room")]
-    assert [ticket.sequence for ticket in bench.end_copies()] == [running[-1].sequence]
+    assert [ticket.node for ticket in bench.end_copies()] == [running[-1].sequence]
     assert bench.victims([newcomer], running).obtain_blocks(newcomer)
 
 
@@ -114,7 +114,7 @@ def test_arriving_blocks_count_so_there_is_no_second_victim_for_the_same_need() 
     better, worse, newcomer = bench.preempted(5), bench.preempted(5), bench.waiting(4 * BLOCK)
     for _ in range(3):
         bench.victims([newcomer], [better, worse]).obtain_blocks(newcomer)
-    assert [ticket.sequence for ticket in bench.swaps.issued()] == [worse.sequence]
+    assert [ticket.node for ticket in bench.swaps.issued()] == [worse.sequence]
 
 
 def test_arriving_blocks_do_not_count_twice_for_two_that_wait() -> None:
@@ -124,7 +124,7 @@ def test_arriving_blocks_do_not_count_twice_for_two_that_wait() -> None:
     victims = bench.victims([one, two], [better, worse])
     assert not victims.obtain_blocks(one)
     assert not victims.obtain_blocks(two)
-    assert [ticket.sequence for ticket in bench.swaps.issued()] == [worse.sequence, better.sequence]
+    assert [ticket.node for ticket in bench.swaps.issued()] == [worse.sequence, better.sequence]
 
 
 def test_blocks_of_an_admitted_request_are_not_arriving_for_others() -> None:
@@ -132,7 +132,7 @@ def test_blocks_of_an_admitted_request_are_not_arriving_for_others() -> None:
     back, victim, newcomer = bench.preempted(5), bench.preempted(5), bench.waiting(4 * BLOCK)
     bench.swaps.start_swap_out(back.session, bench.host_victims([]), back)  # then its rank rose
     bench.victims([back, newcomer], [victim]).obtain_blocks(newcomer)
-    assert [ticket.sequence for ticket in bench.swaps.issued()] == [back.sequence, victim.sequence]
+    assert [ticket.node for ticket in bench.swaps.issued()] == [back.sequence, victim.sequence]
 
 
 def test_blocks_that_a_cancelled_request_left_to_a_copy_are_arriving() -> None:
@@ -141,7 +141,7 @@ def test_blocks_that_a_cancelled_request_left_to_a_copy_are_arriving() -> None:
     bench.swaps.start_swap_out(gone.session, bench.host_victims([]), gone)
     bench.ledger.finish(gone, FinishReason.ERROR, 0.0)
     assert not bench.victims([newcomer], [bystander]).obtain_blocks(newcomer)
-    assert [ticket.sequence for ticket in bench.end_copies()] == [gone.sequence]
+    assert [ticket.node for ticket in bench.end_copies()] == [gone.sequence]
     assert bench.victims([newcomer], [bystander]).obtain_blocks(newcomer)
 
 
@@ -190,7 +190,7 @@ def test_copying_ahead_spares_running_requests() -> None:
     bench = Bench(device=10)
     runs, preempted = bench.running(5, 70), bench.preempted(5)
     bench.victims([], [runs, preempted]).copy_ahead(8)
-    assert [ticket.sequence for ticket in bench.swaps.issued()] == [preempted.sequence]
+    assert [ticket.node for ticket in bench.swaps.issued()] == [preempted.sequence]
     assert runs.state is State.RUNNING
 
 
@@ -216,7 +216,7 @@ def test_copying_ahead_goes_on_to_the_next_victim_when_one_has_not_enough() -> N
     bench.running(4, 60)
     dirty, clean = bench.preempted(3), bench.preempted(3, mirrored=True)
     bench.victims([], [dirty, clean]).copy_ahead(5)
-    assert [ticket.sequence for ticket in bench.swaps.issued()] == [dirty.sequence]
+    assert [ticket.node for ticket in bench.swaps.issued()] == [dirty.sequence]
 
 
 def test_the_lowest_running_victim_gives_its_slot_and_keeps_its_kv() -> None:
