@@ -1,10 +1,12 @@
 """Forced context switches, for tests and for measuring what a switch costs: ``--debug-preempt-every``.
 
 A request that has drawn N tokens since it got its slot is preempted and evicted from the device completely, by the
-preset's own means, before it may resume. Its answer must not change.
+preset's own means, before it may resume; so are the prefixes that it stands on and no running request does. Its answer
+must not change.
 """
 
 from service.core.state.ledger import Ledger
+from service.core.state.owners import Owner, Prefix
 from service.core.state.requests import Request, State
 from service.core.switching.host_room import HostVictims
 from service.core.switching.poison import Poison
@@ -38,14 +40,23 @@ class Eviction:
 
     def _is_leaving(self, request: Request) -> bool:
         """Take the next step of an eviction. False when the request has left the device, or has ended."""
-        sequence = request.sequence
         if request.state is not State.PREEMPTED:
             return False
-        if self._memory.pending(sequence) is None:
-            self._memory.reclaim_device(sequence, self._memory.device.used(sequence))
-            if self._memory.device.used(sequence):
+        leaving = False
+        owners: list[Owner] = [request.session, *request.session.path_up]
+        for owner in owners:
+            if isinstance(owner, Prefix) and self._ledger.is_running_on(owner.number):
+                break
+            leaving |= self._is_owner_leaving(owner, request)
+        return leaving
+
+    def _is_owner_leaving(self, owner: Owner, request: Request) -> bool:
+        number = owner.number
+        if self._memory.pending(number) is None:
+            self._memory.reclaim_device(number, self._memory.device.used(number))
+            if self._memory.device.used(number):
                 victims = HostVictims(self._ledger, list(self._ledger.holders))
-                if reason := self._swaps.start_swap_out(request.session, victims, request):
-                    self._ledger.drop_kv(request.session, 0, reason)
-                    self._swaps.forget_failures(sequence)
-        return self._memory.device.used(sequence) > 0
+                if reason := self._swaps.start_swap_out(owner, victims, request):
+                    self._ledger.drop_kv(owner, owner.start, reason)
+                    self._swaps.forget_failures(number)
+        return self._memory.device.used(number) > 0
