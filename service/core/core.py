@@ -349,7 +349,7 @@ class Core:
     def _named(self, name: str, command: Submit) -> tuple[Session, int] | None:
         """Return the idle session with that name, and how many tokens the turn shares, if it continues the session."""
         before = self._ledger.sessions.named(name)
-        found = self._ledger.sessions.continued(name, command.packed)
+        found = self._ledger.sessions.continued(name, command.scope, command.packed)
         if found is None and before is not None and not before.can_be_continued:
             self._ledger.drop(before, "closed")
         return found

@@ -74,7 +74,7 @@ class SessionTable:
         """Return the session with that name, busy or idle."""
         return self._named.get(name)
 
-    def continued(self, name: str, packed: bytes) -> tuple[Session, int] | None:
+    def continued(self, name: str, scope: Scope | None, packed: bytes) -> tuple[Session, int] | None:
         """Return the idle session with that name, and how many tokens the prompt shares, if the prompt continues it.
 
         A session that it does not continue loses its name: it is another branch of the conversation from now on.
@@ -83,7 +83,7 @@ class SessionTable:
         if session is None:
             return None
         shared = min(agreement(packed, 0, session.packed, 0), len(packed) // TOKEN_BYTES - 1)
-        if session.scope is None or self._continues(session, shared):
+        if session.scope == scope and (scope is None or self._continues(session, shared)):
             return session, shared
         del self._named[name]
         session.name = None

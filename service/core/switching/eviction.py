@@ -22,7 +22,7 @@ class Eviction:
         self._swaps = swaps
         self._poison = poison
         self._every = every
-        self._leaving: dict[Request, None] = {}
+        self._leaving: dict[Request, list[Owner]] = {}  # with what has not left yet
 
     def holds_back(self, request: Request) -> bool:
         """Return whether a request is still leaving the device."""
@@ -34,24 +34,20 @@ class Eviction:
             drawn = request.num_drawn - request.answered_before_slot
             if drawn >= self._every and not request.is_spent:
                 self._ledger.preempt(request, "debug", now)
-                self._leaving[request] = None
-        self._leaving = {request: None for request in self._leaving if self._is_leaving(request)}
+                self._leaving[request] = [request.session, *request.session.path_up]
+        for request, owners in list(self._leaving.items()):
+            self._leaving[request] = [owner for owner in owners if self._is_leaving(owner, request)]
+            if not self._leaving[request]:
+                del self._leaving[request]
         self._poison.look()  # before the same blocks can get an owner again
 
-    def _is_leaving(self, request: Request) -> bool:
-        """Take the next step of an eviction. False when the request has left the device, or has ended."""
-        if request.state is not State.PREEMPTED:
-            return False
-        leaving = False
-        owners: list[Owner] = [request.session, *request.session.path_up]
-        for owner in owners:
-            if isinstance(owner, Prefix) and self._ledger.is_running_on(owner.number):
-                break
-            leaving |= self._is_owner_leaving(owner, request)
-        return leaving
-
-    def _is_owner_leaving(self, owner: Owner, request: Request) -> bool:
+    def _is_leaving(self, owner: Owner, request: Request) -> bool:
+        """Take the next step of an eviction. False when the owner has left the device once, or must stay."""
         number = owner.number
+        if request.state is not State.PREEMPTED or number not in self._memory.device:
+            return False
+        if isinstance(owner, Prefix) and self._ledger.is_running_on(number):
+            return False
         if self._memory.pending(number) is None:
             self._memory.reclaim_device(number, self._memory.device.used(number))
             if self._memory.device.used(number):
@@ -59,4 +55,4 @@ class Eviction:
                 if reason := self._swaps.start_swap_out(owner, victims, request):
                     self._ledger.drop_kv(owner, owner.start, reason)
                     self._swaps.forget_failures(number)
-        return self._memory.device.used(number) > 0
+        return number in self._memory.device and self._memory.device.used(number) > 0

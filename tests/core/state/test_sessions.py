@@ -124,8 +124,8 @@ def test_a_name_moves_on_when_its_turn_does_not_continue_the_session() -> None:
     session = busy_session(table, list(range(40)), name="s")
     session.answer_start = 40
     table.make_idle(session, 0)
-    assert table.continued("s", pack([*range(50)])) == (session, 40)
-    assert table.continued("s", pack([*range(30), 7])) is None
+    assert table.continued("s", SCOPE, pack([*range(50)])) == (session, 40)
+    assert table.continued("s", SCOPE, pack([*range(30), 7])) is None
     assert table.named("s") is None
     assert session.can_be_continued  # by its tokens
     table.check()
