@@ -10,7 +10,7 @@ from service.core.state.requests import Request
 
 
 def conversation_of(request: Request) -> str:
-    """Return a name that is the same for all turns of a conversation, and in every run if the client names its users."""
+    """Return a name that is the same for all turns of a conversation, and in every run if clients name their users."""
     return request.spec.user or request.spec.session or str(request.session.sequence)
 
 
