@@ -119,8 +119,11 @@ class Claim:
         self._passed_over_s = 0.0
         self._noted_s = 0.0
 
-    def note(self, admission: Admission, now: float) -> None:
-        """Take in a step's admission. A claim that is due stays until its request runs, and is used up then."""
+    def note(self, admission: Admission, now: float, *, has_paused: bool = False) -> None:
+        """Take in a step's admission. A claim that is due stays until its request runs, and is used up then.
+
+        ``has_paused``: since the last one nobody ran, so nobody was passed over.
+        """
         blocked = admission.first_blocked
         if blocked is not None and blocked.spec.background:
             blocked = None
@@ -128,7 +131,7 @@ class Claim:
             self._request = None
         if self.due() is None and blocked is not self._request:
             self._request, self._passed_over_s = blocked, 0.0
-        elif admission.backfilled:
+        elif admission.backfilled and not has_paused:
             self._passed_over_s += now - self._noted_s
         self._noted_s = now
 
