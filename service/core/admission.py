@@ -59,12 +59,14 @@ class Room:
         """Return whether a request fits, and take what it needs."""
         is_running = request in self._running
         self._still_running -= is_running
-        blocks = self._blocks_for(request.session.prefix, request.own_blocks)
+        prefix = request.session.prefix
+        blocks = request.num_blocks if prefix is None else self._blocks_for(prefix, request.own_blocks)
         if blocks > (self._blocks if is_running else self.largest):
             return False
         self._blocks -= blocks
         self._num_admitted += 1
-        self._counted.update(request.session.path_up)
+        if prefix is not None and prefix not in self._counted:
+            self._counted.update(prefix.path_up)
         return True
 
     def _blocks_for(self, prefix: Prefix | None, blocks: int) -> int:

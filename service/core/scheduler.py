@@ -144,10 +144,7 @@ class Scheduler:
 
     def _reserve_blocks(self, request: Request, victims: Victims) -> bool:
         """Reserve device blocks for all tokens of a request whose KV is all resident, if they are available."""
-        if not victims.obtain_blocks(request):
-            return False
-        self._memory.reserve(request.sequence, request.num_tokens)
-        return True
+        return victims.obtain_blocks(request, reserve=True)
 
     def _make_ready(self, request: Request, victims: Victims) -> bool:
         """Return whether a request without a slot can run now. If not, all that can be done for it is under way."""
@@ -189,6 +186,8 @@ class Scheduler:
 
     def _is_first(self, request: Request, prefixes: set[int]) -> bool:
         """Return whether no other computes what a request computes next, and note that this one does."""
+        if request.session.prefix is None:
+            return True
         number = self._memory.next_node(request.sequence)
         if number in prefixes:
             return False
