@@ -71,7 +71,7 @@ def test_eviction_of_tails_and_prefixes_changes_nothing(
 ) -> None:
     outcome = service.answer(turns(), preset, debug_preempt_every=every, wrap=wrap, paced=paced)
     assert outcome.answers == unshared.answers
-    assert reused(outcome) > 500
+    assert reused(outcome) > 200
     assert outcome.preemptions()["debug"] >= len(turns()) * ((TOKENS - 1) // every)
 
 
@@ -84,7 +84,7 @@ def test_scarce_memory_and_changing_ranks_change_nothing(
     scarce = {"device_blocks": 24, "host_blocks": 60, "slots": 5, "budget": 24, "update_every": 4}
     outcome = service.answer(turns(), preset, policy=policy, wrap=wrap, paced=True, **scarce)  # type: ignore[arg-type]
     assert outcome.answers == unshared.answers
-    assert reused(outcome) > 300
+    assert reused(outcome) > 100
 
 
 @pytest.mark.parametrize("seed", range(6))
