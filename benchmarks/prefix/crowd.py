@@ -56,14 +56,14 @@ async def measure(model: Path, flags: str, sizes: Sizes) -> dict[str, Any]:
     for name, most in blocks.items():
         command = serve(model, f"--device-kv {most * block_bytes(model)} --host-kv 0", flags)
         async with running(command, model) as server:
-            found[name] = {"command": command, "blocks": most, **await _crowd(server, sizes)}
+            found[name] = {"command": command, "blocks": most, **await gather(server, sizes)}
     return {**found, "wanted": _wanted(need, sizes.conversations, found["ample"]["prompt_tokens"])}
 
 
 def need_of(model: Path, sizes: Sizes) -> Need:
     """Return what the crowd needs, by the model's own tokens. The last token of an answer has no KV."""
     opened = open_model(model)
-    prompts = [opened.tokenizer.encode(opened.chat_template.render(_prompt(sizes, n))) for n in range(2)]
+    prompts = [opened.tokenizer.encode(opened.chat_template.render(prompt(sizes, n))) for n in range(2)]
     whole = max(map(len, prompts)) + sizes.max_tokens - 1
     common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(*prompts, strict=False)))
     return Need(common // BLOCK_TOKENS, ceil(whole / BLOCK_TOKENS))
@@ -75,28 +75,29 @@ def _wanted(need: Need, conversations: int, prompt_tokens: int) -> dict[str, int
     return {"blocks": need.blocks(conversations), "computed_tokens": prompt_tokens - saved}
 
 
-def _prompt(sizes: Sizes, number: int, system: str = "crowd") -> Messages:
+def prompt(sizes: Sizes, number: int, system: str = "crowd") -> Messages:
+    """Return what one of the crowd asks; ``system`` is the key of the system prompt's words."""
     texts = {"system": words(system, sizes.system_words), "user": words(f"{system} {number}", sizes.user_words)}
     return [{"role": role, "content": " ".join(text)} for role, text in texts.items()]
 
 
-async def _crowd(server: PeerServer, sizes: Sizes) -> dict[str, Any]:
+async def gather(server: PeerServer, sizes: Sizes) -> dict[str, Any]:
     """Ask all at once, then one more, then one of another system prompt, which is what a first one takes."""
     client = server.client
     idle, before = await scrape(client.url), await settled(client.url)
-    async with _peaks(client.url) as peaks:
-        crowd = await asyncio.gather(*(_ask(client, _prompt(sizes, n), sizes) for n in range(sizes.conversations)))
+    async with watched(client.url) as seen:
+        crowd = await asyncio.gather(*(_ask(client, prompt(sizes, n), sizes) for n in range(sizes.conversations)))
     counted = (await settled(client.url)).since(before)
     held = await scrape(client.url)
-    later = await _ask(client, _prompt(sizes, sizes.conversations), sizes)
-    first = await _ask(client, _prompt(sizes, 0, "another"), sizes)
+    later = await _ask(client, prompt(sizes, sizes.conversations), sizes)
+    first = await _ask(client, prompt(sizes, 0, "another"), sizes)
     answered: Sequence[Answer] = [each for each in crowd if each is not None]
     return {
         "answered": len(answered),
         "prompt_tokens": sum(each.prompt_tokens for each in answered),
         "computed_tokens": counted.computed,
-        "running_peak": int(max(peaks[RUNNING])),
-        "blocks_peak": int(max(peaks[USED]) - idle[USED]),
+        "running_peak": int(max(seen[RUNNING])),
+        "blocks_peak": int(max(seen[USED]) - idle[USED]),
         "blocks_after": int(held[USED] - idle[USED]),
         "crowd_ttft_s": sorted(each.ttft for each in answered)[:: max(1, len(answered) - 1)],  # the least and the most
         "first_ttft_s": None if first is None else first.ttft,
@@ -114,8 +115,8 @@ async def _ask(client: ChatClient, messages: Messages, sizes: Sizes) -> Answer |
 
 
 @asynccontextmanager
-async def _peaks(url: str) -> AsyncIterator[dict[str, list[float]]]:
-    """Watch the gauges during the block."""
+async def watched(url: str) -> AsyncIterator[dict[str, list[float]]]:
+    """Collect the values of both gauges during the block."""
     seen: dict[str, list[float]] = {RUNNING: [0.0], USED: [0.0]}
 
     async def watch() -> None:
@@ -125,9 +126,7 @@ async def _peaks(url: str) -> AsyncIterator[dict[str, list[float]]]:
                 values.append(samples[name])
             await asyncio.sleep(SCRAPE_S)
 
-    watching = asyncio.create_task(watch())
-    try:
+    async with asyncio.TaskGroup() as group:  # a gauge that is not there ends the block
+        watching = group.create_task(watch())
         yield seen
-    finally:
         watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)

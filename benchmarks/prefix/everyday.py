@@ -44,13 +44,14 @@ async def measure(model: Path, flags: str, sizes: Sizes) -> dict[str, Any]:
     clients = {}
     for name, ask in CLIENTS.items():
         async with running(command, model) as server:
-            clients[name] = await _chats(server, name, ask, sizes)
+            clients[name] = await chats(server, name, ask, sizes)
     async with running(command, model) as server:
-        strangers = await _strangers(server, sizes)
-    return {"command": command, "sizes": asdict(sizes), "clients": clients, "strangers": strangers}
+        beside = await strangers(server, sizes)
+    return {"command": command, "sizes": asdict(sizes), "clients": clients, "strangers": beside}
 
 
-async def _chats(server: PeerServer, name: str, ask: Ask, sizes: Sizes) -> dict[str, Any]:
+async def chats(server: PeerServer, name: str, ask: Ask, sizes: Sizes) -> dict[str, Any]:
+    """Return what a client got in overlapping chats."""
     blank = Question(server.client.url, await server.client.only_model(), [], 0)
     before = await settled(blank.url)
     began = time.monotonic()
@@ -113,7 +114,7 @@ def _tokens(replies: Sequence[Reply], counted: Counts) -> dict[str, int]:
     }
 
 
-async def _strangers(server: PeerServer, sizes: Sizes) -> list[dict[str, Any]]:
+async def strangers(server: PeerServer, sizes: Sizes) -> list[dict[str, Any]]:
     """Return what clients get that ask one after the other, each for the first time."""
     blank = Question(server.client.url, await server.client.only_model(), [], sizes.max_tokens[0])
     system = _says("system", "strangers", sizes.system_words)

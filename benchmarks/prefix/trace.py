@@ -56,7 +56,7 @@ def digest(conversations: list[Conversation]) -> str:
 
 
 def kv_bytes(sizes: Sizes, conversations: list[Conversation], model: Path) -> int:
-    """Return the bytes of KV, in bfloat16, for one in `Sizes.for_each_fitting` conversations at its end, sharing none."""
+    """Return the bytes of bfloat16 KV for one in `Sizes.for_each_fitting` conversations at their end, sharing none."""
     opened = open_model(model)
     texts = (opened.chat_template.render(each.messages) for each in conversations)
     blocks = sum(ceil((len(opened.tokenizer.encode(text)) + sizes.max_tokens) / BLOCK_TOKENS) for text in texts)
