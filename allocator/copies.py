@@ -24,9 +24,7 @@ class CopiesInFlight:
         self._host_first: dict[int, int] = {}  # by number: the index of the first block that the host has
         self._numbers = count()
 
-    def issue(
-        self, node: int, direction: Direction, blocks: range, end: int, epoch: int, host_first: int
-    ) -> Ticket:
+    def issue(self, node: int, direction: Direction, blocks: range, end: int, epoch: int, host_first: int) -> Ticket:
         """Return a new ticket for the node's blocks with the indices ``blocks``, which it has on both sides.
 
         Its blocks on the host begin with index ``host_first``, and will until the ticket ends.

@@ -161,6 +161,25 @@ class KVMemory:
         tail = self._tail(sequence)
         return tail.is_resident and all(prefix.is_resident for prefix in tail.above())
 
+    def children(self, number: int) -> tuple[int, ...]:
+        """Return the nodes that stand directly on a prefix."""
+        return tuple(child.number for child in self._node(number).children)
+
+    def has_kv_above(self, number: int) -> bool:
+        """Return whether what stands on a node has KV."""
+        return any(child.computed for child in self._node(number).children)
+
+    def away(self, sequence: int) -> list[int]:
+        """Return the nodes of a sequence's path that are not resident, the nearest to the root first."""
+        return [node.number for node in self._tail(sequence).path() if not node.is_resident]
+
+    def next_node(self, sequence: int) -> int:
+        """Return the node whose KV the sequence computes next: the first that is not complete."""
+        tail = self._tail(sequence)
+        if tail.parent is None or tail.parent.is_complete:
+            return sequence
+        return next(node.number for node in tail.path() if not node.is_complete)
+
     def pending(self, number: int) -> Ticket | None:
         """Return a node's copy in flight, stale or not."""
         return self._node(number).ticket

@@ -14,8 +14,8 @@ from service.core.messages.sampling import SamplingParams
 from service.core.policies import POLICIES
 from service.core.policies.markov import BECOMES_FAVOURED, STAYS_FAVOURED
 from service.core.policies.priority_trace import conversation_of
+from service.core.state.owners import Session
 from service.core.state.requests import Request
-from service.core.state.sessions import Session
 from tests.settings import make_policy
 
 
