@@ -20,12 +20,13 @@ from rich.table import Table
 from benchmarks.peers.commands import named, serve
 from benchmarks.peers.outcome import OURS
 from benchmarks.peers.server import running
-from benchmarks.prefix import crowd, everyday, multi_turn, trace
+from benchmarks.prefix import cost, crowd, everyday, multi_turn, trace
 from benchmarks.prefix.outcome import NONE, outcome
 from benchmarks.record import RESULTS, commit, hardware, store
 from service.execution.models.loading import default_model_path
 
-PARTS = ("everyday", "crowd", "multi-turn")
+PARTS = ("everyday", "crowd", "cost", "multi-turn")
+BEFORE = "before"  # the everyday part before prefixes were shared; only kept
 WITHOUT = "--no-enable-prefix-caching"
 HOST_SHARE = 4  # of all bytes of KV, one in so many is the host's
 
@@ -63,7 +64,7 @@ def stored(folder: Path) -> dict[str, Any]:
     """Return the parts of the stored result."""
     path = folder / "prefix.json"
     figures = json.loads(path.read_text())["figures"] if path.exists() else {}
-    return {name: figures[name] for name in PARTS if name in figures}
+    return {name: figures[name] for name in (BEFORE, *PARTS) if name in figures}
 
 
 async def make(flags: argparse.Namespace, parts: dict[str, Any]) -> None:
@@ -73,6 +74,8 @@ async def make(flags: argparse.Namespace, parts: dict[str, Any]) -> None:
         parts["everyday"] = {**about(), **await everyday.measure(model, flags.ours, everyday.Sizes())}
     if "crowd" in flags.only:
         parts["crowd"] = {**about(), **await crowd.measure(model, flags.ours, crowd.Sizes())}
+    if "cost" in flags.only:
+        parts["cost"] = {**about(), **cost.measure(cost.Sizes())}
     if "multi-turn" in flags.only:
         await compare(flags, model, trace.Sizes(), parts)
 

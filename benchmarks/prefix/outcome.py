@@ -23,17 +23,18 @@ def outcome(parts: Figures) -> dict[str, Any]:
     - ``crowd_blocks_over_wanted``, ``crowd_computed_over_wanted``: against one prefix and every conversation's tail.
     - ``later_ttft_over_first``: of one more prompt behind the crowd, over that of an equally long one with no prefix.
     - ``scarce_answered``, ``scarce_running``: on memory for few; all of the crowd, and at the same time.
+    - ``find_us``: finding a prefix where that takes longest; ``steps_over_alone``: plan and commit of requests that may
+      share, over those that may not.
     - ``computed_vs_vllm``, ``computed_vs_none``: prompt tokens computed of a trace, over those of the vLLM that
       computed least, and of this server without a prefix cache.
     """
-    criteria = [*_everyday(parts.get("everyday")), *_crowd(parts.get("crowd")), *_multi_turn(parts.get("multi-turn"))]
+    judges = {"everyday": _everyday, "crowd": _crowd, "cost": _cost, "multi-turn": _multi_turn}
+    criteria = [each for name, judge in judges.items() if name in parts for each in judge(parts[name])]
     judged = [{**asdict(each), "holds": each.holds} for each in criteria]
     return {**{each.name: each.value for each in criteria}, "criteria": judged, **parts}
 
 
-def _everyday(found: Figures | None) -> Iterator[Criterion]:
-    if found is None:
-        return
+def _everyday(found: Figures) -> Iterator[Criterion]:
     yield _worst("later_turns_missed", {name: each["prompt_missed"] for name, each in found["clients"].items()}, 0)
     strangers = {f"stranger, {each['client']}": each for each in found["strangers"]}
     unsaid = {name: abs(each["unsaid"]) for name, each in {**found["clients"], **strangers}.items()}
@@ -43,9 +44,7 @@ def _everyday(found: Figures | None) -> Iterator[Criterion]:
     yield _worst("stranger_blocks", blocks, found["sizes"]["system_words"] // BLOCK_TOKENS, at_most=False)
 
 
-def _crowd(found: Figures | None) -> Iterator[Criterion]:
-    if found is None:
-        return
+def _crowd(found: Figures) -> Iterator[Criterion]:
     ample, scarce, wanted = found["ample"], found["scarce"], found["wanted"]
     yield Criterion("crowd_blocks_over_wanted", ample["blocks_peak"] / wanted["blocks"], 1.0, "ample")
     yield Criterion("crowd_computed_over_wanted", ample["computed_tokens"] / wanted["computed_tokens"], 1.0, "ample")
@@ -56,8 +55,15 @@ def _crowd(found: Figures | None) -> Iterator[Criterion]:
     yield Criterion("scarce_running", scarce["running_peak"], conversations, "scarce", at_most=False)
 
 
-def _multi_turn(found: Figures | None) -> Iterator[Criterion]:
-    servers = {} if found is None else found["servers"]
+def _cost(found: Figures) -> Iterator[Criterion]:
+    finds = {name: value for name, value in found.items() if name.startswith("find_us_")}
+    yield _worst("find_us", finds, 50.0)
+    steps = {name: found[name] / found["step_ms_alone"] for name in ("step_ms_apart", "step_ms_shared")}
+    yield _worst("steps_over_alone", steps, 1.1)
+
+
+def _multi_turn(found: Figures) -> Iterator[Criterion]:
+    servers = found["servers"]
     peers = {name: server for name, server in servers.items() if name.startswith(VLLM) and not server["failed"]}
     best = min(peers, key=lambda name: peers[name]["computed_tokens"], default="")
     for ratio, other in (("computed_vs_vllm", best), ("computed_vs_none", NONE)):

@@ -5,8 +5,9 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from itertools import repeat
+from itertools import islice, repeat
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from aiohttp.test_utils import TestServer
 from benchmarks.peers.client import ChatClient, Messages
 from benchmarks.peers.commands import serve
 from benchmarks.peers.server import running
-from benchmarks.prefix import crowd, everyday, multi_turn, trace
+from benchmarks.prefix import cost, crowd, everyday, multi_turn, trace
 from benchmarks.prefix.__main__ import commands, compare, parsed, stored
 from benchmarks.prefix.clients import CLIENTS, Reply
 from benchmarks.prefix.counters import Counts, UnknownCountersError, counts_in
@@ -148,6 +149,29 @@ async def test_chats_strangers_and_a_crowd_are_counted_by_a_server(tiny_model_pa
     assert gathered["answered"] == 6
     assert 0 < gathered["computed_tokens"] <= gathered["prompt_tokens"]
     assert gathered["first_ttft_s"] > 0 < gathered["later_ttft_s"]
+
+
+def test_searches_are_among_so_many_prefixes_and_agree_as_they_are_meant_to():
+    sizes = cost.Sizes(prompt_tokens=96, system_tokens=48, prefixes=20, depth=4)
+    table, wide, deep = cost.cached(sizes, Random(1))
+    assert 20 <= table.num_prefixes <= 21
+    found = table.find(cost.SCOPE, wide)
+    assert (found.tokens, found.prefix and found.prefix.end) == (95, 80)  # and one of two branches there
+    found = table.find(cost.SCOPE, deep)
+    assert found.prefix is not None
+    assert (found.tokens, len(list(found.prefix.path_up))) == (95, 4)
+
+
+def test_requests_of_each_kind_are_as_long_and_agree_only_where_they_share():
+    made = {kind: list(islice(cost.requests(kind), 60)) for kind in ("alone", "apart", "shared")}
+    lengths = [[len(each.prompt) for each in submits] for submits in made.values()]
+    assert lengths[0] == lengths[1] == lengths[2]
+    assert {kind: len({each.prompt[:16] for each in submits}) for kind, submits in made.items()} == {
+        "alone": 60,
+        "apart": 60,
+        "shared": 1,
+    }
+    assert {each.scope for each in made["alone"]} == {None}
 
 
 @asynccontextmanager
