@@ -59,12 +59,14 @@ class Room:
         """Return whether a request fits, and take what it needs."""
         is_running = request in self._running
         self._still_running -= is_running
-        blocks = self._blocks_for(request.session.prefix, request.own_blocks)
+        prefix = request.session.prefix
+        blocks = request.num_blocks if prefix is None else self._blocks_for(prefix, request.own_blocks)
         if blocks > (self._blocks if is_running else self.largest):
             return False
         self._blocks -= blocks
         self._num_admitted += 1
-        self._counted.update(request.session.path_up)
+        if prefix is not None and prefix not in self._counted:
+            self._counted.update(prefix.path_up)
         return True
 
     def _blocks_for(self, prefix: Prefix | None, blocks: int) -> int:
@@ -119,8 +121,11 @@ class Claim:
         self._passed_over_s = 0.0
         self._noted_s = 0.0
 
-    def note(self, admission: Admission, now: float) -> None:
-        """Take in a step's admission. A claim that is due stays until its request runs, and is used up then."""
+    def note(self, admission: Admission, now: float, *, has_paused: bool = False) -> None:
+        """Take in a step's admission. A claim that is due stays until its request runs, and is used up then.
+
+        ``has_paused``: since the last one nobody ran, so nobody was passed over.
+        """
         blocked = admission.first_blocked
         if blocked is not None and blocked.spec.background:
             blocked = None
@@ -128,7 +133,7 @@ class Claim:
             self._request = None
         if self.due() is None and blocked is not self._request:
             self._request, self._passed_over_s = blocked, 0.0
-        elif admission.backfilled:
+        elif admission.backfilled and not has_paused:
             self._passed_over_s += now - self._noted_s
         self._noted_s = now
 

@@ -50,6 +50,7 @@ class Scheduler:
         self._compaction = compaction
         self._admission = Admission()  # the last
         self._room = Room(0, 0, ())  # that it left
+        self._has_paused = False  # the last plan had no rows
         self._without_slot: dict[Request, None] = {}  # admitted to the last plan, when they had no slot
 
     @property
@@ -100,7 +101,8 @@ class Scheduler:
         ranks = self._ranking.walk(holders, room, now, self.steps, self._claim.due())
         self._admission = admission = admit(ranks, room, holders)
         self._room = room
-        self._claim.note(admission, now)
+        self._claim.note(admission, now, has_paused=self._has_paused)
+        self._has_paused = False
         for request in admission.admitted:
             request.is_backfilled = request in admission.backfilled
             self._ledger.hold(request)
@@ -142,10 +144,7 @@ class Scheduler:
 
     def _reserve_blocks(self, request: Request, victims: Victims) -> bool:
         """Reserve device blocks for all tokens of a request whose KV is all resident, if they are available."""
-        if not victims.obtain_blocks(request):
-            return False
-        self._memory.reserve(request.sequence, request.num_tokens)
-        return True
+        return victims.obtain_blocks(request, reserve=True)
 
     def _make_ready(self, request: Request, victims: Victims) -> bool:
         """Return whether a request without a slot can run now. If not, all that can be done for it is under way."""
@@ -187,6 +186,8 @@ class Scheduler:
 
     def _is_first(self, request: Request, prefixes: set[int]) -> bool:
         """Return whether no other computes what a request computes next, and note that this one does."""
+        if request.session.prefix is None:
+            return True
         number = self._memory.next_node(request.sequence)
         if number in prefixes:
             return False
@@ -226,6 +227,7 @@ class Scheduler:
         return any(self._memory.pending(number) is not None for number in self._memory.path(request.sequence))
 
     def _pause(self) -> StepPlan:
+        self._has_paused = True
         return StepPlan(self.steps, (), (), self._swaps.issued())
 
     def _give_slots(self, ready: Sequence[Request], victims: Victims, now: float) -> list[SlotOpening]:

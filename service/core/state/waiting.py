@@ -20,8 +20,11 @@ NOTHING_FITS: Needs = frozenset()
 
 def least(several: Iterable[Needs]) -> Needs:
     """Return the least blocks for each prefix: one of these fits if and only if one of several needs fits."""
+    distinct = set(several)
+    if len(distinct) == 1:
+        return distinct.pop()
     blocks: dict[Prefix | None, int] = {}
-    for prefix, count in chain.from_iterable(several):
+    for prefix, count in chain.from_iterable(distinct):
         blocks[prefix] = min(count, blocks.get(prefix, count))
     return frozenset(blocks.items())
 

@@ -42,7 +42,7 @@ class Victims:
         self._host_victims = HostVictims(ledger, [*admitted, *others])
         self._now = now
         self._admitted = admitted
-        self._protected = {prefix for request in admitted for prefix in request.session.path_up}
+        self._protected = _prefixes_of(admitted)
         self._running = [request for request in others if request.state is State.RUNNING]
         self._not_running = [request for request in others if request.state is not State.RUNNING]
         self._holders: Counter[Prefix] | None = None  # how many of both stand on a prefix; None until blocks are needed
@@ -53,8 +53,11 @@ class Victims:
         self._promised = 0  # all of them
         self._arriving = self._count_arriving()
 
-    def obtain_blocks(self, request: Request) -> bool:
-        """Take the device blocks that an admitted request lacks from victims. False: they are not all available yet."""
+    def obtain_blocks(self, request: Request, *, reserve: bool = False) -> bool:
+        """Take the device blocks that an admitted request lacks from victims. False: they are not all available yet.
+
+        ``reserve`` gives them to it at once; it has all its KV on the device.
+        """
         lacking = self._lacking(request)
         if not lacking:  # it may run whatever is promised to others
             return True
@@ -62,6 +65,8 @@ class Victims:
         missing = sum(lacking.values())
         self._take_blocks(missing)
         if missing <= self._available:
+            if reserve:
+                self._memory.reserve(request.sequence, request.num_tokens)
             return True
         self._promise(lacking)
         return False
@@ -215,3 +220,8 @@ class Victims:
         live = (prefix for prefix in self._ledger.sessions.prefixes if prefix.live)
         unranked = [prefix for prefix in live if prefix not in self._protected and not holders[prefix]]
         return sorted(unranked, key=lambda prefix: prefix.start, reverse=True)
+
+
+def _prefixes_of(requests: Sequence[Request]) -> set[Prefix]:
+    nearest = {request.session.prefix for request in requests}
+    return {prefix for near in nearest if near is not None for prefix in near.path_up}
