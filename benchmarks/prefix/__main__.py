@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.peers.commands import named, serve
+from benchmarks.peers.load import Load, warm_up
 from benchmarks.peers.outcome import OURS
 from benchmarks.peers.server import running
 from benchmarks.prefix import cost, crowd, everyday, multi_turn, trace
@@ -90,6 +91,7 @@ async def compare(flags: argparse.Namespace, model: Path, sizes: trace.Sizes, pa
         parts["multi-turn"] = found = {**load, "servers": {}}
     for name, command in commands(flags, kv_bytes).items():
         async with running(command, model) as server:
+            await warm_up(server.client, Load())
             version = await server.client.version() or commit()
             played = await multi_turn.play(server.client, conversations)
         found["servers"][name] = {**about(), "command": command, "version": version, **asdict(played)}

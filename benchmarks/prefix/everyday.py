@@ -93,9 +93,8 @@ def figures(chats: Sequence[Sequence[Reply]], counted: Counts) -> dict[str, Any]
     missed = [before.prompt_tokens + before.completion_tokens - after.cached_tokens for before, after in later]
     whole = [before.prompt_tokens // BLOCK_TOKENS * BLOCK_TOKENS for before, _ in later]
     return {
-        "turns": sum(len(chat) for chat in chats),
-        "later_turns": len(later),
         **_tokens([reply for chat in chats for reply in chat], counted),
+        "later_turns": len(later),
         "history_tokens": sum(before.prompt_tokens + before.completion_tokens for before, _ in later),
         "missed_p50": float(np.median(missed)),
         "missed_max": max(missed),
@@ -107,6 +106,7 @@ def _tokens(replies: Sequence[Reply], counted: Counts) -> dict[str, int]:
     """Return tokens of prompts. ``unsaid``: how many more the runner computed than usage leaves."""
     prompts, cached = sum(each.prompt_tokens for each in replies), sum(each.cached_tokens for each in replies)
     return {
+        "turns": len(replies),
         "prompt_tokens": prompts,
         "cached_tokens": cached,
         "computed_tokens": counted.computed,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import aiohttp
+import numpy as np
 
 from benchmarks.peers.client import Answer, ChatClient, RequestFailedError
 from benchmarks.prefix.counters import Counts, settled
@@ -19,7 +20,10 @@ class CountsDifferError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What came of a trace. ``late_turns`` had to wait for the answer before. ``cached_tokens`` is what answers say."""
+    """What came of a trace. ``late_turns`` had to wait for the answer before. ``cached_tokens`` is what answers say.
+
+    Answers took ``answer_p50_s`` and ``answer_p99_s``.
+    """
 
     turns: int
     failed: int
@@ -27,6 +31,8 @@ class Played:
     prompt_tokens: int
     computed_tokens: int
     cached_tokens: int | None
+    answer_p50_s: float
+    answer_p99_s: float
 
 
 async def play(client: ChatClient, conversations: Sequence[Conversation]) -> Played:
@@ -59,6 +65,7 @@ def _played(
     conversations: Sequence[Conversation], answers: Sequence[tuple[float, Answer]], counted: Counts, began: float
 ) -> Played:
     cached = [answer.cached_tokens for _, answer in answers]
+    p50, p99 = np.percentile([answer.end - answer.sent for _, answer in answers] or [0.0], [50, 99]).tolist()
     return Played(
         turns=len(answers),
         failed=sum(len(each.due_s) for each in conversations) - len(answers),
@@ -66,4 +73,6 @@ def _played(
         prompt_tokens=sum(answer.prompt_tokens for _, answer in answers),
         computed_tokens=counted.computed,
         cached_tokens=None if None in cached else sum(each or 0 for each in cached),
+        answer_p50_s=p50,
+        answer_p99_s=p99,
     )

@@ -18,7 +18,7 @@ def outcome(parts: Figures) -> dict[str, Any]:
     """Return the result to store: criteria and ratios by name, as far as the parts allow to judge, and the parts.
 
     - ``later_turns_missed``: later turns that computed a whole block of the prompt before them again.
-    - ``unsaid_tokens``: what the runner computed beyond what usage says.
+    - ``unsaid_tokens``: how far what the runner computed is outside what usage says.
     - ``stranger_blocks``: reused by a client that has nothing in common with the one before but a system prompt.
     - ``crowd_blocks_over_wanted``, ``crowd_computed_over_wanted``: against one prefix and every conversation's tail.
     - ``later_ttft_over_first``: of one more prompt behind the crowd, over that of an equally long one with no prefix.
@@ -37,11 +37,17 @@ def outcome(parts: Figures) -> dict[str, Any]:
 def _everyday(found: Figures) -> Iterator[Criterion]:
     yield _worst("later_turns_missed", {name: each["prompt_missed"] for name, each in found["clients"].items()}, 0)
     strangers = {f"stranger, {each['client']}": each for each in found["strangers"]}
-    unsaid = {name: abs(each["unsaid"]) for name, each in {**found["clients"], **strangers}.items()}
+    unsaid = {name: _unsaid(each) for name, each in {**found["clients"], **strangers}.items()}
     yield _worst("unsaid_tokens", unsaid, 0)
     later = list(strangers.items())[1:]
     blocks = {name: each["cached_tokens"] // BLOCK_TOKENS for name, each in later}
     yield _worst("stranger_blocks", blocks, found["sizes"]["system_words"] // BLOCK_TOKENS, at_most=False)
+
+
+def _unsaid(found: Figures) -> int:
+    """Return the tokens computed beyond usage, or missing. A last token that is computed alone counts as decode."""
+    unsaid, turns = found["unsaid"], found["turns"]
+    return max(unsaid, -unsaid - turns)
 
 
 def _crowd(found: Figures) -> Iterator[Criterion]:
