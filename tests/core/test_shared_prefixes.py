@@ -126,7 +126,7 @@ def test_nothing_is_shared_across_scopes(
 def test_blocks_come_from_prefixes_nobody_holds_before_idle_conversations(
     simulation: MakeSimulation, submit: MakeSubmit
 ) -> None:
-    sim = simulation(device_blocks=18, host_blocks=0, mechanisms=PRESETS["vllm-recompute"], session_ttl_s=1000)
+    sim = simulation(device_blocks=16, host_blocks=0, mechanisms=PRESETS["vllm-recompute"], session_ttl_s=1000)
     for name in "ab":
         sim.submit(submit(name, [*SYSTEM, ord(name)], session=name, scope=SCOPE))
         sim.run()
