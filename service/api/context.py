@@ -10,7 +10,6 @@ from aiohttp import web
 from service.api.access.accounts import Accounts
 from service.api.access.addresses import Network
 from service.api.access.caller import Caller
-from service.api.access.connections import Connections
 from service.api.access.door import Door
 from service.api.access.keys import Keys
 from service.api.operations.history import History
@@ -69,7 +68,6 @@ STREAMS = web.AppKey("streams", Streams)
 METRICS = web.AppKey("metrics", Metrics)
 EXECUTOR = web.AppKey("executor", Executor)
 DOOR = web.AppKey("door", Door)
-CONNECTIONS = web.AppKey("connections", Connections)
 KEYS = web.AppKey("keys", Keys)
 ACCOUNTS = web.AppKey("accounts", Accounts)
 HISTORY = web.AppKey("history", History)

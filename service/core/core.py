@@ -137,11 +137,6 @@ class Core:
         if session is not None and self._ledger.sessions.named(name) is session:  # unless its turn ended without KV
             self._ledger.drop(session, "closed")
 
-    def close_scope(self, scope: tuple[str, str]) -> None:
-        """End a scope: no turn can continue its sessions any more. Its live requests go on."""
-        for session in self._ledger.sessions.close_scope(scope):
-            self._ledger.drop(session, "closed")
-
     def plan(self, now: float) -> StepPlan | None:
         """Return the next step, without rows while it waits for copies; None when there is nothing to compute."""
         while overdue := self._ledger.sessions.overdue(now):

@@ -17,13 +17,11 @@ ServedTier = Literal["default", "flex"]
 class Caller:
     """Who sent one request; `service.api.access.auth` makes it.
 
-    ``address``: the tenant that is charged if there are no keys. ``connection``: its name, None if it carries the
-    requests of many clients. ``request_id``: the one in the answer's header.
+    ``address``: the tenant that is charged if there are no keys. ``request_id``: the one in the answer's header.
     """
 
     tenant: Tenant
     address: str
-    connection: str | None
     request_id: str
 
     @property
@@ -31,14 +29,10 @@ class Caller:
         """The name of the tenant that core charges. Operators see it: it never holds what a user wrote."""
         return self.address if self.tenant is ANONYMOUS else self.tenant.name
 
-    def scope(self, user: str | None) -> tuple[str, str] | None:
-        """Return the scope inside which KV is reused: the tenant and the user, or without both the connection.
-
-        None: nothing is reused. Kinds cannot be confused, because a tenant's name has no colon and is not empty.
-        """
-        if self.tenant is not ANONYMOUS or user:
-            return self.tenant.name, user or ""
-        return None if self.connection is None else connection_scope(self.connection)
+    @property
+    def scope(self) -> tuple[str, ...]:
+        """The scope inside which KV is reused: the tenant. All callers of a server without keys are one."""
+        return (self.tenant.name,)
 
     def priority(self, asked: int | None) -> int:
         """Return the priority of a request that asks for ``asked``; if it asks for none, 0 or the best allowed.
@@ -59,8 +53,3 @@ class Caller:
         No tier is better than *default*, which is what OpenAI answers, too, when it has no better one to give.
         """
         return "flex" if self.tenant.background or asked == "flex" else "default"
-
-
-def connection_scope(name: str) -> tuple[str, str]:
-    """Return the scope of a connection whose requests name no user. It ends with the connection."""
-    return f"connection:{name}", ""

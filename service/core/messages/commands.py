@@ -60,10 +60,3 @@ class CloseSession:
     """Forget the session with that name, and cancel its live request. Unknown names are ignored."""
 
     session: str
-
-
-@dataclass(frozen=True, slots=True)
-class CloseScope:
-    """End a scope that no turn will use again: forget its idle sessions, and its busy ones when their turns end."""
-
-    scope: tuple[str, str]

@@ -178,10 +178,6 @@ class SessionTable:
         self._idle.left_device(owner)
         self._unheld.left_device(owner)
 
-    def close_scope(self, scope: Scope) -> list[Session]:
-        """Return the idle sessions of a scope that ends, to be dropped."""
-        return [session for session in self if session.scope == scope and session.idle_since_s is not None]
-
     def overdue(self, now: float) -> tuple[Owner, str] | None:
         """Return what has been idle longest and why to drop it, ``expired`` or ``limit`` (too many); None: keep it."""
         for order in (self._unheld, self._idle):

@@ -47,7 +47,7 @@ def make_model(max_model_len: int = 100, capacity_tokens: int = 1000, **more) ->
 
 def prepared(served: ServedModel, **fields):
     body = {"messages": [{"role": "user", "content": "Hi"}], **fields}
-    return prepare_chat(json.dumps(body).encode(), served, "id", Caller(ANONYMOUS, "address:192.0.2.1", "wire", "req"))
+    return prepare_chat(json.dumps(body).encode(), served, "id", Caller(ANONYMOUS, "address:192.0.2.1", "req"))
 
 
 def test_the_template_and_the_tokenizer_make_the_prompt(model):
@@ -115,27 +115,16 @@ def test_ignoring_the_end_keeps_the_callers_own_stop_tokens(model):
     assert prepared(model, ignore_eos=True, stop_token_ids=[4]).turns[0].submit.stop_tokens == {4}
 
 
-def test_choices_have_ids_and_seeds_of_their_own_and_adopt_nothing(model):
+def test_choices_have_ids_and_seeds_of_their_own_and_the_scope_of_a_single_one(model):
     turns = prepared(model, n=3, seed=2**62, user="ann").turns
     assert [turn.submit.request_id for turn in turns] == ["id-0", "id-1", "id-2"]
     assert [turn.submit.sampling_params.seed - 2**62 for turn in turns] == [0, 1, 2]
-    assert {turn.submit.scope for turn in turns} == {None}
+    assert {turn.submit.scope for turn in turns} == {prepared(model).turns[0].submit.scope}
 
 
 def test_without_a_seed_each_request_draws_its_own(model):
     seeds = {prepared(model).turns[0].submit.sampling_params.seed for _ in range(8)}
     assert len(seeds) == 8
-
-
-def test_a_user_is_a_scope_and_so_is_a_connection(model):
-    named = prepared(model, user="ann").turns[0].submit.scope
-    unnamed = prepared(model).turns[0].submit.scope
-    impostor = prepared(model, user="connection:wire").turns[0].submit.scope
-    assert len({named, unnamed, impostor}) == 3
-
-
-def test_a_user_without_a_name_is_none(model):
-    assert prepared(model, user="").turns[0].submit.scope == prepared(model).turns[0].submit.scope
 
 
 def test_another_model_is_not_found(model):
