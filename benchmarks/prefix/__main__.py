@@ -93,7 +93,7 @@ async def compare(flags: argparse.Namespace, model: Path, sizes: trace.Sizes, pa
         async with running(command, model) as server:
             await warm_up(server.client, Load())
             version = await server.client.version() or commit()
-            played = await multi_turn.play(server.client, conversations)
+            played = await multi_turn.play(server.client, conversations, sizes.in_flight)
         found["servers"][name] = {**about(), "command": command, "version": version, **asdict(played)}
         print(f"{name}: {played}", flush=True)
 

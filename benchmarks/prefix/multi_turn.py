@@ -11,7 +11,7 @@ from benchmarks.peers.client import Answer, ChatClient, RequestFailedError
 from benchmarks.prefix.counters import Counts, settled
 from benchmarks.prefix.trace import Conversation
 
-LATE_S = 0.5  # a turn that is sent later than due by more may change the order of arrival
+LATE_S = 0.5  # behind when it was due
 
 
 class CountsDifferError(Exception):
@@ -20,7 +20,7 @@ class CountsDifferError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What came of a trace. ``late_turns`` had to wait for the answer before. ``cached_tokens`` is what answers say.
+    """What came of a trace. ``late_turns`` were sent late. ``cached_tokens`` is what answers say.
 
     Answers took ``answer_p50_s`` and ``answer_p99_s``.
     """
@@ -35,42 +35,67 @@ class Played:
     answer_p99_s: float
 
 
-async def play(client: ChatClient, conversations: Sequence[Conversation]) -> Played:
-    """Send the turns when they are due. Raises `CountsDifferError`."""
+@dataclass(frozen=True, slots=True)
+class _Timed:
+    """An answer, and how long after it was due its turn was sent."""
+
+    late_s: float
+    answer: Answer
+
+
+async def play(client: ChatClient, conversations: Sequence[Conversation], in_flight: int) -> Played:
+    """Send the turns in the order in which they are due, and not before. Raises `CountsDifferError`.
+
+    No turn is sent before the one before it is answered, nor while ``in_flight`` others are not.
+    """
     before = await settled(client.url)
-    began = asyncio.get_running_loop().time()
-    made = await asyncio.gather(*(_converse(client, each, began) for each in conversations))
+    answers = [answer for answer in await _send(client, conversations, in_flight) if answer is not None]
     counted = (await settled(client.url)).since(before)
-    answers = [answer for each in made for answer in each]
-    played = _played(conversations, answers, counted, began)
+    played = _played(answers, sum(len(each.due_s) for each in conversations), counted)
     if not played.failed and counted.prompt != played.prompt_tokens:
         raise CountsDifferError(f"/metrics counts {counted.prompt} prompt tokens, answers {played.prompt_tokens}")
     return played
 
 
-async def _converse(client: ChatClient, conversation: Conversation, began: float) -> list[tuple[float, Answer]]:
-    """Return each answer and when it was due; the first that fails ends the conversation."""
-    answers = []
-    for turn, due_s in enumerate(conversation.due_s):
-        await asyncio.sleep(began + due_s - asyncio.get_running_loop().time())
+async def _send(client: ChatClient, conversations: Sequence[Conversation], in_flight: int) -> list[_Timed | None]:
+    """Return each turn's answer; None if it failed."""
+    clock = asyncio.get_running_loop().time
+    began, places = clock(), asyncio.Semaphore(in_flight)
+    sent: dict[tuple[int, int], asyncio.Task[_Timed | None]] = {}
+
+    async def ask(number: int, turn: int, late_s: float) -> _Timed | None:
+        conversation = conversations[number]
         try:
-            answers.append((due_s, await client.ask(conversation.prompt(turn), conversation.max_tokens)))
+            return _Timed(late_s, await client.ask(conversation.prompt(turn), conversation.max_tokens))
         except (RequestFailedError, aiohttp.ClientError) as error:
-            print(f"turn {turn}: {error}", flush=True)
-            break
-    return answers
+            print(f"conversation {number}, turn {turn}: {error}", flush=True)
+            return None
+        finally:
+            places.release()
+
+    for due_s, number, turn in in_order(conversations):
+        await asyncio.sleep(began + due_s - clock())
+        if turn:
+            await sent[number, turn - 1]
+        await places.acquire()
+        sent[number, turn] = asyncio.create_task(ask(number, turn, clock() - began - due_s))
+    return await asyncio.gather(*sent.values())
 
 
-def _played(
-    conversations: Sequence[Conversation], answers: Sequence[tuple[float, Answer]], counted: Counts, began: float
-) -> Played:
-    cached = [answer.cached_tokens for _, answer in answers]
-    p50, p99 = np.percentile([answer.end - answer.sent for _, answer in answers] or [0.0], [50, 99]).tolist()
+def in_order(conversations: Sequence[Conversation]) -> list[tuple[float, int, int]]:
+    """Return when each turn is due, its conversation's number, and its own, as they are sent."""
+    return sorted((due_s, n, turn) for n, each in enumerate(conversations) for turn, due_s in enumerate(each.due_s))
+
+
+def _played(answers: Sequence[_Timed], turns: int, counted: Counts) -> Played:
+    made = [each.answer for each in answers]
+    cached = [answer.cached_tokens for answer in made]
+    p50, p99 = np.percentile([answer.end - answer.sent for answer in made] or [0.0], [50, 99]).tolist()
     return Played(
-        turns=len(answers),
-        failed=sum(len(each.due_s) for each in conversations) - len(answers),
-        late_turns=sum(answer.sent - began - due_s > LATE_S for due_s, answer in answers),
-        prompt_tokens=sum(answer.prompt_tokens for _, answer in answers),
+        turns=len(made),
+        failed=turns - len(made),
+        late_turns=sum(each.late_s > LATE_S for each in answers),
+        prompt_tokens=sum(answer.prompt_tokens for answer in made),
         computed_tokens=counted.computed,
         cached_tokens=None if None in cached else sum(each or 0 for each in cached),
         answer_p50_s=p50,

@@ -30,6 +30,7 @@ class Sizes:
     begin_s: float = 60.0  # in which all conversations begin
     think_s: tuple[float, float] = (5.0, 75.0)  # from when a turn is due to when the next one is
     for_each_fitting: int = 4
+    in_flight: int = 8  # most turns without a whole answer: a slow server is asked later, not in another order
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from benchmarks.peers.client import ChatClient, Messages
+from benchmarks.peers.client import Answer, ChatClient, Messages
 from benchmarks.peers.commands import serve
 from benchmarks.peers.server import running
 from benchmarks.prefix import cost, crowd, everyday, multi_turn, trace
@@ -240,6 +240,39 @@ async def test_stored_figures_stay_as_long_as_trace_and_memory_are_the_same(tiny
     assert kept["multi-turn"]["servers"] == {}
 
 
+async def test_turns_are_sent_in_the_order_in_which_they_are_due_however_slow_the_server(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    chats = trace.draw(replace(CHATS, conversations=3, turns=3, begin_s=0.02, think_s=(0.0, 0.02)))
+    client = _SlowClient()
+    monkeypatch.setattr(multi_turn, "settled", client.settled)
+    played = await multi_turn.play(client, chats, in_flight=2)  # type: ignore[arg-type]
+    order = [(number, turn) for _, number, turn in multi_turn.in_order(chats)]
+    assert client.asked == [chats[number].prompt(turn) for number, turn in order]
+    assert (client.most, played.turns, played.failed) == (2, 9, 0)
+
+
+class _SlowClient:
+    """Takes longer for an answer than the trace is long, and notes what it is asked."""
+
+    url = ""
+
+    def __init__(self) -> None:
+        self.asked: list[Messages] = []
+        self.most = self._open = 0
+
+    async def ask(self, messages: Messages, max_tokens: int) -> Answer:
+        self.asked.append(messages)
+        self._open += 1
+        self.most = max(self.most, self._open)
+        await asyncio.sleep(0.05)
+        self._open -= 1
+        return Answer(sent=0.0, prompt_tokens=1, completion_tokens=max_tokens)
+
+    async def settled(self, _: str) -> Counts:
+        return Counts(len(self.asked), 0)
+
+
 async def test_a_counter_that_disagrees_with_the_answers_is_an_error(monkeypatch: pytest.MonkeyPatch):
     counted = iter([Counts(0, 0), Counts(1, 1)])
 
@@ -250,7 +283,7 @@ async def test_a_counter_that_disagrees_with_the_answers_is_an_error(monkeypatch
     stub = StubServer(lambda _: [0.0] * PIECES)
     async with TestServer(stub.app()) as server, ChatClient(str(server.make_url(""))) as client:
         with pytest.raises(multi_turn.CountsDifferError, match=f"counts 1 prompt tokens, answers {PROMPT_TOKENS}"):
-            await multi_turn.play(client, trace.draw(replace(CHATS, conversations=1, turns=1, max_tokens=PIECES)))
+            await multi_turn.play(client, trace.draw(replace(CHATS, conversations=1, turns=1, max_tokens=PIECES)), 1)
 
 
 def _tokens(model: Path, messages: Messages) -> int:
