@@ -12,6 +12,7 @@ from service.core.admission import Budget, Claim
 from service.core.messages.commands import Submit
 from service.core.messages.events import Event, FinishReason, Gauges, Refused, Snapshot, TokenOut
 from service.core.messages.plan import CopyResult, Drawn, Row, StepPlan, StepResult
+from service.core.placement import Placement
 from service.core.policies import Policy
 from service.core.policies.fcfs import FirstComeFirstServed
 from service.core.policies.policy import Delays
@@ -21,7 +22,7 @@ from service.core.shadow import Shadow
 from service.core.snapshot import take_snapshot
 from service.core.state.deadlines import Deadlines
 from service.core.state.ledger import Ledger
-from service.core.state.owners import Owner, Prefix, Session
+from service.core.state.owners import Prefix, Session
 from service.core.state.requests import Request, State
 from service.core.state.service_rate import ServiceRate
 from service.core.state.sessions import SessionTable
@@ -105,7 +106,7 @@ class Core:
         self._scheduler = Scheduler(
             self._ledger, self._ranking, self._swaps, budget, claim, mechanisms, eviction, compaction
         )
-        self._deferred: dict[Request, Owner] = {}  # with what is under copy, and is to be split for it
+        self._placement = Placement(self._ledger, self._note_split)
         self._deadlines = Deadlines(settings.queue_timeout_s)
         self._rate = ServiceRate()
         self._planned: dict[int, _Planned] = {}  # by step number, until `commit` or `abandon`
@@ -117,13 +118,7 @@ class Core:
         if refusal := self._refusal(command):
             self._ledger.emit(refusal)
             return False
-        session, continued, blocking = self._session_for(command)
-        self._ledger.sessions.begin_turn(session, command.prompt, command.packed)
-        session.tenant = command.tenant
-        request = Request(self._arrivals, command, session, arrival_s=now, continued=continued)
-        self._ledger.accept(request)
-        if blocking is not None:
-            self._defer(request, blocking)
+        self._placement.place(command, self._arrivals, now)
         self._arrivals += 1
         self._deadlines.add(command.request_id, now)
         return True
@@ -147,7 +142,7 @@ class Core:
         while overdue := self._ledger.sessions.overdue(now):
             self._ledger.drop(*overdue)
         self._end_overdue_waits(now)
-        self._place_deferred()
+        self._placement.place_deferred()
         if self._shadow is not None:
             self._shadow.observe(now, self._scheduler.steps)
         plan = self._scheduler.plan(now)
@@ -322,83 +317,13 @@ class Core:
         session = None if name is None else self._ledger.sessions.named(name)
         return session is not None and session.idle_since_s is None
 
-    def _session_for(self, command: Submit) -> tuple[Session, int, Owner | None]:
-        """Return the session of a turn, now busy; how many tokens it continues; and what is under copy in its way."""
-        sessions, memory = self._ledger.sessions, self._ledger.memory
-        if command.session is not None and (found := self._named(command.session, command)) is not None:
-            return self._resume(*found)
-        if command.scope is None:
-            return self._open(command, None), 0, None
-        place = sessions.find(command.scope, command.packed)
-        if command.session is None and isinstance(place.child, Session) and sessions.is_continued_by(place):
-            return self._resume(place.child, place.tokens)
-        prefix = place.prefix
-        if place.child is not None and place.cut is not None:
-            if memory.pending(place.child.number) is not None:
-                return self._open(command, prefix), 0, place.child
-            prefix = self._split(place.child, place.cut)
-        session = self._open(command, prefix)
-        self._ledger.drop_if_useless(place.child)
-        return session, 0, None
-
-    def _named(self, name: str, command: Submit) -> tuple[Session, int] | None:
-        """Return the idle session with that name, and how many tokens the turn shares, if it continues the session."""
-        before = self._ledger.sessions.named(name)
-        found = self._ledger.sessions.continued(name, command.scope, command.packed)
-        if found is None and before is not None and not before.can_be_continued:
-            self._ledger.drop(before, "closed")
-        return found
-
-    def _resume(self, session: Session, shared: int) -> tuple[Session, int, None]:
-        self._ledger.sessions.resume(session)
-        self._ledger.memory.truncate(session.sequence, shared)
-        return session, max(0, self._ledger.memory.computed(session.sequence) - session.start), None
-
-    def _open(self, command: Submit, prefix: Prefix | None) -> Session:
-        session = self._ledger.sessions.open(command.scope, command.session, prefix)
-        self._ledger.memory.add(session.sequence, None if prefix is None else prefix.number)
-        return session
-
-    def _split(self, child: Owner, cut: int) -> Prefix:
-        prefix = self._ledger.split(child, cut)
+    def _note_split(self, number: int, head: int) -> None:
+        """Tell those that know nodes by number that the first blocks of one belong to a new prefix."""
         if self._poison is not None:
-            self._poison.split(child.number, prefix.number)
+            self._poison.split(number, head)
         for planned in self._planned.values():
-            if child.number in planned.moved:
-                planned.moved.add(prefix.number)
-        return prefix
-
-    def _defer(self, request: Request, blocking: Owner) -> None:
-        """Let a request wait for the end of a copy, after which the prefix that it needs can be split off."""
-        request.is_deferred = True
-        self._deferred[request] = blocking
-
-    def _place_deferred(self) -> None:
-        """Give their prefixes to the requests for which no copy is in the way any more."""
-        for request, blocking in list(self._deferred.items()):
-            is_there = blocking.number in self._ledger.sessions.owners
-            if request.state is State.FINISHED or not is_there or not self._ledger.memory.pending(blocking.number):
-                del self._deferred[request]
-                if request.state is not State.FINISHED:
-                    self._place(request)
-
-    def _place(self, request: Request) -> None:
-        request.is_deferred = False
-        session = request.session
-        assert session.scope is not None
-        self._ledger.sessions.leave(session)  # it must not find itself
-        place = self._ledger.sessions.find(session.scope, session.packed)
-        prefix = place.prefix
-        if place.child is not None and place.cut is not None:
-            if self._ledger.memory.pending(place.child.number) is not None:
-                self._defer(request, place.child)
-            else:
-                prefix = self._split(place.child, place.cut)
-        if prefix is not None and prefix is not session.prefix:
-            self._ledger.move(request, prefix)
-            self._ledger.drop_if_useless(place.child)
-        else:
-            self._ledger.sessions.enter(session)
+            if number in planned.moved:
+                planned.moved.add(head)
 
     def _distrust(self, session: Session, now: float) -> None:
         """End a session whose KV may be wrong, and the request that is live in it."""

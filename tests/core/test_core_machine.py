@@ -250,9 +250,9 @@ class CoreMachine(RuleBasedStateMachine):
     @rule(steps=st.integers(1, 12))
     def run(self, steps: int) -> None:
         for _ in range(steps):
-            deferred = len(self.sim.core._deferred)
+            deferred = self.sim.core._placement.num_deferred
             plan = self.sim.step()
-            self.met["placed behind a copy"] += len(self.sim.core._deferred) < deferred
+            self.met["placed behind a copy"] += self.sim.core._placement.num_deferred < deferred
             if plan is not None:
                 self._look_at(plan)
             self.sim.core.check()
@@ -343,7 +343,9 @@ class CoreMachine(RuleBasedStateMachine):
         end = self.sim.ended.get(name)
         if found is not None and found.child is not None and self.sim.core.gauges().prefixes > prefixes:
             self.met[f"split {self._kind_of(found.child)}"] += 1
-        self.met["deferred a split"] += any(r.request_id == name for r in self.sim.core._deferred)
+        self.met["deferred a split"] += any(
+            r.is_deferred for r in self.sim.core._ledger.live.values() if r.request_id == name
+        )
         assert (isinstance(end, Refused) and end.code == "session_busy") == (session in busy)
 
     def _kind_of(self, owner: Owner) -> str:

@@ -30,6 +30,7 @@ class SessionTable:
         self.owners: dict[int, Owner] = {}  # by number
         self.num_idle = 0  # sessions between turns
         self.num_prefixes = 0
+        self.live_prefixes: dict[Prefix, None] = {}  # on which a request is live
         self.prefix_blocks = 0  # of all prefixes
         self.shared_blocks = 0  # of those on which several sessions stand
         self._tree = PrefixTree()
@@ -120,7 +121,9 @@ class SessionTable:
         self.num_prefixes += 1
         if isinstance(child, Session):
             self.prefix_blocks += prefix.num_blocks
-        if not prefix.live:
+        if prefix.live:
+            self.live_prefixes[prefix] = None
+        else:
             self._order_of(prefix).add(prefix)
             prefix.idle_since_s = child.idle_since_s
         return prefix
@@ -204,6 +207,7 @@ class SessionTable:
         assert self.num_prefixes == len(prefixes)
         assert self.prefix_blocks == sum(prefix.num_blocks for prefix in prefixes)
         assert self.shared_blocks == sum(prefix.num_blocks for prefix in prefixes if prefix.users > 1)
+        assert self.live_prefixes.keys() == {prefix for prefix in prefixes if prefix.live}
         for prefix in prefixes:
             self._check_prefix(prefix)
         findable = sum(session.key is not None for session in self)
@@ -238,6 +242,7 @@ class SessionTable:
             if not above.live:
                 self._order_of(above).remove(above)
                 above.idle_since_s = None
+                self.live_prefixes[above] = None
             above.live += 1
             self._count_users(above, users)
 
@@ -248,6 +253,7 @@ class SessionTable:
             self._count_users(above, -users)
             if not above.live:
                 above.idle_since_s = now
+                del self.live_prefixes[above]
                 self._order_of(above).add(above)
 
     def _lose_user(self, prefix: Prefix | None) -> None:

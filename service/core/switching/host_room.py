@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from service.core.messages.events import Contaminated
 from service.core.state.ledger import Ledger
-from service.core.state.owners import Owner, Session
+from service.core.state.owners import Owner, Prefix, Session
 from service.core.state.requests import Request
 
 
@@ -66,7 +66,7 @@ class HostVictims:
             return 0
         if redundant := self._memory.reclaimable_host(number):
             return redundant
-        if victim.idle_since_s is None or self._memory.has_kv_above(number) or victim in set(owner.path_up):
+        if victim.idle_since_s is None or self._memory.has_kv_above(number) or _is_tied(victim, owner):
             return 0
         return self._memory.host.used(number)
 
@@ -77,3 +77,9 @@ class HostVictims:
             self._ledger.drop(victim, "room")
         else:
             self._ledger.drop_kv(victim, victim.start, "host_full")
+
+
+def _is_tied(victim: Owner, owner: Owner) -> bool:
+    """Return whether the owner stands on the victim, or would go with it, since nobody can find it any more."""
+    is_hidden = isinstance(owner, Prefix) and owner.is_hidden
+    return victim in set(owner.path_up) or (is_hidden and owner in set(victim.path_up))

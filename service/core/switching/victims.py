@@ -217,7 +217,7 @@ class Victims:
 
     def _unranked(self, holders: Counter[Prefix]) -> list[Prefix]:
         """Return the prefixes with live requests all of which hold nothing, what stands on others first."""
-        live = (prefix for prefix in self._ledger.sessions.prefixes if prefix.live)
+        live = self._ledger.sessions.live_prefixes
         unranked = [prefix for prefix in live if prefix not in self._protected and not holders[prefix]]
         return sorted(unranked, key=lambda prefix: prefix.start, reverse=True)
 
