@@ -10,6 +10,7 @@ from service.api.access.accounts import Accounts
 from service.api.access.auth import identify
 from service.api.access.door import Door
 from service.api.access.keys import Keys
+from service.api.access.sharing import Sharing
 from service.api.context import (
     ACCOUNTS,
     DOCUMENT,
@@ -20,6 +21,7 @@ from service.api.context import (
     METRICS,
     MODEL,
     SERVICES,
+    SHARING,
     STREAMS,
     WAITING_LINE,
     Limits,
@@ -64,6 +66,7 @@ def create_app(
     app[LIMITS] = limits
     app[METRICS] = metrics
     app[KEYS] = keys or Keys()
+    app[SHARING] = Sharing(limits.prefix_sharing)
     app[ACCOUNTS] = Accounts(metrics.tenants)
     app[HISTORY] = History()
     app[SERVICES] = ServiceHistory()

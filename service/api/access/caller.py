@@ -7,6 +7,7 @@ names divides the share: it makes nobody's larger, however many users a client i
 from dataclasses import dataclass
 from typing import Literal
 
+from service.api.access.sharing import Sharing
 from service.api.access.tenants import ANONYMOUS, Tenant
 from service.errors import PriorityError
 
@@ -18,21 +19,25 @@ class Caller:
     """Who sent one request; `service.api.access.auth` makes it.
 
     ``address``: the tenant that is charged if there are no keys. ``request_id``: the one in the answer's header.
+    ``sharing``: the server's.
     """
 
     tenant: Tenant
     address: str
     request_id: str
+    sharing: Sharing
 
     @property
     def charged(self) -> str:
         """The name of the tenant that core charges. Operators see it: it never holds what a user wrote."""
         return self.address if self.tenant is ANONYMOUS else self.tenant.name
 
-    @property
-    def scope(self) -> tuple[str, ...]:
-        """The scope inside which KV is reused: the tenant. All callers of a server without keys are one."""
-        return (self.tenant.name,)
+    def scope(self, user: str | None, salt: str | None) -> tuple[str, ...] | None:
+        """Return the scope inside which a request's KV is reused: its tenant's, or a part of it; None if it is not.
+
+        All callers of a server without keys are one tenant, whatever their addresses: those change.
+        """
+        return self.sharing.scope(self.tenant.name, user or "", salt)
 
     def priority(self, asked: int | None) -> int:
         """Return the priority of a request that asks for ``asked``; if it asks for none, 0 or the best allowed.

@@ -50,7 +50,7 @@ def make_turns(asked: GenerationRequest, model: ServedModel, caller: Caller) -> 
     _refuse_large_report(body.n * sum(limits), asked.logprobs, asked.logprobs_field)
     refuse_unknown_tokens(body.logit_bias or (), model, "logit_bias")
     refuse_unknown_tokens(body.stop_token_ids or (), model, "stop_token_ids")
-    scope, priority = caller.scope, caller.priority(body.priority)
+    scope, priority = caller.scope(body.user, body.cache_salt), caller.priority(body.priority)
     background = caller.tier(body.service_tier) == "flex"
     sampling_fields = _with_defaults(body, model.sampling_defaults)
     stop_tokens = frozenset(body.stop_token_ids or ()) | (frozenset() if body.ignore_eos else model.stop_tokens)

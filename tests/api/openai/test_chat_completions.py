@@ -126,7 +126,8 @@ async def test_text_parts_are_one_message(live):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_leaving_cancels_the_turn_and_its_blocks_return(live, stream):
+async def test_leaving_cancels_the_turn_and_its_blocks_return(serve, stream):
+    live = await serve(limits={"prefix_sharing": "off"})
     before = (await live.gauges())["kv_blocks_used"]
     task = asyncio.create_task(live.chat(n=2, max_tokens=90_000, stream=stream))
     await live.until(lambda gauges: gauges["num_requests_running"] == 2)
