@@ -21,7 +21,6 @@ from allocator.errors import (
     NotReservedError,
     NotResidentError,
     OutOfBlocksError,
-    SharedExtentError,
     UnknownOwnerError,
     UnknownTicketError,
 )
@@ -51,7 +50,6 @@ __all__ = [
     "NotResidentError",
     "NothingToCopyError",
     "OutOfBlocksError",
-    "SharedExtentError",
     "Ticket",
     "UnknownOwnerError",
     "UnknownTicketError",

@@ -4,7 +4,6 @@ AllocatorError
 ├── OutOfBlocksError         a pool has too few blocks; carries the numbers; nothing has changed
 └── MisuseError              the caller broke a rule; nothing has changed
     ├── NotAllocatedError    an extent that is not allocated: freed twice, or split or trimmed since
-    ├── SharedExtentError    an extent with several holders cannot change its bounds
     ├── UnknownOwnerError    an owner or node that was never added, or is gone
     ├── DuplicateOwnerError  a node that was already added
     ├── NotResidentError     a sequence with part of its KV off the device cannot run
@@ -39,10 +38,6 @@ class MisuseError(AllocatorError):
 
 class NotAllocatedError(MisuseError):
     """No extent with these bounds is allocated."""
-
-
-class SharedExtentError(MisuseError):
-    """The extent has several holders, so its bounds cannot change."""
 
 
 class UnknownOwnerError(MisuseError):

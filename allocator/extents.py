@@ -12,7 +12,7 @@ Best fit, split, merge, extend and free cost O(log n) comparisons (`allocator.si
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from allocator.errors import NotAllocatedError, OutOfBlocksError, SharedExtentError
+from allocator.errors import NotAllocatedError, OutOfBlocksError
 from allocator.sizes import SizeIndex
 
 
@@ -39,7 +39,6 @@ class ExtentPool:
         self.pool = pool
         self._num_free = 0
         self._held: dict[int, int] = {}  # start -> length of allocated extents
-        self._extra_holders: dict[int, int] = {}  # start -> holders beyond the first, if any
         self._free: dict[int, int] = {}  # start -> length of free extents
         self._free_ends: dict[int, int] = {}  # end -> start of free extents
         self._by_length = SizeIndex()  # starts of free extents by length
@@ -80,7 +79,7 @@ class ExtentPool:
 
     def extend(self, extent: Extent, num_blocks: int) -> Extent:
         """Add the ``num_blocks`` free blocks behind the extent to it. Raises OutOfBlocksError if they are too few."""
-        self._require_sole_holder(extent)
+        self._require_held(extent)
         end = extent.start + extent.length
         free = self._free.get(end, 0)
         if free < num_blocks:
@@ -115,7 +114,7 @@ class ExtentPool:
 
     def split(self, extent: Extent, length: int) -> tuple[Extent, Extent]:
         """Divide the extent in two: its first ``length`` blocks and the rest, neither empty."""
-        self._require_sole_holder(extent)
+        self._require_held(extent)
         self._require_inside(extent, length)
         self._held[extent.start] = length
         self._held[extent.start + length] = extent.length - length
@@ -126,33 +125,17 @@ class ExtentPool:
 
     def trim(self, extent: Extent, length: int) -> Extent:
         """Keep the first ``length`` blocks, at least one and not all; free the rest."""
-        self._require_sole_holder(extent)
+        self._require_held(extent)
         self._require_inside(extent, length)
         self._held[extent.start] = length
         self._release(extent.start + length, extent.length - length)
         return Extent(self.pool, extent.start, length)
 
-    def share(self, extent: Extent) -> None:
-        """Add a holder: the extent then needs one more `free`, and keeps its bounds until only one holder is left."""
-        self._require_held(extent)
-        self._extra_holders[extent.start] = self._extra_holders.get(extent.start, 0) + 1
-
-    def holders(self, extent: Extent) -> int:
-        """Return the extent's reference count."""
-        self._require_held(extent)
-        return 1 + self._extra_holders.get(extent.start, 0)
-
     def free(self, extent: Extent) -> None:
-        """Remove a holder; the last one frees the blocks, merging them with free neighbours."""
+        """Free the blocks, merging them with free neighbours."""
         self._require_held(extent)
-        start = extent.start
-        if start in self._extra_holders:
-            self._extra_holders[start] -= 1
-            if not self._extra_holders[start]:
-                del self._extra_holders[start]
-            return
-        del self._held[start]
-        self._release(start, extent.length)
+        del self._held[extent.start]
+        self._release(extent.start, extent.length)
 
     def take(self, extent: Extent) -> None:
         """Allocate exactly this free extent. Raises NotAllocatedError if it is not one."""
@@ -182,7 +165,6 @@ class ExtentPool:
         assert self._num_free == sum(self._free.values()), f"pool {self.pool}: {self._num_free} counted as free"
         assert self._free_ends == {s + n: s for s, n in self._free.items()}, f"pool {self.pool}: ends disagree"
         assert sorted(self._by_length) == sorted((n, s) for s, n in self._free.items()), "length index disagrees"
-        assert self._extra_holders.keys() <= self._held.keys(), f"pool {self.pool}: holders of a free extent"
 
     def _all_extents(self) -> list[tuple[int, int, bool]]:
         """Return (start, length, is free) of every extent in order of start."""
@@ -216,11 +198,6 @@ class ExtentPool:
     def _require_held(self, extent: Extent) -> None:
         if self._held.get(extent.start) != extent.length or extent.pool != self.pool:
             raise NotAllocatedError(f"{extent} is not allocated in pool {self.pool}")
-
-    def _require_sole_holder(self, extent: Extent) -> None:
-        self._require_held(extent)
-        if extent.start in self._extra_holders:
-            raise SharedExtentError(f"{extent} has {self.holders(extent)} holders")
 
     @staticmethod
     def _require_inside(extent: Extent, length: int) -> None:

@@ -15,7 +15,7 @@ Extents = tuple[Extent, ...]
 class Node(Marks):
     """A prefix, or a tail, which has the number of its sequence. ``length`` is in tokens, None for a tail."""
 
-    __slots__ = ("_joined", "children", "length", "number", "parent", "start")
+    __slots__ = ("_joined", "children", "length", "number", "parent", "ready_at", "start")
 
     def __init__(self, number: int, epoch: int, parent: "Node | None" = None, length: int | None = None) -> None:
         super().__init__(epoch)
@@ -24,6 +24,7 @@ class Node(Marks):
         self.parent = parent
         self.children: dict[Node, None] = {}
         self.start = 0  # the token of the sequence with which it begins
+        self.ready_at = -1  # the losses of `KVMemory` when all that it stands on was last found complete and resident
         self._joined: tuple[Extents, Extents, Extents] = ((), (), ())  # extents above it, its own, and both
         if parent is not None:
             self.start = parent.end
@@ -73,7 +74,7 @@ class Node(Marks):
     def stand_on(self, parent: "Node") -> None:
         """Become a child of another prefix. It must have no KV."""
         self.leave()
-        self.parent, self.start = parent, parent.end
+        self.parent, self.start, self.ready_at = parent, parent.end, -1
         parent.children[self] = None
 
     def leave(self) -> None:

@@ -69,6 +69,7 @@ class KVMemory:
         self._nodes: dict[int, Node] = {}
         self._copies = CopiesInFlight(self.device, self.host)
         self._epochs = count()
+        self._losses = 0  # how often a prefix may have ceased to be complete and resident
 
     def add(self, sequence: int, prefix: int | None = None) -> None:
         """Add a sequence without KV of its own, which stands on ``prefix``."""
@@ -96,6 +97,7 @@ class KVMemory:
         blocks = length // self.block_tokens
         self.device.split(number, blocks, head)
         self.host.split(number, max(0, blocks - node.first_mirrored), head)
+        self._losses += 1
         self._nodes[head] = above = Node(head, next(self._epochs), length=length)
         node.split(above, self.block_tokens)
 
@@ -146,11 +148,9 @@ class KVMemory:
     def computed(self, sequence: int) -> int:
         """Return the number of tokens that have KV."""
         tail = self._tail(sequence)
-        if not tail.resident and not tail.mirrored:
-            for prefix in tail.above():
-                if prefix.computed:
-                    return prefix.start + prefix.computed
-        return tail.start + tail.computed if tail.computed or tail.parent is None else 0
+        if tail.resident or tail.mirrored or self._stands_ready(tail):
+            return tail.start + tail.computed
+        return next((prefix.start + prefix.computed for prefix in tail.above() if prefix.computed), 0)
 
     def own_computed(self, number: int) -> int:
         """Return how many tokens of a node have KV."""
@@ -159,7 +159,26 @@ class KVMemory:
     def is_resident(self, sequence: int) -> bool:
         """Return whether the sequence may run: all its KV is on the device."""
         tail = self._tail(sequence)
-        return tail.is_resident and all(prefix.is_resident for prefix in tail.above())
+        return tail.is_resident and (self._stands_ready(tail) or all(prefix.is_resident for prefix in tail.above()))
+
+    def children(self, number: int) -> tuple[int, ...]:
+        """Return the nodes that stand directly on a prefix."""
+        return tuple(child.number for child in self._node(number).children)
+
+    def has_kv_above(self, number: int) -> bool:
+        """Return whether what stands on a node has KV."""
+        return any(child.computed for child in self._node(number).children)
+
+    def away(self, sequence: int) -> list[int]:
+        """Return the nodes of a sequence's path that are not resident, the nearest to the root first."""
+        return [node.number for node in self._tail(sequence).path() if not node.is_resident]
+
+    def next_node(self, sequence: int) -> int:
+        """Return the node whose KV the sequence computes next: the first that is not complete."""
+        tail = self._tail(sequence)
+        if self._stands_ready(tail) or (tail.parent is not None and tail.parent.is_complete):
+            return sequence
+        return next(node.number for node in tail.path() if not node.is_complete)
 
     def pending(self, number: int) -> Ticket | None:
         """Return a node's copy in flight, stale or not."""
@@ -184,6 +203,8 @@ class KVMemory:
         tail = self._tail(sequence)
         blocks = -(-(tokens - tail.start) // self.block_tokens) - self.device.used(sequence)
         lacking = {sequence: blocks} if blocks > 0 else {}
+        if self._stands_ready(tail):
+            return lacking
         for prefix in tail.above():
             if blocks := self.device_blocks_for(prefix.length or 0) - self.device.used(prefix.number):
                 lacking[prefix.number] = blocks
@@ -230,6 +251,7 @@ class KVMemory:
             return
         if any(child.computed for child in node.children):
             raise MisuseError(f"there is KV in what stands on prefix {number}")
+        self._losses += node.length is not None
         self._truncate(number, node, self.device_blocks_for(kept))
         node.truncate(kept, kept, self.block_tokens)
         node.epoch = next(self._epochs)
@@ -402,10 +424,20 @@ class KVMemory:
         return node
 
     def _tail(self, sequence: int) -> Node:
-        node = self._node(sequence)
-        if node.length is not None:
+        node = self._nodes.get(sequence)
+        if node is None or node.length is not None:
+            self._node(sequence)
             raise MisuseError(f"node {sequence} is a prefix, not a sequence")
         return node
+
+    def _stands_ready(self, tail: Node) -> bool:
+        """Return whether all that a sequence stands on is complete and resident; it is until something is lost."""
+        if tail.parent is None or tail.ready_at == self._losses:
+            return True
+        if any(prefix.resident != prefix.length for prefix in tail.above()):
+            return False
+        tail.ready_at = self._losses
+        return True
 
     def _prefix(self, number: int) -> Node:
         node = self._node(number)
@@ -422,7 +454,7 @@ class KVMemory:
 
     def _next_tokens(self, tail: Node, tokens: int) -> Sequence[tuple[Node, int]]:
         """Divide the next ``tokens`` tokens of a sequence among the nodes of its path that have none of their KV."""
-        if tail.parent is None or tail.parent.is_complete:
+        if self._stands_ready(tail):
             return [(tail, tokens)]
         parts = []
         for node in tail.path():
@@ -478,6 +510,7 @@ class KVMemory:
             return 0
         groups.shrink(number, groups.used(number) - blocks)
         node = self._node(number)
+        self._losses += node.length is not None
         device, host = self.device.used(number), node.first_mirrored + self.host.used(number)
         node.truncate(device * self.block_tokens, host * self.block_tokens, self.block_tokens)
         return blocks

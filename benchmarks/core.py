@@ -1,6 +1,8 @@
 """What decisions cost: submit, and plan, commit and gauges of a step, on the simulated runner with a full pool."""
 
 import time
+from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -28,7 +30,7 @@ def measure() -> Figures:
         for waiting in WAITING:
             for memory, blocks in POOLS.items():
                 name = f"{policy}_{waiting}_waiting_{memory}_memory"
-                submits, steps, updates = _costs_ms(policy, waiting, blocks)
+                submits, steps, updates = costs_ms(policy, waiting, blocks, map(_request, count()))
                 figures[f"submit_ms_p50_{name}"] = float(np.percentile(submits, 50))
                 figures[f"step_ms_p50_{name}"], figures[f"step_ms_p99_{name}"] = np.percentile(steps, [50, 99]).tolist()
                 if updates:
@@ -36,15 +38,16 @@ def measure() -> Figures:
     return figures
 
 
-def _costs_ms(policy: str, waiting: int, blocks: int) -> tuple[list[float], list[float], list[float]]:
-    """Return the costs of each submit, of each step, and of each step that begins an update."""
+def costs_ms(
+    policy: str, waiting: int, blocks: int, requests: Iterator[Submit]
+) -> tuple[list[float], list[float], list[float]]:
+    """Return the costs of each submit, of each step, and of each step that begins an update, in ms."""
     settings = ServeSettings(policy=policy, max_num_seqs=RUNNING, max_num_queued_reqs=2 * waiting)
     core = Core(wiring.core_settings(settings, blocks, host_blocks=0), wiring.policy(settings))
     runner = SimulatedRunner(vocab_size=50_000)
     submits: list[float] = []
     steps: list[float] = []
     updates: list[float] = []
-    arrived = 0
 
     def timed(costs: list[float], call: Any, *arguments: Any) -> Any:
         began = time.perf_counter()
@@ -59,8 +62,7 @@ def _costs_ms(policy: str, waiting: int, blocks: int) -> tuple[list[float], list
 
     for step in range(WARM_UP_STEPS + STEPS):
         while (gauges := core.gauges()).waiting + gauges.preempted + gauges.running < RUNNING + waiting:
-            timed(submits, core.submit, _request(arrived), 0.03 * step)
-            arrived += 1
+            timed(submits, core.submit, next(requests), 0.03 * step)
         planned: list[float] = []
         plan = timed(planned, core.plan, 0.03 * step)
         assert plan is not None

@@ -25,10 +25,7 @@ class Server:
 
     async def metrics(self, headers: Mapping[str, str] | None = None) -> dict[str, float]:
         """Return all samples of /metrics by name and labels. ``headers``: with an admin's key, if there are keys."""
-        async with aiohttp.ClientSession(headers=headers) as http, http.get(f"{self.url}/metrics") as response:
-            response.raise_for_status()
-            families = text_string_to_metric_families(await response.text())
-            return {_key(sample.name, sample.labels): sample.value for family in families for sample in family.samples}
+        return await scrape(self.url, headers)
 
     def peak_memory_mib(self) -> float:
         """Return the largest resident set so far."""
@@ -74,6 +71,14 @@ async def _until_ready(url: str, process: asyncio.subprocess.Process) -> None:
                 pass
             await asyncio.sleep(0.02)
     raise RuntimeError(f"the server ended with exit code {process.returncode}")
+
+
+async def scrape(url: str, headers: Mapping[str, str] | None = None) -> dict[str, float]:
+    """Return all samples of a server's /metrics by name and labels, as in ``name{a=b}{c=d}``."""
+    async with aiohttp.ClientSession(headers=headers) as http, http.get(f"{url}/metrics") as response:
+        response.raise_for_status()
+        families = text_string_to_metric_families(await response.text())
+        return {_key(sample.name, sample.labels): sample.value for family in families for sample in family.samples}
 
 
 def free_port() -> int:

@@ -24,7 +24,7 @@ full, and with 503 if it is shutting down, in each case with the error body of t
 If the server requires keys, send `Authorization: Bearer KEY` with the upgrade. A browser cannot; it offers the
 subprotocol `fastswitch.key.KEY` beside the other. Without a valid key the upgrade is refused with 401. A key that is
 withdrawn later ends the connection with 4401 at its next turn. A session belongs to the key's tenant and to the `user`
-that opened it.
+that opened it. The `cache_salt` of its opening holds for all its turns.
 
 ## A conversation
 

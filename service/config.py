@@ -38,6 +38,7 @@ DEFAULT_PRESET = "groups+reuse+async"
 DType = Literal["auto", "bfloat16", "float16", "float32"]
 KVCacheDType = Literal["auto", "bfloat16", "float32"]
 CPUFeatures = Literal["auto", "avx512-bf16", "avx512-vnni", "avx512", "avx-vnni", "avx2", "sse4"]
+PrefixSharing = Literal["tenant", "user", "off"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
@@ -187,6 +188,14 @@ class ServeSettings(BaseSettings):
         allow_inf_nan=False,
         description="Seconds that a request may wait for its first step before it ends with 503. Unset or 0: no limit",
     )
+    prefix_sharing: PrefixSharing = Field(
+        "tenant",
+        description="Whose KV a request may reuse: tenant: that of its key's tenant, or, without keys, everybody's; "
+        "user: that of the same `user` of that tenant; off: none but a WebSocket conversation's own",
+    )
+    enable_prefix_caching: bool = Field(
+        True, description="vLLM's name: --no-enable-prefix-caching is the same as --prefix-sharing off"
+    )
     max_sessions: int = Field(1024, ge=0, description="Idle conversations that may keep their KV between turns")
     session_ttl: float = Field(
         600.0,
@@ -284,6 +293,11 @@ class ServeSettings(BaseSettings):
                 f"--max-num-seqs {self.max_num_seqs}: every running sequence takes a token of the step"
             )
         return self
+
+    @property
+    def sharing(self) -> PrefixSharing:
+        """Whose KV a request may reuse, by both settings that say so."""
+        return self.prefix_sharing if self.enable_prefix_caching else "off"
 
     @property
     def has_keys(self) -> bool:

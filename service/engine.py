@@ -22,7 +22,7 @@ from types import MappingProxyType
 import structlog
 
 from service.core.core import Core
-from service.core.messages.commands import Cancel, CloseScope, CloseSession, Inspect, Submit
+from service.core.messages.commands import Cancel, CloseSession, Inspect, Submit
 from service.core.messages.events import Event, Finished, Refused, StepDone, TokenOut
 from service.core.messages.plan import CopyResult, StepPlan, StepResult
 from service.core.messages.ports import Copier, Runner
@@ -64,7 +64,7 @@ class _Stop:
     """Asks the engine thread to end."""
 
 
-_Item = Turn | Cancel | CloseSession | CloseScope | Inspect | StepResult | CopyResult | StepFailed | Broken | _Stop
+_Item = Turn | Cancel | CloseSession | Inspect | StepResult | CopyResult | StepFailed | Broken | _Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ class Engine:
         begun += self._copying.copy().values()
         return self._clock() - min(begun) if begun else 0.0
 
-    def post(self, item: Turn | Cancel | CloseSession | CloseScope | Inspect) -> None:
+    def post(self, item: Turn | Cancel | CloseSession | Inspect) -> None:
         """Put an item into the inbox, from any thread. The listener gets the answer."""
         self._inbox.put(item)
 
@@ -212,8 +212,6 @@ class Engine:
                     outputs.append(Output(self._core.snapshot(item.number, self._clock())))
                 case CloseSession():
                     self._core.close_session(item.session, self._clock())
-                case CloseScope():
-                    self._core.close_scope(item.scope)
                 case StepResult():
                     outputs += self._commit(item)
                 case CopyResult():

@@ -17,13 +17,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from benchmarks.peers.commands import named, serve
 from benchmarks.peers.load import MEASURES, Load
 from benchmarks.peers.outcome import FIGURES, OURS, Figure, outcome
 from benchmarks.peers.rounds import Played, order, play
 from benchmarks.record import RESULTS, commit, store
 from service.execution.models.loading import default_model_path
 
-SERVE = "{python} -m service.cli serve --port {port} --log-level warning"
 QUIET_CORES = 0.1  # that others may keep busy
 
 
@@ -62,22 +62,9 @@ def parsed(words: Sequence[str]) -> argparse.Namespace:
     return flags
 
 
-def named(text: str) -> tuple[str, str]:
-    """Return the name and the command of a peer."""
-    name, _, command = text.partition("=")
-    if not name or not command.strip():
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=COMMAND")
-    if name == OURS:
-        raise argparse.ArgumentTypeError(f"{OURS!r} is no name for a peer: --ours has more flags for it")
-    if "{port}" not in command:
-        raise argparse.ArgumentTypeError(f"the command of {name} does not say where {{port}} goes")
-    return name, command
-
-
 def commands(flags: argparse.Namespace) -> dict[str, str]:
     """Return the command of each server by name, ours first."""
-    model = () if flags.model is None else ("--model {model}",)
-    return {OURS: " ".join([SERVE, *model, flags.ours]).strip(), **dict(flags.peer)}
+    return {OURS: serve(flags.model, flags.ours), **dict(flags.peer)}
 
 
 async def make(flags: argparse.Namespace, load: Load, made: dict[str, list[Played]]) -> None:

@@ -72,7 +72,7 @@ class ChatClient:
     """Asks the only model of a server, as an async context."""
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        self.url = url
         self._model = ""
 
     async def __aenter__(self) -> Self:
@@ -87,22 +87,22 @@ class ChatClient:
     ) -> None:
         await self._http.close()
 
-    async def ask(self, messages: Messages, max_tokens: int, user: str) -> Answer:
+    async def ask(self, messages: Messages, max_tokens: int, user: str | None = None) -> Answer:
         """Return a greedy answer of ``max_tokens`` tokens. Raises `RequestFailedError`, `aiohttp.ClientError`."""
-        model = await self._only_model()
+        model = await self.only_model()
         body = {
             "model": model,
             "messages": messages,
             "max_tokens": max_tokens,
             "ignore_eos": True,  # the same work for all; neither OpenAI's field, but all three servers know it
             "temperature": 0,
-            "user": user,
             "stream": True,
             "stream_options": {"include_usage": True},
+            **({} if user is None else {"user": user}),
         }
         clock = asyncio.get_running_loop().time
         answer = Answer(clock())
-        async with self._http.post(f"{self._url}/v1/chat/completions", json=body) as response:
+        async with self._http.post(f"{self.url}/v1/chat/completions", json=body) as response:
             if response.status != 200:
                 raise RequestFailedError(f"http {response.status}: {await response.text()}", response.status)
             async for line in response.content:
@@ -115,14 +115,15 @@ class ChatClient:
     async def version(self) -> str:
         """Return what the server says of itself, at vLLM's route or at llama-server's; empty if at neither."""
         for route, name in (("/version", "version"), ("/props", "build_info")):
-            async with self._http.get(self._url + route) as response:
+            async with self._http.get(self.url + route) as response:
                 if response.status == 200:
                     return str((await response.json()).get(name, ""))
         return ""
 
-    async def _only_model(self) -> str:
+    async def only_model(self) -> str:
+        """Return the name of the model. Raises `RequestFailedError`, `aiohttp.ClientError`."""
         if not self._model:
-            async with self._http.get(f"{self._url}/v1/models") as response:
+            async with self._http.get(f"{self.url}/v1/models") as response:
                 if response.status != 200:
                     raise RequestFailedError(f"http {response.status}: {await response.text()}", response.status)
                 self._model = (await response.json())["data"][0]["id"]

@@ -49,14 +49,15 @@ class Load:
 
 def prompt(key: str, tokens: int) -> list[dict[str, str]]:
     """Return messages of so many tokens of the bundled model; ``key`` decides which words they are of."""
-    words = _words(key, tokens - TEMPLATE_TOKENS)
+    chosen = words(key, tokens - TEMPLATE_TOKENS)
     return [
-        {"role": "system", "content": " ".join(words[:SYSTEM_WORDS])},
-        {"role": "user", "content": " ".join(words[SYSTEM_WORDS:])},
+        {"role": "system", "content": " ".join(chosen[:SYSTEM_WORDS])},
+        {"role": "user", "content": " ".join(chosen[SYSTEM_WORDS:])},
     ]
 
 
-def _words(key: str, count: int) -> list[str]:
+def words(key: str, count: int) -> list[str]:
+    """Return so many tokens of text, the same for the same key."""
     return random.Random(key).choices(WORDS, k=count)
 
 
@@ -140,7 +141,7 @@ async def _conversation(client: ChatClient, load: Load, number: int, at: float) 
     for turn in range(load.turns):
         if turn:
             await asyncio.sleep(load.think_s)
-            text = " ".join(_words(f"conversation {number}, {turn}", load.turn_words))
+            text = " ".join(words(f"conversation {number}, {turn}", load.turn_words))
             messages += [{"role": "assistant", "content": answers[-1].text}, {"role": "user", "content": text}]
         try:
             answers.append(await client.ask(messages, rng.randint(*load.turn_max_tokens), f"user {number}"))

@@ -8,13 +8,11 @@ from aiohttp import web
 
 from service.api.access.accounts import Accounts
 from service.api.access.auth import identify
-from service.api.access.caller import connection_scope
-from service.api.access.connections import Connections
 from service.api.access.door import Door
 from service.api.access.keys import Keys
+from service.api.access.sharing import Sharing
 from service.api.context import (
     ACCOUNTS,
-    CONNECTIONS,
     DOCUMENT,
     DOOR,
     HISTORY,
@@ -23,6 +21,7 @@ from service.api.context import (
     METRICS,
     MODEL,
     SERVICES,
+    SHARING,
     STREAMS,
     WAITING_LINE,
     Limits,
@@ -67,6 +66,7 @@ def create_app(
     app[LIMITS] = limits
     app[METRICS] = metrics
     app[KEYS] = keys or Keys()
+    app[SHARING] = Sharing(limits.prefix_sharing)
     app[ACCOUNTS] = Accounts(metrics.tenants)
     app[HISTORY] = History()
     app[SERVICES] = ServiceHistory()
@@ -77,7 +77,6 @@ def create_app(
     app[DOOR] = Door(
         limits.max_open_requests, app[ACCOUNTS], lambda: bounded_retry_s(app[WAITING_LINE].seconds_per_start)
     )
-    app[CONNECTIONS] = Connections(lambda name: app[STREAMS].close_scope(connection_scope(name)))
     operations = ROUTES if metrics_listener is not None else (*ROUTES, METRICS_ROUTE)
     app[DOCUMENT] = document(operations, app[KEYS].required)
     app.router.add_routes(operation.route() for operation in operations)

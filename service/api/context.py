@@ -10,13 +10,14 @@ from aiohttp import web
 from service.api.access.accounts import Accounts
 from service.api.access.addresses import Network
 from service.api.access.caller import Caller
-from service.api.access.connections import Connections
 from service.api.access.door import Door
 from service.api.access.keys import Keys
+from service.api.access.sharing import Sharing
 from service.api.operations.history import History
 from service.api.operations.service_history import ServiceHistory
 from service.api.streams import Streams
 from service.api.waiting_line import WaitingLine
+from service.config import PrefixSharing
 from service.execution.models.chat_template import ChatTemplate
 from service.execution.models.tokenizer import Tokenizer
 from service.execution.serving_device import ServingDevice
@@ -60,6 +61,7 @@ class Limits:
     ping_s: float
     only_local: bool  # the listener is a loopback address, and no keys are configured
     trusted_proxies: tuple[Network, ...]  # whose X-Forwarded-For is believed
+    prefix_sharing: PrefixSharing
     body_timeout_s: float = 60.0  # not a setting
 
 
@@ -69,8 +71,8 @@ STREAMS = web.AppKey("streams", Streams)
 METRICS = web.AppKey("metrics", Metrics)
 EXECUTOR = web.AppKey("executor", Executor)
 DOOR = web.AppKey("door", Door)
-CONNECTIONS = web.AppKey("connections", Connections)
 KEYS = web.AppKey("keys", Keys)
+SHARING = web.AppKey("sharing", Sharing)
 ACCOUNTS = web.AppKey("accounts", Accounts)
 HISTORY = web.AppKey("history", History)
 SERVICES = web.AppKey("services", ServiceHistory)

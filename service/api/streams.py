@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from service.api.errors import from_refusal
-from service.core.messages.commands import Cancel, CloseScope, CloseSession, Inspect
+from service.core.messages.commands import Cancel, CloseSession, Inspect
 from service.core.messages.events import Event, Finished, FinishReason, Refused, RequestEvent, Snapshot
 from service.engine import Listener, Output, Turn
 from service.errors import DeviceLostError, InternalError, RequestError, SlowReaderError
@@ -38,7 +38,7 @@ class EnginePort(Protocol):
     def start(self, listener: Listener) -> None:
         """Start the engine. ``listener`` is called on the engine's thread."""
 
-    def post(self, item: Turn | Cancel | CloseSession | CloseScope | Inspect) -> None:
+    def post(self, item: Turn | Cancel | CloseSession | Inspect) -> None:
         """Put an item into the engine's inbox, from any thread."""
 
     def stop(self) -> None:
@@ -132,10 +132,6 @@ class Streams:
     def close_session(self, name: str) -> None:
         """Have core forget the session of this name."""
         self._engine.post(CloseSession(name))
-
-    def close_scope(self, scope: tuple[str, str]) -> None:
-        """Have core forget the sessions that only this scope could continue."""
-        self._engine.post(CloseScope(scope))
 
     def close(self, error: RequestError) -> None:
         """End every open stream, and refuse every further one, with ``error``."""

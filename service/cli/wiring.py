@@ -70,6 +70,7 @@ def limits(settings: ServeSettings) -> Limits:
         ping_s=settings.ping_interval,
         only_local=is_loopback(settings.host) and not settings.has_keys,
         trusted_proxies=settings.trusted_proxies,
+        prefix_sharing=settings.sharing,
     )
 
 

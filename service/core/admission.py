@@ -8,7 +8,8 @@ one could not take back; only requests that rank above a blocked one delay it. `
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
-from service.core.state.requests import Request, State
+from service.core.state.owners import Prefix
+from service.core.state.requests import Needs, Request, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +21,10 @@ class Budget:
 
 
 class Room:
-    """Blocks and rows that the admitted requests leave, from all there are.
+    """Blocks and rows that the admitted requests leave, from all there are. A prefix is counted once.
 
-    A request that is not running must leave a block for each admitted request above it to grow into.
+    A request that is not running must leave a block for each admitted request above it to grow into. What an admitted
+    request takes is at least as much as it spares others, so whoever did not fit once does not fit later.
     """
 
     def __init__(self, num_blocks: int, rows: int, running: Collection[Request]) -> None:
@@ -31,11 +33,17 @@ class Room:
         self._running = running
         self._still_running = len(running)  # that the walk has not met
         self._num_admitted = 0
+        self._counted: set[Prefix] = set()
 
     @property
     def largest(self) -> int:
         """Blocks of the largest request that still fits and is not running."""
         return self._blocks - self._num_admitted
+
+    def fits(self, needs: Needs) -> bool:
+        """Return whether one of these needs still fits, of a request that is not running."""
+        largest = self.largest
+        return largest > 0 and any(self._blocks_for(prefix, blocks) <= largest for prefix, blocks in needs)
 
     @property
     def has_rows(self) -> bool:
@@ -51,11 +59,22 @@ class Room:
         """Return whether a request fits, and take what it needs."""
         is_running = request in self._running
         self._still_running -= is_running
-        if request.num_blocks > (self._blocks if is_running else self.largest):
+        prefix = request.session.prefix
+        blocks = request.num_blocks if prefix is None else self._blocks_for(prefix, request.own_blocks)
+        if blocks > (self._blocks if is_running else self.largest):
             return False
-        self._blocks -= request.num_blocks
+        self._blocks -= blocks
         self._num_admitted += 1
+        if prefix is not None and prefix not in self._counted:
+            self._counted.update(prefix.path_up)
         return True
+
+    def _blocks_for(self, prefix: Prefix | None, blocks: int) -> int:
+        """Return ``blocks`` and those of the prefixes that no admitted request stands on."""
+        while prefix is not None and prefix not in self._counted:
+            blocks += prefix.num_blocks
+            prefix = prefix.prefix
+        return blocks
 
 
 @dataclass(slots=True)
@@ -102,8 +121,11 @@ class Claim:
         self._passed_over_s = 0.0
         self._noted_s = 0.0
 
-    def note(self, admission: Admission, now: float) -> None:
-        """Take in a step's admission. A claim that is due stays until its request runs, and is used up then."""
+    def note(self, admission: Admission, now: float, *, has_paused: bool = False) -> None:
+        """Take in a step's admission. A claim that is due stays until its request runs, and is used up then.
+
+        ``has_paused``: since the last one nobody ran, so nobody was passed over.
+        """
         blocked = admission.first_blocked
         if blocked is not None and blocked.spec.background:
             blocked = None
@@ -111,7 +133,7 @@ class Claim:
             self._request = None
         if self.due() is None and blocked is not self._request:
             self._request, self._passed_over_s = blocked, 0.0
-        elif admission.backfilled:
+        elif admission.backfilled and not has_paused:
             self._passed_over_s += now - self._noted_s
         self._noted_s = now
 

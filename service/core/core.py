@@ -12,6 +12,7 @@ from service.core.admission import Budget, Claim
 from service.core.messages.commands import Submit
 from service.core.messages.events import Event, FinishReason, Gauges, Refused, Snapshot, TokenOut
 from service.core.messages.plan import CopyResult, Drawn, Row, StepPlan, StepResult
+from service.core.placement import Placement
 from service.core.policies import Policy
 from service.core.policies.fcfs import FirstComeFirstServed
 from service.core.policies.policy import Delays
@@ -21,9 +22,10 @@ from service.core.shadow import Shadow
 from service.core.snapshot import take_snapshot
 from service.core.state.deadlines import Deadlines
 from service.core.state.ledger import Ledger
+from service.core.state.owners import Prefix, Session
 from service.core.state.requests import Request, State
 from service.core.state.service_rate import ServiceRate
-from service.core.state.sessions import Session, SessionTable
+from service.core.state.sessions import SessionTable
 from service.core.state.slots import SlotTable
 from service.core.switching.compaction import Compaction
 from service.core.switching.eviction import Eviction
@@ -68,11 +70,11 @@ class CoreSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Planned:
-    """What a plan concerns: requests with rows, requests that got a slot, and sequences whose KV it moves."""
+    """What a plan concerns: requests with rows, requests that got a slot, and nodes whose KV it moves."""
 
     rows: list[tuple[Request, Row]]
     opened: list[Request]  # with a row or without
-    moved: set[int]  # sequences
+    moved: set[int]  # nodes
 
 
 class Core:
@@ -104,6 +106,7 @@ class Core:
         self._scheduler = Scheduler(
             self._ledger, self._ranking, self._swaps, budget, claim, mechanisms, eviction, compaction
         )
+        self._placement = Placement(self._ledger, self._note_split)
         self._deadlines = Deadlines(settings.queue_timeout_s)
         self._rate = ServiceRate()
         self._planned: dict[int, _Planned] = {}  # by step number, until `commit` or `abandon`
@@ -115,10 +118,7 @@ class Core:
         if refusal := self._refusal(command):
             self._ledger.emit(refusal)
             return False
-        session = self._session_for(command)
-        session.tokens = list(command.prompt)
-        session.tenant = command.tenant
-        self._ledger.accept(Request(self._arrivals, command, session, arrival_s=now))
+        self._placement.place(command, self._arrivals, now)
         self._arrivals += 1
         self._deadlines.add(command.request_id, now)
         return True
@@ -132,21 +132,17 @@ class Core:
     def close_session(self, name: str, now: float) -> None:
         """Forget the session with that name. A request that is live in it is cancelled."""
         session = self._ledger.sessions.named(name)
-        for request in [request for request in self._ledger.live.values() if request.session is session]:
+        if session is not None and (request := self._ledger.live_in.get(session)):
             self._ledger.finish(request, FinishReason.CANCELLED, now)
         if session is not None and self._ledger.sessions.named(name) is session:  # unless its turn ended without KV
-            self._ledger.drop_session(session, "closed")
-
-    def close_scope(self, scope: tuple[str, str]) -> None:
-        """End a scope: no turn can continue its sessions any more. Its live requests go on."""
-        for session in self._ledger.sessions.close_scope(scope):
-            self._ledger.drop_session(session, "closed")
+            self._ledger.drop(session, "closed")
 
     def plan(self, now: float) -> StepPlan | None:
         """Return the next step, without rows while it waits for copies; None when there is nothing to compute."""
         while overdue := self._ledger.sessions.overdue(now):
-            self._ledger.drop_session(*overdue)
+            self._ledger.drop(*overdue)
         self._end_overdue_waits(now)
+        self._placement.place_deferred()
         if self._shadow is not None:
             self._shadow.observe(now, self._scheduler.steps)
         plan = self._scheduler.plan(now)
@@ -183,15 +179,26 @@ class Core:
     def abandon(self, number: int, now: float) -> None:
         """Give up a step that failed as a whole, and those planned on top of it, whose results mean nothing.
 
-        Their requests end with an error, and their KV is not used again, also where it has become an idle session's.
-        Requests that only got a slot lose it: it is unknown whether the data plane opened it.
+        Their requests end with an error, and the KV that they computed or moved is not used again, also where it has
+        become an idle session's. Prefixes that they have only read keep theirs. Requests that only got a slot lose it:
+        it is unknown whether the data plane opened it.
         """
         failed = [self._planned.pop(later) for later in sorted(self._planned) if later >= number]
-        moved = set().union(*(planned.moved for planned in failed))
+        written = [
+            (prefix, row.start)
+            for planned in failed
+            for request, row in planned.rows
+            for prefix in request.session.path_up
+            if prefix.end > row.start
+        ]
+        moved = [self._ledger.sessions.owners.get(number) for planned in failed for number in planned.moved]
         involved = {request.session: None for planned in failed for request, _ in planned.rows}
-        involved |= {session: None for session in self._ledger.sessions if session.sequence in moved}
+        involved |= {owner: None for owner in moved if isinstance(owner, Session)}
         for session in involved:
             self._distrust(session, now)
+        for prefix, start in [*written, *((owner, 0) for owner in moved if isinstance(owner, Prefix))]:
+            if prefix.number in self._ledger.sessions.owners:
+                self._ledger.drop_kv(prefix, max(start, prefix.start), "failure")
         for request in [request for planned in failed for request in planned.opened]:
             if request.state is State.RUNNING:
                 self._ledger.preempt(request, "failure", now)
@@ -310,31 +317,20 @@ class Core:
         session = None if name is None else self._ledger.sessions.named(name)
         return session is not None and session.idle_since_s is None
 
-    def _session_for(self, command: Submit) -> Session:
-        memory = self._ledger.memory
-        found = self._continued(command)
-        if found is None:
-            session = self._ledger.sessions.open(command.scope, command.session)
-            memory.add(session.sequence)
-            return session
-        session, shared = found
-        memory.truncate(session.sequence, min(shared, len(command.prompt) - 1))  # at least one token to compute
-        return session
-
-    def _continued(self, command: Submit) -> tuple[Session, int] | None:
-        """Return the idle session that the turn continues, now busy, and how many tokens it shares with the prompt."""
-        if command.session is not None:
-            return self._ledger.sessions.resume(command.session, command.prompt)
-        if command.scope is not None:
-            return self._ledger.sessions.adopt(command.scope, command.prompt, command.hashes)
-        return None
+    def _note_split(self, number: int, head: int) -> None:
+        """Tell those that know nodes by number that the first blocks of one belong to a new prefix."""
+        if self._poison is not None:
+            self._poison.split(number, head)
+        for planned in self._planned.values():
+            if number in planned.moved:
+                planned.moved.add(head)
 
     def _distrust(self, session: Session, now: float) -> None:
         """End a session whose KV may be wrong, and the request that is live in it."""
-        for request in [request for request in self._ledger.live.values() if request.session is session]:
+        if request := self._ledger.live_in.get(session):
             self._ledger.finish(request, FinishReason.ERROR, now)
         if session.idle_since_s is not None:
-            self._ledger.drop_session(session, "failure")
+            self._ledger.drop(session, "failure")
 
     def _advance(self, request: Request, row: Row) -> None:
         """Count the row's tokens as having KV, which is true for all later steps, and the token that it draws."""
@@ -344,10 +340,12 @@ class Core:
         new_prompt_tokens = max(0, min(end, request.prompt_length) - max(row.start, request.computed_once))
         self._ledger.charge(request, new_prompt_tokens + SERVICE_PER_DRAWN * row.draws_token)
         request.recomputed += max(0, min(end, request.computed_once) - row.start)
+        request.reused += max(0, row.start - request.computed_once)  # others have computed these since it started
         request.computed_once = max(request.computed_once, end)
 
     def _accept(self, request: Request, drawn: Drawn, keep: int | None, now: float) -> None:
         if drawn.invalid:
+            self._ledger.sessions.hide(request.session)  # what it stands on may be the reason
             self._ledger.finish(request, FinishReason.ERROR, now)
             return
         request.session.tokens.append(drawn.token)

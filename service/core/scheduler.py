@@ -50,6 +50,7 @@ class Scheduler:
         self._compaction = compaction
         self._admission = Admission()  # the last
         self._room = Room(0, 0, ())  # that it left
+        self._has_paused = False  # the last plan had no rows
         self._without_slot: dict[Request, None] = {}  # admitted to the last plan, when they had no slot
 
     @property
@@ -66,7 +67,7 @@ class Scheduler:
         if self._room.has_rows:
             for request in self._ledger.live.values():
                 if request.number < arrivals and request not in admitted and request.state is not State.RUNNING:
-                    assert request.num_blocks > self._room.largest, request.request_id
+                    assert not self._room.fits(request.needs), request.request_id
 
     def plan(self, now: float) -> StepPlan | None:
         """Return the next step, without rows while copies must end first; None when no request is live."""
@@ -77,7 +78,7 @@ class Scheduler:
             return None
         admitted = admission.admitted
         victims = Victims(self._ledger, self._swaps, admitted, admission.others, now)
-        ready = self._ready(admitted, victims, now)
+        ready = self._computing(self._ready(admitted, victims, now))
         if self._waits_for_copies(len(admitted) - len(ready), ready, victims) or self._is_late(admitted):
             return self._pause()
         opened = self._give_slots(ready, victims, now)
@@ -100,7 +101,8 @@ class Scheduler:
         ranks = self._ranking.walk(holders, room, now, self.steps, self._claim.due())
         self._admission = admission = admit(ranks, room, holders)
         self._room = room
-        self._claim.note(admission, now)
+        self._claim.note(admission, now, has_paused=self._has_paused)
+        self._has_paused = False
         for request in admission.admitted:
             request.is_backfilled = request in admission.backfilled
             self._ledger.hold(request)
@@ -142,10 +144,7 @@ class Scheduler:
 
     def _reserve_blocks(self, request: Request, victims: Victims) -> bool:
         """Reserve device blocks for all tokens of a request whose KV is all resident, if they are available."""
-        if not victims.obtain_blocks(request):
-            return False
-        self._memory.reserve(request.sequence, request.num_tokens)
-        return True
+        return victims.obtain_blocks(request, reserve=True)
 
     def _make_ready(self, request: Request, victims: Victims) -> bool:
         """Return whether a request without a slot can run now. If not, all that can be done for it is under way."""
@@ -153,22 +152,53 @@ class Scheduler:
             return False
         if self._memory.is_resident(request.sequence):
             return self._reserve_blocks(request, victims)
-        if self._memory.pending(request.sequence) is not None:
+        away = [number for number in self._memory.away(request.sequence) if self._memory.pending(number) is None]
+        if not away:
             victims.promise_blocks(request)
             return False
         if not victims.obtain_blocks(request):
             return False
-        if reason := self._swaps.must_recompute(request):
-            self._ledger.drop_kv(request.session, self._memory.watermarks(request.sequence).resident, reason)
-            self._swaps.forget_failures(request.sequence)
+        for number in away:
+            if reason := self._swaps.must_recompute(number):
+                resident = self._memory.watermarks(number).resident
+                owner = self._ledger.sessions.owners[number]
+                self._ledger.drop_kv(owner, owner.start + resident, reason)
+                self._swaps.forget_failures(number)
+                break  # nothing that stands on it has KV now
+            self._swaps.start_swap_in(request, number)
+        if self._memory.is_resident(request.sequence):
             return self._reserve_blocks(request, victims)
-        self._swaps.start_swap_in(request)
         victims.promise_blocks(request)  # the blocks behind its KV
         return False
 
+    def _computing(self, ready: Sequence[Request]) -> list[Request]:
+        """Return those that compute, without those that wait for others to compute what they stand on.
+
+        The best in rank of those that need a prefix next computes it. Running ones that wait keep their slots.
+        """
+        prefixes: set[int] = set()
+        computing = []
+        for request in ready:
+            is_first = self._is_first(request, prefixes)
+            if is_first or request.state is State.RUNNING:
+                computing.append(request)
+        return computing
+
+    def _is_first(self, request: Request, prefixes: set[int]) -> bool:
+        """Return whether no other computes what a request computes next, and note that this one does."""
+        if request.session.prefix is None:
+            return True
+        number = self._memory.next_node(request.sequence)
+        if number in prefixes:
+            return False
+        if number != request.sequence:
+            prefixes.add(number)
+        return True
+
     def _is_held_back(self, request: Request) -> bool:
-        """Return whether its last token, with which a slot opens, is not known yet, or it is being evicted."""
-        return bool(request.num_drawing) or (self._eviction is not None and self._eviction.holds_back(request))
+        """Return whether its last token, with which a slot opens, is not known yet, it is being evicted or deferred."""
+        is_evicted = self._eviction is not None and self._eviction.holds_back(request)
+        return bool(request.num_drawing) or request.is_deferred or is_evicted
 
     def _waits_for_copies(self, not_ready: int, ready: Sequence[Request], victims: Victims) -> bool:
         """Return whether the step should wait for copies: always where they are synchronous, else if it costs less.
@@ -189,9 +219,15 @@ class Scheduler:
 
     def _is_late(self, admitted: Sequence[Request]) -> bool:
         """Return whether an admitted request has waited so long that the others should wait for its copies."""
-        return bool(self._memory.tickets) and any(request.steps_late >= LONGEST_DELAY for request in admitted)
+        if not self._memory.tickets:
+            return False
+        return any(request.steps_late >= LONGEST_DELAY and self._is_under_copy(request) for request in admitted)
+
+    def _is_under_copy(self, request: Request) -> bool:
+        return any(self._memory.pending(number) is not None for number in self._memory.path(request.sequence))
 
     def _pause(self) -> StepPlan:
+        self._has_paused = True
         return StepPlan(self.steps, (), (), self._swaps.issued())
 
     def _give_slots(self, ready: Sequence[Request], victims: Victims, now: float) -> list[SlotOpening]:
@@ -210,7 +246,10 @@ class Scheduler:
         budget = self._budget.tokens - uncomputed.count(1)
         if requests[0].spec.background:
             budget = min(budget, self._background_prefill())
+        prefixes: set[int] = set()
         for request, num_tokens in zip(requests, uncomputed, strict=True):
+            if not self._is_first(request, prefixes):
+                continue
             if num_tokens == 1:
                 yield self._row(request, 1)
             elif budget > 0:
@@ -236,7 +275,7 @@ class Scheduler:
             slot=request.slot,
             start=start,
             tokens=None if decode else tuple(request.session.tokens[start:end]),
-            extents=self._memory.device.extents(request.sequence),
+            extents=self._memory.extents(request.sequence),
             draws_token=end == request.num_tokens,
             request_id=request.request_id,
         )

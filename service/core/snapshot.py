@@ -2,10 +2,10 @@
 
 from allocator import BlockGroups
 from service.core.messages.events import Gauges, Snapshot
-from service.core.messages.views import PoolView, RequestView, SessionView
+from service.core.messages.views import PoolView, PrefixView, RequestView, SessionView
 from service.core.state.ledger import Ledger
+from service.core.state.owners import Prefix, Session
 from service.core.state.requests import Request, State
-from service.core.state.sessions import Session
 
 
 def take_snapshot(ledger: Ledger, gauges: Gauges, number: int, arrivals_planned: int, now: float) -> Snapshot:
@@ -19,12 +19,14 @@ def take_snapshot(ledger: Ledger, gauges: Gauges, number: int, arrivals_planned:
         slots_free=slots.num_free,
         requests=tuple(_request(ledger, request, arrivals_planned, now) for request in ledger.live.values()),
         idle_sessions=tuple(_session(ledger, session, now) for session in idle),
+        prefixes=tuple(_prefix(ledger, prefix, now) for prefix in ledger.sessions.prefixes),
         pools=(_pool("device", memory.device), _pool("host", memory.host)),
     )
 
 
 def _request(ledger: Ledger, request: Request, arrivals_planned: int, now: float) -> RequestView:
-    marks = ledger.memory.watermarks(request.sequence)
+    session = request.session
+    path = [ledger.memory.watermarks(number) for number in ledger.memory.path(request.sequence)]
     return RequestView(
         request_id=request.request_id,
         tenant=request.spec.tenant,
@@ -37,14 +39,16 @@ def _request(ledger: Ledger, request: Request, arrivals_planned: int, now: float
         prompt=request.prompt_length,
         max_tokens=request.spec.max_tokens,
         answered=request.num_answered,
-        computed=marks.computed,
-        resident=marks.resident,
-        mirrored=marks.mirrored,
+        computed=sum(marks.computed for marks in path),
+        resident=sum(marks.resident for marks in path),
+        mirrored=sum(marks.mirrored for marks in path),
         blocks=ledger.memory.device.used(request.sequence),
         host_blocks=ledger.memory.host.used(request.sequence),
         reused=request.reused,
         recomputed=request.recomputed,
         preemptions=request.preemptions,
+        prefix=_number_of(session.prefix),
+        shared=session.start,
     )
 
 
@@ -80,7 +84,30 @@ def _session(ledger: Ledger, session: Session, now: float) -> SessionView:
         computed=ledger.memory.computed(session.sequence),
         blocks=ledger.memory.device.used(session.sequence),
         host_blocks=ledger.memory.host.used(session.sequence),
+        prefix=_number_of(session.prefix),
+        shared=session.start,
     )
+
+
+def _prefix(ledger: Ledger, prefix: Prefix, now: float) -> PrefixView:
+    marks = ledger.memory.watermarks(prefix.number)
+    return PrefixView(
+        number=prefix.number,
+        prefix=_number_of(prefix.prefix),
+        tokens=prefix.length,
+        computed=marks.computed,
+        resident=marks.resident,
+        mirrored=marks.mirrored,
+        blocks=ledger.memory.device.used(prefix.number),
+        host_blocks=ledger.memory.host.used(prefix.number),
+        sessions=prefix.users,
+        live=prefix.live,
+        idle_s=None if prefix.idle_since_s is None else now - prefix.idle_since_s,
+    )
+
+
+def _number_of(prefix: Prefix | None) -> int | None:
+    return None if prefix is None else prefix.number
 
 
 def _pool(name: str, groups: BlockGroups) -> PoolView:

@@ -46,11 +46,6 @@ class Simulation:
         self.core.close_session(name, self.now)
         self._observe()
 
-    def close_scope(self, scope: tuple[str, str]) -> None:
-        """Close a scope now."""
-        self.core.close_scope(scope)
-        self._observe()
-
     @property
     def num_under_way(self) -> int:
         """Number of steps launched and not committed, 0 after each `step` with a runner of depth 0."""

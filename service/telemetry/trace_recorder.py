@@ -39,8 +39,8 @@ _Item = tuple[float, Submit | Finished | Refused] | None  # None: the end
 class _Open:
     """A conversation so far.
 
-    ``known``: its newest answered prompt. ``answered``: the tokens of that answer. ``end_s``: when its newest turn
-    ended; None while that is under way.
+    ``known``: its newest answered turn. ``answered``: the tokens of that answer. ``end_s``: when its newest turn ended;
+    None while that is under way.
     """
 
     name: str
@@ -49,10 +49,20 @@ class _Open:
     arrival_s: float
     key: tuple[str, ...]
     background: bool = False
-    known: tuple[int, ...] = ()
+    known: Submit | None = None
     answered: int = 0
     end_s: float | None = None
     turns: list[TraceTurn] = field(default_factory=list)
+
+    @property
+    def prompt_length(self) -> int:
+        """Number of tokens of its newest answered prompt."""
+        return 0 if self.known is None else len(self.known.prompt)
+
+    def goes_on_with(self, submit: Submit) -> bool:
+        """Return whether a later turn's prompt begins with the newest answered one."""
+        longer = len(submit.prompt) > self.prompt_length > 0
+        return longer and self.known is not None and submit.packed.startswith(self.known.packed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +136,9 @@ class _Links:
     """Links turns to conversations. Belongs to the thread.
 
     ``_open`` holds the conversations that are not written yet, in the order in which their last turns began. A turn
-    continues the conversation of its session's name, or else one of its scope whose newest answered prompt its own
-    prompt begins with, since clients leave turns without an answer out of the history.
+    continues the conversation of its session's name, or else, among those of its tenant, user and scope, the one with
+    the longest newest answered prompt that its own prompt begins with, the last of several. Clients leave turns without
+    an answer out of the history.
     """
 
     def __init__(self, file: TextIO, idle_s: float) -> None:
@@ -161,7 +172,7 @@ class _Links:
         conversation = self._continued(submit) or self._new(submit, now)
         self._open.move_to_end(conversation.name)
         think_s = 0.0 if conversation.end_s is None else now - conversation.end_s
-        new = len(submit.prompt) - len(conversation.known) - conversation.answered
+        new = len(submit.prompt) - conversation.prompt_length - conversation.answered
         self._pending[submit.request_id] = _Pending(conversation, submit, max(1, new), think_s, conversation.end_s)
         conversation.end_s = None
 
@@ -185,13 +196,14 @@ class _Links:
         return f"address-{blake2s(charged.encode(), key=self._pseudonym_key, digest_size=6).hexdigest()}"
 
     def _continued(self, submit: Submit) -> _Open | None:
-        key = _key(submit)
-        for conversation in reversed(self._open.values()) if key else ():
-            if conversation.key == key and conversation.end_s is not None:
-                known = conversation.known
-                if submit.session is not None or (known and submit.prompt[: len(known)] == known != submit.prompt):
-                    return conversation
-        return None
+        key, is_named = _key(submit), submit.session is not None
+        candidates = [
+            conversation
+            for conversation in reversed(self._open.values())
+            if conversation.key == key and conversation.end_s is not None
+            if is_named or conversation.goes_on_with(submit)
+        ]
+        return max(candidates, key=lambda conversation: conversation.prompt_length, default=None)
 
     def _write_silent(self, now: float) -> None:
         while self._open:
@@ -219,7 +231,7 @@ def _end(pending: _Pending, finished: Finished, now: float) -> None:
     conversation, asked = pending.conversation, pending.submit
     conversation.end_s = now
     if finished.usage.completion:
-        conversation.known, conversation.answered = asked.prompt, finished.usage.completion
+        conversation.known, conversation.answered = asked, finished.usage.completion
     cancelled = finished.reason is FinishReason.CANCELLED
     conversation.turns.append(
         TraceTurn(
@@ -233,7 +245,7 @@ def _end(pending: _Pending, finished: Finished, now: float) -> None:
 
 
 def _key(submit: Submit) -> tuple[str, ...]:
-    """Return what the turns of one conversation share; empty if no turn can follow this one."""
+    """Return what the turns of one conversation share. A scope may be that of many users, and tells salts apart."""
     if submit.session is not None:
         return ("session", submit.session)
-    return () if submit.scope is None else ("scope", *submit.scope)
+    return ("turns", submit.tenant, submit.user, *(submit.scope or ()))

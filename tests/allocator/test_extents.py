@@ -2,7 +2,7 @@
 
 import pytest
 
-from allocator import Extent, ExtentPool, NotAllocatedError, OutOfBlocksError, SharedExtentError
+from allocator import Extent, ExtentPool, NotAllocatedError, OutOfBlocksError
 
 
 def pool_with_holes(*holes: int) -> ExtentPool:
@@ -113,28 +113,6 @@ def test_freeing_another_pools_extent_raises() -> None:
     pool.allocate(4)
     with pytest.raises(NotAllocatedError):
         pool.free(other.allocate(4))
-
-
-def test_a_shared_extent_is_freed_by_its_last_holder() -> None:
-    pool = ExtentPool(4)
-    extent = pool.allocate(4)
-    pool.share(extent)
-    assert pool.holders(extent) == 2
-    pool.free(extent)
-    assert (pool.holders(extent), pool.num_free) == (1, 0)
-    pool.free(extent)
-    assert pool.num_free == 4
-    pool.check()
-
-
-def test_a_shared_extent_keeps_its_bounds() -> None:
-    pool = ExtentPool(8)
-    extent = pool.allocate(4)
-    pool.share(extent)
-    for change in (pool.extend, pool.trim, pool.split):
-        with pytest.raises(SharedExtentError):
-            change(extent, 2)
-    pool.check()
 
 
 @pytest.mark.parametrize("length", [0, 4, 5, -1])

@@ -92,12 +92,6 @@ class ExtentPoolMachine(RuleBasedStateMachine):
         self.pool.free(extent)
         self.free |= set(range(extent.start, extent.end))
 
-    @rule(extent=extents)
-    def share_and_give_back_once(self, extent: Extent) -> None:
-        self.pool.share(extent)
-        self.pool.free(extent)
-        assert self.pool.holders(extent) == 1
-
     def take(self, extent: Extent) -> None:
         blocks = set(range(extent.start, extent.end))
         assert blocks <= self.free, "allocated twice"

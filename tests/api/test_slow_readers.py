@@ -39,7 +39,7 @@ def answered(live, status: str) -> float | None:
 @pytest.mark.parametrize("limits", [{"write_timeout_s": 0.05}, {"write_timeout_s": 600.0}])
 async def test_a_stream_that_is_not_read_is_cancelled(talkative, limits):
     """The end comes from a write's time-out or a full buffer, whichever is first."""
-    live = await talkative(limits=limits)
+    live = await talkative(limits={"prefix_sharing": "off", **limits})
     client = await ask_and_read_nothing(live, stream=True, n=2, max_tokens=90_000)
     gauges = await live.until(lambda gauges: cancelled(live) == 2 and not gauges["num_requests_running"])
     assert gauges["kv_blocks_used"] == 0

@@ -3,11 +3,13 @@
 from allocator import KVMemory, Ticket
 from service.core.messages.commands import Submit
 from service.core.messages.events import Event, FinishReason
+from service.core.messages.packing import pack
 from service.core.messages.plan import CopyResult
 from service.core.messages.sampling import SamplingParams
 from service.core.state.ledger import Ledger
+from service.core.state.owners import Session
 from service.core.state.requests import Request
-from service.core.state.sessions import Session, SessionTable
+from service.core.state.sessions import SessionTable
 from service.core.state.slots import SlotTable
 from service.core.switching.host_room import HostVictims
 from service.core.switching.mechanisms import Mechanisms
@@ -32,8 +34,8 @@ class Bench:
         """Return a waiting request, without KV."""
         session = self.ledger.sessions.open(("t", str(self._number)))
         self.memory.add(session.sequence)
-        session.tokens = list(range(tokens))
-        prompt = tuple(session.tokens)
+        prompt = tuple(range(tokens))
+        self.ledger.sessions.begin_turn(session, prompt, pack(prompt))
         spec = Submit(f"r{self._number}", prompt, 99, SamplingParams(), frozenset(), session.scope)
         request = Request(self._number, spec, session, arrival_s=0.0)
         self.ledger.accept(request)

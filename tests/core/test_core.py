@@ -76,13 +76,15 @@ def test_a_history_is_never_continued_across_scopes(
     assert sim.ended["b"].usage.reused == 0
 
 
-def test_a_busy_session_is_not_adopted(simulation: MakeSimulation, submit: MakeSubmit) -> None:
+def test_a_busy_session_is_not_continued_and_shares_its_whole_blocks(
+    simulation: MakeSimulation, submit: MakeSubmit
+) -> None:
     sim = simulation()
     for name in "ab":
         sim.submit(submit(name, list(range(20)), scope=SCOPE))
     sim.run()
-    assert sim.ended["b"].usage.reused == 0
-    assert sim.core.gauges().idle_sessions == 2
+    assert sim.ended["b"].usage.reused == 16
+    assert sim.answers["a"] == sim.answers["b"]
 
 
 def test_an_edited_answer_is_adopted_up_to_the_edit(simulation: MakeSimulation, submit: MakeSubmit) -> None:
@@ -97,7 +99,7 @@ def test_an_edited_answer_is_adopted_up_to_the_edit(simulation: MakeSimulation, 
     assert sim.ended["b"].usage.reused == 22
 
 
-def test_an_edited_question_starts_anew(simulation: MakeSimulation, submit: MakeSubmit) -> None:
+def test_an_edited_question_is_a_branch(simulation: MakeSimulation, submit: MakeSubmit) -> None:
     sim = simulation()
     first = submit("a", 20, scope=SCOPE)
     sim.submit(first)
@@ -106,15 +108,15 @@ def test_an_edited_question_starts_anew(simulation: MakeSimulation, submit: Make
     edited[19] += 1
     sim.submit(submit("b", edited, scope=SCOPE))
     sim.run()
-    assert sim.ended["b"].usage.reused == 0
+    assert sim.ended["b"].usage.reused == 16
 
 
 def test_the_same_prompt_again_still_computes_one_token(simulation: MakeSimulation, submit: MakeSubmit) -> None:
     sim = simulation()
     for name in "ab":
-        sim.submit(submit(name, list(range(20)), scope=SCOPE))
+        sim.submit(submit(name, list(range(32)), scope=SCOPE))
         sim.run()
-    assert sim.ended["b"].usage.reused == 19
+    assert sim.ended["b"].usage.reused == 16
     assert sim.answers["a"] == sim.answers["b"]
 
 
@@ -174,16 +176,17 @@ def test_a_stop_token_ends_the_answer_and_counts_as_generated(submit: MakeSubmit
 
 def test_a_stop_string_truncates_the_conversation_to_what_precedes_it(submit: MakeSubmit) -> None:
     core = Core(core_settings(device_blocks=10), make_policy("fcfs"))
-    core.submit(submit("a", [1, 2, 3], max_tokens=9, scope=SCOPE), 0.0)
+    prompt = list(range(20))
+    core.submit(submit("a", prompt, max_tokens=9, scope=SCOPE), 0.0)
     for token in (11, 12):
         drive_to_token(core, token, {})
     last = drive_to_token(core, 13, {"a": 1})[-1]
     core.check()  # no KV beyond the conversation's end
     assert isinstance(last, Finished)
     assert (last.reason, last.usage.completion) == (FinishReason.STOP, 3)
-    core.submit(submit("b", [1, 2, 3, 11, 12, 99], scope=SCOPE), 0.0)
+    core.submit(submit("b", [*prompt, 11, 12, 99], scope=SCOPE), 0.0)
     core.plan(0.0)
-    assert [e.reused for e in core.events() if isinstance(e, Started)] == [4]  # 1 2 3 11: the 12 is forgotten
+    assert [e.reused for e in core.events() if isinstance(e, Started)] == [21]  # with 11: the 12 is forgotten
     core.check()
 
 

@@ -22,6 +22,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from allocator import BLOCK_TOKENS
 from service.core.core import Core
 from service.core.messages.commands import Submit
 from service.core.messages.events import (
@@ -33,14 +34,18 @@ from service.core.messages.events import (
     FinishReason,
     KVDropped,
     Preempted,
+    PrefixDropped,
     Refused,
     Resumed,
     SessionDropped,
     ShadowSwitched,
 )
+from service.core.messages.packing import pack
+from service.core.messages.plan import StepPlan, StepResult
 from service.core.messages.sampling import SamplingParams
 from service.core.policies import POLICIES
 from service.core.policies.ranking import Patience
+from service.core.state.owners import Owner, Prefix
 from service.core.switching.mechanisms import PRESETS
 from service.simulation.copier import Link, SimulatedCopier
 from service.simulation.driver import Simulation
@@ -84,15 +89,44 @@ MET = (
     "step failed under another",
     "refused: queue_timeout",
     "refused: server_overloaded",
+    "split a waiting request",
+    "split a running request",
+    "split an idle session",
+    "split a prefix",
+    "deferred a split",
+    "placed behind a copy",
+    "prefix copied out",
+    "prefix copied in",
+    "prefix dropped: room",
+    "prefix dropped: expired",
+    "dropped: failure",
+    "waited for the writer of a prefix",
+    "draw was invalid",
 )
+
+SCOPES = (("t",), ("t",), ("t", "u"), ("t", "", "salt"), None)
 
 
 def simulation(policy: str, blocks: int, link: Link | None = None, depth: int = 0, **settings: object) -> Simulation:
     sizes = core_settings(device_blocks=blocks, block_group_size=4, session_ttl_s=40, **settings)  # type: ignore[arg-type]
     core = Core(sizes, make_policy(policy, update_every=3))
     pools = HashPools()
-    runner = SimulatedRunner(VOCAB, StepCost(step_s=1.0), pools, depth)
+    runner = SpoiltRunner(VOCAB, StepCost(step_s=1.0), pools, depth)
     return Simulation(core, runner, SimulatedCopier(pools, link))
+
+
+class SpoiltRunner(SimulatedRunner):
+    """Draws from logits that are not finite when it is told to."""
+
+    spoil = False
+
+    def run(self, plan: StepPlan) -> StepResult:
+        result = super().run(plan)
+        if not self.spoil or not result.drawn:
+            return result
+        self.spoil = False
+        first, *others = result.drawn
+        return replace(result, drawn=[replace(first, invalid=True), *others])
 
 
 @cache
@@ -162,23 +196,27 @@ class CoreMachine(RuleBasedStateMachine):
         length=st.integers(1, 90),
         max_tokens=st.integers(1, 40),
         priority=st.integers(0, 2),
-        scope=st.sampled_from([None, ("t", "u"), ("t", "v")]),
+        scope=st.sampled_from(SCOPES),
         session=st.sampled_from([None, None, "s", "z"]),
         salt=st.integers(0, 3),
         payer=st.integers(0, 11),
+        choices=st.sampled_from([1, 1, 1, 4]),
     )
     def arrive(
         self,
         length: int,
         max_tokens: int,
         priority: int,
-        scope: tuple[str, str] | None,
+        scope: tuple[str, ...] | None,
         session: str | None,
         salt: int,
         payer: int,
+        choices: int,
     ) -> None:
-        prompt = tuple((salt + i) % VOCAB for i in range(length))
-        self._submit(prompt, max_tokens, max(0, priority - 1), scope, session, payer)
+        """A prompt begins as others do, and goes on in its own way."""
+        prompt = tuple((salt // 2 if i < 40 else salt) + i % VOCAB for i in range(length))
+        for _ in range(1 if session else choices):
+            self._submit(prompt, max_tokens, max(0, priority - 1), scope, session, payer)
 
     @rule(pick=PICK, trim=st.integers(0, 30), extra=st.integers(1, 20), max_tokens=st.integers(1, 20))
     def next_turn(self, pick: int, trim: int, extra: int, max_tokens: int) -> None:
@@ -204,14 +242,19 @@ class CoreMachine(RuleBasedStateMachine):
     def close(self, name: str) -> None:
         self.sim.close_session(name)
 
-    @rule(scope=st.sampled_from([("t", "u"), ("t", "v")]))
-    def close_scope(self, scope: tuple[str, str]) -> None:
-        self.sim.close_scope(scope)
+    @rule()
+    def spoil(self) -> None:
+        """One of the next draws is from logits that are not finite."""
+        self.sim._runner.spoil = True  # type: ignore[attr-defined]
 
     @rule(steps=st.integers(1, 12))
     def run(self, steps: int) -> None:
         for _ in range(steps):
-            self.sim.step()
+            deferred = self.sim.core._placement.num_deferred
+            plan = self.sim.step()
+            self.met["placed behind a copy"] += self.sim.core._placement.num_deferred < deferred
+            if plan is not None:
+                self._look_at(plan)
             self.sim.core.check()
 
     @rule(another=st.booleans())
@@ -234,6 +277,27 @@ class CoreMachine(RuleBasedStateMachine):
         self.sim.core.check()
         self.met["actions"] += 1
 
+    def _look_at(self, plan: StepPlan) -> None:
+        """Every block that a row reads or writes is owned in the scope of its request, and written by no other row."""
+        ledger = self.sim.core._ledger
+        for ticket in plan.copies:
+            self.met[f"prefix copied {ticket.direction}"] += ticket.node in ledger.memory.prefixes
+        rows = {row.request_id: row for row in plan.rows}
+        written: set[int] = set()
+        for request in ledger.live.values():
+            if (row := rows.get(request.request_id)) is None:
+                self.met["waited for the writer of a prefix"] += request.slot is not None and bool(rows)
+                continue
+            numbers = ledger.memory.path(request.sequence)
+            owned = [extent for number in numbers for extent in ledger.memory.device.extents(number)]
+            blocks = [block for extent in owned for block in range(extent.start, extent.end)]
+            table = [block for extent in row.extents for block in range(extent.start, extent.end)]
+            assert table == blocks[: len(table)]
+            assert all(ledger.sessions.owners[number].scope == request.spec.scope for number in numbers)
+            writes = set(table[row.start // BLOCK_TOKENS :])
+            assert not writes & written
+            written |= writes
+
     def teardown(self) -> None:
         if not hasattr(self, "sim"):
             return
@@ -243,6 +307,7 @@ class CoreMachine(RuleBasedStateMachine):
             end = self.sim.ended[name]
             assert isinstance(end, Finished) or not self.sim.answers[name]
             if isinstance(end, Finished):
+                self.met["draw was invalid"] += end.reason is FinishReason.ERROR
                 answer = undisturbed(spec.prompt, spec.max_tokens, spec.sampling_params.seed)
                 got = self.sim.answers[name]
                 assert got == answer[: len(got)]
@@ -261,11 +326,13 @@ class CoreMachine(RuleBasedStateMachine):
         prompt: tuple[int, ...],
         max_tokens: int,
         priority: int,
-        scope: tuple[str, str] | None,
+        scope: tuple[str, ...] | None,
         session: str | None,
         payer: int,
     ) -> None:
         name = f"r{len(self.submitted)}"
+        found = None if scope is None else self.sim.core._ledger.sessions.find(scope, pack(prompt))
+        prefixes = self.sim.core.gauges().prefixes
         sampling = SamplingParams(seed=len(self.submitted) % 3)
         busy = {spec.session for name, spec in self.submitted.items() if name not in self.sim.ended and spec.session}
         submit = Submit(name, prompt, max_tokens, sampling, frozenset(), scope, priority, session=session)
@@ -274,11 +341,27 @@ class CoreMachine(RuleBasedStateMachine):
         self.submitted[name] = replace(submit, **who)  # type: ignore[arg-type]
         self.sim.submit(self.submitted[name])
         end = self.sim.ended.get(name)
+        if found is not None and found.child is not None and self.sim.core.gauges().prefixes > prefixes:
+            self.met[f"split {self._kind_of(found.child)}"] += 1
+        self.met["deferred a split"] += any(
+            r.is_deferred for r in self.sim.core._ledger.live.values() if r.request_id == name
+        )
         assert (isinstance(end, Refused) and end.code == "session_busy") == (session in busy)
+
+    def _kind_of(self, owner: Owner) -> str:
+        if isinstance(owner, Prefix):
+            return "a prefix"
+        request = self.sim.core._ledger.live_in.get(owner)
+        return "an idle session" if request is None else f"a {request.state} request"
 
 
 PLAIN = {Contaminated: "contaminated", Resumed: "resumed", ShadowSwitched: "would switch"}
-REASONED = {KVDropped: "dropped", Preempted: "preempted", SessionDropped: "session dropped"}
+REASONED = {
+    KVDropped: "dropped",
+    Preempted: "preempted",
+    SessionDropped: "session dropped",
+    PrefixDropped: "prefix dropped",
+}
 
 
 def name_of(event: Event) -> str:
@@ -288,7 +371,7 @@ def name_of(event: Event) -> str:
             return f"{'failed' if failed else 'copied'} {direction}"
         case CopyStarted(reused=reused) if reused:
             return "reused"
-        case KVDropped() | Preempted() | SessionDropped():
+        case KVDropped() | Preempted() | SessionDropped() | PrefixDropped():
             return f"{REASONED[type(event)]}: {event.reason}"
         case Refused(code=code):
             return f"refused: {code}"
@@ -337,12 +420,15 @@ def drive(random: Random, actions: int) -> None:
 
 
 def act(machine: CoreMachine, random: Random) -> None:
-    match random.choices(["arrive", "next", "cancel", "close", "run", "wait", "fail"], [6, 6, 2, 1, 8, 1, 2])[0]:
+    match random.choices(
+        ["arrive", "next", "cancel", "close", "run", "wait", "fail", "spoil"], [6, 6, 2, 1, 8, 1, 2, 0.2]
+    )[0]:
         case "arrive":
-            scope, session = random.choice([None, ("t", "u"), ("t", "v")]), random.choice([None, None, "s", "z"])
+            scope, session = random.choice(SCOPES), random.choice([None, None, "s", "z"])
             sizes = random.randint(1, 90), random.randint(1, 40), random.randint(0, 2)
             salt, payer = random.randint(0, 3), random.randint(0, 11)
-            machine.arrive(*sizes, scope=scope, session=session, salt=salt, payer=payer)
+            choices = random.choice([1, 1, 1, 4])
+            machine.arrive(*sizes, scope=scope, session=session, salt=salt, payer=payer, choices=choices)
         case "next":
             machine.next_turn(random.randrange(1000), random.choice([0, 0, 5, 30]), 5, random.randint(1, 20))
         case "cancel":
@@ -355,6 +441,8 @@ def act(machine: CoreMachine, random: Random) -> None:
             machine.run(random.randint(1, 12))
         case "fail":
             machine.fail(random.random() < 0.5)
+        case "spoil":
+            machine.spoil()
         case "wait":
             machine.wait(random.randint(1, 30))
 

@@ -70,7 +70,7 @@ def test_a_preempted_request_keeps_its_place() -> None:
 def test_a_zombie_turn_commits_nothing() -> None:
     """A turn that is cancelled while a step draws for it gets no token, and its session has none that nobody saw."""
     sim = _simulation(max_num_seqs=2)
-    sim.submit(_submit("turn", 10, max_tokens=20, scope=("t", "u")))
+    sim.submit(_submit("turn", 20, max_tokens=20, scope=("t", "u")))
     sim.step()
     plan = sim.core.plan(sim.now)
     assert plan is not None
@@ -80,6 +80,6 @@ def test_a_zombie_turn_commits_nothing() -> None:
     after = sim.core.events()[told:]
     assert not [event for event in after if isinstance(event, TokenOut)]
     (session,) = sim.core._ledger.sessions.idle
-    assert len(session.tokens) == 11
-    assert sim.core._ledger.memory.computed(session.sequence) <= 11
+    assert len(session.tokens) == 21
+    assert sim.core._ledger.memory.computed(session.sequence) <= 21
     sim.core.check()

@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from service.cli.wiring import core_settings
+from service.cli.wiring import core_settings, limits
 from service.config import ENV_PREFIX, ServeSettings, Size, add_serve_flags, is_loopback, parse
 from service.errors import ConfigError
 
@@ -74,6 +74,7 @@ def test_sizes_take_units(text: str, size: int) -> None:
         (["--dtype", "int8"], "--dtype: .*bfloat16.*'int8'"),
         (["--gpu-memory-utilization", "1.1"], "--gpu-memory-utilization: .*less than or equal to 1"),
         (["--gpu-memory-utilization", "0"], "--gpu-memory-utilization: .*greater than 0"),
+        (["--prefix-sharing", "all"], "--prefix-sharing: .*tenant.*'all'"),
         (["--port", "x", "--max-num-queued-reqs", "y"], "--port: .*; --max-num-queued-reqs: "),
     ],
 )
@@ -89,6 +90,19 @@ def test_a_bad_value_is_one_line_that_names_its_flag(flags: list[str], complaint
 )
 def test_no_queue_timeout_is_none_or_zero(flags: list[str], expected: float | None) -> None:
     assert core_settings(parse(flags), 10, 10).queue_timeout_s == expected
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ([], "tenant"),
+        (["--enable-prefix-caching", "--prefix-sharing", "user"], "user"),
+        (["--no-enable-prefix-caching"], "off"),
+        (["--no-enable-prefix-caching", "--prefix-sharing", "user"], "off"),
+    ],
+)
+def test_vllms_flag_turns_sharing_off(flags: list[str], expected: str) -> None:
+    assert limits(parse(flags)).prefix_sharing == expected
 
 
 def test_an_unknown_key_in_the_file_is_an_error(tmp_path: Path) -> None:

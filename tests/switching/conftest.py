@@ -2,8 +2,9 @@
 
 import queue
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from allocator import Extent
 from service.core.core import Core
-from service.core.messages.commands import Submit
+from service.core.messages.commands import Cancel, Submit
 from service.core.messages.events import CopyEnded, Event, Finished, KVDropped, Preempted, TokenOut
 from service.core.messages.plan import StepPlan, StepResult
 from service.core.messages.ports import Copier, Runner
@@ -133,9 +134,14 @@ class Service:
         budget: int = 64,
         group: int = 4,
         wrap: Wrap = plain,
+        cancel_at: Mapping[str, int] | None = None,
+        paced: bool = False,
         **settings: object,
     ) -> Outcome:
-        """Answer all turns at once, on a new engine."""
+        """Answer all turns on a new engine: at once, or ``paced``, one more whenever something has come out.
+
+        ``cancel_at``: after which token of its answer a turn is.
+        """
         by_layer = not PRESETS[preset].groups
         runner, copier = wrap(*self.data_plane(device_blocks, host_blocks, slots, budget, by_layer))
         core = Core(
@@ -151,7 +157,7 @@ class Service:
             make_policy(policy, update_every=update_every),
         )
         engine = Engine(core, runner, TextStage(self.model.tokenizer), copier, check_every_step=True)
-        return self._run(engine, turns)
+        return self._run(engine, turns, cancel_at or {}, paced=paced)
 
     def data_plane(self, device_blocks: int, host_blocks: int, slots: int, budget: int, by_layer: bool) -> Plane:
         """Return a runner, and the copier of its pools."""
@@ -162,13 +168,25 @@ class Service:
         runner = CPURunner(self.model.config, self.model.weights, pools=pools, **sizes)
         return runner, CPUCopier(runner.pools, by_layer=by_layer)
 
-    def _run(self, engine: Engine, turns: list[Submit]) -> Outcome:
+    def _run(self, engine: Engine, turns: list[Submit], cancel_at: Mapping[str, int], *, paced: bool) -> Outcome:
         outcome, batches = Outcome(), queue.Queue[list[Output]]()
+        waiting = iter(turns)
+
+        def post(count: int) -> None:
+            for turn in islice(waiting, count):
+                engine.post(Turn(turn))
+                if cancel_at.get(turn.request_id) == 0:
+                    engine.post(Cancel(turn.request_id))
+
         engine.start(batches.put)
-        for turn in turns:
-            engine.post(Turn(turn))
+        post(1 if paced else len(turns))
         while len(outcome.ends) < len(turns) and engine.failed is None:
-            outcome.take(batches.get(timeout=PATIENCE_S))
+            outputs = batches.get(timeout=PATIENCE_S)
+            outcome.take(outputs)
+            post(1)
+            for event in (output.event for output in outputs):
+                if isinstance(event, TokenOut) and cancel_at.get(event.request_id) == event.index + 1:
+                    engine.post(Cancel(event.request_id))
         engine.stop()
         if engine.failed is not None:
             raise ServiceFailedError(outcome) from engine.failed

@@ -33,7 +33,7 @@ def clock() -> Clock:
 
 
 def posted(name: str, prompt: range, **fields) -> Posted:
-    values = {"scope": ("acme", "ann"), "tenant": "acme", "max_tokens": 100, **fields}
+    values = {"scope": ("acme", "", ""), "tenant": "acme", "user": "ann", "max_tokens": 100, **fields}
     return Posted(Submit(name, tuple(prompt), sampling_params=SamplingParams(), stop_tokens=frozenset(), **values))
 
 
@@ -97,7 +97,28 @@ def test_turns_of_a_named_session_are_one_conversation(tmp_path, clock):
     assert only.turns == (TraceTurn(50, 10), TraceTurn(23, 10, 1.0))
 
 
-@pytest.mark.parametrize("other", [{"scope": ("acme", "bob")}, {"scope": None}, {"session": "s"}])
+def test_turns_whose_kv_is_not_reused_are_a_conversation_too(tmp_path, clock):
+    recorder = TraceRecorder(tmp_path / "t.jsonl", 60.0, clock)
+    turn(recorder, clock, "a", range(50), 10, at=100, until=102, scope=None)
+    turn(recorder, clock, "b", range(80), 7, at=105, until=106, scope=None)
+    recorder.close()
+    (only,) = read_trace(tmp_path / "t.jsonl").conversations
+    assert only.turns == (TraceTurn(50, 10), TraceTurn(20, 7, 3.0))
+
+
+def test_a_turn_goes_on_with_the_conversation_that_it_agrees_with_longest(tmp_path, clock):
+    recorder = TraceRecorder(tmp_path / "t.jsonl", 60.0, clock)
+    turn(recorder, clock, "long", range(50), 10, at=100, until=101)
+    turn(recorder, clock, "short", range(20), 10, at=102, until=103)
+    turn(recorder, clock, "next", range(80), 7, at=105, until=106)
+    recorder.close()
+    assert [each.turns for each in read_trace(tmp_path / "t.jsonl").conversations] == [
+        (TraceTurn(50, 10), TraceTurn(20, 7, 4.0)),
+        (TraceTurn(20, 10),),
+    ]
+
+
+@pytest.mark.parametrize("other", [{"scope": ("acme", "", "salt")}, {"user": "bob"}, {"tenant": "x"}, {"session": "s"}])
 def test_nothing_is_linked_across_users(tmp_path, clock, other):
     recorder = TraceRecorder(tmp_path / "t.jsonl", 60.0, clock)
     turn(recorder, clock, "a", range(50), 10, at=100, until=102)

@@ -10,10 +10,10 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from service.api.access.addresses import address_tenant, client_address, is_trusted, parse_address
+from service.api.access.addresses import address_tenant, client_address, parse_address
 from service.api.access.caller import Caller
 from service.api.access.tenants import ANONYMOUS, Tenant
-from service.api.context import CALLER, CONNECTIONS, KEYS, LIMITS, REQUEST_ID
+from service.api.context import CALLER, KEYS, LIMITS, REQUEST_ID, SHARING
 from service.api.page.route import FILES
 from service.config import is_loopback
 from service.errors import AuthenticationError, NotAllowedError
@@ -75,9 +75,7 @@ def check_metrics_reader(request: web.Request) -> None:
 def _caller(request: web.Request, tenant: Tenant) -> Caller:
     proxies, peer = request.app[LIMITS].trusted_proxies, parse_address(request.remote)
     address = client_address(peer, request.headers.getall(FORWARDED_FOR, ()), proxies)
-    # A proxy's connection carries the requests of many clients, who must not continue each other's conversations.
-    connection = None if is_trusted(peer, proxies) else request.app[CONNECTIONS].name(request)
-    return Caller(tenant, address_tenant(address), connection, request[REQUEST_ID])
+    return Caller(tenant, address_tenant(address), request[REQUEST_ID], request.app[SHARING])
 
 
 def _offered(request: web.Request) -> Iterator[str]:

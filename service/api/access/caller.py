@@ -7,6 +7,7 @@ names divides the share: it makes nobody's larger, however many users a client i
 from dataclasses import dataclass
 from typing import Literal
 
+from service.api.access.sharing import Sharing
 from service.api.access.tenants import ANONYMOUS, Tenant
 from service.errors import PriorityError
 
@@ -17,28 +18,26 @@ ServedTier = Literal["default", "flex"]
 class Caller:
     """Who sent one request; `service.api.access.auth` makes it.
 
-    ``address``: the tenant that is charged if there are no keys. ``connection``: its name, None if it carries the
-    requests of many clients. ``request_id``: the one in the answer's header.
+    ``address``: the tenant that is charged if there are no keys. ``request_id``: the one in the answer's header.
+    ``sharing``: the server's.
     """
 
     tenant: Tenant
     address: str
-    connection: str | None
     request_id: str
+    sharing: Sharing
 
     @property
     def charged(self) -> str:
         """The name of the tenant that core charges. Operators see it: it never holds what a user wrote."""
         return self.address if self.tenant is ANONYMOUS else self.tenant.name
 
-    def scope(self, user: str | None) -> tuple[str, str] | None:
-        """Return the scope inside which KV is reused: the tenant and the user, or without both the connection.
+    def scope(self, user: str | None, salt: str | None) -> tuple[str, ...] | None:
+        """Return the scope inside which a request's KV is reused: its tenant's, or a part of it; None if it is not.
 
-        None: nothing is reused. Kinds cannot be confused, because a tenant's name has no colon and is not empty.
+        All callers of a server without keys are one tenant, whatever their addresses: those change.
         """
-        if self.tenant is not ANONYMOUS or user:
-            return self.tenant.name, user or ""
-        return None if self.connection is None else connection_scope(self.connection)
+        return self.sharing.scope(self.tenant.name, user or "", salt)
 
     def priority(self, asked: int | None) -> int:
         """Return the priority of a request that asks for ``asked``; if it asks for none, 0 or the best allowed.
@@ -59,8 +58,3 @@ class Caller:
         No tier is better than *default*, which is what OpenAI answers, too, when it has no better one to give.
         """
         return "flex" if self.tenant.background or asked == "flex" else "default"
-
-
-def connection_scope(name: str) -> tuple[str, str]:
-    """Return the scope of a connection whose requests name no user. It ends with the connection."""
-    return f"connection:{name}", ""

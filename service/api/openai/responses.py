@@ -11,7 +11,7 @@ from service.api.access.caller import ServedTier
 
 
 class PromptDetails(TypedDict):
-    """Details of the prompt. ``cached_tokens``: its tokens whose KV an earlier turn had left."""
+    """Details of the prompt. ``cached_tokens``: its tokens whose KV was there already."""
 
     cached_tokens: int
 

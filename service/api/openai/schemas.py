@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
@@ -71,6 +72,15 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "use_beam_search": (None, False),
     "web_search_options": (None,),
 }
+
+
+def _non_empty(salt: Any) -> Any:
+    if not isinstance(salt, str) or not salt:
+        raise ValueError("Parameter 'cache_salt' must be a non-empty string if provided.")  # vLLM's words
+    return salt
+
+
+CacheSalt = Annotated[str, BeforeValidator(_non_empty), Field(min_length=1)]
 
 
 class _Model(BaseModel):
@@ -177,6 +187,9 @@ class SamplingFields(Body):
         None, description="flex: background work, which gets what all other work leaves; all others are the default"
     )
     user: str | None = Field(None, max_length=512)
+    cache_salt: CacheSalt | None = Field(
+        None, description="Only requests with the same salt reuse each other's KV, as with vLLM"
+    )
 
     @field_validator("stop")
     @classmethod

@@ -39,11 +39,6 @@ class GenerationRequest:
     logprobs_field: str = "logprobs"
     session: str | None = None  # name of the chat session that the turn belongs to
 
-    @property
-    def is_conversation(self) -> bool:
-        """Whether a session may be continued. Several choices or prompts continue none."""
-        return len(self.prompts) == 1 and self.body.n == 1
-
 
 def make_turns(asked: GenerationRequest, model: ServedModel, caller: Caller) -> tuple[Turn, ...]:
     """Return one turn for each choice of each prompt.
@@ -55,7 +50,7 @@ def make_turns(asked: GenerationRequest, model: ServedModel, caller: Caller) -> 
     _refuse_large_report(body.n * sum(limits), asked.logprobs, asked.logprobs_field)
     refuse_unknown_tokens(body.logit_bias or (), model, "logit_bias")
     refuse_unknown_tokens(body.stop_token_ids or (), model, "stop_token_ids")
-    scope, priority = caller.scope(body.user), caller.priority(body.priority)
+    scope, priority = caller.scope(body.user, body.cache_salt), caller.priority(body.priority)
     background = caller.tier(body.service_tier) == "flex"
     sampling_fields = _with_defaults(body, model.sampling_defaults)
     stop_tokens = frozenset(body.stop_token_ids or ()) | (frozenset() if body.ignore_eos else model.stop_tokens)
@@ -67,7 +62,7 @@ def make_turns(asked: GenerationRequest, model: ServedModel, caller: Caller) -> 
             max_tokens=max_tokens,
             sampling_params=_sampling_params(sampling_fields, seed & _SEED_MASK, asked.logprobs, model),
             stop_tokens=stop_tokens,
-            scope=scope if asked.is_conversation else None,
+            scope=scope,
             priority=priority,
             tenant=caller.charged,
             user=body.user or "",

@@ -51,7 +51,8 @@ class Tally:
     def _sum(self, groups: Sequence[Sequence[_Count]]) -> UsageCounts:
         prompt = sum(group[0].prompt for group in groups)
         completion = sum(count.completion for group in groups for count in group)
-        cached = sum(max(count.cached for count in group) for group in groups)
+        # A request's first choice computes what the others reuse of it, and only that was not there before.
+        cached = sum(min(count.cached for count in group) for group in groups)
         counts: UsageCounts = {
             "prompt_tokens": prompt,
             "completion_tokens": completion,

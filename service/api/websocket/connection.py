@@ -185,7 +185,8 @@ class Connection:
     def _find_or_create(self, frame: OpenFrame, tenant: Tenant) -> ChatSession:
         user = frame.user or ""
         if frame.session is None:
-            return self._sessions.create(tenant, user, [message.for_template() for message in frame.messages])
+            history = [message.for_template() for message in frame.messages]
+            return self._sessions.create(tenant, user, history, frame.cache_salt)
         session = self._sessions.find(frame.session, (tenant.name, user))
         if frame.last > session.newest:
             raise InvalidRequestError(f"last: number {frame.last} has not been sent", param="last")

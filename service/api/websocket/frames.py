@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from service.api.errors import STATUS_AND_TYPE, retry_after
-from service.api.openai.schemas import ConversationFields, Message, refusal, refuse_unsupported
+from service.api.openai.schemas import CacheSalt, ConversationFields, Message, refusal, refuse_unsupported
 from service.core.messages.events import FinishReason
 from service.errors import RequestError
 
@@ -30,11 +30,16 @@ class OpenFrame(_Control):
     user: str | None = Field(
         None, max_length=512, description="User that the session belongs to; coming back needs the same one"
     )
+    cache_salt: CacheSalt | None = Field(
+        None, description="For a new session: only turns and requests with the same salt reuse its KV, and it theirs"
+    )
 
     @model_validator(mode="after")
     def _one_or_the_other(self) -> Self:
         if self.session is not None and self.messages:
             raise ValueError("messages are for a new session; an existing one has its own")
+        if self.session is not None and self.cache_salt is not None:
+            raise ValueError("cache_salt is for a new session; an existing one has its own")
         if self.session is None and self.last:
             raise ValueError("last is for a session to come back to; a new one has no numbers yet")
         return self
@@ -43,7 +48,7 @@ class OpenFrame(_Control):
 class TurnFrame(ConversationFields):
     """Adds messages to the history and asks for the answer, which ends with `done`, or with an `error` with a number.
 
-    It takes the sampling fields of `/v1/chat/completions`, except `n`, `stream`, `user` and `logprobs`.
+    It takes the sampling fields of `/v1/chat/completions`, except `n`, `stream`, `user`, `cache_salt` and `logprobs`.
     """
 
     type: Literal["turn"]
@@ -60,6 +65,8 @@ class TurnFrame(ConversationFields):
         extra = self.model_extra or {}
         if extra.get("logprobs") or extra.get("top_logprobs") is not None:
             raise ValueError("logprobs are not supported here")
+        if self.cache_salt is not None:
+            raise ValueError("cache_salt belongs to the frame that opens the session")
         return self
 
     @property
@@ -154,7 +161,7 @@ class TurnUsage(_ServerFrame):
 
     prompt_tokens: int = Field(description="Tokens of the whole history, the template's included")
     completion_tokens: int = Field(description="Tokens generated")
-    reused_tokens: int = Field(description="Prompt tokens that an earlier turn had computed")
+    reused_tokens: int = Field(description="Prompt tokens whose KV was there already")
     recomputed_tokens: int = Field(description="Tokens computed again because of preemptions")
     preemptions: int = Field(description="Times that the turn was preempted")
     swapped_bytes: int = Field(description="Bytes of its KV that were copied to the host and back")

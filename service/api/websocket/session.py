@@ -39,16 +39,21 @@ class Reader(Protocol):
 
 
 class ChatSession:
-    """A conversation. Belongs to the event loop. ``name``: core's name of it, which unlike ``id`` is not secret.
+    """A conversation. Belongs to the event loop.
+
+    ``name``: core's name of it, which unlike ``id`` is not secret. ``cache_salt``: of all its turns.
 
     Always true: while ``turn`` is set there is no ``end``; numbers up to ``newest`` are in use, and those of the last
     turn can be sent again.
     """
 
-    def __init__(self, session_id: str, owner: Owner, name: str, history: Sequence[ChatMessage]) -> None:
+    def __init__(
+        self, session_id: str, owner: Owner, name: str, history: Sequence[ChatMessage], cache_salt: str | None = None
+    ) -> None:
         self.id = session_id
         self.owner = owner
         self.name = name
+        self.cache_salt = cache_salt
         self.history = list(history)
         self.question: list[ChatMessage] = []
         self.answer = NumberedAnswer(first=1)

@@ -64,14 +64,16 @@ class ChatSessions:
         del self._connections[connection]
         self._metrics.websocket_closed()
 
-    def create(self, tenant: Tenant, user: str, history: Sequence[ChatMessage]) -> ChatSession:
+    def create(
+        self, tenant: Tenant, user: str, history: Sequence[ChatMessage], cache_salt: str | None = None
+    ) -> ChatSession:
         """Return a new session, which the caller attaches to at once.
 
         Raises `OverloadedError` or `SessionLimitError`.
         """
         self._count_or_replace(tenant)
         session_id, owner = secrets.token_urlsafe(SESSION_ID_BYTES), (tenant.name, user)
-        session = ChatSession(session_id, owner, f"chat-{next(self._names)}", history)
+        session = ChatSession(session_id, owner, f"chat-{next(self._names)}", history, cache_salt)
         self._by_id[session.id] = session
         self._tenants[session] = tenant
         self._metrics.count_chat_sessions(len(self._by_id))

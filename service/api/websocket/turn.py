@@ -28,7 +28,8 @@ class RunningTurn:
         self.request_id = f"turn-{secrets.token_hex(16)}"
         self._app = app
         self._session = session
-        self._frame = frame.model_copy(update={"user": session.owner[1] or None})  # named by the session's opening
+        opened_with = {"user": session.owner[1] or None, "cache_salt": session.cache_salt}
+        self._frame = frame.model_copy(update=opened_with)
         self._caller = caller
         self._stream: AnswerStream | None = None
         self._stopped = False

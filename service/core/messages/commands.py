@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from service.core.messages.hashes import block_hashes
+from service.core.messages.packing import pack
 from service.core.messages.sampling import SamplingParams
 
 
@@ -10,15 +10,16 @@ from service.core.messages.sampling import SamplingParams
 class Submit:
     """Start a turn. ``prompt`` is the whole history as token ids.
 
-    ``scope`` is (tenant, user): an idle session is adopted only inside it; with None, none is adopted. ``max_tokens``
-    bounds the answer. ``stop_tokens`` end it and are not part of its text. ``priority``: lower first, as in vLLM.
+    ``scope`` is where reuse ends: a turn continues sessions, and shares prefixes, of an equal scope only; of none where
+    it is None. ``max_tokens`` bounds the answer. ``stop_tokens`` end it and are not part of its text. ``priority``:
+    lower first, as in vLLM.
 
     ``tenant`` is charged, also when ``scope`` is None; ``weight`` is its share against other tenants, which its
     ``user``s divide equally. ``background`` work gets only what all other work leaves. ``max_idle_sessions`` is how
     many of the tenant's conversations may keep KV between turns, None for no limit of its own.
 
-    ``session`` names the session that the turn belongs to: the turn continues it as far as the prompt agrees with it,
-    or opens it if there is none with that name. A session with a name is never adopted.
+    ``session`` names the session that the turn belongs to: the turn continues it, or opens it if there is none with
+    that name which its prompt continues. Other turns never continue a session with a name.
     """
 
     request_id: str
@@ -26,7 +27,7 @@ class Submit:
     max_tokens: int
     sampling_params: SamplingParams
     stop_tokens: frozenset[int]
-    scope: tuple[str, str] | None
+    scope: tuple[str, ...] | None
     priority: int = 0
     tenant: str = ""
     user: str = ""
@@ -34,10 +35,10 @@ class Submit:
     background: bool = False
     max_idle_sessions: int | None = None
     session: str | None = None
-    hashes: tuple[int, ...] = field(init=False, repr=False, compare=False)  # of the prompt, where a session is sought
+    packed: bytes = field(init=False, repr=False, compare=False)  # the prompt, for comparisons
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "hashes", (0,) if self.scope is None else block_hashes(self.prompt))
+        object.__setattr__(self, "packed", pack(self.prompt))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +60,3 @@ class CloseSession:
     """Forget the session with that name, and cancel its live request. Unknown names are ignored."""
 
     session: str
-
-
-@dataclass(frozen=True, slots=True)
-class CloseScope:
-    """End a scope that no turn will use again: forget its idle sessions, and its busy ones when their turns end."""
-
-    scope: tuple[str, str]

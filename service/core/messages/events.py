@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from service.core.messages.sampling import TokenLogprobs
-from service.core.messages.views import PoolView, RequestView, SessionView
+from service.core.messages.views import PoolView, PrefixView, RequestView, SessionView
 
 
 class FinishReason(StrEnum):
@@ -18,7 +18,7 @@ class FinishReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts. ``reused``: prompt tokens with KV from an earlier turn. ``recomputed``: tokens computed twice.
+    """Token counts. ``reused``: prompt tokens with KV from an earlier turn or another request. ``recomputed``: twice.
 
     ``swapped_out`` and ``swapped_in`` are the blocks that were copied to the host and back for the request.
     """
@@ -65,11 +65,15 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A request got a slot for the first time."""
+    """A request got a slot for the first time.
+
+    ``reused`` prompt tokens have KV; ``continued`` of them from the session's own earlier turn, the others are shared.
+    """
 
     request_id: str
     queue_s: float
     reused: int
+    continued: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,14 @@ class SessionDropped:
 
 
 @dataclass(frozen=True, slots=True)
+class PrefixDropped:
+    """A prefix that no session stands on any more was dropped. ``reason``: room, expired."""
+
+    reason: str
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Compacted:
     """Blocks were moved inside the device pool."""
 
@@ -164,7 +176,8 @@ class KVDropped:
     """KV was dropped, and will be computed again if it is needed.
 
     ``reason``: ``host_full`` (too few host blocks), ``copy_failed`` (too often), ``link_busy`` (computing it is
-    quicker), ``no_swap`` (there is no host pool, or the preset copies nothing).
+    quicker), ``no_swap`` (there is no host pool, or the preset copies nothing), ``failure`` (the step that computed or
+    moved it has failed).
     """
 
     reason: str
@@ -189,7 +202,9 @@ class Gauges:
     services that backlogged tenants have got, over their weights, and ``fairness_bound`` what the policy promises that
     it never exceeds; 0 for a policy that promises nothing. ``fairness_excluded_s``: seconds, since the start, in which
     a backlogged tenant was left out of both because its requests did not fit. ``seconds_per_start`` is how long the
-    queue took lately for each request that left it for the batch; None before one had to wait.
+    queue took lately for each request that left it for the batch; None before one had to wait. ``prefixes`` of
+    ``prefix_blocks`` blocks in all are kept apart from the sessions that stand on them, ``shared_blocks`` of these for
+    several sessions.
     """
 
     running: int
@@ -211,6 +226,9 @@ class Gauges:
     fairness_bound: float = 0.0
     fairness_excluded_s: float = 0.0
     seconds_per_start: float | None = None
+    prefixes: int = 0
+    prefix_blocks: int = 0
+    shared_blocks: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +272,7 @@ class Snapshot:
     slots_free: int
     requests: tuple[RequestView, ...]
     idle_sessions: tuple[SessionView, ...]
+    prefixes: tuple[PrefixView, ...]
     pools: tuple[PoolView, ...]
 
 
@@ -262,6 +281,7 @@ Event = (
     RequestEvent
     | Compacted
     | SessionDropped
+    | PrefixDropped
     | CopyStarted
     | CopyEnded
     | Contaminated

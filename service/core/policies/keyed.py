@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from service.core.admission import Admission, Room
 from service.core.policies.policy import Delays
 from service.core.state.requests import Request
-from service.core.state.waiting import SizedQueue
+from service.core.state.waiting import NeedsQueue
 
 
 class KeyedPolicy(ABC):
@@ -17,7 +17,7 @@ class KeyedPolicy(ABC):
     promotes: ClassVar[bool] = True
 
     def __init__(self) -> None:
-        self._queue: SizedQueue[Request] = SizedQueue()
+        self._queue: NeedsQueue[Request] = NeedsQueue()
 
     @abstractmethod
     def key(self, request: Request) -> Any:
@@ -29,7 +29,7 @@ class KeyedPolicy(ABC):
 
     def add(self, request: Request) -> None:
         """Add a request to the queue."""
-        self._queue.add(request, request.num_blocks, self._key(request), request.number)
+        self._queue.add(request, request.needs, self._key(request), request.number)
 
     def discard(self, request: Request) -> None:
         """Remove a request from the queue, if it is there."""

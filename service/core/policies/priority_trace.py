@@ -10,14 +10,8 @@ from service.core.state.requests import Request
 
 
 def conversation_of(request: Request) -> str:
-    """Return a name that is the same for all turns of a conversation, and in every run if the client names its users.
-
-    It is then the user's alone, since a connection has a new name in each run.
-    """
-    if request.spec.scope is not None:
-        tenant, user = request.spec.scope
-        return user or tenant
-    return request.spec.session or request.request_id
+    """Return a name that is the same for all turns of a conversation, and in every run if clients name their users."""
+    return request.spec.user or request.spec.session or str(request.session.sequence)
 
 
 def draw(seed: int, conversation: str, update: int, purpose: str = "") -> float:

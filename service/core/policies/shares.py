@@ -7,8 +7,9 @@ the *level*, the least counter of those that stayed unmet, so that nobody saves 
 stayed, to the greatest counter. Counters at or below the level are not worth keeping: whoever returns is lifted.
 
 A share that does not fit while others backfill is *excluded* from level and gap until its requests run or it has caught
-up. Shares without holders of KV are *idle*: they are indexed by the least size of their requests, and an idle size is
-excluded as a whole, so a step looks at none of them one by one. docs/fairness.md derives the bound of the gap.
+up. Shares without holders of KV are *idle*: they are indexed by the least needs of their requests, and idle shares of
+equal needs are excluded together, so a step looks at none of them one by one. docs/fairness.md derives the bound of the
+gap.
 """
 
 from collections import Counter
@@ -18,8 +19,8 @@ from heapq import heappop, heappush, merge
 from operator import attrgetter
 from typing import Protocol
 
-from service.core.state.requests import Request, State
-from service.core.state.waiting import Room, SizedQueue
+from service.core.state.requests import Needs, Request, State
+from service.core.state.waiting import NeedsQueue, Room, least
 
 Entry = tuple[float, int, int, Request]  # key, number of its share, index in it: no two entries are equal in all three
 
@@ -31,8 +32,8 @@ class Part(Protocol):
     has_preempted: bool  # whether a holder is not running
 
     @property
-    def smallest(self) -> int | None:
-        """Blocks that the smallest request needs that is not running."""
+    def least(self) -> Needs:
+        """The needs of which at least one fits if a request fits that is not running."""
 
     @property
     def is_unmet(self) -> bool:
@@ -61,13 +62,12 @@ class UserRequests:
         self.running: list[Request] = []
         self.has_preempted = False
         self._preempted: list[Request] = []
-        self._queue: SizedQueue[Request] = SizedQueue()
+        self._queue: NeedsQueue[Request] = NeedsQueue()
 
     @property
-    def smallest(self) -> int | None:
-        """Blocks that the smallest request needs that is not running."""
-        sizes = [request.num_blocks for request in self._preempted]
-        return min(sizes if self._queue.smallest is None else [*sizes, self._queue.smallest], default=None)
+    def least(self) -> Needs:
+        """The needs of which at least one fits if a request fits that is not running."""
+        return least([self._queue.least, *(request.needs for request in self._preempted)])
 
     @property
     def is_unmet(self) -> bool:
@@ -76,7 +76,7 @@ class UserRequests:
 
     def add(self, request: Request) -> None:
         """Queue a request."""
-        self._queue.add(request, request.num_blocks, None, request.number)
+        self._queue.add(request, request.needs, None, request.number)
 
     def discard(self, request: Request) -> None:
         """Remove a request from the queue, if it is there."""
@@ -139,18 +139,17 @@ class Shares:
         self._weights: Counter[float] = Counter()
         self._active: dict[Share, None] = {}
         self._changed: dict[Share, None] = {}
-        self._idle: SizedQueue[Share] = SizedQueue()
+        self._idle: NeedsQueue[Share] = NeedsQueue()
         self._departed: list[tuple[float, int, Share]] = []  # a heap, in which returned ones may remain
         self._greatest_departed = 0.0
-        self._excluded_sizes: set[int] = set()
+        self._excluded_needs: set[Needs] = set()
         self._next_number = 0
         self._begun: list[tuple[Request, State]] | None = []  # the holders of the last plan; None: queues have changed
 
     @property
-    def smallest(self) -> int | None:
-        """Blocks that the smallest request needs that is not running."""
-        sizes = [self._idle.smallest, *(share.part.smallest for share in (*self._changed, *self._active))]
-        return min((size for size in sizes if size is not None), default=None)
+    def least(self) -> Needs:
+        """The needs of which at least one fits if a request fits that is not running."""
+        return least([self._idle.least, *(share.part.least for share in (*self._changed, *self._active))])
 
     @property
     def is_unmet(self) -> bool:
@@ -165,7 +164,7 @@ class Shares:
     @property
     def has_excluded(self) -> bool:
         """Whether an unmet share is excluded."""
-        return bool(self._excluded_sizes) or any(share.is_excluded and share.is_unmet for share in self._active)
+        return bool(self._excluded_needs) or any(share.is_excluded and share.is_unmet for share in self._active)
 
     @property
     def least_weight(self) -> float:
@@ -211,27 +210,27 @@ class Shares:
         """Yield those that run too, which rank better by the hysteresis."""
         return (entry[-1] for entry in merge(self._running(hysteresis), self._waiting(room)))
 
-    def end(self, served: Collection[str], limit: int | None) -> None:
+    def end(self, served: Collection[str], room: Room | None) -> None:
         """End a plan to which requests of the shares ``served`` were admitted.
 
-        ``limit``: blocks of the largest request that would still fit, if blocked ones were passed over. Shares whose
-        requests are all larger, and which rank above one that was served, are excluded.
+        ``room`` is what these left, if blocked ones were passed over. Shares of whose requests none fits into it, and
+        which rank above one that was served, are excluded.
         """
-        sizes = self._idle.sizes
-        self._excluded_sizes &= sizes.keys()
-        if limit is None:
+        idle = self._idle.ends
+        self._excluded_needs &= idle.keys()
+        if room is None:
             return
         last = max((self._shares[name].counter for name in served if name in self._shares), default=self.level)
-        self._excluded_sizes |= {size for size, (least, _) in sizes.items() if size > limit and least < last}
+        self._excluded_needs |= {needs for needs, (first, _) in idle.items() if first < last and not room.fits(needs)}
         for share in (*self._active, *self._changed):
             if share.is_unmet and share.name not in served and share.counter < last:
-                share.is_excluded |= (share.part.smallest or 0) > limit
+                share.is_excluded |= not room.fits(share.part.least)
 
     def gap(self) -> float:
         """Return the greatest difference of two counters of those unmet, and not excluded, when the plan began."""
         counters = [share.counter for share in self._active if share.is_unmet and not share.is_excluded]
-        for size, ends in self._idle.sizes.items():
-            if size not in self._excluded_sizes:
+        for needs, ends in self._idle.ends.items():
+            if needs not in self._excluded_needs:
                 counters += ends
         return max(counters) - min(counters) if counters else 0.0
 
@@ -239,7 +238,7 @@ class Shares:
         """Raise AssertionError if an invariant is broken."""
         self._idle.check()
         assert not self._active.keys() & set(self._idle)
-        assert all(share.part.smallest == self._idle.size_of(share) for share in self._idle)
+        assert all(share.part.least == self._idle.needs_of(share) for share in self._idle)
         assert all(self._shares[share.name] is share for share in (*self._active, *self._changed, *self._idle))
         live = {*self._active, *self._changed, *self._idle}
         assert all(share.counter > self.level for share in self._shares.values() if share not in live)
@@ -272,7 +271,7 @@ class Shares:
                 continue
             key, number, index, share, requests = heappop(heap)
             if (request := next(requests, None)) is not None:
-                fits = request.num_blocks <= room.largest
+                fits = room.fits(request.needs)
                 yield key, number, index, request
                 push(share, index + fits, requests)
 
@@ -319,19 +318,18 @@ class Shares:
             self._changed[share] = None
 
     def _leave_idle(self, share: Share) -> None:
-        if self._idle.discard(share) in self._excluded_sizes:
+        if self._idle.discard(share) in self._excluded_needs:
             share.is_excluded = True
 
     def _enter_idle(self, share: Share) -> None:
-        size = share.part.smallest
-        assert size is not None
-        self._idle.add(share, size, share.counter, share.number)
+        needs = share.part.least
+        self._idle.add(share, needs, share.counter, share.number)
         if share.is_excluded:
-            self._excluded_sizes.add(size)
+            self._excluded_needs.add(needs)
 
     def _lift(self, stayed: list[Share], returned: list[Share]) -> None:
         counters = [share.counter for share in stayed if not share.is_excluded]
-        counters += [least for size, (least, _) in self._idle.sizes.items() if size not in self._excluded_sizes]
+        counters += [first for needs, (first, _) in self._idle.ends.items() if needs not in self._excluded_needs]
         if counters:
             self.level = max(self.level, min(counters))
         else:

@@ -78,10 +78,10 @@ class VirtualTokenCounter:
 
     def end(self, admission: Admission, room: Room, now: float) -> None:
         """Exclude the tenants whose requests did not fit although others backfilled."""
-        limit = room.largest if admission.backfilled else None
+        passed_over = room if admission.backfilled else None
         served = {request.spec.tenant for request in admission.admitted}
         for shares in self._classes.values():
-            shares.end(served, limit)
+            shares.end(served, passed_over)
         if self._ended_s is not None and any(shares.has_excluded for shares in self._classes.values()):
             self._excluded_s += now - self._ended_s
         self._ended_s = now

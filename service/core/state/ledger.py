@@ -2,8 +2,8 @@
 
 The ledger owns live requests, sessions, batch slots, KV watermarks, and the events not yet collected. Always true: the
 running requests are those that hold a slot, and all their KV is on the device; a session is busy if and only if a
-request is live in it; every sequence in memory belongs to a session; a live request is in the queue unless it is a
-*holder*, and those that run or have blocks or a copy in flight are holders.
+request is live in it; every node in memory is a session's tail or a prefix; a live request is in the queue unless it is
+a *holder*, and those that run, or have blocks of their own or a copy in flight, are holders.
 """
 
 from collections import Counter
@@ -18,6 +18,7 @@ from service.core.messages.events import (
     Gauges,
     KVDropped,
     Preempted,
+    PrefixDropped,
     Refused,
     Resumed,
     Served,
@@ -27,8 +28,9 @@ from service.core.messages.events import (
     Usage,
 )
 from service.core.messages.plan import SlotOpening
+from service.core.state.owners import Owner, Prefix, Session
 from service.core.state.requests import Request, State
-from service.core.state.sessions import Session, SessionTable
+from service.core.state.sessions import SessionTable
 from service.core.state.slots import SlotTable
 
 
@@ -55,6 +57,7 @@ class Ledger:
         self.sessions = sessions
         self.slots = slots
         self.live: dict[str, Request] = {}
+        self.live_in: dict[Session, Request] = {}
         self.holders: dict[Request, None] = {}
         self.waiting_tokens = 0  # of the prompts of waiting requests
         self._queues = queues
@@ -69,7 +72,7 @@ class Ledger:
 
     def accept(self, request: Request) -> None:
         """Take in a new request, whose session is busy."""
-        self.live[request.request_id] = request
+        self.live[request.request_id] = self.live_in[request.session] = request
         self._states[request.state] += 1
         self.waiting_tokens += request.prompt_length
         if self._holds_nothing(request):
@@ -89,11 +92,49 @@ class Ledger:
             del self.holders[request]
             self._enqueue(request)
 
+    def split(self, child: Owner, cut: int) -> Prefix:
+        """Split an owner before token ``cut``, so that another session can stand on the prefix that is returned.
+
+        No copy of it may be in flight.
+        """
+        request = self.live_in.get(child) if isinstance(child, Session) else None
+        is_queued = request is not None and request not in self.holders
+        if request is not None and is_queued:
+            self._dequeue(request)  # it needs fewer blocks of its own from now on
+        prefix = self.sessions.split(child, cut)
+        self.memory.split(child.number, cut, prefix.number)
+        if request is not None and is_queued:
+            self._enqueue(request)
+        return prefix
+
+    def move(self, request: Request, prefix: Prefix) -> None:
+        """Let a request without KV and blocks of its own stand on another prefix."""
+        is_queued = request not in self.holders
+        if is_queued:
+            self._dequeue(request)
+        before = request.session.prefix
+        self.sessions.move(request.session, prefix)
+        self.memory.move(request.sequence, prefix.number)
+        if is_queued:
+            self._enqueue(request)
+        self._prune(before)
+
+    def drop_if_useless(self, owner: Owner | None) -> None:
+        """Drop an idle session all whose KV has become that of a prefix."""
+        if not isinstance(owner, Session) or owner.idle_since_s is None:
+            return
+        if not self.memory.own_computed(owner.number):
+            self._forget(owner)
+
     def charge(self, request: Request, service: float) -> None:
         """Charge a request's tenant for service."""
         self._served[request.spec.tenant] += service  # type: ignore[assignment]
         for queue in self._queues:
             queue.charge(request, service)
+
+    def is_running_on(self, number: int) -> bool:
+        """Return whether a node is on the path of a running request."""
+        return any(number in self.memory.path(request.sequence) for request in self.slots.running)
 
     def tell_service(self) -> None:
         """Emit `Served`, if anyone was served since the last time."""
@@ -137,28 +178,38 @@ class Ledger:
         request.preemptions_unrewarded += not request.is_backfilled
         self.emit(Preempted(request.request_id, reason))
 
-    def drop_tail(self, session: Session, num_blocks: int, reason: str) -> None:
-        """Free up to ``num_blocks`` device blocks at the tail of a session that does not run, and drop their KV.
+    def drop_last(self, owner: Owner, num_blocks: int, reason: str) -> None:
+        """Free up to ``num_blocks`` of the last device blocks of an owner that does not run, and drop their KV."""
+        remaining = max(0, self.memory.device.used(owner.number) - num_blocks)
+        self.drop_kv(owner, owner.start + remaining * self.memory.block_tokens, reason)
 
-        An idle session without KV is useless, so it is dropped too.
+    def drop_kv(self, owner: Owner, tokens: int, reason: str) -> None:
+        """Keep an owner's KV before token ``tokens`` only. The rest is computed again if it is needed.
+
+        All KV that stands on what is dropped goes before it, on the host too. What is idle and has no KV left is
+        useless, so it is dropped.
         """
-        remaining = max(0, self.memory.device.used(session.sequence) - num_blocks)
-        self.drop_kv(session, remaining * self.memory.block_tokens, reason)
-        if session.idle_since_s is not None and not self.memory.computed(session.sequence):
-            self.drop_session(session, "room")
-
-    def drop_kv(self, session: Session, tokens: int, reason: str) -> None:
-        """Keep the KV of the first ``tokens`` tokens only. The rest is computed again if it is needed."""
-        lost = self.memory.computed(session.sequence) - tokens
-        self.memory.truncate(session.sequence, tokens)
+        lost = owner.start + self.memory.own_computed(owner.number) - tokens
+        if lost > 0 and isinstance(owner, Prefix):
+            for number in self.memory.children(owner.number):
+                if number in self.sessions.owners:  # else it was dropped with another
+                    self.drop_kv(self.sessions.owners[number], owner.end, reason)
+        if owner.number not in self.sessions.owners:
+            return
+        self.memory.truncate(owner.number, tokens)
         if lost > 0:
             self.emit(KVDropped(reason, lost))
+        if not self.memory.own_computed(owner.number):
+            self._drop_useless(owner)
 
-    def drop_session(self, session: Session, reason: str) -> None:
-        """Forget an idle session and its KV."""
-        self.sessions.close(session)
-        self.memory.drop(session.sequence)
-        self.emit(SessionDropped(reason, len(session.tokens)))
+    def drop(self, owner: Owner, reason: str) -> None:
+        """Forget an idle session, or a prefix that nobody holds, with its KV."""
+        if isinstance(owner, Prefix):
+            self._drop_prefix(owner, reason)
+            self._prune(owner.prefix)
+        else:
+            self._forget(owner)
+            self.emit(SessionDropped(reason, len(owner.tokens)))
 
     def finish(self, request: Request, reason: FinishReason, now: float) -> None:
         """End a live request. Its session becomes idle, or is dropped if no later turn can use it."""
@@ -190,6 +241,9 @@ class Ledger:
             copies_in_flight=len(self.memory.tickets),
             priority_updates=priority_updates,
             waiting_tokens=self.waiting_tokens,
+            prefixes=self.sessions.num_prefixes,
+            prefix_blocks=self.sessions.prefix_blocks,
+            shared_blocks=self.sessions.shared_blocks,
         )
 
     def check(self) -> None:
@@ -200,7 +254,11 @@ class Ledger:
         running = {r for r in self.live.values() if r.state is State.RUNNING}
         assert running == set(self.slots.running)
         assert {r.session for r in self.live.values()} == {s for s in self.sessions if s.idle_since_s is None}
+        assert {request.session: request for request in self.live.values()} == self.live_in
         assert {s.sequence for s in self.sessions} == set(self.memory.sequences)
+        assert {prefix.number for prefix in self.sessions.prefixes} == set(self.memory.prefixes)
+        for session in self.sessions:
+            assert self.memory.path(session.sequence)[-2::-1] == tuple(prefix.number for prefix in session.path_up)
         drawing = {r.session: r.num_drawing for r in self.live.values()}
         for session in self.sessions:
             assert self.memory.computed(session.sequence) <= len(session.tokens) + drawing.get(session, 0)
@@ -222,6 +280,8 @@ class Ledger:
         sequence, memory = request.sequence, self.memory
         if request.state is State.RUNNING or memory.device.used(sequence) or memory.host.used(sequence):
             return False
+        if request.is_swapping_in:
+            return False
         return memory.pending(sequence) is None
 
     def _enqueue(self, request: Request) -> None:
@@ -235,7 +295,7 @@ class Ledger:
     def _note_start(self, request: Request, now: float) -> None:
         request.started_s = now
         request.reused = request.computed_once = self.memory.computed(request.sequence)
-        self.emit(Started(request.request_id, now - request.arrival_s, request.reused))
+        self.emit(Started(request.request_id, now - request.arrival_s, request.reused, request.continued))
 
     def _note_resume(self, request: Request, now: float) -> None:
         assert request.preempted_s is not None
@@ -251,7 +311,7 @@ class Ledger:
             request.stalled_s += now - request.preempted_s
         self._move(request, State.FINISHED)
         del self._states[State.FINISHED]
-        del self.live[request.request_id]
+        del self.live[request.request_id], self.live_in[request.session]
         if request in self.holders:
             del self.holders[request]
         else:
@@ -262,23 +322,51 @@ class Ledger:
         session = request.session
         if self.memory.computed(session.sequence) > len(session.tokens):  # a step under way computes a dropped token
             self.memory.truncate(session.sequence, len(session.tokens))
-        reusable = session.can_be_continued and reason is not FinishReason.ERROR
-        if reusable and self.memory.computed(session.sequence) > 0:
+        is_reusable = (session.scope or session.name) is not None and reason is not FinishReason.ERROR
+        if is_reusable and self.memory.own_computed(session.sequence) > 0:
             session.answer_start = request.prompt_length
-            session.hashed = request.spec.hashes[-1]
             self.sessions.make_idle(session, now)
-            self._enforce_limit(request.spec.max_idle_sessions, session)
+            is_reusable = session.can_be_continued
+        if not is_reusable or not self.memory.own_computed(session.sequence):
+            self._forget(session, now)
         else:
-            self.sessions.close(session)
-            self.memory.drop(session.sequence)
+            self._enforce_limit(request.spec.max_idle_sessions, session)
 
     def _enforce_limit(self, limit: int | None, session: Session) -> None:
         """Drop the oldest idle sessions of the tenant of ``session``, the newest, beyond ``limit``."""
         if limit is None:
             return
         own = [idle for idle in self.sessions if idle.idle_since_s is not None and idle.tenant == session.tenant]
-        for oldest in own[: max(0, len(own) - limit)]:
-            self.drop_session(oldest, "limit")
+        for oldest in sorted(own, key=lambda idle: idle.idle_since_s or 0.0)[: max(0, len(own) - limit)]:
+            self.drop(oldest, "limit")
+
+    def _drop_useless(self, owner: Owner) -> None:
+        """Drop an owner without KV, if it is an idle session, or a prefix that nobody holds."""
+        if isinstance(owner, Session):
+            if owner.idle_since_s is not None:
+                self.drop(owner, "room")
+        else:
+            self._prune(owner)
+
+    def _prune(self, prefix: Prefix | None) -> None:
+        """Drop a prefix that nobody holds and that is of no use, and those that it stood on, as far as this goes."""
+        while prefix is not None and not prefix.users and not prefix.num_prefixes:
+            if self.memory.own_computed(prefix.number) and not prefix.is_hidden:
+                return
+            before = prefix.prefix
+            self._drop_prefix(prefix, "room")
+            prefix = before
+
+    def _forget(self, session: Session, now: float | None = None) -> None:
+        """Forget a session, idle, or busy until ``now``, with its KV."""
+        self.sessions.close(session, now)
+        self.memory.drop(session.sequence)
+        self._prune(session.prefix)
+
+    def _drop_prefix(self, prefix: Prefix, reason: str) -> None:
+        self.sessions.drop(prefix)
+        self.memory.drop(prefix.number)
+        self.emit(PrefixDropped(reason, prefix.length))
 
 
 def _usage(request: Request) -> Usage:

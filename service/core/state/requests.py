@@ -14,7 +14,9 @@ from enum import StrEnum
 
 from allocator import BLOCK_TOKENS
 from service.core.messages.commands import Submit
-from service.core.state.sessions import Session
+from service.core.state.owners import Prefix, Session
+
+Needs = frozenset[tuple[Prefix | None, int]]  # blocks beyond a prefix, of a request, or of several whose least count
 
 
 class State(StrEnum):
@@ -54,7 +56,8 @@ class Request:
     preempted_s: float | None = None  # when it was preempted last
     preempt_reason: str | None = None  # of the last preemption
     resumed_s: float | None = None
-    reused: int = 0  # prompt tokens with KV from an earlier turn
+    reused: int = 0  # prompt tokens with KV from an earlier turn or another request
+    continued: int = 0  # those of them from the session's own earlier turn
     recomputed: int = 0
     computed_once: int = 0  # leading tokens that have had KV at some time in this turn
     preemptions: int = 0
@@ -63,6 +66,7 @@ class Request:
     steps_late: int = 0  # steps planned since it is admitted without a slot
     answered_before_slot: int = 0  # tokens drawn before it got its slot
     is_backfilled: bool = False  # it was admitted below a request that does not fit
+    is_deferred: bool = False  # what it is to stand on is under copy, and cannot be split before that ends
     is_swapping_in: bool = False  # from the start of its swap-in until it gets a slot
     admitted_s: float | None = None  # since when it is admitted without a slot: its KV or its blocks are on the way
     stalled_s: float = 0.0  # spent preempted, up to its last resumption or its end
@@ -106,6 +110,16 @@ class Request:
     def num_blocks(self) -> int:
         """Device blocks for its tokens so far."""
         return -(-self.num_tokens // BLOCK_TOKENS)
+
+    @property
+    def own_blocks(self) -> int:
+        """Those of its blocks that are not of the prefixes on its path."""
+        return self.num_blocks - self.session.start // BLOCK_TOKENS
+
+    @property
+    def needs(self) -> Needs:
+        """What it needs, for `service.core.admission.Room`."""
+        return frozenset({(self.session.prefix, self.own_blocks)})
 
     @property
     def num_drawn(self) -> int:

@@ -1,14 +1,32 @@
-"""Waiting requests by the blocks that they need, so that a step looks only at those that fit."""
+"""Waiting requests by what they need, so that a step looks only at those that fit."""
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from heapq import heapify, heappop, heapreplace
+from itertools import chain
 from typing import Any, Generic, Protocol, TypeVar
 
 from sortedcontainers import SortedList
 
+from service.core.state.owners import Prefix
+from service.core.state.requests import Needs
+
 ItemT = TypeVar("ItemT", bound=Hashable)
 
 _Entry = tuple[Any, int, ItemT]  # key, number, item: numbers differ, so items are never compared
+
+
+NOTHING_FITS: Needs = frozenset()
+
+
+def least(several: Iterable[Needs]) -> Needs:
+    """Return the least blocks for each prefix: one of these fits if and only if one of several needs fits."""
+    distinct = set(several)
+    if len(distinct) == 1:
+        return distinct.pop()
+    blocks: dict[Prefix | None, int] = {}
+    for prefix, count in chain.from_iterable(distinct):
+        blocks[prefix] = min(count, blocks.get(prefix, count))
+    return frozenset(blocks.items())
 
 
 class Room(Protocol):
@@ -18,17 +36,16 @@ class Room(Protocol):
     def is_full(self) -> bool:
         """Whether nobody else is admitted."""
 
-    @property
-    def largest(self) -> int:
-        """Blocks of the largest item that still fits."""
+    def fits(self, needs: Needs) -> bool:
+        """Return whether one of these needs still fits."""
 
 
-class SizedQueue(Generic[ItemT]):
-    """Items by size and key. Always true: each item is in the list of its size, and no list is empty."""
+class NeedsQueue(Generic[ItemT]):
+    """Items by needs and key. Always true: each item is in the list of its needs, and no list is empty."""
 
     def __init__(self) -> None:
-        self._sizes: dict[int, SortedList] = {}
-        self._entries: dict[ItemT, tuple[int, _Entry[ItemT]]] = {}
+        self._lists: dict[Needs, SortedList] = {}
+        self._entries: dict[ItemT, tuple[Needs, _Entry[ItemT]]] = {}
 
     def __contains__(self, item: ItemT) -> bool:
         """Return whether the item waits."""
@@ -42,48 +59,48 @@ class SizedQueue(Generic[ItemT]):
         """Return the number of items."""
         return len(self._entries)
 
-    def size_of(self, item: ItemT) -> int:
-        """Return the size of an item that is there."""
+    def needs_of(self, item: ItemT) -> Needs:
+        """Return the needs of an item that is there."""
         return self._entries[item][0]
 
     @property
-    def smallest(self) -> int | None:
-        """The least size of an item."""
-        return min(self._sizes, default=None)
+    def least(self) -> Needs:
+        """The needs of which at least one fits if an item fits."""
+        return least(self._lists)
 
     @property
-    def sizes(self) -> dict[int, tuple[Any, Any]]:
-        """The least and the greatest key of each size."""
-        return {size: (entries[0][0], entries[-1][0]) for size, entries in self._sizes.items()}
+    def ends(self) -> dict[Needs, tuple[Any, Any]]:
+        """The least and the greatest key for each needs."""
+        return {needs: (entries[0][0], entries[-1][0]) for needs, entries in self._lists.items()}
 
-    def add(self, item: ItemT, size: int, key: Any, number: int) -> None:
+    def add(self, item: ItemT, needs: Needs, key: Any, number: int) -> None:
         """Add an item, which is not there yet. Equal keys rank by ``number``, which no two items share."""
         entry = (key, number, item)
-        self._entries[item] = size, entry
-        entries = self._sizes.get(size)
+        self._entries[item] = needs, entry
+        entries = self._lists.get(needs)
         if entries is None:
-            self._sizes[size] = SortedList([entry])
+            self._lists[needs] = SortedList([entry])
         else:
             entries.add(entry)
 
-    def discard(self, item: ItemT) -> int | None:
-        """Remove an item if it is there. Return its size."""
+    def discard(self, item: ItemT) -> Needs | None:
+        """Remove an item if it is there. Return its needs."""
         if (found := self._entries.pop(item, None)) is None:
             return None
-        size, entry = found
-        self._sizes[size].remove(entry)
-        if not self._sizes[size]:
-            del self._sizes[size]
-        return size
+        needs, entry = found
+        self._lists[needs].remove(entry)
+        if not self._lists[needs]:
+            del self._lists[needs]
+        return needs
 
     def rekey(self, key: Callable[[ItemT], Any]) -> None:
         """Give every item a new key. O(items log items)."""
-        sizes: dict[int, list[_Entry[ItemT]]] = {size: [] for size in self._sizes}
-        for item, (size, (_, number, _)) in self._entries.items():
+        lists: dict[Needs, list[_Entry[ItemT]]] = {needs: [] for needs in self._lists}
+        for item, (needs, (_, number, _)) in self._entries.items():
             entry = (key(item), number, item)
-            self._entries[item] = size, entry
-            sizes[size].append(entry)
-        self._sizes = {size: SortedList(entries) for size, entries in sizes.items()}
+            self._entries[item] = needs, entry
+            lists[needs].append(entry)
+        self._lists = {needs: SortedList(entries) for needs, entries in lists.items()}
 
     def walk(self, room: Room) -> Iterator[ItemT]:
         """Yield those that fit, by key, while ``room`` shrinks; of those that do not, at least the first.
@@ -92,22 +109,28 @@ class SizedQueue(Generic[ItemT]):
         """
         if room.is_full:
             return
-        lists = [(iter(entries), size) for size, entries in self._sizes.items() if size <= room.largest]
-        heads = [(next(entries), size, entries) for entries, size in lists]
-        if too_large := [entries[0] for size, entries in self._sizes.items() if size > room.largest]:
-            heads.append((min(too_large), room.largest + 1, iter(())))
+        heads: list[tuple[_Entry[ItemT], Needs, Iterator[_Entry[ItemT]]]] = []
+        blocked: _Entry[ItemT] | None = None
+        for needs, entries in self._lists.items():
+            if room.fits(needs):
+                rest = iter(entries)
+                heads.append((next(rest), needs, rest))
+            elif blocked is None or entries[0] < blocked:
+                blocked = entries[0]
+        if blocked is not None:
+            heads.append((blocked, NOTHING_FITS, iter(())))
         heapify(heads)
         while heads and not room.is_full:
-            entry, size, entries = heads[0]
-            fits = size <= room.largest
+            entry, needs, rest = heads[0]
+            fits = room.fits(needs)
             yield entry[2]
-            if fits and (following := next(entries, None)) is not None:
-                heapreplace(heads, (following, size, entries))
+            if fits and (following := next(rest, None)) is not None:
+                heapreplace(heads, (following, needs, rest))
             else:
                 heappop(heads)
 
     def check(self) -> None:
         """Raise AssertionError if an invariant is broken."""
-        assert all(self._sizes.values())
-        listed = {entry[2]: (size, entry) for size, entries in self._sizes.items() for entry in entries}
+        assert all(self._lists.values())
+        listed = {entry[2]: (needs, entry) for needs, entries in self._lists.items() for entry in entries}
         assert listed == self._entries

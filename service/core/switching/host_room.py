@@ -1,17 +1,17 @@
 """Host blocks for KV that must leave the device: whose host blocks are freed for it, and whose never are.
 
 Redundant copies give blocks first, lowest rank first, tail first; they cost a longer swap-out later (the paper calls
-such a copy contaminated). Then idle sessions give theirs, longest silent first; one that is itself being swapped out
-takes blocks from older ones only. The only copy of a live request's KV is never taken, and nothing is taken if it would
-not be enough.
+such a copy contaminated). Then what is idle gives its own, in the order of `SessionTable.idle`; what is itself being
+swapped out takes blocks only from those before it. The only copy of a live request's KV is never taken, nor one on
+which other KV stands, and nothing is taken if it would not be enough.
 """
 
 from collections.abc import Sequence
 
 from service.core.messages.events import Contaminated
 from service.core.state.ledger import Ledger
+from service.core.state.owners import Owner, Prefix, Session
 from service.core.state.requests import Request
-from service.core.state.sessions import Session
 
 
 class HostVictims:
@@ -21,53 +21,65 @@ class HostVictims:
         self._ledger = ledger
         self._memory = ledger.memory
         self._ranked = ranked
-        self._victims: list[Session] | None = None  # in the order of giving, None until blocks are needed
+        self._victims: list[Owner] | None = None  # in the order of giving, None until blocks are needed
 
-    def make_available(self, num_blocks: int, owner: Session) -> bool:
+    def make_available(self, num_blocks: int, owner: Owner) -> bool:
         """Make ``num_blocks`` host blocks available to ``owner``. False: it is impossible, and nothing was taken."""
-        if self._memory.host.used(owner.sequence) + num_blocks > self._memory.host.num_blocks:
+        if self._memory.host.used(owner.number) + num_blocks > self._memory.host.num_blocks:
             return False
         short = num_blocks - self._memory.host.num_available
         if short <= 0:
             return True
-        shares = self._find_shares(short, owner)
-        for session, blocks in shares:
-            self._take_from(session, blocks)
-        return bool(shares)
+        for victim, blocks in self._find_shares(short, owner):
+            if victim.number in self._memory.host:  # else it went with another
+                self._take_from(victim, blocks)
+        return num_blocks <= self._memory.host.num_available
 
-    def _find_shares(self, short: int, owner: Session) -> list[tuple[Session, int]]:
+    def _find_shares(self, short: int, owner: Owner) -> list[tuple[Owner, int]]:
         """Return victims and how many blocks each gives, ``short`` in all; none if there are too few."""
-        shares = []
-        for session in self._in_order():
-            if session is owner:
+        shares: list[tuple[Owner, int]] = []
+        for victim in self._in_order():
+            if victim is owner:
                 if owner.idle_since_s is not None:
-                    break  # the others are younger
+                    break  # the others were used later
                 continue
-            if blocks := min(short, self._num_takeable(session)):
-                shares.append((session, blocks))
+            if blocks := min(short, self._num_takeable(victim, owner)):
+                shares.append((victim, blocks))
                 short -= blocks
             if not short:
                 return shares
         return []
 
-    def _in_order(self) -> list[Session]:
+    def _in_order(self) -> list[Owner]:
         if self._victims is None:
-            live = [request.session for request in reversed(self._ranked)]
-            holding = [session for session in live if self._memory.host.used(session.sequence)]
+            live: dict[Owner, None] = {}
+            for request in self._ranked:  # the best first, so that a prefix stands where the best on it does
+                live.update(dict.fromkeys([*reversed(list(request.session.path_up)), request.session]))
+            holding = [owner for owner in reversed(live) if self._memory.host.used(owner.number)]
             self._victims = [*holding, *self._ledger.sessions.idle]
         return self._victims
 
-    def _num_takeable(self, session: Session) -> int:
-        """Count the host blocks that may be taken from a session: none if it was dropped or is under copy."""
-        sequence = session.sequence
-        if sequence not in self._memory.host or self._memory.pending(sequence) is not None:
+    def _num_takeable(self, victim: Owner, owner: Owner) -> int:
+        """Count the host blocks that may be taken from a victim: none if it was dropped or is under copy."""
+        number = victim.number
+        if number not in self._memory.host or self._memory.pending(number) is not None:
             return 0
-        if redundant := self._memory.reclaimable_host(sequence):
+        if redundant := self._memory.reclaimable_host(number):
             return redundant
-        return 0 if session.idle_since_s is None else self._memory.host.used(sequence)
+        if victim.idle_since_s is None or self._memory.has_kv_above(number) or _is_tied(victim, owner):
+            return 0
+        return self._memory.host.used(number)
 
-    def _take_from(self, session: Session, num_blocks: int) -> None:
-        if taken := self._memory.reclaim_host(session.sequence, num_blocks):
+    def _take_from(self, victim: Owner, num_blocks: int) -> None:
+        if taken := self._memory.reclaim_host(victim.number, num_blocks):
             self._ledger.emit(Contaminated(taken))
+        elif isinstance(victim, Session):
+            self._ledger.drop(victim, "room")
         else:
-            self._ledger.drop_session(session, "room")
+            self._ledger.drop_kv(victim, victim.start, "host_full")
+
+
+def _is_tied(victim: Owner, owner: Owner) -> bool:
+    """Return whether the owner stands on the victim, or would go with it, since nobody can find it any more."""
+    is_hidden = isinstance(owner, Prefix) and owner.is_hidden
+    return victim in set(owner.path_up) or (is_hidden and owner in set(victim.path_up))

@@ -38,6 +38,14 @@ class Poison:
             self._moving = True
             self._owners[DEVICE].update(dict.fromkeys(move.destinations, move.owner))
 
+    def split(self, number: int, head: int) -> None:
+        """Note that the first blocks of a node belong to a new prefix, with their contents."""
+        for owners, groups in zip(self._owners, self._pools, strict=True):
+            for extent in groups.extents(head):
+                for block in range(extent.start, extent.end):
+                    if owners.get(block) == number:
+                        owners[block] = head
+
     def look(self) -> None:
         """Compare the owners of blocks with those of the last look."""
         for pool, groups in enumerate(self._pools):

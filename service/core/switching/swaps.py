@@ -1,6 +1,6 @@
 """The swap manager starts copies between the pools, and handles their ends.
 
-It knows what copying costs, which request a copy is charged to, and how often a sequence's copies have failed in a row.
+It knows what copying costs, which request a copy is charged to, and how often a node's copies have failed in a row.
 A failed copy loses nothing: it is tried again, and after `RETRIES` more failures the KV is dropped and computed again.
 """
 
@@ -8,8 +8,8 @@ from allocator import Direction, KVMemory, Ticket
 from service.core.messages.events import CopyEnded, CopyStarted
 from service.core.messages.plan import CopyResult
 from service.core.state.ledger import Ledger
+from service.core.state.owners import Owner
 from service.core.state.requests import Request
-from service.core.state.sessions import Session
 from service.core.switching.costs import Costs
 from service.core.switching.host_room import HostVictims
 from service.core.switching.mechanisms import Mechanisms
@@ -27,7 +27,7 @@ class SwapManager:
         self._mechanisms = mechanisms
         self._issued: list[Ticket] = []
         self._charged: dict[int, Request] = {}  # which request counts the copy, by ticket
-        self._failures: dict[int, int] = {}  # in a row, by sequence
+        self._failures: dict[int, int] = {}  # in a row, by node
 
     @property
     def is_on(self) -> bool:
@@ -40,29 +40,29 @@ class SwapManager:
         return issued
 
     def start_swap_out(
-        self, session: Session, victims: HostVictims, request: Request | None = None, num_blocks: int | None = None
+        self, owner: Owner, victims: HostVictims, request: Request | None = None, num_blocks: int | None = None
     ) -> str | None:
-        """Start copying what the host lacks of a sequence's last ``num_blocks`` device blocks (default: of all).
+        """Start copying what the host lacks of an owner's last ``num_blocks`` device blocks (default: of all).
 
         Without reuse, KV is on one side only, so all of it leaves. Return None, or why the copy cannot start, one of
         the reasons of `KVDropped`.
         """
-        sequence = session.sequence
+        number = owner.number
         if not self.is_on:
             return "no_swap"
-        if self._has_failed_for_good(sequence):
+        if self._has_failed_for_good(number):
             return "copy_failed"
         if not self._mechanisms.reuse:
             num_blocks = None
-        if not victims.make_available(self._memory.host_growth(sequence, num_blocks), session):
+        if not victims.make_available(self._memory.host_growth(number, num_blocks), owner):
             return "host_full"
-        ticket = self._memory.swap_out(sequence, num_blocks)
+        ticket = self._memory.swap_out(number, num_blocks)
         self._issue(ticket, request)
         return None
 
-    def start_swap_in(self, request: Request) -> None:
-        """Start copying what the device lacks of a request, for which blocks are available."""
-        ticket = self._memory.swap_in(request.sequence)
+    def start_swap_in(self, request: Request, number: int) -> None:
+        """Start copying what the device lacks of a node that a request needs, and for which blocks are available."""
+        ticket = self._memory.swap_in(number)
         self._issue(ticket, request)
         request.is_swapping_in = True
 
@@ -84,11 +84,16 @@ class SwapManager:
             if self._memory.complete(ticket) and not self._mechanisms.reuse:
                 self._keep_one_side(ticket)
 
-    def must_recompute(self, request: Request) -> str | None:
-        """Return why KV that is only on the host should be computed again, as in `KVDropped`. None: copy it in."""
-        if self._has_failed_for_good(request.sequence):
+    def must_recompute(self, number: int) -> str | None:
+        """Return why KV that is only on the host should be computed again, as in `KVDropped`. None: copy it in.
+
+        KV on which other KV stands is copied as long as it can be.
+        """
+        if self._has_failed_for_good(number):
             return "copy_failed"
-        marks = self._memory.watermarks(request.sequence)
+        if self._memory.has_kv_above(number):
+            return None
+        marks = self._memory.watermarks(number)
         missing = marks.computed - marks.resident
         copy_s = self.costs.copy_s(Direction.IN, self._memory.device_blocks_for(missing))
         recompute_s = self.costs.recompute_s(missing)
@@ -97,15 +102,15 @@ class SwapManager:
             return "link_busy"
         return None
 
-    def forget_failures(self, sequence: int) -> None:
+    def forget_failures(self, number: int) -> None:
         """Forget the failures for which KV was dropped, so that the next copy is tried again."""
-        self._failures.pop(sequence, None)
+        self._failures.pop(number, None)
 
-    def _has_failed_for_good(self, sequence: int) -> bool:
-        return self._failures.get(sequence, 0) > RETRIES
+    def _has_failed_for_good(self, number: int) -> bool:
+        return self._failures.get(number, 0) > RETRIES
 
-    def _count_failure(self, sequence: int) -> None:
-        self._failures[sequence] = self._failures.get(sequence, 0) + 1
+    def _count_failure(self, number: int) -> None:
+        self._failures[number] = self._failures.get(number, 0) + 1
         self._failures = {known: count for known, count in self._failures.items() if known in self._memory.device}
 
     def _issue(self, ticket: Ticket, request: Request | None) -> None:
@@ -122,15 +127,12 @@ class SwapManager:
         return self._memory.host.used(ticket.node) - ticket.num_blocks
 
     def _keep_one_side(self, ticket: Ticket) -> None:
-        """Keep KV on one side, without reuse: the device if the sequence was swapped in or runs, else the host."""
-        sequence = ticket.node
-        leaves = ticket.direction is Direction.OUT and not self._is_running(sequence)
-        if leaves and self._memory.reclaim_device(sequence, self._memory.device.used(sequence)):
+        """Keep KV on one side, without reuse: the device if it was swapped in or a request runs, else the host."""
+        number = ticket.node
+        leaves = ticket.direction is Direction.OUT and not self._ledger.is_running_on(number)
+        if leaves and self._memory.reclaim_device(number, self._memory.device.used(number)):
             return
-        self._memory.reclaim_host(sequence, self._memory.host.used(sequence))
-
-    def _is_running(self, sequence: int) -> bool:
-        return any(request.sequence == sequence for request in self._ledger.slots.running)
+        self._memory.reclaim_host(number, self._memory.host.used(number))
 
 
 def _charge(request: Request | None, ticket: Ticket) -> None:

@@ -1,24 +1,28 @@
-"""Victims: idle sessions and requests that are not admitted give device blocks and slots to admitted requests.
+"""Victims: what is idle and requests that are not admitted give device blocks and slots to admitted requests.
 
-Blocks come from idle sessions, longest silent first; then from live requests that are not running, lowest rank first;
-then from running ones, lowest rank first. A victim gives its last blocks, and no more than are needed. Blocks whose KV
-is on the host are free at once. Others are swapped out first and count as *arriving* meanwhile, so that there is no
-second victim for the same need. One copy is for all that the admitted lack, and a few more, so that a batch which grows
-by a block a step does not need a copy a step. KV that cannot be copied is dropped, tail first and only as
-much as needed. An admitted request is never a victim.
+Blocks come from prefixes that nobody holds, then from idle sessions, longest silent first; then from prefixes on which
+only requests stand that hold nothing of their own; then from live requests that are not running, lowest rank first;
+then from running ones, lowest rank first. A prefix has the rank of the best request on it, and gives blocks after the
+tail of that one. A victim gives its last blocks, and no more than are needed. Blocks whose KV is on the host are free
+at once. Others are swapped out first and count as *arriving* meanwhile, so that there is no second victim for the same
+need. One copy is for all that the admitted lack, and a few more, so that a batch which grows by a block a step does not
+need a copy a step. KV that cannot be copied is dropped, tail first and only as much as needed. An admitted request is
+never a victim, nor is a prefix that it stands on.
 """
 
-from collections import deque
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
 
 from service.core.state.ledger import Ledger
+from service.core.state.owners import Owner, Prefix
 from service.core.state.requests import Request, State
-from service.core.state.sessions import Session
 from service.core.switching.host_room import HostVictims
 from service.core.switching.swaps import SwapManager
 
 SLACK_BLOCKS = 8  # that a copy takes at most beyond what is lacking
 SLACK_SHARE = 16  # and at most this part of the pool
+
+Victim = tuple[Owner, Request | None]  # with the request to which a copy is charged
 
 
 class Victims:
@@ -38,28 +42,38 @@ class Victims:
         self._host_victims = HostVictims(ledger, [*admitted, *others])
         self._now = now
         self._admitted = admitted
+        self._protected = _prefixes_of(admitted)
         self._running = [request for request in others if request.state is State.RUNNING]
-        self._not_running = [request for request in others if self._is_parked(request)]
-        self._idle: deque[Session] | None = None  # None until blocks are needed
-        self._victim: tuple[Session, Request | None] | None = None  # the current one
+        self._not_running = [request for request in others if request.state is not State.RUNNING]
+        self._holders: Counter[Prefix] | None = None  # how many of both stand on a prefix; None until blocks are needed
+        self._queue: deque[Victim] | None = None  # the next ones; None until blocks are needed
+        self._victim: Victim | None = None  # the current one
         self._slack = min(SLACK_BLOCKS, ledger.memory.device.num_blocks // SLACK_SHARE)
-        self._promised = 0  # blocks for admitted requests that wait
-        self._arriving = self._count_arriving({request.sequence for request in admitted})
+        self._promises: dict[int, int] = {}  # blocks for admitted requests that wait, by node
+        self._promised = 0  # all of them
+        self._arriving = self._count_arriving()
 
-    def obtain_blocks(self, request: Request) -> bool:
-        """Take the device blocks that an admitted request lacks from victims. False: they are not all available yet."""
-        missing = self._missing(request)
-        if missing == 0:  # it may run whatever is promised to others
+    def obtain_blocks(self, request: Request, *, reserve: bool = False) -> bool:
+        """Take the device blocks that an admitted request lacks from victims. False: they are not all available yet.
+
+        ``reserve`` gives them to it at once; it has all its KV on the device.
+        """
+        lacking = self._lacking(request)
+        if not lacking:  # it may run whatever is promised to others
             return True
+        self._withdraw_promises(lacking)
+        missing = sum(lacking.values())
         self._take_blocks(missing)
         if missing <= self._available:
+            if reserve:
+                self._memory.reserve(request.sequence, request.num_tokens)
             return True
-        self.promise_blocks(request)
+        self._promise(lacking)
         return False
 
     def promise_blocks(self, request: Request) -> None:
         """Keep the blocks that an admitted request still lacks from all requests after it."""
-        self._promised += self._missing(request)
+        self._promise(self._lacking(request))
 
     def copy_ahead(self, num_blocks: int) -> None:
         """Start to copy out ``num_blocks`` blocks of victims that do not run, for the next needs of running requests.
@@ -86,7 +100,7 @@ class Victims:
         """Return the running ones whose next step needs no new block, best rank first. Preempt the others."""
         going_on = []
         for request in self._running:
-            if self._missing(request) == 0:
+            if not self._lacking(request):
                 going_on.append(request)
             else:
                 self._ledger.preempt(request, "growth", self._now)
@@ -96,21 +110,35 @@ class Victims:
     def _available(self) -> int:
         return self._memory.device.num_available - self._promised
 
-    def _missing(self, request: Request) -> int:
-        return max(0, request.num_blocks - self._memory.device.used(request.sequence))
+    def _lacking(self, request: Request) -> dict[int, int]:
+        """Return the device blocks that the nodes of a request lack, by node."""
+        return self._memory.lacking(request.sequence, request.num_tokens)
 
-    def _count_arriving(self, admitted: set[int]) -> int:
+    def _promise(self, lacking: dict[int, int]) -> None:
+        self._withdraw_promises(lacking)
+        self._promises |= lacking
+        self._promised += sum(lacking.values())
+
+    def _withdraw_promises(self, numbers: Iterable[int]) -> None:
+        """Make blocks available that are promised to these nodes: whoever stands on them takes the blocks for all."""
+        for number in numbers:
+            self._promised -= self._promises.pop(number, 0)
+
+    def _count_arriving(self) -> int:
         """Count the device blocks of others than the admitted that become available when copies in flight end."""
-        leaving = {ticket.node for ticket in self._memory.tickets} - admitted
-        known = [sequence for sequence in leaving if sequence in self._memory.device]
+        if not self._memory.tickets:
+            return 0
+        kept = {request.sequence for request in self._admitted} | {prefix.number for prefix in self._protected}
+        leaving = {ticket.node for ticket in self._memory.tickets} - kept
+        known = [number for number in leaving if number in self._memory.device]
         return self._memory.num_held_by_tickets + sum(map(self._memory.arriving_device, known))
 
-    def _is_parked(self, request: Request) -> bool:
-        return request.state is not State.RUNNING and self._memory.device.used(request.sequence) > 0
-
-    def _lacking(self) -> int:
+    def _lacking_in_all(self) -> int:
         """Count the blocks that the admitted lack in all, beyond those that are available or arriving."""
-        return sum(map(self._missing, self._admitted)) - self._memory.device.num_available - self._arriving
+        lacking: dict[int, int] = {}
+        for request in self._admitted:
+            lacking |= self._lacking(request)
+        return sum(lacking.values()) - self._memory.device.num_available - self._arriving
 
     def _take_blocks(self, num_blocks: int) -> None:
         """Take from victims until ``num_blocks`` are available or arriving, or no victim is left."""
@@ -122,51 +150,78 @@ class Victims:
             if not self._take_from(*self._victim, short):
                 self._victim = None
 
-    def _take_from(self, session: Session, request: Request | None, short: int) -> bool:
+    def _take_from(self, owner: Owner, request: Request | None, short: int) -> bool:
         """Take up to ``short`` blocks from a victim, now or when a copy ends. False: it has no more to give."""
-        sequence = session.sequence
-        if self._memory.pending(sequence) is not None:
+        number = owner.number
+        if self._memory.pending(number) is not None:
             return False  # counted as arriving
-        if self._memory.reclaim_device(sequence, short):
+        if self._memory.reclaim_device(number, short):
             return True
-        if not self._memory.device.used(sequence):
-            self._ledger.sessions.left_device(session)
+        if not self._memory.device.used(number):
+            self._ledger.sessions.left_device(owner)
             return False
-        to_copy = max(short, self._lacking()) + self._slack
-        if reason := self._swaps.start_swap_out(session, self._host_victims, request, to_copy):
-            self._ledger.drop_tail(session, short, reason)
-            self._swaps.forget_failures(sequence)
-            return sequence in self._memory.device
-        self._arriving += self._memory.arriving_device(sequence)
+        to_copy = max(short, self._lacking_in_all()) + self._slack
+        if reason := self._swaps.start_swap_out(owner, self._host_victims, request, to_copy):
+            self._ledger.drop_last(owner, short, reason)
+            self._swaps.forget_failures(number)
+            return number in self._memory.device
+        self._arriving += self._memory.arriving_device(number)
         return False
 
-    def _copy_out(self, session: Session, request: Request | None, short: int) -> None:
+    def _copy_out(self, owner: Owner, request: Request | None, short: int) -> None:
         """Copy ``short`` of a victim's blocks out if that is possible, and count what it could give as arriving."""
-        sequence = session.sequence
-        if self._memory.pending(sequence) is not None:
+        number = owner.number
+        if self._memory.pending(number) is not None:
             return  # counted as arriving
-        used, clean = self._memory.device.used(sequence), self._memory.reclaimable_device(sequence)
+        used, clean = self._memory.device.used(number), self._memory.reclaimable_device(number)
         if not used:
-            self._ledger.sessions.left_device(session)
+            self._ledger.sessions.left_device(owner)
         elif clean >= min(short, used) or self._swaps.start_swap_out(
-            session, self._host_victims, request, short + self._slack
+            owner, self._host_victims, request, short + self._slack
         ):
             self._arriving += clean
         else:
-            self._arriving += self._memory.arriving_device(sequence)
+            self._arriving += self._memory.arriving_device(number)
 
-    def _next_victim(self, *, spare_running: bool = False) -> tuple[Session, Request | None] | None:
-        if self._idle is None:
-            self._idle = deque(self._ledger.sessions.idle_on_device)
-        while self._idle:
-            session = self._idle.popleft()
-            if session.sequence in self._memory.device:  # else it was dropped for its host blocks
-                return session, None
+    def _next_victim(self, *, spare_running: bool = False) -> Victim | None:
+        if self._queue is None:
+            self._queue = deque((owner, None) for owner in self._ledger.sessions.idle_on_device)
+        while True:
+            while self._queue:
+                victim = self._queue.popleft()
+                if victim[0].number in self._memory.device:  # else it was dropped for its host blocks, or with another
+                    return victim
+            if not self._enqueue_more(self._queue, spare_running=spare_running):
+                return None
+
+    def _enqueue_more(self, queue: deque[Victim], *, spare_running: bool) -> bool:
+        """Enqueue the next in order behind what is idle. False: there is no more."""
+        if self._holders is None:
+            others = (*self._running, *self._not_running)
+            self._holders = Counter(prefix for request in others for prefix in request.session.path_up)
+            queue.extend((prefix, None) for prefix in self._unranked(self._holders))
+            return True
         if not self._not_running and self._running and not spare_running:
             victim = self._running.pop()
             self._ledger.preempt(victim, "room", self._now)
             self._not_running.append(victim)
         if not self._not_running:
-            return None
+            return False
         request = self._not_running.pop()
-        return request.session, request
+        queue.append((request.session, request))
+        for prefix in request.session.path_up:
+            self._holders[prefix] -= 1
+            if not self._holders[prefix] and prefix not in self._protected:
+                queue.append((prefix, request))
+        return True
+
+    def _unranked(self, holders: Counter[Prefix]) -> list[Prefix]:
+        """Return the prefixes with live requests all of which hold nothing, what stands on others first."""
+        live = self._ledger.sessions.live_prefixes
+        unranked = [prefix for prefix in live if prefix not in self._protected and not holders[prefix]]
+        return sorted(unranked, key=lambda prefix: prefix.start, reverse=True)
+
+
+def _prefixes_of(requests: Sequence[Request]) -> set[Prefix]:
+    nearest = {request.session.prefix for request in requests}
+    return {prefix for near in nearest if near is not None for prefix in near.path_up}

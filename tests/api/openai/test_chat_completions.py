@@ -125,36 +125,9 @@ async def test_text_parts_are_one_message(live):
     assert split["choices"] == whole["choices"]
 
 
-async def test_the_next_turn_of_a_user_reuses_what_was_computed(live):
-    question = {"role": "user", "content": "Tell me something that is long enough to be worth keeping, please."}
-    first = await (
-        await live.http.post("/v1/chat/completions", json={"messages": [question], "max_tokens": 20, "user": "ann"})
-    ).json()
-    history = [question, first["choices"][0]["message"], {"role": "user", "content": "Go on"}]
-    body = {"messages": history, "max_tokens": 5}
-    stranger = await (await live.http.post("/v1/chat/completions", json={**body, "user": "bob"})).json()
-    second = await (await live.http.post("/v1/chat/completions", json={**body, "user": "ann"})).json()
-    cached = second["usage"]["prompt_tokens_details"]["cached_tokens"]
-    assert first["usage"]["prompt_tokens"] - 1 <= cached < second["usage"]["prompt_tokens"]
-    assert stranger["usage"]["prompt_tokens_details"]["cached_tokens"] == 0
-
-
-async def test_two_connections_without_a_user_share_nothing(live):
-    body = {"messages": [{"role": "user", "content": "Tell me something long enough to keep."}], "max_tokens": 4}
-    async with await live.http.post("/v1/chat/completions", json=body) as response:
-        await response.json()
-    async with await live.http.post("/v1/chat/completions", json=body) as response:
-        same = (await response.json())["usage"]["prompt_tokens_details"]["cached_tokens"]
-    async with (
-        aiohttp.ClientSession(live.url) as stranger,
-        stranger.post("/v1/chat/completions", json=body) as response,
-    ):
-        other = (await response.json())["usage"]["prompt_tokens_details"]["cached_tokens"]
-    assert same > 0 == other
-
-
 @pytest.mark.parametrize("stream", [False, True])
-async def test_leaving_cancels_the_turn_and_its_blocks_return(live, stream):
+async def test_leaving_cancels_the_turn_and_its_blocks_return(serve, stream):
+    live = await serve(limits={"prefix_sharing": "off"})
     before = (await live.gauges())["kv_blocks_used"]
     task = asyncio.create_task(live.chat(n=2, max_tokens=90_000, stream=stream))
     await live.until(lambda gauges: gauges["num_requests_running"] == 2)

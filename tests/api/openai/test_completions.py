@@ -105,13 +105,6 @@ async def test_sampling_fields_are_the_chats(tiny):
     assert body["choices"][0]["text"] == only
 
 
-async def test_a_users_prompt_is_computed_once(live):
-    prompt = "A text that is long enough to be worth keeping, please."
-    usages = [(await (await live.complete(prompt, user=user)).json())["usage"] for user in ("ann", "ann", "bob")]
-    cached = [usage["prompt_tokens_details"]["cached_tokens"] for usage in usages]
-    assert cached == [0, usages[0]["prompt_tokens"] - 1, 0]
-
-
 @pytest.mark.parametrize(
     ("fields", "param"),
     [

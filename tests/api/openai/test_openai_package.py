@@ -18,8 +18,13 @@ GREEDY = {"model": "tiny", "messages": QUESTION, "temperature": 0, "max_tokens":
 
 
 @pytest.fixture
-def app(tiny_model_path: Path) -> web.Application:
-    return build(parse(["--model", str(tiny_model_path), "--device-kv", "2MiB", "--max-num-seqs", "8"]))
+def flags() -> tuple[str, ...]:
+    return ()
+
+
+@pytest.fixture
+def app(tiny_model_path: Path, flags: tuple[str, ...]) -> web.Application:
+    return build(parse(["--model", str(tiny_model_path), "--device-kv", "2MiB", "--max-num-seqs", "8", *flags]))
 
 
 @pytest.fixture
@@ -159,6 +164,7 @@ async def test_errors_arrive_as_the_packages_own(client):
     assert long.value.code == "context_length_exceeded"
 
 
+@pytest.mark.parametrize("flags", [("--no-enable-prefix-caching",)])
 async def test_closing_the_stream_cancels_and_the_blocks_return(app, client):
     def value(name: str, labels: dict[str, str] | None = None) -> float:
         return app[METRICS].registry.get_sample_value(f"fastswitch_{name}", labels or {})

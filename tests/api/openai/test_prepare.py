@@ -7,11 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.api.access.caller import Caller
+from service.api.access.sharing import Sharing
 from service.api.access.tenants import ANONYMOUS
 from service.api.context import ServedModel
 from service.api.openai.prepare import prepare_chat
 from service.api.openai.schemas import checked_defaults
 from service.api.openai.turns import answer_limit
+from service.config import PrefixSharing
 from service.errors import ContextLengthError, InvalidRequestError, ModelNotFoundError, NeverFitsError
 from service.execution.serving_device import ServingDevice
 
@@ -45,9 +47,10 @@ def make_model(max_model_len: int = 100, capacity_tokens: int = 1000, **more) ->
     return ServedModel("m", max_model_len, capacity_tokens, 256, frozenset({9}), Letters(), Joined(), 4, 0, CPU, **more)
 
 
-def prepared(served: ServedModel, **fields):
+def prepared(served: ServedModel, sharing: PrefixSharing = "tenant", **fields):
     body = {"messages": [{"role": "user", "content": "Hi"}], **fields}
-    return prepare_chat(json.dumps(body).encode(), served, "id", Caller(ANONYMOUS, "address:192.0.2.1", "wire", "req"))
+    caller = Caller(ANONYMOUS, "address:192.0.2.1", "req", Sharing(sharing, b"secret"))
+    return prepare_chat(json.dumps(body).encode(), served, "id", caller)
 
 
 def test_the_template_and_the_tokenizer_make_the_prompt(model):
@@ -115,11 +118,11 @@ def test_ignoring_the_end_keeps_the_callers_own_stop_tokens(model):
     assert prepared(model, ignore_eos=True, stop_token_ids=[4]).turns[0].submit.stop_tokens == {4}
 
 
-def test_choices_have_ids_and_seeds_of_their_own_and_adopt_nothing(model):
+def test_choices_have_ids_and_seeds_of_their_own_and_the_scope_of_a_single_one(model):
     turns = prepared(model, n=3, seed=2**62, user="ann").turns
     assert [turn.submit.request_id for turn in turns] == ["id-0", "id-1", "id-2"]
     assert [turn.submit.sampling_params.seed - 2**62 for turn in turns] == [0, 1, 2]
-    assert {turn.submit.scope for turn in turns} == {None}
+    assert {turn.submit.scope for turn in turns} == {prepared(model).turns[0].submit.scope}
 
 
 def test_without_a_seed_each_request_draws_its_own(model):
@@ -127,15 +130,36 @@ def test_without_a_seed_each_request_draws_its_own(model):
     assert len(seeds) == 8
 
 
-def test_a_user_is_a_scope_and_so_is_a_connection(model):
-    named = prepared(model, user="ann").turns[0].submit.scope
-    unnamed = prepared(model).turns[0].submit.scope
-    impostor = prepared(model, user="connection:wire").turns[0].submit.scope
-    assert len({named, unnamed, impostor}) == 3
+def scope(model, **fields):
+    return prepared(model, **fields).turns[0].submit.scope
 
 
-def test_a_user_without_a_name_is_none(model):
-    assert prepared(model, user="").turns[0].submit.scope == prepared(model).turns[0].submit.scope
+def test_a_user_has_a_scope_of_its_own_only_where_users_share_nothing(model):
+    assert scope(model, user="ann") == scope(model, user="bob") == scope(model)
+    of_users = [scope(model, sharing="user", user=user) for user in (None, "", "ann", "bob")]
+    assert of_users[0] == of_users[1]
+    assert len(set(of_users)) == 3
+    assert scope(model, sharing="off", user="ann", cache_salt="s") is None
+
+
+def test_a_salt_narrows_a_scope_and_cannot_be_read_in_it(model):
+    salted = [scope(model, cache_salt=salt) for salt in (None, "canary", "canary", "other")]
+    assert salted[1] == salted[2]
+    assert len(set(salted)) == 3
+    assert "canary" not in str(salted)
+    assert scope(model, sharing="user", user="ann", cache_salt="s") != scope(model, sharing="user", cache_salt="s")
+
+
+@pytest.mark.parametrize("impostor", [{"user": "canary"}, {"user": "", "cache_salt": "x"}])
+def test_no_user_and_no_salt_is_taken_for_the_other(model, impostor):
+    assert scope(model, sharing="user", **impostor) != scope(model, sharing="user", cache_salt="canary")
+
+
+@pytest.mark.parametrize("salt", ["", 5, []])
+def test_a_salt_that_is_none_is_refused_in_vllms_words(model, salt):
+    with pytest.raises(InvalidRequestError, match="'cache_salt' must be a non-empty string if provided") as caught:
+        prepared(model, cache_salt=salt)
+    assert caught.value.param == "cache_salt"
 
 
 def test_another_model_is_not_found(model):

@@ -113,8 +113,11 @@ def protocol(request) -> str:
 
 @pytest.fixture
 async def live(serve):
-    """A context of a few turns: answers without a limit of their own are short, and long conversations meet it."""
-    return await serve(model={"max_model_len": 300})
+    """A context of a few turns: answers without a limit of their own are short, and long conversations meet it.
+
+    Blocks that nobody holds any more expire at once.
+    """
+    return await serve(model={"max_model_len": 300}, core={"session_ttl_s": 0.1})
 
 
 @pytest.fixture

@@ -81,9 +81,9 @@ async def one_round(live, connect) -> None:
 async def all_over(live) -> None:
     """Wait for everything that ends by itself."""
     over = ("chat_sessions", "websocket_connections", "num_requests_running", "num_requests_waiting", "idle_sessions")
-    await live.until(lambda gauges: not any(gauges[name] for name in (*over, "num_requests_preempted")))
-    gauges = await live.gauges()
-    assert gauges["kv_blocks_used"] == gauges["kv_blocks_reserved"] == live.app[DOOR].inside == 0
+    kv = ("kv_blocks_used", "kv_blocks_reserved")  # what is still shared expires
+    await live.until(lambda gauges: not any(gauges[name] for name in (*over, *kv, "num_requests_preempted")))
+    assert live.app[DOOR].inside == 0
     live.engine._core.check()
     gc.collect()
     for socket in [each for each in gc.get_objects() if type(each) is web.WebSocketResponse]:
@@ -107,7 +107,7 @@ async def fill_threads(live) -> None:
 
 async def test_descriptors_tasks_blocks_and_memory_return_to_the_start(serve, connected):
     live = await serve(
-        core={"max_num_seqs": 256, "max_num_batched_tokens": 2048, "device_blocks": 4096},
+        core={"max_num_seqs": 256, "max_num_batched_tokens": 2048, "device_blocks": 4096, "session_ttl_s": 0.1},
         limits={"ping_s": 600.0, "reconnect_grace_s": 0.01, "session_ttl_s": 0.01},
     )
     await fill_threads(live)

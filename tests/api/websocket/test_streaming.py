@@ -183,7 +183,7 @@ async def test_close_during_a_turn_cancels_it(serve, connect, stepped):
     assert gauges["kv_blocks_used"] == 0
 
 
-async def test_stateless_histories_never_adopt_a_websocket_session(live, connect):
+async def test_a_stateless_history_shares_the_blocks_of_a_websocket_session_and_leaves_it_its_own(live, connect):
     peer = await connect(live, user="ann")
     question = "Tell me something that is long enough to be worth keeping, please."
     await peer.turn(question)
@@ -194,7 +194,31 @@ async def test_stateless_histories_never_adopt_a_websocket_session(live, connect
     ]
     body = {"messages": history, "max_tokens": 4, "user": "ann"}
     answer = await (await live.http.post("/v1/chat/completions", json=body)).json()
-    assert answer["usage"]["prompt_tokens_details"]["cached_tokens"] == 0
+    shared = answer["usage"]["prompt_tokens_details"]["cached_tokens"]
+    assert shared > 0 == shared % 16
+    assert (await peer.turn("Go on"))["usage"]["reused_tokens"] > shared
+
+
+async def test_without_sharing_a_conversation_still_reuses_its_own_history(serve, connect):
+    live = await serve(limits={"prefix_sharing": "off"})
+    ends = []
+    for peer in (await connect(live), await connect(live)):
+        ends += [await peer.turn("Tell me something long."), await peer.turn("Go on")]
+    reused = [end["usage"]["reused_tokens"] for end in ends]
+    assert reused[0] == reused[2] == 0
+    assert min(reused[1], reused[3]) >= ends[0]["usage"]["prompt_tokens"]
+
+
+async def test_a_conversations_salt_is_that_of_its_opening(live, connect):
+    salts = (None, "s", "s", "t")
+    peers = [await connect(live, **({} if salt is None else {"cache_salt": salt})) for salt in salts]
+    question = "Tell me something that is long enough to be worth keeping, please."
+    first = [(await peer.turn(question))["usage"]["reused_tokens"] > 0 for peer in peers]
+    assert first == [False, False, True, False]
+    assert (await peers[1].turn("Go on"))["usage"]["reused_tokens"] > 0
+    peers[1].kill()
+    back = await connect(live, session=peers[1].session, last=peers[1].last)
+    assert (await back.turn("And?"))["usage"]["reused_tokens"] > 0
 
 
 async def test_metrics_count_connections_sessions_and_no_user(live, connect):

@@ -45,7 +45,7 @@ def test_a_quantum_ends_with_the_place(bench: Bench) -> None:
 
 def test_a_request_that_is_swapped_in_keeps_its_claim(bench: Bench) -> None:
     first, swapping_in = bench.preempted(1), bench.swapped(1)
-    bench.swaps.start_swap_in(swapping_in)
+    bench.swaps.start_swap_in(swapping_in, swapping_in.sequence)
     assert order(fcfs(quantum=3), bench) == [swapping_in, first]
     bench.end_copies()
     assert order(fcfs(quantum=3), bench) == [swapping_in, first]

@@ -66,14 +66,18 @@ def test_a_turn_during_a_turn_is_refused_and_the_first_goes_on(simulation: MakeS
     sim.core.check()
 
 
-def test_a_stateless_history_never_adopts_a_named_session(simulation: MakeSimulation, submit: MakeSubmit) -> None:
+def test_a_stateless_history_never_continues_a_named_session(simulation: MakeSimulation, submit: MakeSubmit) -> None:
     sim = simulation()
     first = submit("a", 20, session="s", scope=SCOPE)
     sim.submit(first)
     sim.run()
-    sim.submit(submit("b", [*first.prompt, *sim.answers["a"], 7], scope=SCOPE))
+    said = [*first.prompt, *sim.answers["a"], 7]
+    sim.submit(submit("b", said, scope=SCOPE))
     sim.run()
-    assert reused(sim, "b") == 0
+    assert reused(sim, "b") == 16  # the whole blocks, which both stand on now
+    sim.submit(submit("c", said, session="s", scope=SCOPE))
+    sim.run()
+    assert reused(sim, "c") == 23
 
 
 def test_a_name_never_finds_a_session_of_another_name_or_of_none(
@@ -83,9 +87,11 @@ def test_a_name_never_finds_a_session_of_another_name_or_of_none(
     sim.submit(submit("a", list(range(20)), scope=SCOPE))
     sim.submit(submit("b", list(range(20)), session="s"))
     sim.run()
-    sim.submit(submit("c", list(range(20)), session="t", scope=SCOPE))
+    sim.submit(submit("c", list(range(24)), session="t"))
+    sim.submit(submit("d", list(range(24)), session="u", scope=SCOPE))
     sim.run()
     assert reused(sim, "c") == 0
+    assert reused(sim, "d") == 16  # shared, not continued
 
 
 def test_closing_an_idle_session_frees_its_blocks(simulation: MakeSimulation, submit: MakeSubmit) -> None:

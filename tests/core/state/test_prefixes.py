@@ -1,86 +1,97 @@
-"""The index of idle conversations."""
+"""The tree of prefixes agrees with a search through everything."""
 
-from itertools import chain
-from typing import TypeVar
+from itertools import count
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.core.messages.hashes import block_hashes
-from service.core.state.prefixes import PrefixIndex, common_prefix
+from service.core.messages.packing import agreement, pack
+from service.core.state.owners import Prefix, Session
+from service.core.state.prefixes import PrefixTree
 
-Value = TypeVar("Value", str, int)
+BLOCK = 16
 
-# Blocks as long as what is hashed, so that some lookups are decided by hashes and some by comparing.
-tokens = st.lists(st.lists(st.integers(0, 2), max_size=8) | st.just([1] * 16), max_size=4).map(
-    lambda runs: list(chain(*runs))
+# Blocks of few kinds, so that prompts often agree, and part of another behind them.
+prompts = st.tuples(st.lists(st.integers(0, 1), max_size=4), st.integers(0, 20), st.integers(0, 2)).map(
+    lambda drawn: [*(token for block in drawn[0] for token in [block] * BLOCK), *[drawn[2]] * drawn[1], 5]
 )
 
 
-class Index(PrefixIndex[str, Value]):
-    """Computes the hashes that a prompt comes with."""
+class Tree(PrefixTree):
+    """Sessions that enter as prompts do in core, without memory."""
 
-    def put(self, scope: str, known: list[int], required: int, value: Value) -> None:
-        self.add(scope, known, required, block_hashes(known[:required])[-1], value)
+    def __init__(self) -> None:
+        super().__init__()
+        self.sessions: list[Session] = []
+        self.prefixes: list[Prefix] = []
+        self._numbers = count()
 
-    def seek(self, scope: str, prompt: list[int]) -> tuple[Value, int] | None:
-        return self.find(scope, prompt, block_hashes(prompt))
-
-
-def test_finds_the_conversation_that_the_prompt_continues() -> None:
-    index: Index[str] = Index()
-    index.put("scope", [1, 2, 3, 4], 2, "a")
-    index.put("scope", [9, 2, 3, 4], 2, "b")
-    assert index.seek("scope", [1, 2, 3, 4, 5]) == ("a", 4)
-
-
-def test_never_looks_into_another_scope() -> None:
-    index: Index[str] = Index()
-    index.put("mine", [1, 2, 3], 2, "a")
-    assert index.seek("yours", [1, 2, 3]) is None
-
-
-def test_a_prompt_that_differs_before_the_answer_matches_nothing() -> None:
-    index: Index[str] = Index()
-    index.put("scope", [1, 2, 3, 4], 3, "a")
-    assert index.seek("scope", [1, 2, 9, 4]) is None
-    assert index.seek("scope", [1, 2]) is None
+    def put(self, prompt: list[int], scope: str = "mine") -> Session:
+        packed = pack(prompt)
+        found = self.find((scope,), packed)
+        prefix = found.prefix
+        if found.child is not None and found.cut is not None:
+            prefix = self.split(found.child, found.cut, next(self._numbers))
+            self.prefixes.append(prefix)
+        session = Session(next(self._numbers), (scope,), prefix=prefix, packed=packed)
+        self.enter(session)
+        self.sessions.append(session)
+        return session
 
 
-def test_of_equal_histories_the_one_with_the_same_answer_wins() -> None:
-    index: Index[str] = Index()
-    index.put("scope", [1, 2, 7, 7], 2, "other")
-    index.put("scope", [1, 2, 3, 4], 2, "same")
-    assert index.seek("scope", [1, 2, 3, 4, 5]) == ("same", 4)
+def tokens_of(session: Session) -> bytes:
+    return b"".join(prefix.tokens for prefix in reversed(list(session.path_up)))
 
 
-def test_removal_leaves_nothing_behind() -> None:
-    index: Index[str] = Index()
-    index.put("scope", [1, 2], 1, "a")
-    index.remove("scope", 1, block_hashes([1])[-1], "a")
-    assert len(index) == 0
-    assert index.seek("scope", [1, 2, 3]) is None
+@given(st.lists(prompts, max_size=8), prompts)
+def test_it_finds_the_longest_agreement_of_all(known: list[list[int]], prompt: list[int]) -> None:
+    tree = Tree()
+    for tokens in known:
+        tree.put(tokens)
+    for session in tree.sessions:
+        assert session.packed.startswith(tokens_of(session))
+    limit = len(prompt) - 1
+    longest = max((agreement(pack(tokens), 0, pack(prompt), 0) for tokens in known), default=0)
+    found = tree.find(("mine",), pack(prompt))
+    start = 0 if found.prefix is None else found.prefix.end
+    reusable = start if found.cut is None else found.cut
+    assert reusable == min(longest, limit) // BLOCK * BLOCK
+    assert found.tokens >= reusable
+    assert pack(prompt[:start]) == b"".join(
+        p.tokens for p in reversed(list(found.prefix.path_up if found.prefix else ()))
+    )
 
 
-def test_a_long_common_prefix_is_found_to_the_token() -> None:
-    known = list(range(1000))
-    for length in (0, 1, 255, 256, 257, 999):
-        assert common_prefix(known, (*known[:length], -1, *known[length + 1 :])) == length
-    assert common_prefix(known, (*known, 7)) == 1000
+@given(st.lists(prompts, max_size=8))
+def test_what_stands_on_one_prefix_begins_differently(known: list[list[int]]) -> None:
+    tree = Tree()
+    for tokens in known:
+        tree.put(tokens)
+    seen = set()
+    for prefix in tree.prefixes:
+        assert (prefix.prefix, prefix.tokens[: BLOCK * 4]) not in seen
+        seen.add((prefix.prefix, prefix.tokens[: BLOCK * 4]))
+        assert prefix.num_prefixes == sum(other.prefix is prefix for other in tree.prefixes)
 
 
-@given(st.lists(st.tuples(tokens, st.integers(0, 40)), max_size=6), tokens)
-def test_agrees_with_a_search_through_everything(filed: list[tuple[list[int], int]], prompt: list[int]) -> None:
-    index: Index[int] = Index()
-    entries = [(known, min(required, len(known))) for known, required in filed]
-    for value, (known, required) in enumerate(entries):
-        index.put("scope", known, required, value)
-    fits = {v: r for v, (known, r) in enumerate(entries) if known[:r] == prompt[:r] and r <= len(prompt)}
-    found = index.seek("scope", prompt)
-    if found is None:
-        assert not fits
-    else:
-        value, shared = found
-        assert fits[value] == max(fits.values())
-        rivals = [common_prefix(entries[v][0], prompt) for v, r in fits.items() if r == fits[value]]
-        assert shared == common_prefix(entries[value][0], prompt) == max(rivals)
+def test_it_never_looks_into_another_scope() -> None:
+    tree = Tree()
+    tree.put(list(range(40)), "mine")
+    assert tree.find(("yours",), pack(range(40))).child is None
+    assert tree.find(("mine",), pack(range(40))).child is not None
+
+
+def test_a_session_that_has_left_is_not_found() -> None:
+    tree = Tree()
+    session = tree.put(list(range(40)))
+    tree.leave(session)
+    assert tree.find(("mine",), pack(range(40))).child is None
+    assert len(tree) == 0
+
+
+@given(st.lists(st.integers(0, 2), max_size=40), st.lists(st.integers(0, 2), max_size=40), st.integers(0, 5))
+def test_agreement_is_counted_to_the_token(a: list[int], b: list[int], start: int) -> None:
+    expected = next((i for i, (x, y) in enumerate(zip(a[start:], b[start:], strict=False)) if x != y), None)
+    if expected is None:
+        expected = max(0, min(len(a), len(b)) - start)
+    assert agreement(pack(a), start, pack(b), start) == expected

@@ -4,8 +4,8 @@ import pytest
 
 from service.core.messages.commands import Submit
 from service.core.messages.sampling import SamplingParams
+from service.core.state.owners import Session
 from service.core.state.requests import TRANSITIONS, IllegalTransitionError, Request, State
-from service.core.state.sessions import Session
 
 
 def request_in(state: State) -> Request:

@@ -69,7 +69,7 @@ def test_the_only_copy_of_a_live_request_is_never_taken() -> None:
 def test_blocks_under_copy_are_not_taken() -> None:
     bench = Bench(device=30, host=8)
     swapping_in, leaving, owner = bench.swapped(4), bench.idle(4), bench.preempted(4)
-    bench.swaps.start_swap_in(swapping_in)
+    bench.swaps.start_swap_in(swapping_in, swapping_in.sequence)
     bench.swaps.start_swap_out(leaving, bench.host_victims([]))
     assert not bench.host_victims([owner, swapping_in]).make_available(1, owner.session)
     assert bench.ledger.sessions.idle == [leaving]

@@ -36,7 +36,7 @@ def test_a_second_copy_out_is_of_what_is_new_and_tells_what_it_reused() -> None:
 def test_what_was_started_is_issued_once() -> None:
     bench = Bench()
     request = bench.swapped(3)
-    bench.swaps.start_swap_in(request)
+    bench.swaps.start_swap_in(request, request.sequence)
     assert [ticket.node for ticket in bench.swaps.issued()] == [request.sequence]
     assert bench.swaps.issued() == ()
 
@@ -59,12 +59,12 @@ def test_what_cannot_be_copied_out_says_why(host: int, swap: bool, reason: str) 
 def test_a_failed_copy_loses_nothing_and_is_tried_again() -> None:
     bench = Bench()
     request = bench.swapped(3)
-    bench.swaps.start_swap_in(request)
+    bench.swaps.start_swap_in(request, request.sequence)
     bench.end_copies(failed=True)
     assert bench.memory.watermarks(request.sequence)[:3] == (3 * BLOCK, 0, 3 * BLOCK)
     assert bench.device(request) == 0
-    assert bench.swaps.must_recompute(request) is None
-    bench.swaps.start_swap_in(request)
+    assert bench.swaps.must_recompute(request.sequence) is None
+    bench.swaps.start_swap_in(request, request.sequence)
     bench.end_copies()
     assert bench.memory.is_resident(request.sequence)
 
@@ -72,8 +72,8 @@ def test_a_failed_copy_loses_nothing_and_is_tried_again() -> None:
 def test_copies_in_that_fail_again_and_again_end_in_recomputation() -> None:
     bench = Bench()
     request = bench.swapped(3)
-    fail_for_good(bench, lambda: bench.swaps.start_swap_in(request))
-    assert bench.swaps.must_recompute(request) == "copy_failed"
+    fail_for_good(bench, lambda: bench.swaps.start_swap_in(request, request.sequence))
+    assert bench.swaps.must_recompute(request.sequence) == "copy_failed"
     assert sum(event.failed for event in bench.events(CopyEnded)) == RETRIES + 1
 
 
@@ -81,12 +81,12 @@ def test_a_copy_that_works_forgives_the_failures_before_it() -> None:
     bench = Bench()
     request = bench.swapped(3)
     for failed in [True] * RETRIES + [False]:
-        bench.swaps.start_swap_in(request)
+        bench.swaps.start_swap_in(request, request.sequence)
         bench.end_copies(failed=failed)
     bench.memory.reclaim_device(request.sequence, 3)
-    bench.swaps.start_swap_in(request)
+    bench.swaps.start_swap_in(request, request.sequence)
     bench.end_copies(failed=True)
-    assert bench.swaps.must_recompute(request) is None
+    assert bench.swaps.must_recompute(request.sequence) is None
 
 
 def test_copies_out_are_tried_again_after_kv_had_to_be_dropped_for_their_failures() -> None:
@@ -104,7 +104,7 @@ def test_failures_of_conversations_that_ended_are_forgotten() -> None:
         session = bench.idle(1)
         bench.swaps.start_swap_out(session, bench.host_victims([]))
         bench.end_copies(failed=True)
-        bench.ledger.drop_session(session, "closed")
+        bench.ledger.drop(session, "closed")
     assert len(bench.swaps._failures) <= 1
 
 
@@ -122,7 +122,7 @@ def test_a_copy_of_a_conversation_that_is_gone_ends_quietly() -> None:
     bench = Bench()
     session = bench.idle(5)
     bench.swaps.start_swap_out(session, bench.host_victims([]))
-    bench.ledger.drop_session(session, "closed")
+    bench.ledger.drop(session, "closed")
     assert bench.memory.device.num_used == 5
     bench.end_copies()
     assert bench.memory.device.num_used == bench.memory.host.num_used == 0
@@ -139,7 +139,7 @@ def test_without_reuse_what_has_left_is_on_the_host_alone() -> None:
 def test_without_reuse_what_has_come_in_is_on_the_device_alone() -> None:
     bench = Bench(reuse=False)
     request = bench.swapped(3)
-    bench.swaps.start_swap_in(request)
+    bench.swaps.start_swap_in(request, request.sequence)
     bench.end_copies()
     assert (bench.device(request), bench.host(request)) == (3, 0)
 
@@ -161,7 +161,7 @@ def test_a_request_is_charged_for_the_blocks_that_were_copied_for_it() -> None:
         bench.end_copies(failed=failed)
     bench.memory.reclaim_device(request.sequence, 2)
     for failed in (True, False):
-        bench.swaps.start_swap_in(request)
+        bench.swaps.start_swap_in(request, request.sequence)
         bench.end_copies(failed=failed)
     assert (request.swapped_out, request.swapped_in) == (3, 2)
 
@@ -170,9 +170,9 @@ def test_waiting_for_a_long_queue_is_worse_than_computing_again() -> None:
     bench = Bench(device=40, host=40)
     first, second = bench.swapped(10), bench.swapped(3)
     bench.swaps.costs.step_ended(1.6, 16, 16)  # a tenth of a second a token
-    bench.swaps.start_swap_in(first)
+    bench.swaps.start_swap_in(first, first.sequence)
     bench.end_copies(seconds=10.0)  # a second a block
     bench.memory.reclaim_device(first.sequence, 10)
-    assert bench.swaps.must_recompute(second) is None  # 3 s against 4.8 s
-    bench.swaps.start_swap_in(first)
-    assert bench.swaps.must_recompute(second) == "link_busy"  # 13 s
+    assert bench.swaps.must_recompute(second.sequence) is None  # 3 s against 4.8 s
+    bench.swaps.start_swap_in(first, first.sequence)
+    assert bench.swaps.must_recompute(second.sequence) == "link_busy"  # 13 s

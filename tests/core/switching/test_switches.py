@@ -292,18 +292,18 @@ def test_copies_in_are_tried_again_after_kv_was_computed_for_their_failures() ->
     bench = Bench()
     request = bench.swapped(2)
     for _ in range(RETRIES + 1):
-        bench.swaps.start_swap_in(request)
+        bench.swaps.start_swap_in(request, request.sequence)
         bench.end_copies(failed=True)
     assert scheduler(bench).plan(0.0).rows
     assert bench.events(KVDropped) == [KVDropped("copy_failed", 32)]
-    assert bench.swaps.must_recompute(request) is None
+    assert bench.swaps.must_recompute(request.sequence) is None
 
 
 def test_the_block_behind_kv_that_is_swapped_in_is_reserved_for_it() -> None:
     bench = Bench(device=10)
     swapping_in, newcomer = bench.swapped(4), bench.waiting(4 * BLOCK)
     leaving = bench.preempted(2)
-    bench.swaps.start_swap_in(swapping_in)
+    bench.swaps.start_swap_in(swapping_in, swapping_in.sequence)
     bench.swaps.start_swap_out(leaving.session, bench.host_victims([]), leaving)
     bench.ledger.finish(leaving, FinishReason.CANCELLED, 0.0)
     plans = scheduler(bench)

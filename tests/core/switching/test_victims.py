@@ -38,7 +38,7 @@ def test_a_victim_of_86_blocks_gives_about_what_is_asked_for() -> None:
     assert [ticket.num_blocks for ticket in bench.end_copies()] == [6 + SLACK_BLOCKS]
     assert bench.victims([newcomer], [victim]).obtain_blocks(newcomer)
     assert (bench.device(victim), bench.host(victim)) == (80, 6 + SLACK_BLOCKS)
-    bench.swaps.start_swap_in(victim)
+    bench.swaps.start_swap_in(victim, victim.sequence)
     assert [ticket.num_blocks for ticket in bench.end_copies()] == [6]
 
 
