@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import ByteSize, Field, FilePath, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     CliApp,
@@ -196,6 +196,11 @@ class ServeSettings(BaseSettings):
     enable_prefix_caching: bool = Field(
         True, description="vLLM's name: --no-enable-prefix-caching is the same as --prefix-sharing off"
     )
+    warm_prompt: Annotated[tuple[FilePath, ...], NoDecode] = Field(
+        (),
+        description="Files of system prompts, separated by commas, which are computed before the server is ready, and "
+        "kept until their blocks are needed",
+    )
     max_sessions: int = Field(1024, ge=0, description="Idle conversations that may keep their KV between turns")
     session_ttl: float = Field(
         600.0,
@@ -262,6 +267,11 @@ class ServeSettings(BaseSettings):
             raise ValueError("should be a list, or a string with commas")
         return tuple(ipaddress.ip_network(str(each).strip()) for each in listed)
 
+    @field_validator("warm_prompt", mode="before")
+    @classmethod
+    def _read_paths(cls, paths: Any) -> Any:
+        return tuple(path.strip() for path in paths.split(",")) if isinstance(paths, str) else paths
+
     @field_validator("policy")
     @classmethod
     def _known_policy(cls, policy: str) -> str:
@@ -292,6 +302,12 @@ class ServeSettings(BaseSettings):
                 f"--max-num-batched-tokens {self.max_num_batched_tokens} must be at least "
                 f"--max-num-seqs {self.max_num_seqs}: every running sequence takes a token of the step"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _share_warm_prompts(self) -> "ServeSettings":
+        if self.warm_prompt and self.sharing == "off":
+            raise ValueError("--warm-prompt is of no use where no request reuses another's KV (--prefix-sharing off)")
         return self
 
     @property

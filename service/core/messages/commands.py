@@ -20,6 +20,8 @@ class Submit:
 
     ``session`` names the session that the turn belongs to: the turn continues it, or opens it if there is none with
     that name which its prompt continues. Other turns never continue a session with a name.
+
+    ``does_not_expire``: the KV that the turn leaves is kept however long nobody uses it, until its blocks are needed.
     """
 
     request_id: str
@@ -35,6 +37,7 @@ class Submit:
     background: bool = False
     max_idle_sessions: int | None = None
     session: str | None = None
+    does_not_expire: bool = False
     packed: bytes = field(init=False, repr=False, compare=False)  # the prompt, for comparisons
 
     def __post_init__(self) -> None:

@@ -78,7 +78,7 @@ class PrefixTree:
         start = child.start
         own, begin = (child.packed, start) if isinstance(child, Session) else (child.tokens, 0)
         tokens = own[begin * TOKEN_BYTES : (begin + cut - start) * TOKEN_BYTES]
-        head = Prefix(number, scope, tokens, start, child.prefix)
+        head = Prefix(number, scope, tokens, start, child.prefix, does_not_expire=child.does_not_expire)
         if isinstance(child, Session):
             head.users, head.live = 1, child.idle_since_s is None
             self.leave(child)
