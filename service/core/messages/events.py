@@ -20,6 +20,8 @@ class FinishReason(StrEnum):
 class Usage:
     """Token counts. ``reused``: prompt tokens with KV from an earlier turn or another request. ``recomputed``: twice.
 
+    ``continued`` of the reused are the conversation's own, of the earlier turn; the others are shared.
+
     ``swapped_out`` and ``swapped_in`` are the blocks that were copied to the host and back for the request.
     """
 
@@ -30,6 +32,12 @@ class Usage:
     preemptions: int
     swapped_out: int = 0
     swapped_in: int = 0
+    continued: int = 0
+
+    @property
+    def shared(self) -> int:
+        """Prompt tokens whose KV other conversations use, too."""
+        return self.reused - self.continued
 
     @property
     def swapped_blocks(self) -> int:
