@@ -37,6 +37,7 @@ DEFAULT_PRESET = "groups+reuse+async"
 
 DType = Literal["auto", "bfloat16", "float16", "float32"]
 KVCacheDType = Literal["auto", "bfloat16", "float32"]
+RepetitionGuard = Literal["auto", "on", "off"]
 CPUFeatures = Literal["auto", "avx512-bf16", "avx512-vnni", "avx512", "avx-vnni", "avx2", "sse4"]
 PrefixSharing = Literal["tenant", "user", "off"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -100,7 +101,18 @@ class ServeSettings(BaseSettings):
     generation_config: Literal["auto", "vllm"] = Field(
         "auto",
         description="Source of sampling fields that a request leaves out. auto: the model's generation_config.json, "
-        "then OpenAI's defaults; vllm: OpenAI's defaults alone",
+        "then what is known to suit the model, then OpenAI's defaults; vllm: OpenAI's defaults alone",
+    )
+    default_max_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="Most tokens of an answer whose request has no max_tokens. Unset: what suits the model or, if that "
+        "is not known, all that the context leaves",
+    )
+    repetition_detection: RepetitionGuard = Field(
+        "auto",
+        description="Whether an answer ends that repeats itself, if its request does not say: with four times the same "
+        "8 to 256 tokens, as `repetition`. auto: for models that need it, such as the bundled one",
     )
     device: str = Field(
         "auto",

@@ -72,7 +72,7 @@ def build(
     """
     model = open_model(settings.model)
     # These may raise, and so come before anything large is loaded.
-    max_model_len, defaults = wiring.max_model_len(settings, model), wiring.sampling_defaults(settings, model)
+    max_model_len, defaults = wiring.max_model_len(settings, model), wiring.defaults(settings, model)
     backend = open_backend(settings, model, devices)
     core = Core(wiring.core_settings(settings, backend.device_blocks, backend.host_blocks), wiring.policy(settings))
     engine = Engine(core, backend.runner, TextStage(model.tokenizer), backend.copier)

@@ -8,10 +8,11 @@ from service.core.messages.views import PoolView, PrefixView, RequestView, Sessi
 
 
 class FinishReason(StrEnum):
-    """Why a request ended. ``stop`` and ``length`` are OpenAI's."""
+    """Why a request ended. ``stop`` and ``length`` are OpenAI's, ``repetition`` is vLLM's: it repeated itself."""
 
     STOP = "stop"
     LENGTH = "length"
+    REPETITION = "repetition"
     CANCELLED = "cancelled"
     ERROR = "error"
 
