@@ -24,7 +24,7 @@ class Node(Marks):
         self.parent = parent
         self.children: dict[Node, None] = {}
         self.start = 0  # the token of the sequence with which it begins
-        self.ready_at = -1  # the losses of `KVMemory` when all that it stands on was last found complete and resident
+        self.ready_at = -1  # the losses of `NodeTree` when all that it stands on was last found complete and resident
         self._joined: tuple[Extents, Extents, Extents] = ((), (), ())  # extents above it, its own, and both
         if parent is not None:
             self.start = parent.end
@@ -81,6 +81,23 @@ class Node(Marks):
         """Stand on nothing any more."""
         if self.parent is not None:
             del self.parent.children[self]
+
+    def check(self, device: int, host: int, block_tokens: int) -> None:
+        """Raise AssertionError unless its watermarks fit one another, its length, and its blocks on either side."""
+        name = f"node {self.number}"
+        assert device >= -(-self.resident // block_tokens), f"{name}: resident tokens without blocks"
+        mirrored = -(-self.mirrored // block_tokens) - self.first_mirrored
+        assert host == mirrored or (host > mirrored and self.ticket is not None), f"{name}: {host} host blocks"
+        assert mirrored > 0 or self.mirrored == self.first_mirrored == 0, f"{name}: an empty copy has a place"
+        begins = self.first_mirrored * block_tokens
+        assert self.is_resident or begins <= self.resident, f"{name}: {self.resident} resident, copy from {begins}"
+        whole = self.is_resident or self.resident % block_tokens == 0
+        assert whole, f"{name}: resident ends at token {self.resident}, inside a block"
+        if self.length is not None:
+            assert self.length > 0, f"{name} is an empty prefix"
+            assert self.length % block_tokens == 0, f"{name} ends inside a block"
+            assert self.computed <= self.length, f"{name} has KV of {self.computed} tokens, it has {self.length}"
+            assert device * block_tokens <= self.length, f"{name} has too many device blocks"
 
     def join(self, above: Extents, own: Extents) -> Extents:
         """Return the extents above it and its own, neighbours merged; the same object as long as they are equal."""

@@ -24,25 +24,20 @@ Always true, and verified by `check`:
   releases blocks and moves no watermark.
 """
 
-from collections.abc import Sequence
-from itertools import count
-
 from allocator.compaction import Move
 from allocator.copies import CopiesInFlight
 from allocator.errors import (
-    CopyPendingError,
-    DuplicateOwnerError,
     MisuseError,
     NothingToCopyError,
     NotReservedError,
     NotResidentError,
     OutOfBlocksError,
-    UnknownOwnerError,
 )
 from allocator.extents import Extent
 from allocator.groups import BlockGroups
 from allocator.nodes import Node
 from allocator.tickets import Direction, Ticket
+from allocator.tree import NodeTree
 from allocator.watermarks import Marks, Watermarks
 
 DEVICE = 0
@@ -66,19 +61,18 @@ class KVMemory:
         self.device = BlockGroups(device_blocks, DEVICE, initial_group=initial_group)
         self.host = BlockGroups(host_blocks, HOST, initial_group=initial_group)
         self.block_tokens = block_tokens
-        self._nodes: dict[int, Node] = {}
+        self._nodes = NodeTree(block_tokens)
         self._copies = CopiesInFlight(self.device, self.host)
-        self._epochs = count()
-        self._losses = 0  # how often a prefix may have ceased to be complete and resident
 
     def add(self, sequence: int, prefix: int | None = None) -> None:
         """Add a sequence without KV of its own, which stands on ``prefix``."""
-        self._require_new(sequence)
-        self._enter(Node(sequence, next(self._epochs), None if prefix is None else self._prefix(prefix)))
+        self._nodes.add_tail(sequence, None if prefix is None else self._nodes.prefix(prefix))
+        self.device.grow(sequence, 0)
+        self.host.grow(sequence, 0)
 
     def move(self, sequence: int, prefix: int) -> None:
         """Let a sequence without KV and blocks of its own stand on another prefix."""
-        tail, to = self._tail(sequence), self._prefix(prefix)
+        tail, to = self._nodes.tail(sequence), self._nodes.prefix(prefix)
         if self.device.used(sequence) or self.host.used(sequence):
             raise MisuseError(f"sequence {sequence} has blocks")
         tail.stand_on(to)
@@ -89,42 +83,39 @@ class KVMemory:
         Ownership of blocks changes on both sides; nothing is copied, and no sequence's blocks become others.
         Raises CopyPendingError.
         """
-        node = self._settled(number)
-        self._require_new(head)
+        node = self._nodes.settled(number)
+        self._nodes.require_new(head)
         length = tokens - node.start
         if length <= 0 or length % self.block_tokens or (node.length is not None and length >= node.length):
             raise MisuseError(f"node {number} from token {node.start} on cannot be split at token {tokens}")
         blocks = length // self.block_tokens
         self.device.split(number, blocks, head)
         self.host.split(number, max(0, blocks - node.first_mirrored), head)
-        self._losses += 1
-        self._nodes[head] = above = Node(head, next(self._epochs), length=length)
-        node.split(above, self.block_tokens)
+        self._nodes.split(node, head, length)
 
     def drop(self, number: int) -> None:
         """Forget a node on which nothing stands, and free its blocks; those under copy when their ticket ends."""
-        node = self._node(number)
+        node = self._nodes.node(number)
         if node.children:
             raise MisuseError(f"{len(node.children)} nodes stand on prefix {number}")
         self._truncate(number, node, 0)
-        node.leave()
-        del self._nodes[number]
+        self._nodes.remove(node)
         self.device.release(number)
         self.host.release(number)
 
     @property
     def sequences(self) -> tuple[int, ...]:
         """All sequences, in the order in which they were added."""
-        return tuple(number for number, node in self._nodes.items() if node.length is None)
+        return self._nodes.tails
 
     @property
     def prefixes(self) -> tuple[int, ...]:
         """All shared prefixes, in the order in which they were split off."""
-        return tuple(number for number, node in self._nodes.items() if node.length is not None)
+        return self._nodes.prefixes
 
     def path(self, sequence: int) -> tuple[int, ...]:
         """Return the nodes of a sequence, from the root to its tail."""
-        return tuple(node.number for node in self._tail(sequence).path())
+        return tuple(node.number for node in self._nodes.tail(sequence).path())
 
     @property
     def tickets(self) -> tuple[Ticket, ...]:
@@ -142,51 +133,50 @@ class KVMemory:
 
     def watermarks(self, number: int) -> Watermarks:
         """Return a node's watermarks, in tokens from its start on."""
-        node = self._node(number)
+        node = self._nodes.node(number)
         return Watermarks(node.computed, node.resident, node.mirrored, node.epoch, node.first_mirrored)
 
     def computed(self, sequence: int) -> int:
         """Return the number of tokens that have KV."""
-        tail = self._tail(sequence)
-        if tail.resident or tail.mirrored or self._stands_ready(tail):
+        tail = self._nodes.tail(sequence)
+        if tail.resident or tail.mirrored or self._nodes.stands_ready(tail):
             return tail.start + tail.computed
         return next((prefix.start + prefix.computed for prefix in tail.above() if prefix.computed), 0)
 
     def own_computed(self, number: int) -> int:
         """Return how many tokens of a node have KV."""
-        return self._node(number).computed
+        return self._nodes.node(number).computed
 
     def is_resident(self, sequence: int) -> bool:
         """Return whether the sequence may run: all its KV is on the device."""
-        tail = self._tail(sequence)
-        return tail.is_resident and (self._stands_ready(tail) or all(prefix.is_resident for prefix in tail.above()))
+        tail = self._nodes.tail(sequence)
+        return tail.is_resident and (
+            self._nodes.stands_ready(tail) or all(prefix.is_resident for prefix in tail.above())
+        )
 
     def children(self, number: int) -> tuple[int, ...]:
         """Return the nodes that stand directly on a prefix."""
-        return tuple(child.number for child in self._node(number).children)
+        return tuple(child.number for child in self._nodes.node(number).children)
 
     def has_kv_above(self, number: int) -> bool:
         """Return whether what stands on a node has KV."""
-        return any(child.computed for child in self._node(number).children)
+        return any(child.computed for child in self._nodes.node(number).children)
 
     def away(self, sequence: int) -> list[int]:
         """Return the nodes of a sequence's path that are not resident, the nearest to the root first."""
-        return [node.number for node in self._tail(sequence).path() if not node.is_resident]
+        return [node.number for node in self._nodes.tail(sequence).path() if not node.is_resident]
 
     def next_node(self, sequence: int) -> int:
         """Return the node whose KV the sequence computes next: the first that is not complete."""
-        tail = self._tail(sequence)
-        if self._stands_ready(tail) or (tail.parent is not None and tail.parent.is_complete):
-            return sequence
-        return next(node.number for node in tail.path() if not node.is_complete)
+        return self._nodes.next_node(self._nodes.tail(sequence)).number
 
     def pending(self, number: int) -> Ticket | None:
         """Return a node's copy in flight, stale or not."""
-        return self._node(number).ticket
+        return self._nodes.node(number).ticket
 
     def extents(self, sequence: int) -> tuple[Extent, ...]:
         """Return the device blocks of a sequence and its prefixes, in order; the same object until they change."""
-        tail = self._tail(sequence)
+        tail = self._nodes.tail(sequence)
         if tail.parent is None:
             return self.device.extents(sequence)
         extents: tuple[Extent, ...] = ()
@@ -200,10 +190,10 @@ class KVMemory:
 
     def lacking(self, sequence: int, tokens: int) -> dict[int, int]:
         """Return the device blocks that the nodes of a sequence lack for ``tokens`` tokens in all, by node."""
-        tail = self._tail(sequence)
+        tail = self._nodes.tail(sequence)
         blocks = -(-(tokens - tail.start) // self.block_tokens) - self.device.used(sequence)
         lacking = {sequence: blocks} if blocks > 0 else {}
-        if self._stands_ready(tail):
+        if self._nodes.stands_ready(tail):
             return lacking
         for prefix in tail.above():
             if blocks := self.device_blocks_for(prefix.length or 0) - self.device.used(prefix.number):
@@ -216,19 +206,19 @@ class KVMemory:
         if (more := sum(lacking.values())) > self.device.num_available:
             raise OutOfBlocksError(DEVICE, self.device.num_blocks, self.device.num_available, more)
         for number, blocks in lacking.items():
-            self._grow(self.device, self._nodes[number], self.device.used(number) + blocks)
+            self._grow(self.device, self._nodes.node(number), self.device.used(number) + blocks)
 
     def append(self, sequence: int, tokens: int) -> None:
         """Count the next ``tokens`` tokens as having KV on the device. Raises NotResidentError, NotReservedError.
 
         They are those of the prefixes first that the sequence stands on and that are not complete.
         """
-        tail = self._tail(sequence)
+        tail = self._nodes.tail(sequence)
         if tokens < 0:
             raise ValueError(f"cannot append {tokens} tokens; truncate takes them away")
         if not self.is_resident(sequence):
             raise NotResidentError(f"sequence {sequence}: part of its {self.computed(sequence)} tokens is not resident")
-        parts = self._next_tokens(tail, tokens)
+        parts = self._nodes.next_tokens(tail, tokens)
         for node, more in parts:
             reserved = self.device.used(node.number) * self.block_tokens
             if node.resident + more > reserved:
@@ -242,7 +232,7 @@ class KVMemory:
         Forgetting KV starts a new epoch; freeing blocks without KV does not. Raises MisuseError for a prefix while
         there is KV in what stands on it.
         """
-        node = self._node(number)
+        node = self._nodes.node(number)
         kept = tokens - node.start
         if kept < 0:
             raise ValueError(f"node {number} begins at token {node.start} and cannot be truncated to {tokens}")
@@ -251,10 +241,10 @@ class KVMemory:
             return
         if any(child.computed for child in node.children):
             raise MisuseError(f"there is KV in what stands on prefix {number}")
-        self._losses += node.length is not None
+        self._nodes.count_loss(node)
         self._truncate(number, node, self.device_blocks_for(kept))
         node.truncate(kept, kept, self.block_tokens)
-        node.epoch = next(self._epochs)
+        node.epoch = self._nodes.new_epoch()
 
     def swap_out(self, number: int, num_blocks: int | None = None) -> Ticket:
         """Start copying to the host what it lacks of the last ``num_blocks`` device blocks with KV (default: of all).
@@ -263,8 +253,8 @@ class KVMemory:
         that the new one would not touch is given up. Raises OutOfBlocksError (host), NothingToCopyError,
         CopyPendingError.
         """
-        node = self._settled(number)
-        blocks, after = self._to_mirror(node, num_blocks)
+        node = self._nodes.settled(number)
+        blocks, after = node.to_mirror(num_blocks, self.block_tokens)
         if not blocks:
             raise NothingToCopyError(f"node {number}: {node.mirrored} of {node.computed} tokens are mirrored")
         held = self.host.used(number)
@@ -282,7 +272,7 @@ class KVMemory:
 
     def host_growth(self, number: int, num_blocks: int | None = None) -> int:
         """Return how many host blocks `swap_out` takes, those that it frees taken off."""
-        _, after = self._to_mirror(self._node(number), num_blocks)
+        _, after = self._nodes.node(number).to_mirror(num_blocks, self.block_tokens)
         return len(after) - self.host.used(number)
 
     def swap_in(self, number: int) -> Ticket:
@@ -290,7 +280,7 @@ class KVMemory:
 
         Raises OutOfBlocksError (device), NothingToCopyError, CopyPendingError.
         """
-        node = self._settled(number)
+        node = self._nodes.settled(number)
         end = node.computed
         if node.is_resident:
             raise NothingToCopyError(f"node {number}: all {end} tokens are resident")
@@ -330,17 +320,19 @@ class KVMemory:
 
     def reclaimable_device(self, number: int) -> int:
         """Count what `reclaim_device` could free: a mirrored tail, or the blocks without KV; none under copy."""
-        node = self._node(number)
-        return 0 if node.ticket is not None else self._num_unneeded(number, node)
+        node = self._nodes.node(number)
+        return 0 if node.ticket is not None else self.device.used(number) - node.needed_blocks(self.block_tokens)
 
     def arriving_device(self, number: int) -> int:
         """Count what `reclaim_device` could free once a node's copy in flight has succeeded; 0 without one."""
-        node = self._node(number)
-        return 0 if node.ticket is None else self._num_unneeded(number, node.after_copy())
+        node = self._nodes.node(number)
+        if node.ticket is None:
+            return 0
+        return self.device.used(number) - node.after_copy().needed_blocks(self.block_tokens)
 
     def reclaimable_host(self, number: int) -> int:
         """Count what `reclaim_host` could free: all blocks when all KV is resident, else none; none under copy."""
-        node = self._node(number)
+        node = self._nodes.node(number)
         if node.ticket is not None or not node.is_resident:
             return 0
         return self.host.used(number)
@@ -361,7 +353,7 @@ class KVMemory:
 
         Blocks under copy do not move. Sources are free at once: steps and copies that use them follow the moves.
         """
-        movable = {number for number, node in self._nodes.items() if node.ticket is None}
+        movable = {node.number for node in self._nodes if node.ticket is None}
         return tuple(self.device.compact(self.device.initial_group, budget, movable))
 
     def check(self) -> None:
@@ -369,100 +361,13 @@ class KVMemory:
         self.device.check()
         self.host.check()
         self._copies.check()
-        known = set(self._nodes)
+        self._nodes.check()
+        known = {node.number for node in self._nodes}
         for groups in (self.device, self.host):
             assert {owner for owner in groups.owners if owner >= 0} == known, "owners are not the nodes"
-        for number, node in self._nodes.items():
-            self._check_marks(number, node)
-            self._check_place(number, node)
-
-    def _check_marks(self, number: int, node: Node) -> None:
-        name = f"node {number}"
-        device, host = self.device.used(number), self.host.used(number)
-        assert device >= self.device_blocks_for(node.resident), f"{name}: resident tokens without blocks"
-        mirrored = self.device_blocks_for(node.mirrored) - node.first_mirrored
-        assert host == mirrored or (host > mirrored and node.ticket is not None), f"{name}: {host} host blocks"
-        assert mirrored > 0 or node.mirrored == node.first_mirrored == 0, f"{name}: an empty copy has a place"
-        begins = node.first_mirrored * self.block_tokens
-        assert node.is_resident or begins <= node.resident, f"{name}: {node.resident} resident, copy from {begins}"
-        whole = node.is_resident or node.resident % self.block_tokens == 0
-        assert whole, f"{name}: resident ends at token {node.resident}, inside a block"
-        assert node.ticket is None or node.ticket in self.tickets, f"{name}: its ticket has ended"
-
-    def _check_place(self, number: int, node: Node) -> None:
-        name, parent = f"node {number}", node.parent
-        assert node.number == number, f"{name} has the number {node.number}"
-        assert node.start == (0 if parent is None else parent.end), f"{name} begins at token {node.start}"
-        assert parent is None or (node in parent.children and self._nodes[parent.number] is parent), (
-            f"{name}: its parent"
-        )
-        assert parent is None or parent.is_complete or not node.computed, f"{name} has KV, and its prefix does not"
-        assert all(child.parent is node for child in node.children), f"{name}: its children"
-        if node.length is None:
-            assert not node.children, f"{name} is a tail, and nodes stand on it"
-            return
-        assert node.length > 0, f"{name} is an empty prefix"
-        assert node.length % self.block_tokens == 0, f"{name} ends inside a block"
-        assert node.computed <= node.length, f"{name} has KV of {node.computed} tokens, it has {node.length}"
-        assert self.device.used(number) * self.block_tokens <= node.length, f"{name} has too many device blocks"
-
-    def _enter(self, node: Node) -> None:
-        self._nodes[node.number] = node
-        self.device.grow(node.number, 0)
-        self.host.grow(node.number, 0)
-
-    def _require_new(self, number: int) -> None:
-        if number < 0:
-            raise ValueError(f"numbers start at 0, {number} is not one")
-        if number in self._nodes:
-            raise DuplicateOwnerError(f"node {number} was already added")
-
-    def _node(self, number: int) -> Node:
-        node = self._nodes.get(number)
-        if node is None:
-            raise UnknownOwnerError(f"there is no node {number}")
-        return node
-
-    def _tail(self, sequence: int) -> Node:
-        node = self._nodes.get(sequence)
-        if node is None or node.length is not None:
-            self._node(sequence)
-            raise MisuseError(f"node {sequence} is a prefix, not a sequence")
-        return node
-
-    def _stands_ready(self, tail: Node) -> bool:
-        """Return whether all that a sequence stands on is complete and resident; it is until something is lost."""
-        if tail.parent is None or tail.ready_at == self._losses:
-            return True
-        if any(prefix.resident != prefix.length for prefix in tail.above()):
-            return False
-        tail.ready_at = self._losses
-        return True
-
-    def _prefix(self, number: int) -> Node:
-        node = self._node(number)
-        if node.length is None:
-            raise MisuseError(f"node {number} is the tail of a sequence, not a prefix")
-        return node
-
-    def _settled(self, number: int) -> Node:
-        """Return a node. Raises CopyPendingError if a copy of it is in flight."""
-        node = self._node(number)
-        if node.ticket is not None:
-            raise CopyPendingError(f"node {number}: ticket {node.ticket.number} is in flight")
-        return node
-
-    def _next_tokens(self, tail: Node, tokens: int) -> Sequence[tuple[Node, int]]:
-        """Divide the next ``tokens`` tokens of a sequence among the nodes of its path that have none of their KV."""
-        if self._stands_ready(tail):
-            return [(tail, tokens)]
-        parts = []
-        for node in tail.path():
-            more = tokens if node.length is None else min(tokens, node.length - node.computed)
-            if more:
-                parts.append((node, more))
-                tokens -= more
-        return parts
+        for node in self._nodes:
+            node.check(self.device.used(node.number), self.host.used(node.number), self.block_tokens)
+            assert node.ticket is None or node.ticket in self.tickets, f"node {node.number}: its ticket has ended"
 
     def _grow(self, groups: BlockGroups, node: Node, num_blocks: int) -> None:
         """Give a node at least so many blocks. A prefix never grows beyond its length, so it gets no reserve."""
@@ -473,30 +378,7 @@ class KVMemory:
     def _end(self, ticket: Ticket) -> Node | None:
         """End the ticket. Return its node, or None if that was dropped (its number may be in use again)."""
         self._copies.end(ticket)
-        node = self._nodes.get(ticket.node)
-        return None if node is None or node.ticket != ticket else node
-
-    def _to_mirror(self, node: Marks, num_blocks: int | None) -> tuple[range, range]:
-        """Return the blocks to copy so that the last ``num_blocks`` can be given, and those that the host has then.
-
-        A copy grows where it touches what is asked for. Where blocks lie between, they are copied too if they are no
-        more than the copy has; else the copy starts anew. So no more is copied than was asked for and copied before.
-        """
-        on_device, computed = self.device_blocks_for(node.resident), self.device_blocks_for(node.computed)
-        first = 0 if num_blocks is None else max(0, on_device - num_blocks)
-        if node.mirrored == node.computed:
-            last = node.first_mirrored
-            return range(first, last), range(min(first, last), computed)
-        full = node.mirrored // self.block_tokens
-        if node.mirrored and node.first_mirrored <= first <= 2 * full - node.first_mirrored:
-            return range(full, computed), range(node.first_mirrored, computed)
-        return range(first, computed), range(first, computed)
-
-    def _num_unneeded(self, number: int, node: Marks) -> int:
-        """Count the device blocks that hold no KV, or KV that is mirrored to its end."""
-        is_clean = node.mirrored == node.computed
-        needed = node.first_mirrored if is_clean else self.device_blocks_for(node.resident)
-        return self.device.used(number) - needed
+        return self._nodes.under_copy(ticket)
 
     def _truncate(self, number: int, node: Marks, blocks: int) -> None:
         """Keep the first ``blocks`` blocks on both sides."""
@@ -509,8 +391,8 @@ class KVMemory:
         if blocks <= 0:
             return 0
         groups.shrink(number, groups.used(number) - blocks)
-        node = self._node(number)
-        self._losses += node.length is not None
+        node = self._nodes.node(number)
+        self._nodes.count_loss(node)
         device, host = self.device.used(number), node.first_mirrored + self.host.used(number)
         node.truncate(device * self.block_tokens, host * self.block_tokens, self.block_tokens)
         return blocks

@@ -48,6 +48,26 @@ class Marks:
             return self.first_mirrored
         return min(self.first_mirrored, ticket.first_block) if self.mirrored else ticket.first_block
 
+    def to_mirror(self, num_blocks: int | None, block_tokens: int) -> tuple[range, range]:
+        """Return the blocks to copy so that the last ``num_blocks`` can be given, and those that the host has then.
+
+        A copy grows where it touches what is asked for. Where blocks lie between, they are copied too if they are no
+        more than the copy has; else the copy starts anew. So no more is copied than was asked for and copied before.
+        """
+        on_device, computed = -(-self.resident // block_tokens), -(-self.computed // block_tokens)
+        first = 0 if num_blocks is None else max(0, on_device - num_blocks)
+        if self.mirrored == self.computed:
+            last = self.first_mirrored
+            return range(first, last), range(min(first, last), computed)
+        full = self.mirrored // block_tokens
+        if self.mirrored and self.first_mirrored <= first <= 2 * full - self.first_mirrored:
+            return range(full, computed), range(self.first_mirrored, computed)
+        return range(first, computed), range(first, computed)
+
+    def needed_blocks(self, block_tokens: int) -> int:
+        """Return how many leading device blocks hold KV that is not mirrored to its end."""
+        return self.first_mirrored if self.mirrored == self.computed else -(-self.resident // block_tokens)
+
     def truncate(self, resident: int, mirrored: int, block_tokens: int) -> None:
         """Lower the watermarks to at most these."""
         self.resident = min(self.resident, resident)

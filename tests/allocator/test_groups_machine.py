@@ -84,6 +84,18 @@ class BlockGroupsMachine(RuleBasedStateMachine):
             self.owner_of |= dict.fromkeys(moved, to)
             self.blocks[owner], self.blocks[to] = self.blocks[owner][:first], had + moved
 
+    @precondition(lambda self: self.blocks and len(self.blocks) < 8)
+    @rule(data=st.data(), share=st.floats(0, 1))
+    def split(self, data: st.DataObject, share: float) -> None:
+        owner = data.draw(st.sampled_from(sorted(self.blocks)))
+        head = min(set(range(8)) - self.blocks.keys())
+        first = round(share * len(self.blocks[owner]))
+        given, kept = self.blocks[owner][:first], self.blocks[owner][first:]
+        self.groups.split(owner, first, head)
+        assert (self.now(head), self.now(owner)) == (given, kept), "a split moved blocks"
+        self.follow(owner)
+        self.follow(head)
+
     @precondition(lambda self: self.blocks)
     @rule(data=st.data(), share=st.floats(0, 1))
     def grow_front(self, data: st.DataObject, share: float) -> None:
