@@ -23,6 +23,8 @@ Each setting is a flag, an environment variable with the prefix `{ENV_PREFIX}`, 
 `--config` (or `{ENV_PREFIX}CONFIG`) names. Flags take precedence over the environment, the environment over the file,
 and the file over the defaults. An unknown flag or key, or a value out of range, is an error: one line, exit code 2.
 
+`fastswitch serve MODEL` is the same as `--model MODEL`: [models.md](models.md).
+
 In Kubernetes set `enableServiceLinks: false`; otherwise a service called `fastswitch` sets `{ENV_PREFIX}PORT` to an
 address.
 

