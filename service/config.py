@@ -40,6 +40,7 @@ KVCacheDType = Literal["auto", "bfloat16", "float32"]
 CPUFeatures = Literal["auto", "avx512-bf16", "avx512-vnni", "avx512", "avx-vnni", "avx2", "sse4"]
 PrefixSharing = Literal["tenant", "user", "off"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["auto", "text", "json"]
 
 
 class Size(ByteSize):
@@ -255,6 +256,9 @@ class ServeSettings(BaseSettings):
         None, ge=1, description="Answer tokens after which every request is preempted, and its KV is swapped out"
     )
     log_level: LogLevel = Field("info", description="Lowest severity of log lines that are written")
+    log_format: LogFormat = Field(
+        "auto", description="Form of log lines: text for people, json for programs. auto: text on a terminal, else json"
+    )
 
     @field_validator("trusted_proxies", mode="before")
     @classmethod

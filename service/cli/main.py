@@ -24,6 +24,8 @@ from service.machine.cpu_features import compile_for, levels_here
 from service.machine.cpus import usable_cpus
 from service.machine.interpreter import switch_sooner
 from service.machine.malloc import limit_heaps
+from service.telemetry.logs import configure_logs
+from service.telemetry.start_progress import start_progress
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
@@ -104,9 +106,12 @@ def _serve(settings: ServeSettings) -> int:
     limit_instructions(settings.cpu_features, os.environ)
     limit_heaps()
     switch_sooner()
-    from service.cli.serve import serve  # noqa: PLC0415 - heavy, and reads the variables above when it is loaded
+    configure_logs(settings.log_level, log_format=settings.log_format)
+    with start_progress() as progress:
+        progress.stage("loading the program")
+        from service.cli.serve import serve  # noqa: PLC0415 - heavy, and reads the variables above when it is loaded
 
-    return serve(settings, began)
+        return serve(settings, began, progress)
 
 
 def limit_threads(asked: int | None, environment: MutableMapping[str, str]) -> None:

@@ -10,7 +10,15 @@ from typing import Any
 from service.errors import ModelLoadError
 from service.execution.models import gguf_model, safetensors_dir
 from service.execution.models.architecture import ModelConfig
-from service.execution.models.assemble import Destination, TensorSource, assemble, num_weights
+from service.execution.models.assemble import (
+    Destination,
+    Report,
+    TensorSource,
+    assemble,
+    num_bytes,
+    num_weights,
+    unreported,
+)
 from service.execution.models.chat_template import ChatTemplate
 from service.execution.models.dense_weights import HostWeights
 from service.execution.models.gguf_file import GgufFile
@@ -69,10 +77,15 @@ class OpenedModel(ModelDescription):
         """How many numbers `load` puts into memory."""
         return num_weights(self.tensors, self.tied)
 
-    def load(self, destination: Destination) -> LoadedModel:
+    def num_bytes(self, destination: Destination) -> int:
+        """Return the memory that `load` takes. Raises `ModelLoadError`."""
+        with _errors_naming(self.location):
+            return num_bytes(self.tensors, self.tied, destination)
+
+    def load(self, destination: Destination, report: Report = unreported) -> LoadedModel:
         """Load the weights. Raises `ModelLoadError`, and what ``destination`` raises."""
         with _errors_naming(self.location):
-            weights = assemble(self.tensors, self.config, self.tied, destination)
+            weights = assemble(self.tensors, self.config, self.tied, destination, report)
         description = {field.name: getattr(self, field.name) for field in fields(ModelDescription)}
         return LoadedModel(**description, weights=weights)
 
