@@ -11,7 +11,7 @@ import argparse
 import ipaddress
 import os
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -339,9 +339,16 @@ def local_url(host: str, port: int) -> str:
     return f"http://{f'[{reachable}]' if ':' in reachable else reachable}:{port}"
 
 
-def add_serve_flags(parser: argparse.ArgumentParser) -> CliSettingsSource[ServeSettings]:
+def add_serve_flags(
+    parser: argparse.ArgumentParser, add_argument: Callable[..., Any] = argparse.ArgumentParser.add_argument
+) -> CliSettingsSource[ServeSettings]:
     """Add one flag for each setting, ``--config``, and the model as a word of its own to ``parser``."""
-    parser.add_argument("model_tag", nargs="?", metavar="MODEL", help="the same as --model, and more usual")
+    parser.add_argument(
+        "model_tag",
+        nargs="?",
+        metavar="MODEL",
+        help="path of a GGUF file or a folder, or org/name of Hugging Face: the same as --model",
+    )
     parser.add_argument(
         "--config",
         type=Path,
@@ -349,7 +356,7 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> CliSettingsSource[ServeS
         metavar="FILE",
         help="TOML file with any of these settings, e.g. max_num_seqs = 32",
     )
-    return CliSettingsSource(ServeSettings, root_parser=parser)
+    return CliSettingsSource(ServeSettings, root_parser=parser, add_argument_method=add_argument)
 
 
 def resolve(flags: argparse.Namespace, source: CliSettingsSource[ServeSettings]) -> ServeSettings:

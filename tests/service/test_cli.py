@@ -69,6 +69,12 @@ def test_the_version_is_printed():
     assert result.stdout.startswith("fastswitch ")
 
 
+def test_the_command_alone_says_what_to_do_next():
+    result = run()
+    assert result.returncode == 0
+    assert all(f"fastswitch {command}" in result.stdout for command in ("serve", "serve Qwen/Qwen3-0.6B", "chat"))
+
+
 def test_help_lists_the_commands():
     assert {"serve", "chat"} <= set(run("--help").stdout.split())
 
@@ -76,13 +82,17 @@ def test_help_lists_the_commands():
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ((), "COMMAND"),
         (("sing",), "sing"),
         (("serve", "--prot", "1"), "--prot"),
         (("serve", "--port", "x"), "--port"),
         (("serve", "--host", "0.0.0.0"), "--allow-anonymous"),
         (("serve", "--config", "/does/not/exist.toml"), "exist.toml"),
-        (("serve", "--host", "127.0.0.1", "--model", "/does/not/exist.gguf", "--port", "0"), "exist.gguf"),
+        (
+            ("serve", "--host", "127.0.0.1", "--model", "/does/not/exist.gguf", "--port", "0"),
+            "exist.gguf: no such file",
+        ),
+        (("serve", "--host", "192.0.2.1", "--allow-anonymous", "--port", "0"), "--host is an address of this machine"),
+        (("serve", "a.gguf", "--model", "b.gguf"), "given twice: a.gguf and --model b.gguf"),
         (
             ("serve", "--port", "0", "--record-trace", "/does/not/exist/t.jsonl"),
             "t.jsonl: No such file",
@@ -106,7 +116,9 @@ def test_a_port_in_use_is_reported_before_a_model_is_loaded():
         port = taken.getsockname()[1]
         result = run("serve", "--port", str(port), "--model", "/does/not/exist.gguf")
     assert result.returncode == 2
-    assert f"port {port}: Address already in use" in result.stderr
+    assert (
+        f"port {port}: Address already in use; stop what listens there, or choose another with --port" in result.stderr
+    )
 
 
 @pytest.mark.parametrize(
