@@ -343,12 +343,8 @@ def add_serve_flags(
     parser: argparse.ArgumentParser, add_argument: Callable[..., Any] = argparse.ArgumentParser.add_argument
 ) -> CliSettingsSource[ServeSettings]:
     """Add one flag for each setting, ``--config``, and the model as a word of its own to ``parser``."""
-    parser.add_argument(
-        "model_tag",
-        nargs="?",
-        metavar="MODEL",
-        help="path of a GGUF file or a folder, or org/name of Hugging Face: the same as --model",
-    )
+    what = "path of a GGUF file or a folder, or org/name of Hugging Face: the same as --model"
+    parser.add_argument("model_tag", nargs="?", metavar="MODEL", help=what)
     parser.add_argument(
         "--config",
         type=Path,
