@@ -4,7 +4,6 @@ import socket
 import time
 from dataclasses import asdict
 
-import structlog
 from aiohttp import web
 
 from service.api import server
@@ -24,8 +23,6 @@ from service.execution.serving_device import ServingDevice
 from service.telemetry.metrics import Metrics
 from service.telemetry.start_progress import StartProgress, Unwatched
 from service.telemetry.trace_recorder import TraceRecorder
-
-log = structlog.get_logger(__name__)
 
 
 def serve(settings: ServeSettings, began: float, progress: StartProgress) -> int:
@@ -98,9 +95,7 @@ def _open(model: str | None, progress: StartProgress) -> OpenedModel:
         return open_model(model)
     from service.execution.models.hub.download import download  # noqa: PLC0415 - heavy
 
-    log.info("model_from_hub", model=str(name))
-    progress.step_aside()  # for the bars of the download
-    location = download(name)
+    location = download(name, progress)
     progress.stage("reading the tokenizer")
     return open_model(location, name.repository)
 

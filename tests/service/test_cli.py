@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import pty
 import re
 import shutil
 import signal
@@ -11,6 +12,7 @@ import subprocess
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
@@ -168,6 +170,28 @@ async def test_a_server_answers_and_ends_on_sigterm(start):
     assert process.returncode == 0
     assert f"{url}/v1/chat/completions" in out.decode()
     assert all(json.loads(line) for line in err.decode().splitlines())
+
+
+def test_a_terminal_sees_what_a_start_does_and_no_json(tiny_model_path):
+    terminal, end = pty.openpty()
+    command = [*COMMAND, "serve", str(tiny_model_path), "--port", "0", *SMALL]
+    environment = ENVIRONMENT | {"TERM": "xterm", "COLUMNS": "200"}
+    with subprocess.Popen(command, stdout=end, stderr=end, cwd=ROOT, env=environment) as process:
+        os.close(end)
+        shown = b""
+        with suppress(OSError):  # what Linux raises when the other end is closed
+            while b"Ctrl-C stops it" not in shown:
+                shown += os.read(terminal, 65536)
+            process.send_signal(signal.SIGTERM)
+            while more := os.read(terminal, 65536):
+                shown += more
+    os.close(terminal)
+    assert process.returncode == 0
+    before, _, after = shown.decode().partition("FastSwitch serves tiny at")
+    assert "loading the program" in before
+    assert re.search(r"\[.*info.*\] .*draining", after)
+    assert b'{"' not in shown
+    assert b"\x1b[?25l" not in shown  # a signal would leave the cursor hidden
 
 
 async def test_what_came_in_is_recorded_without_its_text(start, tmp_path):

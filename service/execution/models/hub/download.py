@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import httpx2
 import structlog
@@ -26,7 +27,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import logging as hub_logging
 
-from service.errors import ModelLoadError
+from service.errors import ModelLoadError, readable
 from service.execution.models import gguf_model, safetensors_dir
 from service.execution.models.hub.gguf_choice import choose_gguf
 from service.execution.models.hub.name import HubName
@@ -38,28 +39,50 @@ REQUIRED = ("tokenizer.json",)
 OPTIONAL = ("generation_config.json", "tokenizer_config.json", "chat_template.jinja")
 
 
+WORTH_A_LINE = 1 << 20  # bytes: larger files are worth a line of the log
+
+
+class Watch(Protocol):
+    """Is told what is waited for."""
+
+    def stage(self, what: str) -> None:
+        """An answer of the hub is waited for."""
+
+    def step_aside(self) -> None:
+        """A file is downloaded, with a bar of its own on a terminal."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Repository:
     """What a repository has, or of it the cache; ``architecture`` is that of its GGUF files, if the hub says it."""
 
     name: HubName
     files: frozenset[str]
+    watch: Watch
     architecture: str | None = None
 
     def get(self, file: str) -> Path:
         """Return the path of a file, which is downloaded unless the cache has it."""
         if file not in self.files:
             raise ModelLoadError(f"{file} is missing")
-        return Path(hf_hub_download(self.name.repository, file, revision=self.name.revision))
+        repository, revision = self.name.repository, self.name.revision
+        self.watch.stage(f"asking {constants.ENDPOINT} for {file}")
+        found = hf_hub_download(repository, file, revision=revision, dry_run=True)
+        if not found.will_download:
+            return Path(found.local_path)
+        if (size := found.file_size or 0) >= WORTH_A_LINE:
+            log.info("downloading", file=file, size=readable(size))
+        self.watch.step_aside()  # for the package's bar
+        return Path(hf_hub_download(repository, file, revision=revision))
 
 
-def download(name: HubName) -> Path:
+def download(name: HubName, watch: Watch) -> Path:
     """Return the GGUF file or the directory that ``name`` means. Raises `ModelLoadError`, of one line."""
     hub_logging.enable_propagation()
     hub_logging.get_logger("huggingface_hub").handlers.clear()  # ours has the form that the settings ask for
     logging.getLogger("httpx2").setLevel(logging.WARNING)  # it would log every request
     with _errors_naming(name):
-        repository = _repository(name)
+        repository = _repository(name, watch)
         if name.file is None and CONFIG in repository.files and repository.files & {WEIGHTS, INDEX}:
             return _directory(repository)
         file = choose_gguf(name, repository.files)
@@ -68,8 +91,9 @@ def download(name: HubName) -> Path:
         return repository.get(file)
 
 
-def _repository(name: HubName) -> _Repository:
+def _repository(name: HubName, watch: Watch) -> _Repository:
     """Ask the hub, or look into the cache if it cannot be asked."""
+    watch.stage(f"asking {constants.ENDPOINT} for {name.repository}")
     try:
         info = HfApi().model_info(name.repository, revision=name.revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
     except (OfflineModeIsEnabled, httpx2.TransportError) as error:
@@ -78,9 +102,9 @@ def _repository(name: HubName) -> _Repository:
             raise
         if not isinstance(error, OfflineModeIsEnabled):
             log.warning("hub_not_reached", endpoint=constants.ENDPOINT, error=type(error).__name__, model=str(name))
-        return _Repository(name, cached)
+        return _Repository(name, cached, watch)
     files = frozenset(each.rfilename for each in info.siblings or ())
-    return _Repository(name, files, (info.gguf or {}).get("architecture"))
+    return _Repository(name, files, watch, (info.gguf or {}).get("architecture"))
 
 
 def _cached(name: HubName) -> frozenset[str]:
@@ -101,7 +125,7 @@ def _cached(name: HubName) -> frozenset[str]:
 
 def _directory(repository: _Repository) -> Path:
     directory = repository.get(CONFIG).parent
-    safetensors_dir.read_config(directory)  # raises for a family that is not served
+    _require_served(directory)
     for file in REQUIRED:
         repository.get(file)
     for file in repository.files.intersection(OPTIONAL):
@@ -111,6 +135,14 @@ def _directory(repository: _Repository) -> Path:
     for path in safetensors_dir.weight_files(directory):
         repository.get(path.relative_to(directory).as_posix())
     return directory
+
+
+def _require_served(directory: Path) -> None:
+    """Raise `ModelLoadError` for a family that is not served, without the cache's long path."""
+    try:
+        safetensors_dir.read_config(directory)
+    except ModelLoadError as error:
+        raise ModelLoadError(error.message.replace(f"{directory}/", "")) from error
 
 
 @contextmanager

@@ -19,8 +19,9 @@ import sys
 from service.errors import ModelLoadError
 from service.execution.models.hub.download import download
 from service.execution.models.hub.name import hub_name
+from service.telemetry.start_progress import Unwatched
 try:
-    print(download(hub_name(sys.argv[1])))
+    print(download(hub_name(sys.argv[1]), Unwatched()))
 except ModelLoadError as error:
     sys.exit(error.message)
 """
@@ -89,7 +90,9 @@ def test_a_broken_connection_is_gone_on_from(hub: Hub, fetch: Fetch) -> None:
     content = bytes(range(256)) * (24 << 12)  # the package stores 10 MiB at a time
     model = hub.put("org/big", {"big.gguf": content})
     model.breaks["big.gguf"] = 1
-    assert fetched(fetch("org/big")).read_bytes() == content
+    result = fetch("org/big")
+    assert fetched(result).read_bytes() == content
+    assert "24 MiB" in result.stdout
     (_, whole), (_, rest) = hub.sent
     assert (whole, rest) == (None, f"bytes={10 << 20}-")
 
@@ -124,6 +127,7 @@ def test_a_family_that_is_not_served_is_refused_before_its_weights_come(
     hub.put("org/other", files, architecture=architecture)
     line = refusal(fetch("org/other"))
     assert "'gpt2' is not supported, only llama" in line
+    assert "snapshots" not in line
     assert "qwen3" in line
     assert hub.names_sent <= {"config.json"}
 
