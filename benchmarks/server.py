@@ -34,6 +34,10 @@ class Server:
         return int(peak.split()[1]) / 1024
 
 
+# Requests say themselves how to sample: what suits the bundled model costs time, and would end answers that repeat.
+PLAIN = ("--generation-config", "vllm")
+
+
 @asynccontextmanager
 async def running_server(
     *flags: str, environment: Mapping[str, str] | None = None, log: Path | None = None, port: int | None = None

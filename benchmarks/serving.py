@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from benchmarks.record import Figures
-from benchmarks.server import Server, running_server
+from benchmarks.server import PLAIN, Server, running_server
 from clients.client import Client
 
 REPEATS = 3
@@ -27,7 +27,7 @@ def measure() -> Figures:
 
 async def _measure() -> Figures:
     figures = await _start_up()
-    async with running_server() as server, Client(server.url) as client:
+    async with running_server(*PLAIN) as server, Client(server.url) as client:
         await _decode_rate(client, 1)
         figures["prefill_tokens_per_s"] = await _median(lambda: _prefill_rate(client))
         for streams in STREAMS:
@@ -43,7 +43,7 @@ async def _start_up() -> Figures:
     with tempfile.TemporaryDirectory() as cache:
         starts = []
         for _ in range(1 + REPEATS):
-            async with running_server(environment={"NUMBA_CACHE_DIR": cache}) as server:
+            async with running_server(*PLAIN, environment={"NUMBA_CACHE_DIR": cache}) as server:
                 starts.append(server.start_s)
     return {"start_cold_s": starts[0], "start_warm_s": statistics.median(starts[1:])}
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import ByteSize, Field, FilePath, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     CliApp,
@@ -37,6 +37,7 @@ DEFAULT_PRESET = "groups+reuse+async"
 
 DType = Literal["auto", "bfloat16", "float16", "float32"]
 KVCacheDType = Literal["auto", "bfloat16", "float32"]
+RepetitionGuard = Literal["auto", "on", "off"]
 CPUFeatures = Literal["auto", "avx512-bf16", "avx512-vnni", "avx512", "avx-vnni", "avx2", "sse4"]
 PrefixSharing = Literal["tenant", "user", "off"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -103,7 +104,18 @@ class ServeSettings(BaseSettings):
     generation_config: Literal["auto", "vllm"] = Field(
         "auto",
         description="Source of sampling fields that a request leaves out. auto: the model's generation_config.json, "
-        "then OpenAI's defaults; vllm: OpenAI's defaults alone",
+        "then what is known to suit the model, then OpenAI's defaults; vllm: OpenAI's defaults alone",
+    )
+    default_max_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="Most tokens of an answer whose request has no max_tokens. Unset: what suits the model or, if that "
+        "is not known, all that the context leaves",
+    )
+    repetition_detection: RepetitionGuard = Field(
+        "auto",
+        description="Whether an answer ends that repeats itself, if its request does not say: with four times the same "
+        "8 to 256 tokens, as `repetition`. auto: for models that need it, such as the bundled one",
     )
     device: str = Field(
         "auto",
@@ -199,6 +211,11 @@ class ServeSettings(BaseSettings):
     enable_prefix_caching: bool = Field(
         True, description="vLLM's name: --no-enable-prefix-caching is the same as --prefix-sharing off"
     )
+    warm_prompt: Annotated[tuple[FilePath, ...], NoDecode] = Field(
+        (),
+        description="Files of system prompts, separated by commas, which are computed before the server is ready, and "
+        "kept until their blocks are needed",
+    )
     max_sessions: int = Field(1024, ge=0, description="Idle conversations that may keep their KV between turns")
     session_ttl: float = Field(
         600.0,
@@ -268,6 +285,11 @@ class ServeSettings(BaseSettings):
             raise ValueError("should be a list, or a string with commas")
         return tuple(ipaddress.ip_network(str(each).strip()) for each in listed)
 
+    @field_validator("warm_prompt", mode="before")
+    @classmethod
+    def _read_paths(cls, paths: Any) -> Any:
+        return tuple(path.strip() for path in paths.split(",")) if isinstance(paths, str) else paths
+
     @field_validator("policy")
     @classmethod
     def _known_policy(cls, policy: str) -> str:
@@ -298,6 +320,12 @@ class ServeSettings(BaseSettings):
                 f"--max-num-batched-tokens {self.max_num_batched_tokens} must be at least "
                 f"--max-num-seqs {self.max_num_seqs}: every running sequence takes a token of the step"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _share_warm_prompts(self) -> "ServeSettings":
+        if self.warm_prompt and self.sharing == "off":
+            raise ValueError("--warm-prompt is of no use where no request reuses another's KV (--prefix-sharing off)")
         return self
 
     @property

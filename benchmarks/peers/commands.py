@@ -4,8 +4,9 @@ import argparse
 from pathlib import Path
 
 from benchmarks.peers.outcome import OURS
+from benchmarks.server import PLAIN
 
-SERVE = "{python} -m service.cli serve --port {port} --log-level warning"
+SERVE = " ".join(["{python} -m service.cli serve --port {port} --log-level warning", *PLAIN])
 
 
 def serve(model: Path | None, *flags: str) -> str:

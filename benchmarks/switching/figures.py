@@ -54,7 +54,7 @@ def _of_server(grown: dict[str, float], window_s: float, block_bytes: int) -> Fi
         **_copies(grown, "in", block_bytes),
         "link_busy_s": total("link_busy_seconds_total"),
         "recomputed_tokens": total("recomputed_tokens_total"),
-        "reused_tokens": total("reused_tokens_total"),
+        "reused_tokens": total("reused_tokens_total{kind=continued}") + total("reused_tokens_total{kind=shared}"),
         "contaminated_blocks": total("contaminated_blocks_total"),
         "stall_share": total("copy_wait_seconds_total") / window_s,
         "device_idle_share": total("device_idle_seconds_total") / window_s,

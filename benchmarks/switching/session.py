@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.record import commit
-from benchmarks.server import running_server
+from benchmarks.server import PLAIN, running_server
 from clients.report import Run, read_run
 from clients.trace import Trace, write_trace
 
@@ -69,7 +69,7 @@ class RunFolder:
 async def _measure(flags: Sequence[str], trace: Path, load: Path) -> dict[str, object]:
     load_average, date = os.getloadavg()[0], datetime.now(UTC).isoformat(timespec="seconds")
     began, others = time.monotonic(), _others_cpu_s()
-    async with running_server(*flags) as server:
+    async with running_server(*PLAIN, *flags) as server:
         before = await server.metrics()
         await _load("--url", server.url, "--trace", str(trace), "--run-name", RUN_NAME, "--output", str(load))
         after = await server.metrics()

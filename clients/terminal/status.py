@@ -13,6 +13,7 @@ from clients.client import Client
 from clients.errors import AccessDeniedError, ClientError
 
 PIPE_WIDTH = 200  # columns of output that does not go to a terminal
+MOST_PREFIXES = 10
 
 State = Mapping[str, Any]  # the JSON of /debug/state
 
@@ -49,7 +50,8 @@ def show(state: State, out: Console) -> None:
     if core is None:
         out.print("the engine does not answer", style="red")
     else:
-        for table in (_requests(core["requests"]), _sessions(core["idle_sessions"]), _pools(core["pools"])):
+        sessions, prefixes = _sessions(core["idle_sessions"]), _prefixes(core["prefixes"])
+        for table in (_requests(core["requests"]), sessions, prefixes, _pools(core["pools"])):
             out.print(table)
     if state["tenants"]:
         out.print(_tenants(state["tenants"], state["service_window_s"]))
@@ -96,6 +98,16 @@ def _sessions(sessions: Sequence[State]) -> Table:
             of_tenant[index] += more
     rows = ((tenant, *counts) for tenant, counts in sums.items())
     return _table(f"{len(sessions)} idle sessions", ("tenant", "sessions", "tokens with KV", "blocks"), rows)
+
+
+def _prefixes(prefixes: Sequence[State]) -> Table:
+    """Return a table of the largest prefixes that several sessions share."""
+    shared = sorted((each for each in prefixes if each["sessions"] > 1), key=lambda each: each["tokens"], reverse=True)
+    columns = ("prefix", "stands_on", "tokens", "computed", "blocks", "host_blocks", "sessions", "live")
+    names = ("number", "prefix", *columns[2:])
+    rows = ([each[name] for name in names] for each in shared[:MOST_PREFIXES])
+    more = f", the largest {MOST_PREFIXES} of them" if len(shared) > MOST_PREFIXES else ""
+    return _table(f"{len(shared)} shared prefixes{more}", columns, rows)
 
 
 def _pools(pools: Sequence[State]) -> Table:

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 
 from aiohttp import web
 
@@ -39,6 +40,7 @@ from service.api.page.route import add_page
 from service.api.routes import METRICS_ROUTE, ROUTES
 from service.api.streams import EnginePort, Streams
 from service.api.waiting_line import WaitingLine
+from service.api.warm_prompts import WarmPrompt, compute_warm_prompts
 from service.api.websocket.route import chat_stream
 from service.api.websocket.sessions import SESSIONS, ChatSessions
 from service.core.messages.events import Event
@@ -56,10 +58,12 @@ def create_app(
     keys: Keys | None = None,
     metrics_listener: socket.socket | None = None,
     recorder: TraceRecorder | None = None,
+    warm_prompts: Sequence[WarmPrompt] = (),
 ) -> web.Application:
     """Return an application that starts ``engine`` when it starts, and stops it and closes ``recorder`` when it ends.
 
-    ``keys``: None means that no key is required. Metrics move to ``metrics_listener`` if there is one.
+    ``keys``: None means that no key is required. Metrics move to ``metrics_listener`` if there is one. The start ends
+    when ``warm_prompts`` are computed.
     """
     app = web.Application(client_max_size=limits.max_body, middlewares=[account, errors_as_json, identify])
     app[MODEL] = model
@@ -88,6 +92,7 @@ def create_app(
     if recorder is not None:
         app.on_cleanup.append(_closing(recorder))
     app.cleanup_ctx.extend([executor_context, _engine, _loop_lag])
+    app.on_startup.append(partial(compute_warm_prompts, warm_prompts))  # after the contexts, so that the engine runs
     return app
 
 

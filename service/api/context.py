@@ -18,6 +18,7 @@ from service.api.operations.service_history import ServiceHistory
 from service.api.streams import Streams
 from service.api.waiting_line import WaitingLine
 from service.config import PrefixSharing
+from service.core.messages.sampling import RepetitionDetection
 from service.execution.models.chat_template import ChatTemplate
 from service.execution.models.tokenizer import Tokenizer
 from service.execution.serving_device import ServingDevice
@@ -25,11 +26,21 @@ from service.telemetry.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True)
-class ServedModel:
-    """The model as clients see it.
+class Defaults:
+    """What a request gets that leaves it out.
 
-    ``sampling_defaults``: values of sampling fields that a request leaves out; the other fields have OpenAI's.
+    ``sampling``: sampling fields; those that are not there are OpenAI's. ``max_tokens``: of an answer; None: all that
+    is left. ``repetition_detection``: when an answer ends that repeats itself; None: never.
     """
+
+    sampling: Mapping[str, float] = field(default_factory=dict)
+    max_tokens: int | None = None
+    repetition_detection: RepetitionDetection | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """The model as clients see it."""
 
     name: str
     max_model_len: int
@@ -42,7 +53,7 @@ class ServedModel:
     created: int  # Unix seconds
     device: ServingDevice
     block_bytes: int = 0  # of KV
-    sampling_defaults: Mapping[str, float] = field(default_factory=dict)
+    defaults: Defaults = field(default_factory=Defaults)
 
 
 @dataclass(frozen=True, slots=True)

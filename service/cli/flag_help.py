@@ -8,7 +8,14 @@ from typing import Any
 AddArgument = Callable[..., argparse.Action]
 
 GROUPS = {
-    "model": ("model", "served_model_name", "max_model_len", "generation_config"),
+    "model": (
+        "model",
+        "served_model_name",
+        "max_model_len",
+        "generation_config",
+        "default_max_tokens",
+        "repetition_detection",
+    ),
     "address and keys": (
         "host",
         "port",
@@ -47,6 +54,7 @@ GROUPS = {
     "conversations": (
         "prefix_sharing",
         "enable_prefix_caching",
+        "warm_prompt",
         "max_sessions",
         "session_ttl",
         "max_chat_sessions",
@@ -94,8 +102,10 @@ def _metavar(setting: str, kind: str, description: str) -> str:
     if kind in _NUMBERS:
         unit = _FIRST_UNIT.search(description)
         return last_word if last_word == "PORT" else "N" if unit is None else unit[1].upper()
+    if "[" in kind:
+        return "FILES" if "Path" in kind else last_word
     choices = kind.startswith("{") or (kind.islower() and kind != "str")
-    return kind if choices and "[" not in kind else _KINDS.get(kind, last_word)
+    return kind if choices else _KINDS.get(kind, last_word)
 
 
 def _with_default(description: str) -> str:

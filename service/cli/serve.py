@@ -11,6 +11,7 @@ from service.api.access.keys import Keys
 from service.api.app import create_app
 from service.api.context import MODEL
 from service.api.loading import create_loading_app
+from service.api.warm_prompts import read_warm_prompt
 from service.cli import wiring
 from service.cli.open_backend import Devices, open_backend
 from service.config import ServeSettings, local_url
@@ -74,7 +75,7 @@ def build(
     progress = progress or Unwatched()
     model = _open(settings.model, progress)
     # These may raise, and so come before anything large is loaded.
-    max_model_len, defaults = wiring.max_model_len(settings, model), wiring.sampling_defaults(settings, model)
+    max_model_len, defaults = wiring.max_model_len(settings, model), wiring.defaults(settings, model)
     backend = open_backend(settings, model, devices, progress)
     progress.stage("starting the engine")
     core = Core(wiring.core_settings(settings, backend.device_blocks, backend.host_blocks), wiring.policy(settings))
@@ -84,7 +85,8 @@ def build(
     metrics.device.show_device(**asdict(backend.device))
     metrics.device.show_memory(backend.memory)
     served = wiring.served_model(settings, model, backend, max_model_len, defaults)
-    return create_app(engine, served, metrics, wiring.limits(settings), keys, metrics_listener, recorder)
+    warm_prompts = [read_warm_prompt(path, served) for path in settings.warm_prompt]
+    return create_app(engine, served, metrics, wiring.limits(settings), keys, metrics_listener, recorder, warm_prompts)
 
 
 def _open(model: str | None, progress: StartProgress) -> OpenedModel:

@@ -1,12 +1,11 @@
 """What each room receives of the settings, which alone hold the defaults."""
 
 import time
-from collections.abc import Mapping
 
 import structlog
 
 from allocator import BLOCK_TOKENS
-from service.api.context import Limits, ServedModel
+from service.api.context import Defaults, Limits, ServedModel
 from service.api.openai.schemas import checked_defaults
 from service.cli.backend import Backend
 from service.config import ServeSettings, is_loopback
@@ -16,6 +15,7 @@ from service.core.policies.ranking import Patience
 from service.core.switching.mechanisms import PRESETS
 from service.errors import ConfigError, InvalidRequestError, ModelLoadError
 from service.execution.models.loading import ModelDescription
+from service.execution.models.profiles import REPETITION_DETECTION, Profile
 
 log = structlog.get_logger(__name__)
 
@@ -79,7 +79,7 @@ def served_model(
     model: ModelDescription,
     backend: Backend,
     max_model_len: int,
-    sampling_defaults: Mapping[str, float],
+    defaults: Defaults,
 ) -> ServedModel:
     """Return the model as clients see it."""
     tokenizer = model.tokenizer
@@ -95,7 +95,7 @@ def served_model(
         created=int(time.time()),
         device=backend.device,
         block_bytes=backend.block_bytes,
-        sampling_defaults=sampling_defaults,
+        defaults=defaults,
     )
 
 
@@ -107,14 +107,27 @@ def max_model_len(settings: ServeSettings, model: ModelDescription) -> int:
     return asked
 
 
-def sampling_defaults(settings: ServeSettings, model: ModelDescription) -> dict[str, float]:
-    """Return the sampling fields that the model's authors want, if the settings want them. Raises `ModelLoadError`."""
+def defaults(settings: ServeSettings, model: ModelDescription) -> Defaults:
+    """Return what requests get that do not say: by the settings, the model's authors, its profile.
+
+    Raises `ModelLoadError`.
+    """
+    profile = model.profile if settings.generation_config == "auto" else Profile()
+    sampling = {**profile.sampling, **_authors_defaults(settings, model)}
+    if sampling:
+        log.info("sampling_defaults", **sampling)
+    detection = {"auto": profile.repetition_detection, "on": REPETITION_DETECTION, "off": None}
+    return Defaults(
+        sampling=sampling,
+        max_tokens=settings.default_max_tokens or profile.default_max_tokens,
+        repetition_detection=detection[settings.repetition_detection],
+    )
+
+
+def _authors_defaults(settings: ServeSettings, model: ModelDescription) -> dict[str, float]:
     if settings.generation_config == "vllm":
         return {}
     try:
-        defaults = checked_defaults(model.sampling_defaults)
+        return checked_defaults(model.sampling_defaults)
     except InvalidRequestError as error:
         raise ModelLoadError(f"{model.name}: generation_config.json: {error.message}") from None
-    if defaults:
-        log.info("sampling_defaults", **defaults)
-    return defaults

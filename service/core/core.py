@@ -357,12 +357,15 @@ class Core:
         self._finish_if_done(request, drawn.token, keep, now)
 
     def _finish_if_done(self, request: Request, token: int, keep: int | None, now: float) -> None:
+        repetition = request.spec.repetition
         if keep is not None or token in request.spec.stop_tokens:
             if keep is not None:
                 self._truncate_answer(request, keep)
             self._ledger.finish(request, FinishReason.STOP, now)
         elif request.num_answered == request.spec.max_tokens:
             self._ledger.finish(request, FinishReason.LENGTH, now)
+        elif repetition is not None and repetition.ends(request.session.tokens, request.prompt_length):
+            self._ledger.finish(request, FinishReason.REPETITION, now)
 
     def _truncate_answer(self, request: Request, keep: int) -> None:
         """Remove the tokens of a stop string from the conversation."""

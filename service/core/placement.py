@@ -37,6 +37,8 @@ class Placement:
         else:
             session, blocking = self._opened(command)
         self._sessions.begin_turn(session, command.prompt, command.packed)
+        if command.does_not_expire:
+            self._sessions.keep(session)
         session.tenant = command.tenant
         request = Request(number, command, session, arrival_s=now, continued=continued)
         self._ledger.accept(request)

@@ -16,7 +16,8 @@ from kernels.cpu.step import activation, attention, embedding, norm, rotary, ste
 from kernels.cpu.step.activations import ROWS, bytes_panel, floats_panel
 from kernels.cpu.step.formats import FORMATS, KERNELS
 from kernels.cpu.step.formats.format import GROUP, QUANTS, Quantised
-from kernels.cpu.step.products import LinearOp
+from kernels.cpu.step.many_rows import GROUPS
+from kernels.cpu.step.product_tiles import LinearOp
 from kernels.cpu.step.program import Operation, Program, bits, zeros
 from kernels.cpu.step.rows import BYTES, BYTES_PANEL, FLOATS, FLOATS_PANEL
 from kernels.cpu.step.softmax import SPLIT
@@ -229,7 +230,7 @@ class _Lowering:
         }[op.target]
         for part in matrix.parts:
             groups = len(part.groups)
-            units = min(groups, max(UNITS_PER_THREAD * self._threads, groups // GROUPS_PER_UNIT))
+            units = min(-(-groups // GROUPS), max(UNITS_PER_THREAD * self._threads, groups // GROUPS_PER_UNIT))
             operands = {
                 LinearOp.WEIGHTS: part.groups.ctypes.data,
                 LinearOp.GROUP_BYTES: part.groups.strides[0],

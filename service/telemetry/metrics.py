@@ -28,6 +28,7 @@ from service.core.messages.events import (
 )
 from service.telemetry.devices import DeviceMetrics
 from service.telemetry.fairness import FairnessMetrics
+from service.telemetry.sharing import SharingMetrics
 from service.telemetry.switches import SwitchMetrics
 from service.telemetry.tenants import TenantMetrics
 
@@ -56,6 +57,7 @@ class Metrics:
         self._requests = _RequestMetrics(self.registry)
         self._steps = _StepMetrics(self.registry)
         self._switches = SwitchMetrics(self.registry, block_bytes)
+        self._sharing = SharingMetrics(self.registry)
         self._fairness = FairnessMetrics(self.registry)
         self._edge = _EdgeMetrics(self.registry)
         self.device = DeviceMetrics(self.registry)
@@ -65,6 +67,7 @@ class Metrics:
     def observe(self, event: Event) -> None:
         """Account for one of core's or the engine's events."""
         self._switches.observe(event)
+        self._sharing.observe(event)
         match event:
             case StepDone():
                 self._steps.observe(event)
@@ -112,6 +115,7 @@ class Metrics:
     def _show(self, gauges: Gauges) -> None:
         self._state.show(gauges)
         self._switches.show(gauges)
+        self._sharing.show(gauges)
         self._fairness.show(gauges)
 
 
@@ -154,7 +158,6 @@ class _RequestMetrics:
 
         self.prompt_tokens = counter("prompt_tokens", "Prompt tokens of requests that ended.")
         self.generated = counter("generation_tokens", "Tokens generated.")
-        self.reused = counter("reused_tokens", "Prompt tokens whose KV an earlier turn had left.")
         self.recomputed = counter("recomputed_tokens", "Tokens whose KV was computed again after a preemption.")
         self.ended = counter("request_success", "Requests that ended, by reason.", "finished_reason")
         self.refused = counter("requests_refused", "Requests that core refused, by error code.", "code")
@@ -184,9 +187,8 @@ class _RequestMetrics:
             case TokenOut(index=index, gap_s=gap_s):
                 self.generated.inc()
                 (self.gaps if index else self.ttft).observe(gap_s)
-            case Started(queue_s=queue_s, reused=reused):
+            case Started(queue_s=queue_s):
                 self.queue.observe(queue_s)
-                self.reused.inc(reused)
             case Refused(code=code):
                 self.refused.labels(code).inc()
             case SessionDropped(reason=reason):

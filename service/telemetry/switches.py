@@ -23,7 +23,7 @@ BLOCKS_BUCKETS = (0.02, 0.1, 0.5, 1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 DIRECTIONS = ("out", "in")
 PREEMPTIONS = ("slot", "room", "growth", "failure", "debug")
-DROPS = ("no_swap", "host_full", "copy_failed", "link_busy")
+DROPS = ("no_swap", "host_full", "copy_failed", "link_busy", "failure")
 
 
 class SwitchMetrics:

@@ -22,6 +22,7 @@ from service.api.access.keys import Keys
 from service.api.app import create_app
 from service.api.context import METRICS, ServedModel
 from service.api.server import app_runner
+from service.api.warm_prompts import read_warm_prompt
 from service.core.core import Core
 from service.core.messages.commands import Submit
 from service.core.messages.plan import Drawn, StepPlan, StepResult
@@ -280,6 +281,7 @@ def build(tokenizer: Tokenizer) -> Build:
         keys: Keys | None = None,
         policy: str = "fcfs",
         copier: Copier | None = None,
+        system_prompts: Sequence[Path] = (),
     ) -> tuple[web.Application, Engine, HeldRunner]:
         sizes = core_settings(**{"device_blocks": 100_000, "max_num_seqs": 16, **(core or {})})
         held = HeldRunner(data_plane or SimulatedRunner(VOCAB_SIZE))
@@ -291,7 +293,9 @@ def build(tokenizer: Tokenizer) -> Build:
             check_every_step=True,
         )
         served = served_model(**{"tokenizer": tokenizer, "capacity_tokens": sizes.device_blocks * 16, **(model or {})})
-        app = create_app(engine, served, Metrics(served.block_bytes), make_limits(**(limits or {})), keys)
+        warm = [read_warm_prompt(path, served) for path in system_prompts]
+        metrics, bounds = Metrics(served.block_bytes), make_limits(**(limits or {}))
+        app = create_app(engine, served, metrics, bounds, keys, warm_prompts=warm)
         return app, engine, held
 
     return build_app

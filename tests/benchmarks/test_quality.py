@@ -180,6 +180,6 @@ def test_every_mode_is_near_float32() -> None:
     assert result["tokens"] >= 20_000
     assert list(result["modes"]) == list(MODES)
     # With KV in bfloat16 one position of 26,112 has a wider gap than wanted: see docs/performance.md.
-    assert all(set(bounds) <= {"widest_gap"} for bounds in result["broken"].values())
+    assert {line.split()[0] for lines in result["broken"].values() for line in lines} <= {"widest_gap"}
     assert all(mode["answers"]["widest_gap"] <= AT_MOST["widest_gap"] for mode in result["modes"].values())
     assert all(mode["answers"]["tokens"] == 30 * 64 for mode in result["modes"].values())

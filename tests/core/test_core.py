@@ -8,6 +8,7 @@ from service.core.core import Core
 from service.core.messages.commands import Submit
 from service.core.messages.events import Finished, FinishReason, Refused, SessionDropped, Started, TokenOut
 from service.core.messages.plan import Drawn, StepPlan, StepResult
+from service.core.messages.sampling import RepetitionDetection
 from service.simulation.driver import Simulation
 from tests.settings import core_settings, make_policy
 
@@ -28,6 +29,21 @@ def test_tokens_come_numbered_and_the_last_event_has_the_counts(simulation: Make
     last = sim.log[-1]
     assert isinstance(last, Finished)
     assert (last.reason, last.usage.prompt, last.usage.completion, last.usage.reused) == ("length", 20, 3, 0)
+
+
+def test_an_answer_that_repeats_itself_ends_whatever_its_prompt_repeats(submit: MakeSubmit) -> None:
+    core = Core(core_settings(device_blocks=8), make_policy("fcfs"))
+    turn = submit("a", [7] * 20, max_tokens=30, repetition=RepetitionDetection(4, 2, 3))
+    assert core.submit(turn, 0.0)
+    for drawn in [5, 7, 7, 7, 7, 7, 7, *[None] * 3]:
+        plan = core.plan(0.0)
+        if plan is None:
+            break
+        assert drawn is not None
+        core.commit(StepResult(plan.number, [Drawn(plan.rows[0].slot, drawn)], 0.0), {}, 0.0)
+    last = core.events()[-1]
+    assert isinstance(last, Finished)
+    assert (last.reason, last.usage.completion) == (FinishReason.REPETITION, 7)
 
 
 def test_timings_are_the_drivers_clock(simulation: MakeSimulation, submit: MakeSubmit) -> None:

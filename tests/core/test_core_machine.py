@@ -102,6 +102,7 @@ MET = (
     "dropped: failure",
     "waited for the writer of a prefix",
     "draw was invalid",
+    "did not expire",
 )
 
 SCOPES = (("t",), ("t",), ("t", "u"), ("t", "", "salt"), None)
@@ -314,9 +315,18 @@ class CoreMachine(RuleBasedStateMachine):
                 assert end.reason is not FinishReason.LENGTH or len(got) == spec.max_tokens
         self.sim.now += 1000
         self.sim.step()
+        self._drop_what_does_not_expire()
         gauges = self.sim.core.gauges()
         assert gauges.blocks_used == gauges.blocks_reserved == gauges.host_blocks_used == gauges.copies_in_flight == 0
         self.sim.core.check()
+
+    def _drop_what_does_not_expire(self) -> None:
+        ledger = self.sim.core._ledger
+        for owner in sorted(ledger.sessions.owners.values(), key=lambda owner: -owner.start):
+            if owner.number in ledger.sessions.owners:
+                assert owner.does_not_expire
+                self.met["did not expire"] += 1
+                ledger.drop(owner, "room")
 
     def _host_blocks_of_idle(self) -> int:
         return sum(session.host_blocks for session in self.sim.core.snapshot(0, self.sim.now).idle_sessions)
@@ -338,6 +348,7 @@ class CoreMachine(RuleBasedStateMachine):
         submit = Submit(name, prompt, max_tokens, sampling, frozenset(), scope, priority, session=session)
         tenant, weight = [("x", 1.0), ("y", 3.0), ("z", 0.5)][payer % 3]
         who = {"tenant": tenant, "user": ["", "u"][payer // 3 % 2], "weight": weight, "background": payer > 9}
+        who["does_not_expire"] = payer % 5 == 4
         self.submitted[name] = replace(submit, **who)  # type: ignore[arg-type]
         self.sim.submit(self.submitted[name])
         end = self.sim.ended.get(name)

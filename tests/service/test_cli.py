@@ -21,8 +21,10 @@ import pytest
 
 from clients.trace import read_trace
 from service.api.context import MODEL
+from service.cli import wiring
 from service.cli.serve import build, greeting
 from service.config import parse
+from service.execution.models.loading import open_model
 from service.execution.serving_device import ServingDevice
 
 ROOT = Path(__file__).parents[2]
@@ -148,7 +150,21 @@ def wanting(model: Path, directory: Path, temperature: float) -> Path:
 def test_the_models_authors_say_how_to_sample_unless_a_flag_differs(tiny_model_path, tmp_path, flags, expected):
     model = wanting(tiny_model_path, tmp_path, 0.5)
     app = build(parse(["--model", str(model), "--device", "cpu", *SMALL, *flags]))
-    assert app[MODEL].sampling_defaults == expected
+    assert app[MODEL].defaults.sampling == expected
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ((), (0.2, 1024, True)),
+        (("--generation-config", "vllm"), (None, None, False)),
+        (("--default-max-tokens", "9", "--repetition-detection", "off"), (0.2, 9, False)),
+        (("--generation-config", "vllm", "--repetition-detection", "on"), (None, None, True)),
+    ],
+)
+def test_the_bundled_model_answers_well_by_itself(flags, expected):
+    found = wiring.defaults(parse([*flags]), open_model())
+    assert (found.sampling.get("temperature"), found.max_tokens, found.repetition_detection is not None) == expected
 
 
 def test_authors_who_want_what_is_not_possible_are_one_line(tiny_model_path, tmp_path):

@@ -45,6 +45,7 @@ def test_groups_follow_each_other(parser: argparse.ArgumentParser) -> None:
         ("--keys", "--keys FILE TOML", "at the next request"),
         ("--api-keys", "--api-keys SECRET API keys", "can see them"),
         ("--trusted-proxies", "--trusted-proxies PROXIES Addresses", "client's address is charged"),
+        ("--warm-prompt", "--warm-prompt FILES Files", "blocks are needed"),
         ("--log-format", "--log-format {auto,text,json} Form", "(default: auto)"),
         ("--emulate-link", "--emulate-link pcie4 Makes", "for experiments"),
         ("--allow-anonymous,", "--allow-anonymous, --no-allow-anonymous Allow", "(default: off)"),

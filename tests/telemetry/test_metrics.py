@@ -10,6 +10,7 @@ from service.core.messages.events import (
     Finished,
     FinishReason,
     Gauges,
+    PrefixDropped,
     Refused,
     SessionDropped,
     Started,
@@ -53,10 +54,27 @@ def test_the_first_token_counts_to_ttft_and_later_ones_to_tbt(metrics: Metrics) 
     assert value(metrics, "generation_tokens_total") == 3
 
 
-def test_a_start_reports_queue_time_and_reuse(metrics: Metrics) -> None:
+def test_a_start_reports_queue_time(metrics: Metrics) -> None:
     metrics.observe(Started("r", queue_s=0.5, reused=40))
     assert value(metrics, "request_queue_time_seconds_sum") == 0.5
-    assert value(metrics, "reused_tokens_total") == 40
+
+
+@pytest.mark.parametrize(("continued", "shared"), [(16, 32), (0, 32), (16, 0), (0, 0)])
+def test_reuse_is_counted_by_kind_when_a_request_ends(metrics: Metrics, continued: int, shared: int) -> None:
+    usage = Usage(prompt=99, completion=3, reused=continued + shared, recomputed=0, preemptions=0, continued=continued)
+    metrics.observe(Finished("r", FinishReason.STOP, usage, Timings(0.1, 0.2, 1.5)))
+    for kind, tokens in ("continued", continued), ("shared", shared):
+        assert value(metrics, "reused_tokens_total", kind=kind) == tokens
+        assert value(metrics, "reusing_requests_total", kind=kind) == (tokens > 0)
+
+
+def test_prefixes_are_shown_and_counted_when_they_go(metrics: Metrics) -> None:
+    metrics.observe(state(prefixes=3, prefix_blocks=40, shared_blocks=30))
+    found = [value(metrics, name) for name in ("prefixes", "prefix_blocks", "shared_blocks")]
+    assert found == [3, 40, 30]
+    metrics.observe(PrefixDropped("room", 100))
+    assert value(metrics, "prefixes_dropped_total", reason="room") == 1
+    assert value(metrics, "prefixes_dropped_total", reason="expired") == 0
 
 
 def test_an_end_is_counted_by_reason_with_its_tokens(metrics: Metrics) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from llvmlite import ir
 
 from kernels.cpu.step import step_input
-from kernels.cpu.step.products import Quants
+from kernels.cpu.step.product_tiles import Quants
 from kernels.cpu.step.vectors import BYTE, FLOAT, INT, INTS, LANES, LONG, Emit, emitted
 
 TABLE, GROUP_BYTES, BLOCKS, OUT, OUT_STRIDE = range(3, 8)  # BLOCKS: as of a product

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.cpu.step import attention, team
+from kernels.cpu.step import attention, many_rows, team
 from kernels.cpu.step.unit_kernel import UnitKernel
 
 Longs = NDArray[np.int64]
@@ -40,7 +40,8 @@ class Program:
         self._operations = operations
         self._ops = np.zeros((len(operations), team.OPERANDS), np.int64)
         self._counters = np.zeros((len(operations), team.COUNTERS), np.int64)
-        self._scratch = zeros((threads, -(-(attention.SCRATCH_BYTES + row_bytes) // 4096) * 4096))
+        scratch = max(attention.SCRATCH_BYTES + row_bytes, many_rows.SCRATCH_BYTES)
+        self._scratch = zeros((threads, -(-scratch // 4096) * 4096))
         self._is_ready = False
 
     def run(self, step: Longs) -> None:

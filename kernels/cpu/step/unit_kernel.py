@@ -33,11 +33,6 @@ class UnitKernel:
         """Compile or load it now."""
         _ = self.address
 
-    @property
-    def is_compiled(self) -> bool:
-        """Whether the address is known."""
-        return "address" in self.__dict__
-
 
 def unit_kernel(function: Callable[[int, int, int, int], None]) -> UnitKernel:
     """Make a function of int64 a kernel."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 
 from service.api.access.key_ring import parse_inline, parse_ring
-from service.api.access.tenants import Tenant
+from service.api.access.tenants import ANONYMOUS, Tenant
 from service.errors import ConfigError
 
 log = structlog.get_logger(__name__)
@@ -46,6 +46,12 @@ class Keys:
     def required(self) -> bool:
         """Whether requests need a key. True for an empty file, which lets no request in."""
         return self._path is not None or bool(self._inline)
+
+    @property
+    def tenants(self) -> frozenset[str]:
+        """The names of all tenants that have a key; where none is required, that of all callers."""
+        names = frozenset(tenant.name for tenant in self._ring.tenants.values())
+        return names if self.required else frozenset({ANONYMOUS.name})
 
     def find(self, key: str) -> Tenant | None:
         """Return the tenant of a key by the file's current content, or None if the key is unknown."""

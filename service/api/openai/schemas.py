@@ -21,12 +21,14 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, from_json
 
-from service.core.messages.sampling import MAX_BIASED_TOKENS, MAX_LOGPROBS
+from service.core.messages.sampling import MAX_BIASED_TOKENS, MAX_LOGPROBS, RepetitionDetection
 from service.errors import InvalidRequestError
 
 MAX_CHOICES = 128  # over all prompts of a request
 MAX_STOP_STRINGS = 64
 MAX_STOP_LENGTH = 1000  # characters
+MAX_PATTERN_SIZE = 256  # tokens; each may be compared at every token of the answer
+MIN_REPETITIONS = 2
 
 TokenId = Annotated[int, Field(strict=False)]  # the keys of a JSON object are strings
 LogitBias = Annotated[
@@ -139,6 +141,31 @@ class StreamOptions(_Model):
     continuous_usage_stats: bool = False
 
 
+class RepetitionFields(_Model):
+    """When an answer ends because it repeats itself, in vLLM's form. ``max_pattern_size`` 0: never."""
+
+    max_pattern_size: int = Field(0, ge=0, le=MAX_PATTERN_SIZE)
+    min_pattern_size: int = Field(0, ge=0, description="0 is as 1")
+    min_count: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _fit(self) -> Self:
+        if self.max_pattern_size and self.min_count < MIN_REPETITIONS:
+            raise ValueError(f"min_count must be at least {MIN_REPETITIONS}, got {self.min_count}")
+        if self.min_pattern_size > self.max_pattern_size:
+            raise ValueError(
+                f"min_pattern_size {self.min_pattern_size} must be at most max_pattern_size {self.max_pattern_size}"
+            )
+        return self
+
+    @property
+    def for_core(self) -> RepetitionDetection | None:
+        """The same for core."""
+        if not self.max_pattern_size:
+            return None
+        return RepetitionDetection(self.max_pattern_size, max(1, self.min_pattern_size), self.min_count)
+
+
 class Body(_Model):
     """The body of a request. Unknown fields are accepted, and null means that a field was left out."""
 
@@ -182,6 +209,9 @@ class SamplingFields(Body):
     stop: str | list[str] | None = None
     stop_token_ids: list[int] | None = Field(None, max_length=64)
     ignore_eos: bool = False
+    repetition_detection: RepetitionFields | None = Field(
+        None, description="When an answer ends because it repeats itself. Left out: as the server is set up"
+    )
     priority: int | None = Field(None, ge=-(2**31), lt=2**31)
     service_tier: Literal["auto", "default", "flex", "priority", "scale"] | None = Field(
         None, description="flex: background work, which gets what all other work leaves; all others are the default"

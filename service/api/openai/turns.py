@@ -15,7 +15,7 @@ from service.api.access.caller import Caller
 from service.api.context import ServedModel
 from service.api.openai.schemas import SamplingFields
 from service.core.messages.commands import Submit
-from service.core.messages.sampling import SamplingParams
+from service.core.messages.sampling import RepetitionDetection, SamplingParams
 from service.engine import Turn
 from service.errors import ContextLengthError, InvalidRequestError, ModelNotFoundError, NeverFitsError
 
@@ -34,7 +34,7 @@ class GenerationRequest:
     body: SamplingFields
     prompts: Sequence[tuple[int, ...]]
     prompt_field: PromptField  # where the body has them, for error messages
-    max_tokens: int | None  # of each answer; None: all that is left
+    max_tokens: int | None  # of each answer; None: as the server is set up
     logprobs: int | None = None  # alternatives reported for each token; None: no log-probabilities
     logprobs_field: str = "logprobs"
     session: str | None = None  # name of the chat session that the turn belongs to
@@ -52,7 +52,7 @@ def make_turns(asked: GenerationRequest, model: ServedModel, caller: Caller) -> 
     refuse_unknown_tokens(body.stop_token_ids or (), model, "stop_token_ids")
     scope, priority = caller.scope(body.user, body.cache_salt), caller.priority(body.priority)
     background = caller.tier(body.service_tier) == "flex"
-    sampling_fields = _with_defaults(body, model.sampling_defaults)
+    sampling_fields = _with_defaults(body, model.defaults.sampling)
     stop_tokens = frozenset(body.stop_token_ids or ()) | (frozenset() if body.ignore_eos else model.stop_tokens)
 
     def turn(request_id: str, prompt: tuple[int, ...], max_tokens: int, seed: int) -> Turn:
@@ -70,6 +70,7 @@ def make_turns(asked: GenerationRequest, model: ServedModel, caller: Caller) -> 
             background=background,
             max_idle_sessions=caller.tenant.max_sessions,
             session=asked.session,
+            repetition=_repetition_detection(body, model),
         )
         return Turn(submit, body.stop_strings, caller.request_id)
 
@@ -108,7 +109,7 @@ def check_model(name: str | None, model: ServedModel) -> None:
 
 
 def answer_limit(prompt_tokens: int, asked: int | None, model: ServedModel, param: PromptField) -> int:
-    """Return the tokens that the answer may have: as asked for, or all that is left.
+    """Return the tokens that the answer may have: as asked for, or by default, or all that is left.
 
     Raises `ContextLengthError` or `NeverFitsError` if not even that much is possible.
     """
@@ -126,7 +127,8 @@ def answer_limit(prompt_tokens: int, asked: int | None, model: ServedModel, para
             f"{total} tokens ({prompt_tokens} in the {param}, {asked or 1} in the completion).",
             param=param,
         )
-    return asked or min(model.max_model_len, model.capacity_tokens) - prompt_tokens
+    left = min(model.max_model_len, model.capacity_tokens) - prompt_tokens
+    return asked or min(left, model.defaults.max_tokens or left)
 
 
 def refuse_unknown_tokens(ids: Iterable[int], model: ServedModel, param: str) -> None:
@@ -157,6 +159,13 @@ def _refuse_large_report(tokens: int, logprobs: int | None, param: str) -> None:
             "log-probabilities that one answer may hold: ask for fewer, or for fewer tokens",
             param=param,
         )
+
+
+def _repetition_detection(body: SamplingFields, model: ServedModel) -> RepetitionDetection | None:
+    """Return when the answer ends for repeating itself. Who ignores its end otherwise wants its whole length."""
+    if body.repetition_detection is not None:
+        return body.repetition_detection.for_core
+    return None if body.ignore_eos else model.defaults.repetition_detection
 
 
 def _with_defaults(body: SamplingFields, defaults: Mapping[str, float]) -> SamplingFields:

@@ -7,7 +7,7 @@ from typing_extensions import TypedDict  # pydantic supports typing's own only f
 
 from service.api.operations.tenant_views import TenantView
 from service.core.messages.events import FinishReason, Gauges, Timings, Usage
-from service.core.messages.views import PoolView, RequestView, SessionView
+from service.core.messages.views import PoolView, PrefixView, RequestView, SessionView
 from service.execution.serving_device import ServingDevice
 
 State = Literal["loading", "ready", "shutting_down", "hung", "failed"]
@@ -27,6 +27,7 @@ class CoreState(TypedDict):
     slots_free: int
     requests: list[RequestView]
     idle_sessions: list[SessionView]
+    prefixes: list[PrefixView]
     pools: list[PoolView]
 
 
@@ -72,6 +73,7 @@ class StartedNote(_Happened):
     event: Literal["started"]
     queue_s: float
     reused: int
+    continued: int
 
 
 class PreemptedNote(_Happened):

@@ -182,7 +182,7 @@ class DoneFrame(_ServerFrame):
 
     type: Literal["done"] = "done"
     number: int = Field(description="Number of this end, one more than the last token's")
-    finish_reason: FinishReason = Field(description="`stop`, `length` or `cancelled`")
+    finish_reason: FinishReason = Field(description="`stop`, `length`, `repetition` or `cancelled`")
     usage: TurnUsage = Field(description="Token counts")
     timings: TurnTimings = Field(description="Seconds")
 

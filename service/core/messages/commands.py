@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from service.core.messages.packing import pack
-from service.core.messages.sampling import SamplingParams
+from service.core.messages.sampling import RepetitionDetection, SamplingParams
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,8 +11,8 @@ class Submit:
     """Start a turn. ``prompt`` is the whole history as token ids.
 
     ``scope`` is where reuse ends: a turn continues sessions, and shares prefixes, of an equal scope only; of none where
-    it is None. ``max_tokens`` bounds the answer. ``stop_tokens`` end it and are not part of its text. ``priority``:
-    lower first, as in vLLM.
+    it is None. ``max_tokens`` bounds the answer. ``stop_tokens`` end it and are not part of its text; so does
+    ``repetition``, after the tokens that repeat. ``priority``: lower first, as in vLLM.
 
     ``tenant`` is charged, also when ``scope`` is None; ``weight`` is its share against other tenants, which its
     ``user``s divide equally. ``background`` work gets only what all other work leaves. ``max_idle_sessions`` is how
@@ -20,6 +20,8 @@ class Submit:
 
     ``session`` names the session that the turn belongs to: the turn continues it, or opens it if there is none with
     that name which its prompt continues. Other turns never continue a session with a name.
+
+    ``does_not_expire``: the KV that the turn leaves is kept however long nobody uses it, until its blocks are needed.
     """
 
     request_id: str
@@ -35,6 +37,8 @@ class Submit:
     background: bool = False
     max_idle_sessions: int | None = None
     session: str | None = None
+    repetition: RepetitionDetection | None = None
+    does_not_expire: bool = False
     packed: bytes = field(init=False, repr=False, compare=False)  # the prompt, for comparisons
 
     def __post_init__(self) -> None:

@@ -8,10 +8,11 @@ from service.core.messages.views import PoolView, PrefixView, RequestView, Sessi
 
 
 class FinishReason(StrEnum):
-    """Why a request ended. ``stop`` and ``length`` are OpenAI's."""
+    """Why a request ended. ``stop`` and ``length`` are OpenAI's, ``repetition`` is vLLM's: it repeated itself."""
 
     STOP = "stop"
     LENGTH = "length"
+    REPETITION = "repetition"
     CANCELLED = "cancelled"
     ERROR = "error"
 
@@ -19,6 +20,8 @@ class FinishReason(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Token counts. ``reused``: prompt tokens with KV from an earlier turn or another request. ``recomputed``: twice.
+
+    ``continued`` of the reused are the conversation's own, of the earlier turn; the others are shared.
 
     ``swapped_out`` and ``swapped_in`` are the blocks that were copied to the host and back for the request.
     """
@@ -30,6 +33,12 @@ class Usage:
     preemptions: int
     swapped_out: int = 0
     swapped_in: int = 0
+    continued: int = 0
+
+    @property
+    def shared(self) -> int:
+        """Prompt tokens whose KV other conversations use, too."""
+        return self.reused - self.continued
 
     @property
     def swapped_blocks(self) -> int:

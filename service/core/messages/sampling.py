@@ -1,5 +1,6 @@
 """Sampling parameters: plain numbers, which the API validates, core passes on and the sampler uses."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 MAX_BIASED_TOKENS = 1024  # of a request
@@ -40,6 +41,29 @@ class SamplingParams:
     def adjusts(self) -> bool:
         """Whether biases or penalties change the logits before a draw."""
         return bool(self.logit_bias) or self.penalties is not None
+
+
+@dataclass(frozen=True, slots=True)
+class RepetitionDetection:
+    """An answer ends when it ends with ``min_count`` times the same pattern, whose size is bounded; vLLM's names.
+
+    A pattern of 3 tokens that repeats for ever is also one of 9: ``min_pattern_size`` bounds how much must repeat, and
+    not what is found in the end.
+    """
+
+    max_pattern_size: int
+    min_pattern_size: int
+    min_count: int
+
+    def ends(self, tokens: Sequence[int], start: int) -> bool:
+        """Return whether the answer that begins at ``tokens[start]`` repeats itself at its end."""
+        last, length = tokens[-1], len(tokens) - start
+        for size in range(self.min_pattern_size, min(self.max_pattern_size, length // self.min_count) + 1):
+            if tokens[-1 - size] == last:
+                begin = len(tokens) - size * self.min_count
+                if tokens[begin + size :] == tokens[begin:-size]:
+                    return True
+        return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,8 +34,8 @@ class IdleOrder:
 
     @property
     def oldest(self) -> Owner | None:
-        """The owner that has been silent longest."""
-        return next(iter(self._owners), None)
+        """The owner that has been silent longest, of those that expire."""
+        return next((owner for owner in self._owners if not owner.does_not_expire), None)
 
     @property
     def all(self) -> list[Owner]:

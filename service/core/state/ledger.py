@@ -378,6 +378,7 @@ def _usage(request: Request) -> Usage:
         preemptions=request.preemptions,
         swapped_out=request.swapped_out,
         swapped_in=request.swapped_in,
+        continued=min(request.continued, request.reused),
     )
 
 

@@ -28,6 +28,7 @@ class Prefix:
     users: int = 0  # sessions on whose path it is
     live: int = 0  # those of them with a live request
     is_hidden: bool = False  # it is not found any more
+    does_not_expire: bool = False
     idle_since_s: float | None = None  # None: a request is live on it
 
     @property
@@ -66,6 +67,7 @@ class Session:
     packed: bytes = b""  # the tokens by which it can be found: while it is busy, those of its prompt
     key: bytes | None = None  # the first block of its tail, if it is found by that
     tenant: str = ""  # of its last turn
+    does_not_expire: bool = False  # as its last turn has it
     answer_start: int = 0
     idle_since_s: float | None = None  # None: busy
 

@@ -50,10 +50,10 @@ class PrefixTree:
         while child := children.get(packed[at * TOKEN_BYTES : at * TOKEN_BYTES + BLOCK_BYTES]):
             if isinstance(child, Session):
                 return Agreement(prefix, child, min(at + agreement(packed, at, child.packed, at), limit))
-            agreed = agreement(packed, at, child.tokens, 0)
-            if agreed < child.length or child.end > limit:
-                return Agreement(prefix, child, min(at + agreed, limit))
-            prefix, at, children = child, child.end, child.children
+            end = at + len(child.tokens) // TOKEN_BYTES
+            if end > limit or not packed.startswith(child.tokens, at * TOKEN_BYTES):
+                return Agreement(prefix, child, min(at + agreement(packed, at, child.tokens, 0), limit))
+            prefix, at, children = child, end, child.children
         return Agreement(prefix, None, min(at, limit))
 
     def enter(self, session: Session) -> None:
@@ -78,7 +78,7 @@ class PrefixTree:
         start = child.start
         own, begin = (child.packed, start) if isinstance(child, Session) else (child.tokens, 0)
         tokens = own[begin * TOKEN_BYTES : (begin + cut - start) * TOKEN_BYTES]
-        head = Prefix(number, scope, tokens, start, child.prefix)
+        head = Prefix(number, scope, tokens, start, child.prefix, does_not_expire=child.does_not_expire)
         if isinstance(child, Session):
             head.users, head.live = 1, child.idle_since_s is None
             self.leave(child)

@@ -28,7 +28,7 @@ class SessionTable:
         self.ttl_s = ttl_s
         self.max_idle = max_idle
         self.owners: dict[int, Owner] = {}  # by number
-        self.num_idle = 0  # sessions between turns
+        self.num_idle = 0  # sessions between turns, of those that expire
         self.num_prefixes = 0
         self.live_prefixes: dict[Prefix, None] = {}  # on which a request is live
         self.prefix_blocks = 0  # of all prefixes
@@ -60,8 +60,14 @@ class SessionTable:
     def begin_turn(self, session: Session, prompt: tuple[int, ...], packed: bytes) -> None:
         """Give a busy session the tokens of its next turn, by which it is found from now on."""
         self._tree.leave(session)
-        session.tokens, session.packed = list(prompt), packed
+        session.tokens, session.packed, session.does_not_expire = list(prompt), packed, False
         self._tree.enter(session)
+
+    def keep(self, session: Session) -> None:
+        """Let a busy session, and all that it stands on, never expire."""
+        session.does_not_expire = True
+        for prefix in session.path_up:
+            prefix.does_not_expire = True
 
     def enter(self, session: Session) -> None:
         """Let a session be found by its tokens."""
@@ -110,6 +116,8 @@ class SessionTable:
         """Let a busy session, which has no KV of its own, stand on another prefix."""
         self._tree.leave(session)
         before, session.prefix = session.prefix, prefix
+        if session.does_not_expire:
+            self.keep(session)
         self._begin_use(prefix, users=1)
         self._end_use(before, None, users=1)
         self._tree.enter(session)
@@ -132,7 +140,7 @@ class SessionTable:
         """End a turn: the session becomes the youngest idle one."""
         session.idle_since_s = now
         self._idle.add(session)
-        self.num_idle += 1
+        self.num_idle += not session.does_not_expire
         self._end_use(session.prefix, now, users=0)
         self._tree.leave(session)
         session.packed = pack(session.tokens)
@@ -185,7 +193,7 @@ class SessionTable:
             if oldest is not None and oldest.idle_since_s is not None and now - oldest.idle_since_s >= self.ttl_s:
                 return oldest, "expired"
         if self.num_idle > self.max_idle:
-            return next(owner for owner in self._idle.all if isinstance(owner, Session)), "limit"
+            return next(session for session in self._idle.all if self._is_limited(session)), "limit"
         return None
 
     def next_expiry_s(self) -> float | None:
@@ -200,7 +208,7 @@ class SessionTable:
         self._unheld.check()
         assert all(owner.number == number for number, owner in self.owners.items())
         idle = [session for session in self if session.idle_since_s is not None]
-        assert self.num_idle == len(idle)
+        assert self.num_idle == sum(self._is_limited(session) for session in idle)
         assert all((session in self._idle) == (session.idle_since_s is not None) for session in self)
         assert self._named == {session.name: session for session in self if session.name is not None}
         prefixes = list(self.prefixes)
@@ -223,10 +231,14 @@ class SessionTable:
         assert (prefix in self._idle) == (prefix.users > 0 and not prefix.live)
         assert (prefix in self._unheld) == (not prefix.users)
         assert all(session.scope == prefix.scope for session in users)
+        assert prefix.does_not_expire or not any(session.does_not_expire for session in users)
 
     def _continues(self, session: Session, shared: int) -> bool:
         """Return whether a prompt that shares so many tokens with a session continues it."""
         return shared >= max(session.answer_start, session.start)
+
+    def _is_limited(self, owner: Owner) -> bool:
+        return isinstance(owner, Session) and not owner.does_not_expire
 
     def _take_number(self) -> int:
         self._next_number += 1
@@ -271,5 +283,5 @@ class SessionTable:
 
     def _leave_idle(self, session: Session) -> None:
         self._idle.remove(session)
-        self.num_idle -= 1
+        self.num_idle -= not session.does_not_expire
         session.idle_since_s = None

@@ -24,6 +24,7 @@ from service.execution.models.dense_weights import HostWeights
 from service.execution.models.gguf_file import GgufFile
 from service.execution.models.gguf_tokenizer import gguf_tokenizer
 from service.execution.models.json_file import JsonObject, read_text
+from service.execution.models.profiles import Profile, profile_of
 from service.execution.models.safetensors_dir import SafetensorsDir
 from service.execution.models.tokenizer import Tokenizer, read_tokenizer
 from service.execution.models.weights import ModelWeights
@@ -41,7 +42,8 @@ _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 class ModelDescription:
     """What a service needs of a model besides its weights. ``stop_tokens`` end an answer; ``name`` is the file's.
 
-    ``sampling_defaults`` are its authors' defaults, by the names of `SamplingParams`, with the file's values.
+    ``sampling_defaults`` are its authors' defaults, by the names of `SamplingParams`, with the file's values; `profile`
+    has ours.
     """
 
     name: str
@@ -50,6 +52,11 @@ class ModelDescription:
     chat_template: ChatTemplate
     stop_tokens: frozenset[int]
     sampling_defaults: Mapping[str, Any]
+
+    @property
+    def profile(self) -> Profile:
+        """What it needs for good answers."""
+        return profile_of(self.name.rpartition("/")[2])  # without the organisation of a model by name
 
     @property
     def max_context(self) -> int:

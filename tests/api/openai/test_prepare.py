@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from service.api.access.caller import Caller
 from service.api.access.sharing import Sharing
 from service.api.access.tenants import ANONYMOUS
-from service.api.context import ServedModel
+from service.api.context import Defaults, ServedModel
 from service.api.openai.prepare import prepare_chat
 from service.api.openai.schemas import checked_defaults
 from service.api.openai.turns import answer_limit
 from service.config import PrefixSharing
+from service.core.messages.sampling import RepetitionDetection
 from service.errors import ContextLengthError, InvalidRequestError, ModelNotFoundError, NeverFitsError
 from service.execution.serving_device import ServingDevice
 
@@ -76,9 +77,47 @@ def test_defaults_are_openais(model):
 
 
 def test_what_a_request_leaves_out_is_as_the_models_authors_want_it():
-    served = make_model(sampling_defaults=checked_defaults({"temperature": 0.5, "top_k": 20, "top_p": 0.75}))
+    served = make_model(defaults=Defaults(sampling=checked_defaults({"temperature": 0.5, "top_k": 20, "top_p": 0.75})))
     sampling = prepared(served, temperature=1, top_p=None).turns[0].submit.sampling_params
     assert (sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p) == (1.0, 20, 0.75, 0.0)
+
+
+GUARD = RepetitionDetection(max_pattern_size=64, min_pattern_size=8, min_count=3)
+
+
+def test_a_limit_that_is_left_out_is_the_servers_as_far_as_the_context_reaches():
+    served = make_model(defaults=Defaults(max_tokens=50))
+    assert prepared(served).turns[0].submit.max_tokens == 50
+    assert prepared(served, max_tokens=60).turns[0].submit.max_tokens == 60
+    assert prepared(make_model(defaults=Defaults(max_tokens=5000))).turns[0].submit.max_tokens == 95
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, GUARD),
+        ({"repetition_detection": None}, GUARD),
+        ({"repetition_detection": {}}, None),
+        ({"ignore_eos": True}, None),
+        ({"repetition_detection": {"max_pattern_size": 9, "min_count": 2}}, RepetitionDetection(9, 1, 2)),
+    ],
+)
+def test_an_answer_that_repeats_itself_ends_as_the_request_says_or_the_server(fields, expected):
+    served = make_model(defaults=Defaults(repetition_detection=GUARD))
+    assert prepared(served, **fields).turns[0].submit.repetition == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"max_pattern_size": 257, "min_count": 2}, "less than or equal to 256"),
+        ({"max_pattern_size": 9, "min_count": 1}, "min_count must be at least 2, got 1"),
+        ({"max_pattern_size": 9, "min_count": 2, "min_pattern_size": 10}, "10 must be at most max_pattern_size 9"),
+    ],
+)
+def test_a_repetition_that_cannot_be_found_is_refused(model, fields, problem):
+    with pytest.raises(InvalidRequestError, match=problem):
+        prepared(model, repetition_detection=fields)
 
 
 @pytest.mark.parametrize("wanted", [{"temperature": 3}, {"top_p": 0}, {"top_k": 1.5}, {"repetition_penalty": "1"}])

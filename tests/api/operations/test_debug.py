@@ -158,7 +158,8 @@ def all_of(kind, raw):
 
 async def test_the_state_is_of_the_described_type_and_has_nothing_else(serve, tenants):
     live = await serve(core={"max_num_seqs": 1}, keys=tenants.keys("[tenants.bob]\ntokens_per_minute = 9000\n"))
-    await (await tenants.chat(live, "bob")).read()
+    for end in "ab":
+        await (await tenants.chat(live, "bob", content=20 * "Hi there " + end)).read()
     async with await tenants.chat(live, "alice", stream=True, max_tokens=50_000) as first:
         await first.content.readline()
         response = await live.http.get("/debug/state", headers=tenants.headers("ops"))
@@ -166,7 +167,8 @@ async def test_the_state_is_of_the_described_type_and_has_nothing_else(serve, te
     assert all_of(DebugState, raw) == json.loads(raw)
     core = json.loads(raw)["core"]
     assert core["requests"]
-    assert core["idle_sessions"]
+    assert [session["prefix"] for session in core["idle_sessions"]] == [core["prefixes"][0]["number"]] * 2
+    assert core["prefixes"][0]["sessions"] == 2
 
 
 async def test_the_record_of_a_request_is_of_the_described_type_and_has_nothing_else(serve):

@@ -32,6 +32,19 @@ async def test_a_ready_server_ends_with_0_and_tables(serve):
         assert expected in out
 
 
+async def test_it_shows_what_is_shared(serve):
+    live = await serve()
+    question = {"role": "user", "content": "Say " + 40 * "something "}
+    for system in ("one", "two"):
+        await (await live.chat(messages=[question, {"role": "user", "content": system}])).read()
+    _, out, _ = await status(live.url)
+    table = out[out.index("1 shared prefixes") :].splitlines()
+    prefix = [cell.strip() for cell in table[4].split("│")[1:-1]]
+    view = (await (await live.http.get("/debug/state")).json())["core"]["prefixes"][0]
+    assert prefix == [str(view["number"]), "", *map(str, (view["tokens"], view["computed"], view["blocks"], 0, 2, 0))]
+    assert view["tokens"] == view["blocks"] * 16 > 0
+
+
 async def test_a_draining_server_ends_with_1(live):
     live.app[DOOR].closed = True
     code, out, _ = await status(live.url)

@@ -31,6 +31,17 @@ def test_what_runs_waits_and_rests_is_shown(page, browse, stepped):
     second.shows("#pools", "device KV")
 
 
+def test_what_sessions_share_is_told_in_a_line(page, browse):
+    tab = browse(page().url)
+    assert tab.texts("#prefixes") == [""]
+    question = "Please say something nice about the weather and about nothing else "
+    for chat, end in (tab, "today"), (browse(tab.front().current_url), "tomorrow"):
+        chat.say(question + end, max_tokens=4)
+        chat.whole_answer()
+    chat.shows("#prefixes", "Shared: one prefix; ")
+    chat.shows("#live", "tokens shared")
+
+
 def served(server, **services: float) -> None:
     server.call(server.app[STREAMS]._deliver, [Output(Served(tuple(services.items())))])
 

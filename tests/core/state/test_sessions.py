@@ -69,6 +69,36 @@ def test_what_is_idle_is_overdue_longest_silent_first_when_its_time_is_up() -> N
     assert table.overdue(15.0) == (second, "expired")
 
 
+def test_a_session_that_does_not_expire_is_never_overdue_and_lets_those_behind_it_be() -> None:
+    table = SessionTable(ttl_s=10, max_idle=0)
+    kept = busy_session(table, [*range(16)] * 2)
+    table.keep(kept)
+    table.make_idle(kept, 0)
+    assert (table.overdue(99), table.num_idle, table.next_expiry_s()) == (None, 0, None)
+    other = idle_session(table, [2] * 16, now=1)
+    assert table.overdue(1) == (other, "limit")
+    prefix = shared(table, [*range(16), *range(15), 9])
+    assert prefix.does_not_expire
+    table.close(kept)
+    assert table.overdue(1) == (other, "limit")
+    table.close(other)
+    assert table.overdue(99) is None
+    table.check()
+
+
+def test_what_stands_below_a_session_that_does_not_expire_does_not_either() -> None:
+    table = SessionTable(ttl_s=10, max_idle=9)
+    first = busy_session(table, [*range(32), 1])
+    prefix = shared(table, [*range(32), 2])
+    kept = busy_session(table, [*range(32), 2], prefix)
+    table.keep(kept)
+    for session in (first, kept):
+        table.make_idle(session, 0)
+    table.close(first)
+    assert table.overdue(99) is None
+    table.check()
+
+
 def test_one_session_too_many_is_overdue_at_once() -> None:
     table = SessionTable(ttl_s=100, max_idle=1)
     first = idle_session(table, [1] * 16, now=0)

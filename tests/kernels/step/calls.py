@@ -9,7 +9,7 @@ from kernels import reference
 from kernels.cpu.step import activations as act
 from kernels.cpu.step.formats import FORMATS, KERNELS
 from kernels.cpu.step.formats.format import Quantised
-from kernels.cpu.step.products import LinearOp
+from kernels.cpu.step.product_tiles import LinearOp
 from kernels.cpu.step.step_input import NUM_INPUTS
 from kernels.cpu.step.unit_kernel import UnitKernel
 

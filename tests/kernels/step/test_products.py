@@ -6,6 +6,8 @@ import pytest
 from kernels import reference
 from kernels.cpu.step.formats import FORMATS
 from kernels.cpu.step.formats.format import Quantised
+from kernels.cpu.step.many_rows import CHUNK, SLICE
+from kernels.cpu.step.products import MANY
 from tests.kernels.step.calls import assert_same_bits, product
 from tests.stored_weights import meant, random_rows
 
@@ -39,6 +41,17 @@ def defined(name: str, raw: np.ndarray, x: np.ndarray) -> np.ndarray:
 def test_a_product_equals_its_definition_to_the_bit(name: str, rows: int) -> None:
     raw, x = weight(name), activations(name, rows)
     assert_same_bits(product(name, raw, x), defined(name, raw, x))
+
+
+@pytest.mark.parametrize("outputs", [16, 37, 64])
+@pytest.mark.parametrize("rows", [MANY - 1, MANY, CHUNK, CHUNK + 13])
+@pytest.mark.parametrize("name", QUANTISED)
+def test_a_product_of_many_rows_equals_its_definition_to_the_bit(name: str, rows: int, outputs: int) -> None:
+    columns = {32: 32 * (2 * SLICE + 5), 256: 768}[FORMATS[name].columns]  # more than are unpacked at once
+    raw = random_rows(name, outputs, columns, np.random.default_rng(outputs))
+    few = np.random.default_rng(rows).standard_normal((16, columns), np.float32)
+    which = np.arange(rows) % 13  # so that the definition takes few
+    assert_same_bits(product(name, raw, few[which]), defined(name, raw, few)[which])
 
 
 @pytest.mark.parametrize("outputs", [1, 15, 16, 17, 48])

@@ -49,7 +49,7 @@ product, rows = float_product(Emit.widened_bfloats), float_rows(Emit.widened_bfl
 @unit_kernel
 def linear_bfloat16(op, step, unit, scratch):
     """See `kernels.cpu.step.products`."""
-    product(op, step, unit)
+    product(op, step, unit, scratch)
 
 
 @unit_kernel

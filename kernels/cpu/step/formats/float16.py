@@ -32,7 +32,7 @@ product, rows = float_product(Emit.widened_halves), float_rows(Emit.widened_halv
 @unit_kernel
 def linear_float16(op, step, unit, scratch):
     """See `kernels.cpu.step.products`."""
-    product(op, step, unit)
+    product(op, step, unit, scratch)
 
 
 @unit_kernel

@@ -77,7 +77,7 @@ product, rows = quantised_product(Q4_0()), quantised_rows(Q4_0())
 @unit_kernel
 def linear_q4_0(op, step, unit, scratch):
     """See `kernels.cpu.step.products`."""
-    product(op, step, unit)
+    product(op, step, unit, scratch)
 
 
 @unit_kernel

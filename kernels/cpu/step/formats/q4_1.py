@@ -70,7 +70,7 @@ product, rows = quantised_product(Q4_1()), quantised_rows(Q4_1())
 @unit_kernel
 def linear_q4_1(op, step, unit, scratch):
     """See `kernels.cpu.step.products`."""
-    product(op, step, unit)
+    product(op, step, unit, scratch)
 
 
 @unit_kernel

@@ -102,7 +102,7 @@ product, rows = quantised_product(Q4_K()), quantised_rows(Q4_K())
 @unit_kernel
 def linear_q4_k(op, step, unit, scratch):
     """See `kernels.cpu.step.products`."""
-    product(op, step, unit)
+    product(op, step, unit, scratch)
 
 
 @unit_kernel

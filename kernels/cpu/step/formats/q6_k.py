@@ -100,7 +100,7 @@ product, rows = quantised_product(Q6_K()), quantised_rows(Q6_K())
 @unit_kernel
 def linear_q6_k(op, step, unit, scratch):
     """See `kernels.cpu.step.products`."""
-    product(op, step, unit)
+    product(op, step, unit, scratch)
 
 
 @unit_kernel

@@ -65,7 +65,7 @@ product, rows = quantised_product(Q8_0()), quantised_rows(Q8_0())
 @unit_kernel
 def linear_q8_0(op, step, unit, scratch):
     """See `kernels.cpu.step.products`."""
-    product(op, step, unit)
+    product(op, step, unit, scratch)
 
 
 @unit_kernel

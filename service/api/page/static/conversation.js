@@ -16,7 +16,11 @@ const LONGEST_DELAY_MS = 8000;
 const NO_SESSION = { session: null, last: 0, turns: 0 };
 const TAKEN_OVER = 4409;
 const NO_KEY = 4401;
-const ENDED_EARLY = { cancelled: "stopped", length: "ended at the longest answer allowed" };
+const ENDED_EARLY = {
+  cancelled: "stopped",
+  length: "ended at the longest answer allowed",
+  repetition: "ended because it repeated itself",
+};
 // A connection that ended with one of these codes would end with it again.
 const HOPELESS = { 1002: "the frame is invalid", 1007: "the text is not UTF-8", 1009: "it is too long for this server" };
 

@@ -58,6 +58,7 @@ export class States {
     this.#draw([]);
     drawShares([], 0);
     find("#pools").replaceChildren();
+    write(find("#prefixes"), "");
   }
 
   #show({ core, tenants, service_window_s: windowS }) {
@@ -68,6 +69,7 @@ export class States {
     this.#total(sessions);
     drawShares(tenants, windowS);
     find("#pools").replaceChildren(...core.pools.filter((pool) => pool.blocks > 0).map(drawPool));
+    write(find("#prefixes"), describePrefixes(core.prefixes));
   }
 
   #notice(text) {
@@ -143,7 +145,7 @@ function ofRequest(request) {
     title: `${request.request_id} of ${request.tenant}`,
     since: seconds(request.since_s),
     tokens: `prompt ${request.prompt}, answer ${request.answered} of ${request.max_tokens}`,
-    blocks: blocks(request),
+    blocks: blocks(request) + shared(request),
     switches: preemptions === 0 ? "" : `${preemptions}× preempted`,
     because: BECAUSE[request.because] ?? request.because ?? "",
   };
@@ -158,7 +160,7 @@ function ofIdle(session, index) {
     title: session.tenant,
     since: seconds(session.idle_s),
     tokens: `${session.computed} of ${session.tokens} tokens kept`,
-    blocks: blocks(session),
+    blocks: blocks(session) + shared(session),
     switches: "",
     because: "",
   };
@@ -166,6 +168,8 @@ function ofIdle(session, index) {
 
 const blocks = ({ blocks: device, host_blocks: host }) =>
   `${device} ${device === 1 ? "block" : "blocks"}${host > 0 ? ` + ${host} on the host` : ""}`;
+
+const shared = ({ shared: tokens }) => (tokens > 0 ? ` + ${tokens} tokens shared` : "");
 
 function newItem() {
   const item = element("li");
@@ -176,6 +180,16 @@ function newItem() {
 
 function flash(item) {
   item.animate({ backgroundColor: ["var(--flash)", "transparent"] }, { duration: 2000, easing: "ease-out" });
+}
+
+// Says what several sessions hold together, and how much longer they would be if each had its own.
+function describePrefixes(prefixes) {
+  const shared = prefixes.filter((prefix) => prefix.sessions > 1);
+  const sum = (count) => shared.reduce((total, prefix) => total + count(prefix), 0);
+  if (shared.length === 0) return "";
+  const kept = `${sum(({ tokens }) => tokens)} tokens are kept once`;
+  const instead = sum(({ tokens, sessions }) => tokens * sessions);
+  return `Shared: ${shared.length === 1 ? "one prefix" : `${shared.length} prefixes`}; ${kept} instead of ${instead}.`;
 }
 
 function drawPool({ name, blocks: all, used, reserved }) {
