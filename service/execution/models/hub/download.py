@@ -37,8 +37,6 @@ log = structlog.get_logger(__name__)
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 REQUIRED = ("tokenizer.json",)
 OPTIONAL = ("generation_config.json", "tokenizer_config.json", "chat_template.jinja")
-
-
 WORTH_A_LINE = 1 << 20  # bytes: larger files are worth a line of the log
 
 
