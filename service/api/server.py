@@ -8,6 +8,7 @@
 
 import asyncio
 import concurrent.futures
+import errno
 import logging
 import os
 import signal
@@ -40,8 +41,19 @@ def bind(host: str, port: int) -> socket.socket:
         listener.bind(address)
         listener.listen(BACKLOG)
     except OSError as error:
-        raise ConfigError(f"cannot listen on {host} port {port}: {error.strerror}") from error
+        raise ConfigError(f"cannot listen on {host} port {port}: {error.strerror}{_way_out(error)}") from error
     return listener
+
+
+def _way_out(error: OSError) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return "; stop what listens there, or choose another with --port (0: any free one)"
+        case errno.EACCES:
+            return "; ports below 1024 are for root: choose another with --port"
+        case errno.EADDRNOTAVAIL | socket.EAI_NONAME:
+            return "; --host is an address of this machine, 127.0.0.1 if only it shall reach the server"
+    return ""
 
 
 def run(

@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, CliApp, CliSettingsSource, PydanticB
 from clients.load.settings import LoadSettings
 from clients.terminal.chat_settings import ChatSettings
 from clients.workload.settings import WorkloadSettings
+from service.cli.flag_help import add_readable
 from service.config import one_line
 from service.errors import ConfigError
 
@@ -61,7 +62,7 @@ _F = TypeVar("_F", bound=_Flags)
 
 def add_flags(kind: type[_F], parser: argparse.ArgumentParser) -> CliSettingsSource[_F]:
     """Add one flag for each setting of ``kind`` to ``parser``."""
-    return CliSettingsSource(kind, root_parser=parser)
+    return CliSettingsSource(kind, root_parser=parser, add_argument_method=add_readable)
 
 
 def resolve_flags(kind: type[_F], flags: argparse.Namespace, source: CliSettingsSource[_F]) -> _F:

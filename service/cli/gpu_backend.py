@@ -1,5 +1,6 @@
 """A GPU's data plane. The host's KV pool is page-locked; weights and KV have one element type."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,21 +20,22 @@ from service.execution.kv import kv_bytes_per_block
 from service.execution.models.loading import OpenedModel
 from service.execution.serving_device import ServingDevice
 from service.machine.host_memory import available_memory
+from service.telemetry.start_progress import StartProgress
 
 
-def gpu_backend(settings: ServeSettings, opened: OpenedModel, runtime: Runtime) -> Backend:
+def gpu_backend(settings: ServeSettings, opened: OpenedModel, runtime: Runtime, progress: StartProgress) -> Backend:
     """Return a GPU's backend. Raises `ConfigError`, `ModelLoadError` and `MachineMemoryError`."""
     if settings.emulate_link is not None:
         raise ConfigError(
             f"--emulate-link is for the CPU, and {runtime.info.device} has a link of its own: add --device cpu"
         )
     try:
-        return _backend(settings, opened, runtime)
+        return _backend(settings, opened, runtime, progress)
     except DeviceLostError as error:
         raise DeviceNotFoundError(f"{runtime.info.device} was lost while it was made ready: {error.message}") from error
 
 
-def _backend(settings: ServeSettings, opened: OpenedModel, runtime: Runtime) -> Backend:
+def _backend(settings: ServeSettings, opened: OpenedModel, runtime: Runtime, progress: StartProgress) -> Backend:
     dtype = element_type("bfloat16" if settings.dtype == "auto" else settings.dtype)
     if settings.kv_cache_dtype not in ("auto", dtype.name):
         asked = f"--kv-cache-dtype {settings.kv_cache_dtype}"
@@ -43,8 +45,9 @@ def _backend(settings: ServeSettings, opened: OpenedModel, runtime: Runtime) -> 
     swapped = host_blocks(_host_kv(settings, available_memory()), block_bytes, settings)
     free = _free_bytes(runtime)
     blocks = _device_blocks(settings, runtime, opened, dtype, free)
+    progress.stage("memory for KV")
     pools = GPUPools(runtime, opened.config, dtype, device_blocks=blocks, host_blocks=swapped)
-    loaded = opened.load(DeviceWeights(runtime, dtype))
+    loaded = opened.load(DeviceWeights(runtime, dtype), partial(progress.count, "loading weights"))
     with runtime.bound():
         compute = runtime.stream(urgent=True)
     runner = GPURunner(
@@ -56,6 +59,7 @@ def _backend(settings: ServeSettings, opened: OpenedModel, runtime: Runtime) -> 
         num_slots=settings.max_num_seqs,
         max_batched_tokens=settings.max_num_batched_tokens,
     )
+    progress.stage("compiling kernels")
     runner.warm_up()
     copier = GPUCopier(runtime, pools, compute, by_layer=copies_by_layer(settings))
     device = ServingDevice(runtime.info.device, runtime.info.name, dtype.name)

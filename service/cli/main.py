@@ -16,6 +16,7 @@ from clients.load.settings import LoadSettings
 from clients.reporting.compare.flags import add_compare_flags
 from clients.terminal.chat_settings import ChatSettings
 from clients.workload.settings import WorkloadSettings
+from service.cli.flag_help import in_groups
 from service.cli.flags import ChatFlags, LoadFlags, WorkloadFlags, add_flags, resolve_flags
 from service.cli.keys_command import add_keys_flags, run_keys
 from service.config import ServeSettings, add_serve_flags, resolve
@@ -24,12 +25,27 @@ from service.machine.cpu_features import compile_for, levels_here
 from service.machine.cpus import usable_cpus
 from service.machine.interpreter import switch_sooner
 from service.machine.malloc import limit_heaps
+from service.telemetry.logs import configure_logs
+from service.telemetry.start_progress import start_progress
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
 # Numba, OpenMP and OpenBLAS read these when they are loaded, and never again.
 THREAD_VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+NEXT = """\
+FastSwitch serves chat models. What to do next:
+
+  fastswitch serve                      serve the small bundled model on http://127.0.0.1:8000
+  fastswitch serve Qwen/Qwen3-0.6B      or one of Hugging Face, downloaded once
+  fastswitch serve path/to/model.gguf   or one of your own
+  fastswitch chat                       in another terminal: chat with it
+
+fastswitch --help lists all commands, fastswitch serve --help what can be set."""
+
+SERVE_USAGE = "fastswitch serve [MODEL] [OPTION ...]"
+SERVE_MORE = "Each option is also a variable, FASTSWITCH_MAX_NUM_SEQS, and a key of the file that --config names."
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -45,6 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code, which is 2, with one line on stderr, if it cannot start."""
     parser, commands = _parser()
     flags = parser.parse_args(arguments)
+    if flags.command is None:
+        print(NEXT)
+        return 0
     try:
         return commands[flags.command](flags)
     except (StartupError, MachineMemoryError) as error:
@@ -57,8 +76,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> tuple[_Parser, dict[str, Command]]:
     parser = _Parser("fastswitch", description="Serve chat models fairly, and chat with them.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"fastswitch {_version()}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    serve = add_serve_flags(commands.add_parser("serve", help="run the server", allow_abbrev=False))
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    serving = commands.add_parser("serve", help="run the server", allow_abbrev=False)
+    serving.usage, serving.epilog = SERVE_USAGE, SERVE_MORE
+    serve = add_serve_flags(serving, in_groups(serving))
     chat = add_flags(ChatFlags, commands.add_parser("chat", help="chat in the terminal", allow_abbrev=False))
     loading = commands.add_parser("load", help="load a server and report; compare reports", allow_abbrev=False)
     load = add_flags(LoadFlags, loading)
@@ -104,9 +125,12 @@ def _serve(settings: ServeSettings) -> int:
     limit_instructions(settings.cpu_features, os.environ)
     limit_heaps()
     switch_sooner()
-    from service.cli.serve import serve  # noqa: PLC0415 - heavy, and reads the variables above when it is loaded
+    configure_logs(settings.log_level, log_format=settings.log_format)
+    with start_progress() as progress:
+        progress.stage("loading the program")
+        from service.cli.serve import serve  # noqa: PLC0415 - heavy, and reads the variables above when it is loaded
 
-    return serve(settings, began)
+        return serve(settings, began, progress)
 
 
 def limit_threads(asked: int | None, environment: MutableMapping[str, str]) -> None:

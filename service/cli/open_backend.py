@@ -13,6 +13,7 @@ from service.errors import DeviceNotFoundError
 from service.execution.gpu.cuda.runtime import NvidiaDevices
 from service.execution.gpu.runtime import Runtime
 from service.execution.models.loading import OpenedModel
+from service.telemetry.start_progress import StartProgress, Unwatched
 
 log = structlog.get_logger(__name__)
 
@@ -29,10 +30,17 @@ class Devices(Protocol):
         """Return one of them. Raises DeviceNotFoundError if it is missing or does not work."""
 
 
-def open_backend(settings: ServeSettings, opened: OpenedModel, devices: Devices | None = None) -> Backend:
+def open_backend(
+    settings: ServeSettings,
+    opened: OpenedModel,
+    devices: Devices | None = None,
+    progress: StartProgress | None = None,
+) -> Backend:
     """Return the backend that the settings ask for; ``devices`` are NVIDIA's if None. Raises as `serve.build` does."""
-    runtime = choose(settings.device, devices or NvidiaDevices())
-    return cpu_backend(settings, opened) if runtime is None else gpu_backend(settings, opened, runtime)
+    runtime, progress = choose(settings.device, devices or NvidiaDevices()), progress or Unwatched()
+    if runtime is None:
+        return cpu_backend(settings, opened, progress)
+    return gpu_backend(settings, opened, runtime, progress)
 
 
 def choose(device: str, devices: Devices) -> Runtime | None:

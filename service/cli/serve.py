@@ -17,20 +17,20 @@ from service.cli.open_backend import Devices, open_backend
 from service.config import ServeSettings, local_url
 from service.core.core import Core
 from service.engine import Engine
-from service.execution.models.loading import open_model
+from service.execution.models.hub.name import hub_name
+from service.execution.models.loading import OpenedModel, open_model
 from service.execution.models.text import TextStage
 from service.execution.serving_device import ServingDevice
-from service.telemetry.logs import configure_logs
 from service.telemetry.metrics import Metrics
+from service.telemetry.start_progress import StartProgress, Unwatched
 from service.telemetry.trace_recorder import TraceRecorder
 
 
-def serve(settings: ServeSettings, began: float) -> int:
+def serve(settings: ServeSettings, began: float, progress: StartProgress) -> int:
     """Run until a signal stops it. ``began``: the time of the command's start, by `time.perf_counter`.
 
     Raises `StartupError` and `MachineMemoryError`.
     """
-    configure_logs(settings.log_level)
     keys = Keys(settings.keys, None if settings.api_keys is None else settings.api_keys.get_secret_value())
     listener = server.bind(settings.host, settings.port)
     metrics_listener = None if settings.metrics_port is None else server.bind(settings.host, settings.metrics_port)
@@ -40,10 +40,11 @@ def serve(settings: ServeSettings, began: float) -> int:
     recorder = _recorder(settings)
 
     def load() -> web.Application:
-        return build(settings, keys, metrics_listener, recorder)
+        return build(settings, keys, metrics_listener, recorder, progress=progress)
 
     def announce(app: web.Application) -> None:
         seconds = time.perf_counter() - began
+        progress.step_aside()
         model = app[MODEL]
         print(greeting(model.name, model.device, settings.host, port, seconds, metrics_port), flush=True)
 
@@ -65,15 +66,18 @@ def build(
     metrics_listener: socket.socket | None = None,
     recorder: TraceRecorder | None = None,
     devices: Devices | None = None,
+    progress: StartProgress | None = None,
 ) -> web.Application:
     """Build everything behind the socket. Raises `StartupError` and `MachineMemoryError`.
 
-    ``devices``: the GPUs to choose from, NVIDIA's if None.
+    ``devices``: the GPUs to choose from, NVIDIA's if None. ``progress`` is told what is done.
     """
-    model = open_model(settings.model)
+    progress = progress or Unwatched()
+    model = _open(settings.model, progress)
     # These may raise, and so come before anything large is loaded.
     max_model_len, defaults = wiring.max_model_len(settings, model), wiring.defaults(settings, model)
-    backend = open_backend(settings, model, devices)
+    backend = open_backend(settings, model, devices, progress)
+    progress.stage("starting the engine")
     core = Core(wiring.core_settings(settings, backend.device_blocks, backend.host_blocks), wiring.policy(settings))
     engine = Engine(core, backend.runner, TextStage(model.tokenizer), backend.copier)
     metrics = Metrics(backend.block_bytes)
@@ -83,6 +87,19 @@ def build(
     served = wiring.served_model(settings, model, backend, max_model_len, defaults)
     warm_prompts = [read_warm_prompt(path, served) for path in settings.warm_prompt]
     return create_app(engine, served, metrics, wiring.limits(settings), keys, metrics_listener, recorder, warm_prompts)
+
+
+def _open(model: str | None, progress: StartProgress) -> OpenedModel:
+    """Open the model of a path or a name, which is then downloaded. Raises `ModelLoadError`."""
+    name = None if model is None else hub_name(model)
+    if name is None:
+        progress.stage("reading the tokenizer")
+        return open_model(model)
+    from service.execution.models.hub.download import download  # noqa: PLC0415 - heavy
+
+    location = download(name, progress)
+    progress.stage("reading the tokenizer")
+    return open_model(location, name.repository)
 
 
 def greeting(

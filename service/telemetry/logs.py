@@ -1,10 +1,11 @@
-"""JSON logs on stderr, one object a line, for the service's own log calls and those of libraries alike.
+"""Logs on stderr, for the service's own log calls and those of libraries alike: JSON, one object a line, or text.
 
 What users write never gets into a log. The service's calls pass ids, counts and codes. The texts of exceptions are left
 out, because they may quote the input, as a validator's does: a traceback is logged as its type and its frames.
 """
 
 import logging
+import os
 import sys
 import traceback
 from types import TracebackType
@@ -16,13 +17,18 @@ from structlog.typing import EventDict, Processor
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
-def configure_logs(level: str, stream: TextIO | None = None) -> None:
-    """Send all logs of the process, ``level`` and above, to ``stream``, by default stderr."""
+def configure_logs(level: str, stream: TextIO | None = None, log_format: str = "auto") -> None:
+    """Send all logs of the process, ``level`` and above, to ``stream``, by default to what stderr is at that time.
+
+    ``log_format``: ``json``, ``text`` for people, or ``auto``, which is text on a terminal.
+    """
+    terminal = (stream or sys.stderr).isatty()
+    as_text = log_format == "text" or (log_format == "auto" and terminal)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.TimeStamper(fmt="%H:%M:%S" if as_text else "iso", utc=not as_text),
         traceback_without_text,
     ]
     structlog.configure(
@@ -35,18 +41,43 @@ def configure_logs(level: str, stream: TextIO | None = None) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = _Handler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[first_line, *shared],
             use_get_message=False,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.JSONRenderer(),
+                *(_text(terminal) if as_text else [structlog.processors.JSONRenderer()]),
             ],
         )
     )
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+class _Handler(logging.Handler):
+    """Looks up stderr for each line: the bar of a start puts itself in its place, and shows lines above itself."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            print(self.format(record), file=self._stream or sys.stderr, flush=True)
+        except Exception:
+            self.handleError(record)
+
+
+def _text(terminal: bool) -> list[Processor]:
+    """Return what makes lines for people, in colours on a terminal unless ``NO_COLOR`` is set."""
+    colours = terminal and not os.environ.get("NO_COLOR")
+    return [_without_logger, structlog.dev.ConsoleRenderer(colors=colours, pad_level=False, sort_keys=False)]
+
+
+def _without_logger(logger: Any, method: str, event: EventDict) -> EventDict:
+    event.pop("logger", None)
+    return event
 
 
 def first_line(logger: Any, method: str, event: EventDict) -> EventDict:

@@ -216,6 +216,18 @@ def test_more_than_the_host_has_is_refused_before_it_is_pinned(opened: Open, mon
         opened("--dtype", "float32", "--host-kv", "101MiB", gpus=(gpu(),))
 
 
+def test_weights_and_kv_that_the_machine_has_no_memory_for_are_refused_before_they_are_loaded(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpu_backend, "available_memory", lambda: 3 * MIB)
+    sizes = ("--device", "cpu", "--device-kv", "2MiB", "--host-kv")
+    assert opened(*sizes, "512KiB").device_blocks > 0
+    with pytest.raises(
+        ConfigError, match=r"KV 3.996 MiB \(--device-kv 2 MiB and --host-kv 2 MiB\), more than the 3 MiB"
+    ):
+        opened(*sizes, "2MiB")
+
+
 def test_a_preset_that_does_not_swap_pins_nothing_for_it(opened: Open) -> None:
     assert opened("--dtype", "float32", "--preset", "vllm-recompute", gpus=(gpu(),)).host_blocks == 0
 

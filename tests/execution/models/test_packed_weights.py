@@ -10,6 +10,7 @@ import pytest
 
 from service.errors import ModelLoadError
 from service.execution.models import packed_weights
+from service.execution.models.dense_weights import HostWeights
 from service.execution.models.loading import LoadedModel, load_model, open_model
 from service.execution.models.packed_weights import PAGE, PackedWeights
 from service.execution.models.weights import LayerWeights, Linear, ModelWeights, PackedLinear, PackedMatrix
@@ -160,6 +161,16 @@ def test_a_matrix_larger_than_a_chunk_has_its_own(tmp_path: Path, monkeypatch: p
 def test_the_size_of_a_matrix_is_known(tmp_path: Path) -> None:
     weights = load(write_model(tmp_path / "model.gguf", "Q4_K", {"attn_v": "Q6_K"})).weights
     assert weights.layers[0].qkv.weight.nbytes == 24 * (320 + 8 * 256) + 8 * (320 + 8 * 384)
+
+
+def test_the_memory_of_a_model_is_known_before_it_is_loaded(tmp_path: Path) -> None:
+    opened = open_model(write_model(tmp_path / "model.gguf", "Q4_K", {"attn_v": "Q6_K"}))
+    weights = opened.load(PackedWeights("auto")).weights
+    matrices = [weights.embedding, weights.output.weight, *(linear.weight for linear in linears(weights))]
+    packed = {part.groups.ctypes.data: part.groups.nbytes for matrix in matrices for part in matrix.parts}
+    expected = sum(packed.values()) + sum(vector.nbytes for vector in vectors(weights))
+    assert opened.num_bytes(PackedWeights("auto")) == expected
+    assert opened.num_bytes(HostWeights()) == 4 * opened.num_weights
 
 
 def test_a_type_that_is_no_weight_is_refused(tmp_path: Path) -> None:

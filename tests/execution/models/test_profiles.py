@@ -2,6 +2,7 @@
 
 import tomllib
 from importlib import resources
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +25,10 @@ def test_the_bundled_model_has_one() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_it_is_found_by_the_name_of_any_file_of_the_model(name: str) -> None:
     assert profile_of(name) == profile_of("SmolLM2-135M-Instruct.Q4_1")
+
+
+def test_it_is_found_whoever_publishes_the_model(tiny_model_path: Path) -> None:
+    assert open_model(tiny_model_path, "org/SmolLM2-135M-Instruct-GGUF").profile == profile_of(NAMES[0])
 
 
 @pytest.mark.parametrize("name", ["SmolLM2-1.7B-Instruct", "Qwen3-0.6B", ""])
