@@ -56,9 +56,9 @@ out `temperature`, `top_p`, `top_k`, `min_p` or `repetition_penalty`, it gets wh
 says, as with vLLM, or else what is known to suit the model. The same holds for `max_tokens` and for
 `repetition_detection`, which ends an answer that repeats itself, with the finish reason `repetition`; `ignore_eos`
 turns it off where a request does not ask for it. The bundled model gets temperature 0.2, top_p 0.9, repetition_penalty
-1.1, at most 1,024 tokens, and ends with four times the same 8 to 256 tokens. `--generation-config vllm` turns all of
-that off. Every answer has an `X-Request-Id`, which is the client's own if that is fit for a log; errors and log lines
-have it too.
+1.1, frequency_penalty 0.2, at most 1,024 tokens, and ends with four times the same 8 to 256 tokens.
+`--generation-config vllm` turns all of that off. Every answer has an `X-Request-Id`, which is the client's own if that
+is fit for a log; errors and log lines have it too.
 
 A request that waits for its first step is queued. A full queue (`--max-num-queued-reqs`, `--max-num-queued-tokens`) is
 429, and a wait longer than `--queue-timeout` 503 with `queue_timeout`, in a stream that has begun an error event. (The
