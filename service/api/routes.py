@@ -27,9 +27,9 @@ WITH_BODY = (
     errors.TokenLimitError,
     errors.ShuttingDownError,
 )
+WITH_TEXT = (*WITH_BODY, errors.ContextLengthError)
 GENERATING = (
-    *WITH_BODY,
-    errors.ContextLengthError,
+    *WITH_TEXT,
     errors.NeverFitsError,
     errors.PriorityError,
     errors.QueueLimitError,
@@ -57,8 +57,8 @@ ROUTES = (
         event=responses.TextChunk,
         errors=GENERATING,
     ),
-    Operation("POST", "/tokenize", tokenize, body=TokenizeRequest, answer=responses.Tokens, errors=WITH_BODY),
-    Operation("POST", "/detokenize", detokenize, body=DetokenizeRequest, answer=responses.Text, errors=WITH_BODY),
+    Operation("POST", "/tokenize", tokenize, body=TokenizeRequest, answer=responses.Tokens, errors=WITH_TEXT),
+    Operation("POST", "/detokenize", detokenize, body=DetokenizeRequest, answer=responses.Text, errors=WITH_TEXT),
     Operation("GET", "/v1/models", list_models, answer=responses.ModelList, errors=WITH_KEY),
     Operation(
         "GET",
