@@ -11,8 +11,8 @@ from service.api.openai.text_schemas import CompletionRequest, DetokenizeRequest
 from service.api.openai.tokens import detokenize, tokenize
 from service.api.openapi import Operation
 from service.api.operations.debug import debug_request, debug_state
-from service.api.operations.probes import health, openapi, ready, show_metrics
-from service.api.operations.responses import DebugRequests, DebugState, Status
+from service.api.operations.probes import health, openapi, ready, show_metrics, show_version
+from service.api.operations.responses import DebugRequests, DebugState, Status, Version
 
 OPEN = (errors.ForeignOriginError, errors.InternalError)
 WITH_KEY = (*OPEN, errors.LoadingError, errors.AuthenticationError)
@@ -69,6 +69,7 @@ ROUTES = (
     ),
     Operation("GET", "/health", health, answer=Status, unavailable=Status, errors=OPEN),
     Operation("GET", "/ready", ready, answer=Status, unavailable=Status, errors=OPEN),
+    Operation("GET", "/version", show_version, answer=Version, errors=WITH_KEY),
     Operation("GET", "/debug/state", debug_state, answer=DebugState, errors=ADMINS),
     Operation(
         "GET",
