@@ -11,8 +11,8 @@ from service.api.openai.text_schemas import CompletionRequest, DetokenizeRequest
 from service.api.openai.tokens import detokenize, tokenize
 from service.api.openapi import Operation
 from service.api.operations.debug import debug_request, debug_state
-from service.api.operations.probes import health, openapi, ready, show_metrics
-from service.api.operations.responses import DebugRequests, DebugState, Status
+from service.api.operations.probes import health, openapi, ready, show_metrics, show_version
+from service.api.operations.responses import DebugRequests, DebugState, Status, Version
 
 OPEN = (errors.ForeignOriginError, errors.InternalError)
 WITH_KEY = (*OPEN, errors.LoadingError, errors.AuthenticationError)
@@ -27,9 +27,9 @@ WITH_BODY = (
     errors.TokenLimitError,
     errors.ShuttingDownError,
 )
+WITH_TEXT = (*WITH_BODY, errors.ContextLengthError)
 GENERATING = (
-    *WITH_BODY,
-    errors.ContextLengthError,
+    *WITH_TEXT,
     errors.NeverFitsError,
     errors.PriorityError,
     errors.QueueLimitError,
@@ -57,8 +57,8 @@ ROUTES = (
         event=responses.TextChunk,
         errors=GENERATING,
     ),
-    Operation("POST", "/tokenize", tokenize, body=TokenizeRequest, answer=responses.Tokens, errors=WITH_BODY),
-    Operation("POST", "/detokenize", detokenize, body=DetokenizeRequest, answer=responses.Text, errors=WITH_BODY),
+    Operation("POST", "/tokenize", tokenize, body=TokenizeRequest, answer=responses.Tokens, errors=WITH_TEXT),
+    Operation("POST", "/detokenize", detokenize, body=DetokenizeRequest, answer=responses.Text, errors=WITH_TEXT),
     Operation("GET", "/v1/models", list_models, answer=responses.ModelList, errors=WITH_KEY),
     Operation(
         "GET",
@@ -69,6 +69,7 @@ ROUTES = (
     ),
     Operation("GET", "/health", health, answer=Status, unavailable=Status, errors=OPEN),
     Operation("GET", "/ready", ready, answer=Status, unavailable=Status, errors=OPEN),
+    Operation("GET", "/version", show_version, answer=Version, errors=WITH_KEY),
     Operation("GET", "/debug/state", debug_state, answer=DebugState, errors=ADMINS),
     Operation(
         "GET",

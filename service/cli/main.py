@@ -8,7 +8,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, MutableMapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,9 +15,11 @@ from clients.load.settings import LoadSettings
 from clients.reporting.compare.flags import add_compare_flags
 from clients.terminal.chat_settings import ChatSettings
 from clients.workload.settings import WorkloadSettings
+from service.api.version import version
 from service.cli.flag_help import in_groups
 from service.cli.flags import ChatFlags, LoadFlags, WorkloadFlags, add_flags, resolve_flags
 from service.cli.keys_command import add_keys_flags, run_keys
+from service.cli.variables import warn_of_unknown
 from service.config import ServeSettings, add_serve_flags, resolve
 from service.errors import ConfigError, MachineMemoryError, StartupError
 from service.machine.cpu_features import compile_for, levels_here
@@ -75,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> tuple[_Parser, dict[str, Command]]:
     parser = _Parser("fastswitch", description="Serve chat models fairly, and chat with them.", allow_abbrev=False)
-    parser.add_argument("--version", action="version", version=f"fastswitch {_version()}")
+    parser.add_argument("--version", action="version", version=f"fastswitch {version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     serving = commands.add_parser("serve", help="run the server", allow_abbrev=False)
     serving.usage, serving.epilog = SERVE_USAGE, SERVE_MORE
@@ -112,13 +113,6 @@ def _add_status_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _version() -> str:
-    try:
-        return metadata.version("fastswitch")
-    except metadata.PackageNotFoundError:
-        return "(not installed)"
-
-
 def _serve(settings: ServeSettings) -> int:
     began = time.perf_counter()
     limit_threads(settings.threads, os.environ)
@@ -126,6 +120,7 @@ def _serve(settings: ServeSettings) -> int:
     limit_heaps()
     switch_sooner()
     configure_logs(settings.log_level, log_format=settings.log_format)
+    warn_of_unknown(os.environ)
     with start_progress() as progress:
         progress.stage("loading the program")
         from service.cli.serve import serve  # noqa: PLC0415 - heavy, and reads the variables above when it is loaded

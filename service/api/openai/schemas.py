@@ -30,9 +30,21 @@ MAX_STOP_LENGTH = 1000  # characters
 MAX_PATTERN_SIZE = 256  # tokens; each may be compared at every token of the answer
 MIN_REPETITIONS = 2
 
+# Lists end at their first bad item: the errors of a million would be built with all other threads at a standstill.
+Item = TypeVar("Item")
+Listed = Annotated[list[Item], Field(fail_fast=True)]
+
+
+def _few_biases(biases: Any) -> Any:
+    if isinstance(biases, dict) and len(biases) > MAX_BIASED_TOKENS:
+        raise ValueError(f"at most {MAX_BIASED_TOKENS} tokens may have a bias, got {len(biases)}")
+    return biases
+
+
 TokenId = Annotated[int, Field(strict=False)]  # the keys of a JSON object are strings
 LogitBias = Annotated[
     dict[TokenId, Annotated[float, Field(ge=-100, le=100)]],
+    BeforeValidator(_few_biases),
     Field(max_length=MAX_BIASED_TOKENS, json_schema_extra={"propertyNames": {"pattern": "^[0-9]+$"}}),
 ]
 TemplateVariables = dict[str, JsonValue]  # what a chat template reads beside the messages, such as `enable_thinking`
@@ -111,7 +123,7 @@ class Message(_Model):
     model_config = ConfigDict(json_schema_extra=_only_text)
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart] | None = None
+    content: str | Listed[TextPart] | None = None
     tool_calls: list[Any] | None = None
 
     @model_validator(mode="after")
@@ -206,8 +218,8 @@ class SamplingFields(Body):
     repetition_penalty: float = Field(1.0, ge=0.01, le=10)  # a divisor: near 0 the result would be infinite
     logit_bias: LogitBias | None = None
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    stop: str | list[str] | None = None
-    stop_token_ids: list[int] | None = Field(None, max_length=64)
+    stop: str | Listed[str] | None = None
+    stop_token_ids: Listed[int] | None = Field(None, max_length=64)
     ignore_eos: bool = False
     repetition_detection: RepetitionFields | None = Field(
         None, description="When an answer ends because it repeats itself. Left out: as the server is set up"
@@ -268,7 +280,7 @@ class ConversationFields(SamplingFields):
 class ChatRequest(ConversationFields):
     """The body of POST /v1/chat/completions."""
 
-    messages: list[Message] = Field(min_length=1)
+    messages: Listed[Message] = Field(min_length=1)
     logprobs: bool = False
     top_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
 

@@ -4,13 +4,13 @@ from typing import Annotated, Self
 
 from pydantic import ConfigDict, Field, JsonValue, model_validator
 
-from service.api.openai.schemas import MAX_CHOICES, Body, Message, SamplingFields, TemplateVariables
+from service.api.openai.schemas import MAX_CHOICES, Body, Listed, Message, SamplingFields, TemplateVariables
 from service.core.messages.sampling import MAX_LOGPROBS
 
-TokenIds = Annotated[list[int], Field(min_length=1)]
+TokenIds = Annotated[Listed[int], Field(min_length=1)]
 Text = Annotated[str, Field(min_length=1)]
-Texts = Annotated[list[Text], Field(min_length=1, max_length=MAX_CHOICES)]
-TokenLists = Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_CHOICES)]
+Texts = Annotated[Listed[Text], Field(min_length=1, max_length=MAX_CHOICES)]
+TokenLists = Annotated[Listed[TokenIds], Field(min_length=1, max_length=MAX_CHOICES)]
 
 
 class CompletionRequest(SamplingFields):
@@ -58,7 +58,7 @@ class TokenizeRequest(Body):
     model_config = ConfigDict(json_schema_extra={"oneOf": [_only("prompt", "messages"), _only("messages", "prompt")]})
 
     prompt: str | None = None
-    messages: list[Message] | None = Field(None, min_length=1)
+    messages: Listed[Message] | None = Field(None, min_length=1)
     add_generation_prompt: bool = True
     chat_template_kwargs: TemplateVariables = {}
     add_special_tokens: bool | None = None
@@ -74,4 +74,4 @@ class TokenizeRequest(Body):
 class DetokenizeRequest(Body):
     """The body of POST /detokenize."""
 
-    tokens: list[int]
+    tokens: Listed[int]

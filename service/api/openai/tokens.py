@@ -7,7 +7,7 @@ from service.api.context import CALLER, DOOR, ServedModel
 from service.api.openai.responses import Text, Tokens
 from service.api.openai.schemas import parse_body
 from service.api.openai.text_schemas import DetokenizeRequest, TokenizeRequest
-from service.api.openai.turns import check_model, refuse_unknown_tokens
+from service.api.openai.turns import check_model, refuse_hopeless, refuse_long, refuse_unknown_tokens, render_chat
 from service.api.sse import compact
 
 
@@ -27,6 +27,7 @@ def _tokenize(raw: bytes, model: ServedModel) -> Tokens:
     body = parse_body(TokenizeRequest, raw)
     check_model(body.model, model)
     tokens = _encode(body, model)
+    refuse_long(len(tokens), model, "prompt" if body.messages is None else "messages")
     return {
         "count": len(tokens),
         "max_model_len": model.max_model_len,
@@ -38,9 +39,10 @@ def _tokenize(raw: bytes, model: ServedModel) -> Tokens:
 def _encode(body: TokenizeRequest, model: ServedModel) -> list[int]:
     if body.messages is None:
         text, special = body.prompt or "", True
+        refuse_hopeless(len(text), model, "prompt")
     else:
         messages = [message.for_template() for message in body.messages]
-        text = model.chat_template.render(messages, body.add_generation_prompt, body.chat_template_kwargs)
+        text = render_chat(messages, model, body.chat_template_kwargs, body.add_generation_prompt)
         special = False
     special = special if body.add_special_tokens is None else body.add_special_tokens
     return model.tokenizer.encode_prompt(text) if special else model.tokenizer.encode(text)
@@ -49,5 +51,6 @@ def _encode(body: TokenizeRequest, model: ServedModel) -> list[int]:
 def _detokenize(raw: bytes, model: ServedModel) -> Text:
     body = parse_body(DetokenizeRequest, raw)
     check_model(body.model, model)
+    refuse_long(len(body.tokens), model, "tokens")
     refuse_unknown_tokens(body.tokens, model, "tokens")
     return {"prompt": model.tokenizer.decode(body.tokens, skip_special=False)}

@@ -91,9 +91,21 @@ def encode_chat(
     messages: Sequence[Mapping[str, str]], model: ServedModel, variables: Mapping[str, JsonValue]
 ) -> tuple[int, ...]:
     """Return a history as prompt tokens; the template also reads ``variables``. Raises `InvalidRequestError`."""
-    text = model.chat_template.render(messages, variables=variables)
-    refuse_hopeless(len(text), model, "messages")
+    text = render_chat(messages, model, variables)
     return tuple(model.tokenizer.encode(text))
+
+
+def render_chat(
+    messages: Sequence[Mapping[str, str]],
+    model: ServedModel,
+    variables: Mapping[str, JsonValue],
+    add_generation_prompt: bool = True,
+) -> str:
+    """Return a history as text. Raises `InvalidRequestError`, before rendering if the history alone is hopeless."""
+    refuse_hopeless(sum(len(message["content"]) for message in messages), model, "messages")
+    text = model.chat_template.render(messages, add_generation_prompt, variables)
+    refuse_hopeless(len(text), model, "messages")
+    return text
 
 
 def check_history(texts: Sequence[str], model: ServedModel) -> None:
@@ -138,6 +150,16 @@ def refuse_unknown_tokens(ids: Iterable[int], model: ServedModel, param: str) ->
             raise InvalidRequestError(
                 f"{param}: there is no token {token}, ids end at {model.vocab_size - 1}", param=param
             )
+
+
+def refuse_long(tokens: int, model: ServedModel, param: str) -> None:
+    """Raise `ContextLengthError` for more tokens than the model's context has."""
+    if tokens > model.max_model_len:
+        raise ContextLengthError(
+            f"This model's maximum context length is {model.max_model_len} tokens. However, your {param} have "
+            f"{tokens} tokens. Please reduce their length.",
+            param=param,
+        )
 
 
 def refuse_hopeless(characters: int, model: ServedModel, param: PromptField) -> None:

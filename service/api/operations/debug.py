@@ -19,7 +19,7 @@ SILENCE_S = 5.0  # of the engine, after which the view leaves its part out
 
 
 async def debug_state(request: web.Request) -> web.Response:
-    """Show which requests run, wait and are preempted, since when and why; sessions, pools, tenants."""
+    """Show which requests run, wait and are preempted, since when and why; sessions, prefixes, pools, tenants."""
     check_admin(request)
     app = request.app
     snapshot = await _snapshot(app)

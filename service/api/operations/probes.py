@@ -9,7 +9,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from service.api.access.auth import check_metrics_reader
 from service.api.context import DOCUMENT, METRICS, STREAMS
 from service.api.lifecycle import DEAD, state_of
-from service.api.operations.responses import State, Status
+from service.api.operations.responses import State, Status, Version
+from service.api.version import version
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +44,11 @@ async def open_metrics(request: web.Request) -> web.Response:
 async def openapi(request: web.Request) -> web.Response:
     """Describe all routes as OpenAPI."""
     return web.json_response(request.app[DOCUMENT])
+
+
+async def show_version(request: web.Request) -> web.Response:
+    """Say which version of the server this is."""
+    return web.json_response(Version(version=version()))
 
 
 def _status(status: State | Literal["ok"], code: int) -> web.Response:

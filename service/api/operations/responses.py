@@ -19,6 +19,12 @@ class Status(TypedDict):
     status: State | Literal["ok"]
 
 
+class Version(TypedDict):
+    """The server's version."""
+
+    version: str
+
+
 class CoreState(TypedDict):
     """All of core at one moment."""
 

@@ -17,8 +17,11 @@ HEADERS = {
     "Cache-Control": "no-cache",  # the browser asks each time whether it has changed, which costs little
 }
 
-# path -> file
-FILES = {"/" if file.name == INDEX else f"/page/{file.name}": file for file in sorted(STATIC.iterdir())}
+# path -> file; browsers that show another answer than the page ask for an icon by its old name
+FILES = {
+    "/favicon.ico": STATIC / "icon.svg",
+    **{"/" if file.name == INDEX else f"/page/{file.name}": file for file in sorted(STATIC.iterdir())},
+}
 
 
 def add_page(app: web.Application) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from service.api.errors import STATUS_AND_TYPE, retry_after
-from service.api.openai.schemas import CacheSalt, ConversationFields, Message, refusal, refuse_unsupported
+from service.api.openai.schemas import CacheSalt, ConversationFields, Listed, Message, refusal, refuse_unsupported
 from service.core.messages.events import FinishReason
 from service.errors import RequestError
 
@@ -26,7 +26,7 @@ class OpenFrame(_Control):
     last: Number = Field(
         0, description="Last number that the client has of that session; the server sends what follows"
     )
-    messages: list[Message] = Field([], description="History that a new session begins with")
+    messages: Listed[Message] = Field([], description="History that a new session begins with")
     user: str | None = Field(
         None, max_length=512, description="User that the session belongs to; coming back needs the same one"
     )
@@ -53,7 +53,7 @@ class TurnFrame(ConversationFields):
 
     type: Literal["turn"]
     content: str | None = Field(None, description="Message of the user")
-    messages: list[Message] | None = Field(
+    messages: Listed[Message] | None = Field(
         None, min_length=1, description="Several messages of any role, in place of `content`"
     )
     n: Literal[1] = 1

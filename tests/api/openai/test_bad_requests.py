@@ -5,7 +5,11 @@ import gzip
 import json
 
 import pytest
+from pydantic import ValidationError
 
+from service.api.openai.schemas import ChatRequest
+from service.api.openai.text_schemas import CompletionRequest, DetokenizeRequest, TokenizeRequest
+from service.api.websocket.frames import OpenFrame, TurnFrame
 from service.execution.models.chat_template import ChatTemplate
 
 CHAT = "/v1/chat/completions"
@@ -77,6 +81,28 @@ async def test_malformed_is_400_and_names_the_field(live, case):
     assert error["request_id"] == response.headers["X-Request-Id"] == "mine-1"
     assert error["message"]
     await check_still_serves(live)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (ChatRequest, {"messages": [1] * 1000}),
+        (ChatRequest, {"messages": [{"role": "user", "content": [{}] * 1000}]}),
+        (ChatRequest, {"messages": HELLO, "stop": [1] * 1000}),
+        (ChatRequest, {"messages": HELLO, "stop_token_ids": ["a"] * 1000}),
+        (ChatRequest, {"messages": HELLO, "logit_bias": {str(token): "a" for token in range(2000)}}),
+        (CompletionRequest, {"prompt": [{}] * 1000}),
+        (CompletionRequest, {"prompt": [[{}] * 1000]}),
+        (TokenizeRequest, {"messages": [1] * 1000}),
+        (DetokenizeRequest, {"tokens": ["a"] * 1000}),
+        (OpenFrame, {"type": "open", "messages": [1] * 1000}),
+        (TurnFrame, {"type": "turn", "messages": [1] * 1000}),
+    ],
+)
+def test_a_thousand_bad_items_are_one_error_for_each_alternative(kind, values):
+    with pytest.raises(ValidationError) as raised:
+        kind.model_validate(values)
+    assert raised.value.error_count() <= 5
 
 
 async def test_an_unknown_field_is_ignored(live):

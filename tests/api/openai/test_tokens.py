@@ -1,5 +1,6 @@
 """POST /tokenize and /detokenize, in vLLM's forms."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,20 @@ async def test_what_cannot_be_done_is_400_and_names_the_field(live, path, fields
 async def test_a_lone_surrogate_is_no_text(live):
     response = await live.http.post("/tokenize", data=rb'{"prompt":"\ud800"}')
     assert response.status == 400
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "complaint"),
+    [
+        ("/tokenize", {"prompt": "a b " * 90_000}, "your prompt have 360000 characters"),
+        ("/tokenize", {"messages": [{"role": "user", "content": "a b " * 90_000}]}, "your messages have 360000 char"),
+        ("/tokenize", {"prompt": "a b " * 3_000}, r"your prompt have \d+ tokens"),
+        ("/detokenize", {"tokens": [65] * 1_001}, "your tokens have 1001 tokens"),
+    ],
+)
+async def test_what_is_longer_than_the_context_is_refused_as_in_a_chat(serve, path, fields, complaint):
+    live = await serve(model={"max_model_len": 1_000})
+    response = await live.http.post(path, json=fields)
+    error = (await response.json())["error"]
+    assert (response.status, error["code"], error["param"]) == (400, "context_length_exceeded", next(iter(fields)))
+    assert re.search(complaint, error["message"])

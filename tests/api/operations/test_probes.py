@@ -1,6 +1,7 @@
 """Probes, metrics and models; unknown routes; ids on every answer."""
 
 import re
+from importlib import metadata
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -113,3 +114,14 @@ async def test_pages_of_other_sites_are_refused(live):
 
 async def test_pages_of_this_server_are_served(live):
     assert (await live.http.get("/v1/models", headers={"Origin": live.url})).status == 200
+
+
+async def test_the_version_is_the_packages(live):
+    response = await live.http.get("/version")
+    assert (response.status, await response.json()) == (200, {"version": metadata.version("fastswitch")})
+
+
+async def test_an_icon_is_where_browsers_look_for_one(serve, tenants):
+    live = await serve(keys=tenants.keys())
+    response = await live.http.get("/favicon.ico")
+    assert (response.status, response.content_type) == (200, "image/svg+xml")
