@@ -10,6 +10,7 @@ line in docs/settings.md.
 import argparse
 import ipaddress
 import os
+import re
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -97,6 +98,11 @@ class ServeSettings(BaseSettings):
         (),
         description="Addresses and networks (10.0.0.0/8) of proxies whose X-Forwarded-For is believed, separated by "
         "commas. Without keys, the client's address is charged",
+    )
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Sites whose pages may use the server from a browser, such as http://localhost:3000, separated by "
+        "commas; * is any, and then a page of any site that a user visits may",
     )
     max_model_len: int | None = Field(
         None, ge=2, description="Tokens: longest prompt and answer together. Unset: the model's own limit"
@@ -284,6 +290,19 @@ class ServeSettings(BaseSettings):
         if not isinstance(listed, list | tuple):
             raise ValueError("should be a list, or a string with commas")
         return tuple(ipaddress.ip_network(str(each).strip()) for each in listed)
+
+    @field_validator("allowed_origins", mode="before")
+    @classmethod
+    def _read_origins(cls, origins: Any) -> Any:
+        """Read a list, a string with commas, or vLLM's JSON list."""
+        if isinstance(origins, str):
+            origins = origins.strip("[] ").split(",")
+        if not isinstance(origins, list | tuple):
+            raise ValueError("should be a list, or a string with commas")
+        read = tuple(str(each).strip(" \"'").rstrip("/").lower() for each in origins)
+        if bad := [each for each in read if each != "*" and not re.fullmatch(r"https?://[^/\s]+", each)]:
+            raise ValueError(f"{bad[0]!r} is no origin: one is like https://chat.example.com or http://localhost:3000")
+        return read
 
     @field_validator("warm_prompt", mode="before")
     @classmethod

@@ -11,6 +11,7 @@ from service.api.access.accounts import Accounts
 from service.api.access.auth import identify
 from service.api.access.door import Door
 from service.api.access.keys import Keys
+from service.api.access.origins import let_allowed_pages_read
 from service.api.access.sharing import Sharing
 from service.api.context import (
     ACCOUNTS,
@@ -86,7 +87,7 @@ def create_app(
     app.router.add_routes(operation.route() for operation in operations)
     app.router.add_get("/v1/chat/stream", chat_stream, allow_head=False)  # docs/wire.md; OpenAPI cannot describe it
     add_page(app)
-    app.on_response_prepare.extend([add_request_id, close_when_draining])
+    app.on_response_prepare.extend([add_request_id, let_allowed_pages_read, close_when_draining])
     if metrics_listener is not None:
         app.cleanup_ctx.append(metrics_site(metrics_listener, metrics))
     if recorder is not None:

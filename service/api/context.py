@@ -73,6 +73,7 @@ class Limits:
     only_local: bool  # the listener is a loopback address, and no keys are configured
     trusted_proxies: tuple[Network, ...]  # whose X-Forwarded-For is believed
     prefix_sharing: PrefixSharing
+    allowed_origins: frozenset[str]  # in lower case
     body_timeout_s: float = 60.0  # not a setting
 
 

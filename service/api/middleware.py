@@ -9,7 +9,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from service.api.access.origins import check_origin
+from service.api.access.origins import check_origin, preflight
 from service.api.context import BEGUN, LIMITS, METRICS, REQUEST_ID
 from service.api.errors import error_response, from_http, status_of
 from service.api.slow_readers import abort_connection
@@ -47,8 +47,9 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
     """Turn whatever a handler raises into an answer, or abort the connection if part of one was sent."""
     headers: dict[str, str] = {}
     try:
-        check_origin(request.headers.get("Origin"), request.host, request.app[LIMITS].only_local)
-        return await handler(request)
+        limits = request.app[LIMITS]
+        check_origin(request.headers.get("Origin"), request.host, limits.only_local, limits.allowed_origins)
+        return preflight(request) or await handler(request)
     except RequestError as raised:
         error = raised
     except web.HTTPException as raised:

@@ -24,6 +24,7 @@ GROUPS = {
         "api_keys",
         "allow_anonymous",
         "trusted_proxies",
+        "allowed_origins",
         "max_body",
     ),
     "device and memory": (

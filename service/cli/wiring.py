@@ -71,6 +71,7 @@ def limits(settings: ServeSettings) -> Limits:
         only_local=is_loopback(settings.host) and not settings.has_keys,
         trusted_proxies=settings.trusted_proxies,
         prefix_sharing=settings.sharing,
+        allowed_origins=frozenset(settings.allowed_origins),
     )
 
 

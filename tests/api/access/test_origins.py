@@ -6,8 +6,8 @@ import pytest
 
 from service.api.access.origins import check_origin
 from service.cli.wiring import limits
-from service.config import ServeSettings
-from service.errors import ForeignOriginError
+from service.config import ServeSettings, parse
+from service.errors import ConfigError, ForeignOriginError
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,41 @@ def test_a_proxy_s_name_is_known_where_keys_keep_others_out(settings: dict[str, 
 def test_a_name_bent_to_this_machine_is_foreign() -> None:
     with pytest.raises(ForeignOriginError):
         check_origin("http://evil.example:8000", "evil.example:8000", only_local=True)
+
+
+SITE = "http://localhost:3000"
+
+
+@pytest.mark.parametrize(
+    "allowed", [SITE, "https://a.example, HTTP://LOCALHOST:3000/", '["http://localhost:3000"]', "*"]
+)
+async def test_an_allowed_page_asks_first_and_reads_the_answer(serve, tenants, allowed):
+    origins = limits(parse(["--allowed-origins", allowed])).allowed_origins
+    live = await serve(limits={"allowed_origins": origins}, keys=tenants.keys())
+    asks = {"Origin": SITE, "Access-Control-Request-Method": "POST"}
+    answer = await live.http.options("/v1/chat/completions", headers=asks)
+    assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (204, SITE)
+    assert "Authorization" in answer.headers["Access-Control-Allow-Headers"]
+    for key, status in ({}, 401), (tenants.headers("alice"), 200):
+        body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2, "stream": True}
+        answer = await live.http.post("/v1/chat/completions", json=body, headers={"Origin": SITE, **key})
+        assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (status, SITE)
+        assert "X-Request-Id" in answer.headers["Access-Control-Expose-Headers"]
+        assert answer.headers["Vary"] == "Origin"
+
+
+async def test_other_pages_are_refused_and_programs_see_no_difference(serve):
+    live = await serve(limits={"allowed_origins": frozenset({SITE})})
+    asks = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+    for answer in await live.http.options("/v1/models", headers=asks), await live.http.get("/v1/models", headers=asks):
+        assert answer.status == 403
+        assert "Access-Control-Allow-Origin" not in answer.headers
+    answer = await live.http.get("/v1/models")
+    assert answer.status == 200
+    assert not {"Access-Control-Allow-Origin", "Vary"} & set(answer.headers)
+
+
+@pytest.mark.parametrize("bad", ["localhost:3000", "https://a.example/page", "ftp://a.example"])
+def test_what_is_no_origin_is_one_line(bad):
+    with pytest.raises(ConfigError, match="is no origin"):
+        parse(["--allowed-origins", bad])
