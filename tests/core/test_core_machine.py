@@ -395,7 +395,7 @@ def test_everyone_is_served_rightly_whatever_happens_in_whatever_order() -> None
     run_state_machine_as_test(
         CoreMachine,
         settings=settings(
-            max_examples=ACTIONS * 12 // 10 // ACTIONS_AN_EXAMPLE,
+            max_examples=ACTIONS * 16 // 10 // ACTIONS_AN_EXAMPLE,
             stateful_step_count=ACTIONS_AN_EXAMPLE,
             phases=[Phase.explicit, Phase.reuse, Phase.generate],
         ),

@@ -28,6 +28,7 @@ from service.execution.gpu.simulated.faults import losing_device
 from service.execution.gpu.simulated.rounding_kernels import RoundingKernels
 from service.execution.gpu.simulated.runtime import SimulatedRuntime
 from service.execution.models.loading import open_model
+from tests.complaints import complaint as said
 from tests.service.simulated_devices import SimulatedDevices
 
 MIB = 1 << 20
@@ -278,6 +279,6 @@ def test_a_gpu_that_cannot_serve_is_one_line_and_code_2(tiny_model_path: Path, r
     flags = ["--model", str(tiny_model_path), "--device", "cuda", "--dtype", "float32", "--host-kv", "1MiB"]
     command = [sys.executable, "-c", PROGRAM.format(runtime=runtime), "serve", "--port", "0", *flags]
     result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-    (line,) = result.stderr.splitlines()
+    line = said(result.stderr)
     assert (result.returncode, result.stdout) == (EXIT_USAGE, "")
     assert re.match(f"fastswitch: {complaint}", line)
