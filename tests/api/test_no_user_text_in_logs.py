@@ -83,7 +83,7 @@ async def test_a_template_that_quotes(log, serve):
 
 async def test_a_fault_of_ours_is_logged_by_its_frames(log, serve):
     class Quoting:
-        def render(self, messages: list, variables: dict) -> str:
+        def render(self, messages: list, add_generation_prompt: bool, variables: dict) -> str:
             raise RuntimeError(messages[0]["content"])
 
     live = await serve(model={"chat_template": Quoting()})

@@ -19,8 +19,9 @@ from pydantic import (
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, from_json
+from pydantic_core import CoreSchema
 
+from service.api.json_bounds import read_json
 from service.core.messages.sampling import MAX_BIASED_TOKENS, MAX_LOGPROBS, RepetitionDetection
 from service.errors import InvalidRequestError
 
@@ -297,7 +298,7 @@ AnyBody = TypeVar("AnyBody", bound=Body)
 def parse_body(kind: type[AnyBody], raw: bytes) -> AnyBody:
     """Return a request's body as ``kind``. Raises `InvalidRequestError`, which names the first bad field."""
     try:
-        body = kind.model_validate(from_json(raw, allow_inf_nan=False))
+        body = kind.model_validate(read_json(raw))
     except ValidationError as error:
         raise refusal(error) from None
     except ValueError as error:

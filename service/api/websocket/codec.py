@@ -6,8 +6,8 @@ from typing import Any
 
 import msgpack
 from aiohttp import WSMsgType, web
-from pydantic_core import from_json
 
+from service.api.json_bounds import read_json
 from service.api.sse import compact
 from service.errors import InvalidRequestError
 
@@ -43,7 +43,7 @@ CODECS = {
             "fastswitch.v1.json",
             WSMsgType.TEXT,
             lambda frame: compact(frame).encode(),
-            lambda data: from_json(data, allow_inf_nan=False),
+            read_json,
         ),
         Codec("fastswitch.v1.msgpack", WSMsgType.BINARY, msgpack.packb, _from_msgpack),
     )

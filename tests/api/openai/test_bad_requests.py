@@ -7,9 +7,12 @@ import json
 import pytest
 from pydantic import ValidationError
 
+from service.api import json_bounds
+from service.api.json_bounds import MAX_CONTAINERS, MAX_PAIRS
 from service.api.openai.schemas import ChatRequest
 from service.api.openai.text_schemas import CompletionRequest, DetokenizeRequest, TokenizeRequest
 from service.api.websocket.frames import OpenFrame, TurnFrame
+from service.errors import InvalidRequestError
 from service.execution.models.chat_template import ChatTemplate
 
 CHAT = "/v1/chat/completions"
@@ -103,6 +106,21 @@ def test_a_thousand_bad_items_are_one_error_for_each_alternative(kind, values):
     with pytest.raises(ValidationError) as raised:
         kind.model_validate(values)
     assert raised.value.error_count() <= 5
+
+
+@pytest.mark.parametrize(
+    ("raw", "problem"),
+    [
+        (b"[" + b"[]," * MAX_CONTAINERS + b"1]", f"{MAX_CONTAINERS + 1} brackets"),
+        (b'{"a":[' + b"{}," * MAX_CONTAINERS + b"1]}", f"{MAX_CONTAINERS + 2} brackets"),
+        (b'{"a":1' + b',"a" :1' * MAX_PAIRS + b"}", f"{MAX_PAIRS + 1} colons"),
+    ],
+)
+def test_what_takes_long_to_parse_is_refused_before(raw, problem, monkeypatch):
+    monkeypatch.setattr(json_bounds, "from_json", None)
+    for text in raw, raw.decode():
+        with pytest.raises(InvalidRequestError, match=problem):
+            json_bounds.read_json(text)
 
 
 async def test_an_unknown_field_is_ignored(live):

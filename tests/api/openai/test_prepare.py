@@ -34,7 +34,7 @@ class Letters:
 class Joined:
     """A template that joins what is said."""
 
-    def render(self, messages: list, variables: dict) -> str:
+    def render(self, messages: list, add_generation_prompt: bool, variables: dict) -> str:
         said = "".join(f"{message['role'][0]}:{message['content']};" for message in messages)
         return said + "".join(f"{name}={value};" for name, value in variables.items())
 
